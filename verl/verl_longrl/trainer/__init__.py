@@ -1,0 +1,1 @@
+"""The training loop: task runner, trainer subclass, metrics, rollout log and checkpoints."""

@@ -1,0 +1,64 @@
+"""The terminal shows what a person wants to know; train.log holds every line that Ray, verl and vLLM print.
+
+Lines that begin with `longrl: ` (behind Ray's "(TaskRunner pid=...)" prefix) are progress and go to both; everything
+else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fails, the log's end is shown.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+MARK = "longrl: "
+_RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\([^)]*pid=[^)]*\)(?:\x1b\[0m)? ?")
+
+
+class _Tee(io.TextIOBase):
+    """Text stream: all lines to `log`, marked ones (or all, if `verbose`) to `terminal`."""
+
+    def __init__(self, terminal: io.TextIOBase, log: io.TextIOBase, verbose: bool) -> None:
+        self._terminal, self._log, self._verbose, self._rest = terminal, log, verbose, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._log.write(line + "\n")
+            bare = _RAY_PREFIX.sub("", line)
+            if bare.startswith(MARK):
+                self._terminal.write(bare.removeprefix(MARK) + "\n")
+            elif self._verbose:
+                self._terminal.write(line + "\n")
+        if lines:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+        self._terminal.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def logged(path: Path, tail: int = 25) -> Iterator[None]:
+    """Send this process's output, and with it what Ray forwards from the workers, through the filter.
+
+    path: the log, appended to. When the body raises, the last `tail` lines of the log are shown first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    verbose = os.environ.get("LONGRL_VERBOSE", "0") == "1"
+    print(f"everything the engines print goes to {path} (LONGRL_VERBOSE=1 shows it here too)", flush=True)
+    with path.open("a") as log:
+        out, err = _Tee(sys.stdout, log, verbose), _Tee(sys.stderr, log, verbose)  # type: ignore[arg-type]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                yield
+        except BaseException:
+            log.flush()
+            lines = path.read_text(errors="replace").splitlines()[-tail:]
+            print(f"--- the end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
+            raise

@@ -1,0 +1,105 @@
+"""What a run achieved: a table before -> after, plots by step, summary.json. Made from metrics.jsonl alone.
+
+`python -m recipe.longrl.report RUN_FOLDER` makes them again at any time, also while the run is going.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from verl_longrl.trainer.rollout_log import read_jsonl
+
+SHOWN = {
+    "context": "context F-beta",
+    "recall": "context recall",
+    "precision": "context precision",
+    "answer": "answer accuracy",
+    "format": "format rate",
+    "score": "reward",
+}
+
+
+def write(output_dir: Path, command: str | None = None, seconds: float | None = None) -> dict[str, Any]:
+    """Write summary.json and plots/training.png into the run's folder, print the table; returns the summary.
+
+    command, seconds: of the training just done; None keeps what an earlier summary says.
+    Raises FileNotFoundError when the run has no validation yet.
+    """
+    rows = read_jsonl(output_dir / "metrics.jsonl")
+    validations = [row for row in rows if row["split"] == "val"]
+    if not validations:
+        raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no validation: the run has not come that far")
+    path = output_dir / "summary.json"
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    summary = {
+        "before": _validation(validations[0]),
+        "after": _validation(validations[-1]),
+        "steps": validations[-1]["step"],
+        "seconds": earlier.get("seconds") if seconds is None else round(seconds, 1),
+        "command": earlier.get("command") if command is None else command,
+    }
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    plot = _plot(rows, output_dir / "plots" / "training.png")
+    _print(summary, validations[0]["step"], output_dir, plot)
+    return summary
+
+
+def _validation(row: dict[str, Any]) -> dict[str, float]:
+    """`val/<part>` -> value under the part's name; parts of single tasks keep `<task>/<part>`."""
+    return {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
+
+
+def _print(summary: dict[str, Any], first: int, output_dir: Path, plot: Path) -> None:
+    before, after = summary["before"], summary["after"]
+    table = Table(title=f"held-out documents, step {first} -> step {summary['steps']}", title_justify="left")
+    for column in ("metric", "before", "after", "change"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for part, label in SHOWN.items():
+        if part in before and part in after:
+            change = after[part] - before[part]
+            table.add_row(label, f"{before[part]:.3f}", f"{after[part]:.3f}", f"{change:+.3f}")
+    console = Console()
+    console.print(table)
+    console.print(f"summary {output_dir / 'summary.json'}\nplot    {plot}\nrollouts {output_dir / 'rollouts'}", soft_wrap=True)
+
+
+def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6), sharex=True, layout="constrained")
+    for axis, (part, label) in zip(axes.flat, SHOWN.items(), strict=True):
+        for split, prefix, style in (("train", "reward", "-"), ("val", "val", "o-")):
+            points = [(row["step"], row[f"{prefix}/{part}"]) for row in rows if f"{prefix}/{part}" in row and row["split"] == split]
+            if points:
+                name = "training rollouts" if split == "train" else "held-out documents"
+                axis.plot(*zip(*points, strict=True), style, label=name, linewidth=1.2, markersize=4)
+        axis.set_title(label)
+        axis.grid(alpha=0.3)
+        if part != "score":
+            axis.set_ylim(-0.03, 1.03)
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    axes.flat[0].legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def main(run: Annotated[Path, typer.Argument(help="The run's folder, e.g. outputs/demo.")]) -> None:
+    """Print the table of a run and write its summary.json and plots again."""
+    try:
+        write(run)
+    except FileNotFoundError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

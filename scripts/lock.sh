@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Resolve requirements/{cpu,gpu}.in into complete pinned locks (maintainers only; needs uv).
+set -euo pipefail
+cd "$(dirname "$0")/../requirements"
+options=(--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --annotation-style line --quiet)
+# the lock names the plain version; a CPU build's local version ("+cpu") is the installer's business
+uv pip compile "${options[@]}" cpu.in --override cpu-overrides.txt | sed 's/+cpu//' >cpu.txt.new
+uv pip compile "${options[@]}" gpu.in --override gpu-overrides.txt --config-file uv-lock.toml >gpu.txt.new
+mv cpu.txt.new cpu.txt
+mv gpu.txt.new gpu.txt

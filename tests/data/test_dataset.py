@@ -1,0 +1,222 @@
+"""The data set refuses bad data, never truncates, loses no row silently, yields what verl needs.
+
+verl is imported inside fixtures and tests, so that collecting this file stays light.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt import grounded_prompt
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def samples(make_sample):
+    """Prompts of growing length, one of each kind of ground truth."""
+    made = [
+        make_sample(
+            i, prompt=grounded_prompt(["key " * (i + 1)] * 4, "q"), ref_chunks=[0], ref_chunks_text=None
+        )
+        for i in range(10)
+    ]
+    made[1] = replace(made[1], ground_truth=["a", "b"], payload={"hops": 2})
+    made[2] = replace(made[2], ground_truth={"doc_ids": ["d"]})
+    return made
+
+
+@pytest.fixture
+def config(tmp_path):
+    from omegaconf import OmegaConf
+
+    def make(**changes):
+        values = {
+            "cache_dir": str(tmp_path / "cache"),
+            "prompt_key": "prompt",
+            "max_prompt_length": 10_000,
+            "filter_overlong_prompts": False,
+            "shuffle": True,
+            "seed": 1,
+            "apply_chat_template_kwargs": {},
+            "custom_cls": {"path": "pkg://verl_longrl.data.dataset", "name": "LongRLDataset"},
+        }
+        return OmegaConf.create(values | changes)
+
+    return make
+
+
+@pytest.fixture
+def LongRLDataset():
+    from verl_longrl.data.dataset import LongRLDataset
+
+    return LongRLDataset
+
+
+@pytest.fixture
+def DataError():
+    from verl_longrl.data.dataset import DataError
+
+    return DataError
+
+
+def test_verl_finds_it(config, LongRLDataset):
+    from verl.utils.dataset.rl_dataset import get_dataset_class
+
+    assert get_dataset_class(config()) is LongRLDataset
+
+
+def test_items_hold_what_trainer_and_scorers_need(write, samples, tokenizer, config, LongRLDataset):
+    data = LongRLDataset(write(samples), tokenizer, config())
+    assert len(data) == 10
+    for i in (0, 1, 2):
+        item = data[i]
+        assert item["raw_prompt"] == samples[i].prompt
+        assert item["reward_model"] == {"style": "rule", "ground_truth": samples[i].ground_truth}
+        assert item["data_source"] == "longrlvr"
+        assert item["extra_info"]["ref_chunks"] == [0]
+        assert "ref_chunks_text" not in item["extra_info"]
+        assert (item["index"], type(item["index"])) == (i, int)
+        assert (item["tools_kwargs"], item["interaction_kwargs"]) == ({}, {})
+        assert "prompt" not in item
+    assert data[1]["extra_info"]["hops"] == 2
+
+
+def test_batches_collate(write, samples, tokenizer, config, LongRLDataset):
+    from verl.utils.dataset.rl_dataset import collate_fn
+
+    data = LongRLDataset(write(samples), tokenizer, config())
+    batch = collate_fn([data[i] for i in range(4)])
+    assert batch["dummy_tensor"].shape == (4, 1)
+    assert batch["raw_prompt"].shape == (4,)
+
+
+def test_batches_become_a_tensordict(write, samples, tokenizer, config, LongRLDataset):
+    from verl.utils import tensordict_utils
+    from verl.utils.dataset.rl_dataset import collate_fn
+
+    data = LongRLDataset([write(samples)], tokenizer, config())
+    batch = tensordict_utils.get_tensordict(collate_fn([data[i] for i in range(4)]))
+    assert len(batch) == 4
+    assert batch["raw_prompt"][3] == samples[3].prompt
+
+
+def test_lengths_are_what_the_agent_loop_renders(write, samples, tokenizer, config, LongRLDataset):
+    from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+
+    kwargs = {"thinking": True}
+    data = LongRLDataset(write(samples), tokenizer, config(apply_chat_template_kwargs=kwargs))
+    builder = create_continuous_token_builder(tokenizer, chat_template_kwargs=kwargs)
+    assert data.prompt_lengths.tolist() == [len(builder.build_initial_tokens(s.prompt)) for s in samples]
+
+
+def test_refuses_a_bad_file_with_its_rows_and_the_command(
+    write, samples, tokenizer, config, LongRLDataset, DataError
+):
+    path = write([replace(s, ref_chunks=[9]) for s in samples * 3])
+    with pytest.raises(DataError) as error:
+        LongRLDataset(path, tokenizer, config())
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"{path}: 30 problems; training does not start on bad data"
+    assert lines[1].startswith(f"{path}: row 0: extra_info.ref_chunks: 9 is out of range")
+    assert lines[-1] == f"all of them: python -m verl_longrl.data.validate --max-errors 0 {path}"
+    assert len(lines) == 22
+
+
+def test_refuses_over_long_prompts(write, samples, tokenizer, config, LongRLDataset, DataError):
+    counts = PromptCounter(tokenizer).count([s.prompt for s in samples])
+    path = write(samples)
+    with pytest.raises(DataError) as error:
+        LongRLDataset(path, tokenizer, config(max_prompt_length=counts[6]))
+    message = str(error.value)
+    assert f"{path}: 3 of 10 prompts are longer than data.max_prompt_length={counts[6]} tokens" in message
+    assert f"(longest {counts[9]}; rows 7, 8, 9)" in message
+    assert "data.filter_overlong_prompts=True" in message
+
+
+def test_drops_over_long_prompts_and_says_so(write, samples, tokenizer, config, capsys, LongRLDataset):
+    counts = PromptCounter(tokenizer).count([s.prompt for s in samples])
+    data = LongRLDataset(
+        write(samples), tokenizer, config(max_prompt_length=counts[6], filter_overlong_prompts=True)
+    )
+    assert [data[i]["index"] for i in range(len(data))] == list(range(7))
+    assert data.prompt_lengths.tolist() == counts[:7]
+    out = capsys.readouterr().out
+    assert "dropped: " in out
+    assert "3 of 10 prompts are longer" in out
+    assert "data: 7 of 10 samples" in out
+
+
+def test_refuses_to_be_empty(write, samples, tokenizer, config, LongRLDataset, DataError):
+    with pytest.raises(DataError, match="no prompt fits"):
+        LongRLDataset(write(samples), tokenizer, config(max_prompt_length=3, filter_overlong_prompts=True))
+
+
+def test_files_of_different_origin_train_together(tmp_path, write, samples, tokenizer, config, LongRLDataset):
+    released = [
+        {
+            "prompt": samples[0].prompt,
+            "data_source": "longrlvr",
+            "reward_model": {"ground_truth": "x"},
+            "extra_info": {"question": "q", "ref_chunks": [i], "ref_chunks_text": ["key"], "note": "n"},
+            "context": "c",
+        }
+        for i in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(released), tmp_path / "released.parquet")
+    data = LongRLDataset([write(samples), str(tmp_path / "released.parquet")], tokenizer, config())
+    assert len(data) == 14
+    item = data[13]
+    assert item["index"] == 3
+    assert item["extra_info"]["ref_chunks"] == [3]
+    assert item["extra_info"]["note"] == "n"
+    assert item["reward_model"]["ground_truth"] == "x"
+
+
+def test_a_rewritten_file_is_read_anew(write, samples, tokenizer, config, LongRLDataset):
+    path = write(samples)
+    LongRLDataset(path, tokenizer, config())
+    write(samples[::-1])
+    assert LongRLDataset(path, tokenizer, config())[0]["index"] == 9
+
+
+def test_max_samples_is_seeded(write, samples, tokenizer, config, LongRLDataset):
+    path = write(samples)
+    picks = [
+        [item["index"] for item in (data[i] for i in range(4))]
+        for data in (LongRLDataset(path, tokenizer, config(), max_samples=4) for _ in range(2))
+    ]
+    assert picks[0] == picks[1]
+    first = LongRLDataset(path, tokenizer, config(shuffle=False), max_samples=4)
+    assert [first[i]["index"] for i in range(4)] == [0, 1, 2, 3]
+
+
+def test_pickles_and_splits(write, samples, tokenizer, config, LongRLDataset):
+    data = LongRLDataset(write(samples), tokenizer, config())
+    again = pickle.loads(pickle.dumps(data))
+    again.resume_dataset_state()
+    assert again[9].keys() == data[9].keys()
+    assert again[9]["raw_prompt"] == samples[9].prompt
+    parts = data.split(3)
+    assert [[part[i]["index"] for i in range(len(part))] for part in parts] == [
+        [0, 1, 2],
+        [3, 4, 5],
+        [6, 7, 8],
+    ]
+    assert np.concatenate([p.prompt_lengths for p in parts]).tolist() == data.prompt_lengths[:9].tolist()
+    with pytest.raises(ValueError, match="cannot split 10 samples into 11 parts"):
+        data.split(11)
+
+
+def test_items_are_json(write, samples, tokenizer, config, LongRLDataset):
+    """They travel between processes and end in rollout dumps."""
+    item = LongRLDataset(write(samples), tokenizer, config())[1]
+    del item["dummy_tensor"]
+    assert json.loads(json.dumps(item)) == item

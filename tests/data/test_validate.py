@@ -1,0 +1,282 @@
+"""Every bad input has its own message; a good file gets one line and exit 0."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+from verl_longrl.data.prompt import grounded_prompt
+from verl_longrl.data.validate import validate_file, validate_rows
+from verl_longrl.data.validate_cli import app
+
+
+def put(path: str, value):
+    """A change of a row: `put("extra_info.ref_chunks", [])`."""
+
+    def change(row: dict) -> None:
+        *outer, last = path.split(".")
+        for name in outer:
+            row = row[name]
+        row[last] = value
+
+    return change
+
+
+def content(text: str):
+    return put("prompt", [{"role": "user", "content": text}])
+
+
+BAD_ROWS = {
+    "data_source missing": (
+        put("data_source", None),
+        "data_source: is missing; fix: write a non-empty string",
+    ),
+    "data_source unknown": (
+        put("data_source", "longrvlr"),
+        "no scorer for data_source 'longrvlr'; nearest registered: longrlvr",
+    ),
+    "prompt is a string": (
+        put("prompt", "hello"),
+        "prompt: is 'hello' (str); fix: write a list of {role, content}",
+    ),
+    "prompt empty": (put("prompt", []), "prompt: is empty; fix: write at least one user message"),
+    "role unknown": (
+        put("prompt", [{"role": "human", "content": "x"}]),
+        "prompt[0].role: is 'human'; fix: use one of",
+    ),
+    "system not first": (
+        put("prompt", [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]),
+        "prompt[1].role: is 'system' after the first message",
+    ),
+    "ends with assistant": (
+        put("prompt", [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]),
+        "prompt[1].role: is 'assistant' in the last message; fix: end the prompt with a user message",
+    ),
+    "content empty": (content("  "), "prompt[0].content: is '  '; fix: write the message's text"),
+    "truth missing": (put("reward_model.ground_truth", None), "reward_model.ground_truth: is missing"),
+    "truth empty": (put("reward_model.ground_truth", " "), "reward_model.ground_truth: is empty (' ')"),
+    "truth empty list": (
+        put("reward_model", {"ground_truth": []}),
+        "reward_model.ground_truth: is empty ([])",
+    ),
+    "truth empty dict": (put("reward_model", {"ground_truth": {"a": ""}}), "is empty ({'a': ''})"),
+    "truth is a number": (
+        put("reward_model", {"ground_truth": 7}),
+        "is 7 (int); fix: write a string, a list of answers",
+    ),
+    "truth broken JSON": (
+        put("reward_model", {"ground_truth": "[1", "ground_truth_format": "json"}),
+        "in '[1'; fix: write samples with write_samples",
+    ),
+    "truth format unknown": (
+        put("reward_model.ground_truth_format", "yaml"),
+        "ground_truth_format is 'yaml'",
+    ),
+    "extra_info a string": (put("extra_info", "{}"), "extra_info: is '{}' (str); fix: write a struct"),
+    "payload not an object": (
+        put("extra_info.payload", "[1]"),
+        "extra_info.payload is list; expected a JSON object",
+    ),
+    "payload broken": (put("extra_info.payload", "{"), "extra_info.payload: Expecting"),
+    "index a string": (put("extra_info.index", "7"), "extra_info.index: is '7' (str); fix: write an integer"),
+    "ref_chunks missing": (
+        put("extra_info.ref_chunks", None),
+        "extra_info.ref_chunks: is missing; fix: list the ids",
+    ),
+    "ref_chunks empty": (
+        put("extra_info.ref_chunks", []),
+        "extra_info.ref_chunks: is empty; fix: list the ids",
+    ),
+    "ref_chunks a string": (
+        put("extra_info.ref_chunks", "[1, 2]"),
+        "extra_info.ref_chunks: is '[1, 2]' (str); fix: write a list of integers",
+    ),
+    "ref_chunks of strings": (
+        put("extra_info.ref_chunks", ["1", "2"]),
+        "is ['1', '2'] (list); fix: write a list of int",
+    ),
+    "ref_chunks repeated": (put("extra_info.ref_chunks", [1, 1]), "[1, 1] names a chunk twice"),
+    "ref_chunks too high": (
+        put("extra_info.ref_chunks", [1, 4]),
+        "4 is out of range, the prompt has chunks 0..3",
+    ),
+    "ref_chunks negative": (put("extra_info.ref_chunks", [-1, 2]), "-1 is out of range"),
+    "evidence a string": (
+        put("extra_info.ref_chunks_text", "t"),
+        "ref_chunks_text: is 't' (str); fix: write a list of",
+    ),
+    "evidence count": (put("extra_info.ref_chunks_text", ["t"]), "has 1 texts for 2 ref_chunks"),
+    "evidence elsewhere": (
+        put("extra_info.ref_chunks", [1, 3]),
+        "extra_info.ref_chunks_text[1]: 'Key 17 opens door nine.' is not in chunk 3",
+    ),
+    "num_chunks": (put("extra_info.num_chunks", 5), "extra_info.num_chunks: is 5, the prompt has 4 chunks"),
+    "no chunks": (content("Which door?"), "prompt: no <CHUNK_i>...</CHUNK_i> in the prompt"),
+    "chunk skipped": (
+        content("<CHUNK_0>a</CHUNK_0>\n<CHUNK_2>b</CHUNK_2>"),
+        "prompt: <CHUNK_2> follows 1 chunks; expected <CHUNK_1>; fix: build the prompt with",
+    ),
+    "prompt_tokens zero": (
+        put("prompt_tokens", 0),
+        "prompt_tokens: is 0 (int); fix: write a positive integer",
+    ),
+    "count without tokenizer": (
+        put("prompt_tokens", 9),
+        "tokenizer_fingerprint: is missing beside prompt_tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_row_is_named(make_row, case):
+    change, message = BAD_ROWS[case]
+    row = make_row()
+    change(row)
+    report = validate_rows([make_row(), row], name="train.parquet")
+    assert not report.ok
+    assert any(message in line for line in report.lines()), report.lines()
+    assert all(line.startswith("train.parquet: row 1: ") and "; fix: " in line for line in report.lines())
+
+
+def test_left_cut_prompt_is_found(make_row):
+    """What upstream's left truncation would do to a prompt."""
+    row = make_row()
+    row["prompt"][0]["content"] = row["prompt"][0]["content"][30:]
+    assert "the first chunk is <CHUNK_1>" in validate_rows([row]).lines()[0]
+
+
+def test_good_rows_and_ungrounded_tasks_pass(make_sample):
+    samples = [
+        make_sample(0),
+        make_sample(1, prompt=[{"role": "system", "content": "s"}, *make_sample().prompt]),
+        make_sample(
+            2,
+            prompt=grounded_prompt(["a", "b"], "q", "Short."),
+            ref_chunks=[1],
+            ref_chunks_text=None,
+            num_chunks=2,
+        ),
+    ]
+    assert validate_rows(samples).lines() == ["rows: ok, 3 rows (longrlvr 3)"]
+
+
+def test_repeated_index_is_a_warning(make_sample):
+    report = validate_rows([make_sample(3), make_sample(3)])
+    assert report.ok
+    assert report.warnings == ["rows: extra_info.index: 1 rows repeat another row's index"]
+
+
+def write_table(tmp_path, rows, **options) -> str:
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet", **options)
+    return str(tmp_path / "data.parquet")
+
+
+def test_file_missing(tmp_path):
+    assert "none.parquet: no such file; fix: " in validate_file(tmp_path / "none.parquet").lines()[0]
+
+
+def test_not_parquet(tmp_path):
+    (tmp_path / "data.parquet").write_text("hello")
+    assert "not a readable parquet file" in validate_file(tmp_path / "data.parquet").lines()[0]
+
+
+def test_half_a_file(tmp_path, write, make_sample):
+    path = tmp_path / "half.parquet"
+    path.write_bytes(Path(write([make_sample()])).read_bytes()[:-200])
+    assert "not a readable parquet file" in validate_file(path).lines()[0]
+
+
+def test_damaged_pages(tmp_path, write, make_sample):
+    data = bytearray(Path(write([make_sample(i) for i in range(50)])).read_bytes())
+    data[40:400] = bytes(360)
+    (tmp_path / "damaged.parquet").write_bytes(data)
+    assert "cannot be read to its end" in validate_file(tmp_path / "damaged.parquet").lines()[0]
+
+
+def test_no_rows(tmp_path, make_row):
+    pq.write_table(pa.Table.from_pylist([make_row()]).slice(0, 0), tmp_path / "data.parquet")
+    assert "has no rows" in validate_file(tmp_path / "data.parquet").lines()[0]
+
+
+@pytest.mark.parametrize("column", ["data_source", "prompt", "reward_model"])
+def test_missing_column(tmp_path, make_row, column):
+    row = make_row()
+    del row[column]
+    (line,) = validate_file(write_table(tmp_path, [row])).lines()
+    assert f"{column}: column is missing (columns: " in line
+
+
+def test_missing_ground_truth_field(tmp_path, make_row):
+    path = write_table(tmp_path, [make_row() | {"reward_model": {"style": "rule"}}])
+    assert "reward_model.ground_truth: column is missing" in validate_file(path).lines()[0]
+
+
+def test_string_typed_ref_chunks_in_a_file(tmp_path, make_row):
+    row = make_row()
+    row["extra_info"]["ref_chunks"] = "[1, 2]"
+    assert (
+        "row 0: extra_info.ref_chunks: is '[1, 2]' (str)"
+        in validate_file(write_table(tmp_path, [row])).lines()[0]
+    )
+
+
+def test_released_file_is_good_with_a_warning(tmp_path, make_row):
+    """No prompt_tokens, no index, one huge row group."""
+    row = make_row()
+    released = {
+        "prompt": row["prompt"],
+        "data_source": "longrlvr",
+        "reward_model": {"ground_truth": "door nine"},
+        "extra_info": {k: row["extra_info"][k] for k in ("question", "ref_chunks", "ref_chunks_text")},
+    }
+    report = validate_file(write_table(tmp_path, [released] * 200))
+    assert report.ok, report.lines()
+    assert "row groups hold up to 200 rows, expected at most 128" in report.warnings[0]
+
+
+def test_over_long_prompts(write, make_sample):
+    path = write([make_sample(i, prompt_tokens=100 + i, tokenizer_fingerprint="f") for i in range(3)])
+    assert validate_file(path, max_prompt_length=102).ok
+    (line,) = validate_file(path, max_prompt_length=101).lines()
+    assert (
+        "row 2: prompt_tokens: 102 tokens, more than max_prompt_length 101; fix: make the document shorter"
+        in line
+    )
+
+
+def test_unknown_lengths_are_not_taken_for_short(write, make_sample):
+    (line,) = validate_file(write([make_sample()]), max_prompt_length=1000).lines()
+    assert "prompt_tokens: missing in 1 rows" in line
+
+
+def test_errors_are_capped_and_counted(make_row):
+    rows = [make_row() | {"data_source": "nope"} for _ in range(30)]
+    lines = validate_rows(rows, max_errors=5).lines()
+    assert len(lines) == 6
+    assert lines[-1] == "rows: and 25 more problems; all: --max-errors 0"
+    assert len(validate_rows(rows, max_errors=0).lines()) == 30
+
+
+def test_command_line(tmp_path, write, make_sample):
+    good = write([make_sample(i, prompt_tokens=90, tokenizer_fingerprint="f") for i in range(3)])
+    done = CliRunner().invoke(app, [good])
+    assert done.exit_code == 0
+    assert done.stdout == f"{good}: ok, 3 rows (longrlvr 3); prompt tokens mean 90, longest 90\n"
+
+    done = CliRunner().invoke(app, [good, str(tmp_path / "no.parquet"), "--max-prompt-length", "80"])
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_module_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "verl_longrl.data.validate", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    for text in ("FILE", "--tokenizer", "--max-prompt-length", "--max-errors", "exit 1"):
+        assert text in done.stdout

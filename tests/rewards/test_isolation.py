@@ -1,0 +1,168 @@
+"""Whatever a response does to its scorer, it is that response's problem alone."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from verl_longrl.rewards import RewardOptions, score_async
+from verl_longrl.rewards.isolation import IsolatedScorer
+
+MINE = str(Path(__file__).parent / "my_scorers.py")
+DEADLINE = 0.6
+OPTIONS = RewardOptions(scorers=(MINE,), timeout_s=DEADLINE, workers=2)
+
+
+@pytest.fixture(scope="module")
+def isolation():
+    with IsolatedScorer(OPTIONS) as scorer:
+        yield scorer
+
+
+def run(isolation, response, ground_truth="", **options):
+    return isolation.score_blocking("probe", response, ground_truth, {}, RewardOptions(timeout_s=DEADLINE, **options))
+
+
+def wait_for_end(pid, seconds=5):
+    """Until the process has ended, reaped or not."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state in "ZX":
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} is still in state {state}")
+
+
+@pytest.mark.parametrize("response", ["regex", "power", "sympy", "loop"])
+def test_a_hang_costs_its_deadline(isolation, response):
+    started = time.monotonic()
+    result = run(isolation, response)
+    assert (result.status, result.value) == ("timeout", 0)
+    assert "timeout_s = 0.6 s" in result.reason
+    assert DEADLINE * 0.9 <= time.monotonic() - started < DEADLINE + 1
+    assert run(isolation, "fine").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("response", "argument", "reason"),
+    [
+        ("exit", 3, "process died"),
+        ("exit", 0, "process died"),
+        ("sys.exit", 0, "process died"),
+        ("raise", 0, "KeyError: 'a bug in the scorer'"),
+        ("memory", 0, "MemoryError"),
+        ("nothing", 0, "returned NoneType, expected Score"),
+    ],
+)
+def test_a_broken_scorer_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
+    before = isolation.metrics()["scorer_errors"]
+    result = run(isolation, response, argument)
+    assert result.status == "scorer_error"
+    assert reason in result.reason
+    assert isolation.metrics()["scorer_errors"] == before + 1
+    assert [run(isolation, "fine").status for _ in range(4)] == ["ok"] * 4
+
+
+@pytest.mark.parametrize("hanging", [1, 8])  # 8: four times the workers, and they arrive first
+def test_hanging_responses_delay_no_other(isolation, hanging):
+    async def scenario():
+        finished = []
+
+        async def one(name):
+            result = await isolation.score("probe", name, "", {}, RewardOptions(timeout_s=2.0))
+            finished.append(result.status)
+            return result
+
+        stuck = [asyncio.create_task(one(["regex", "power"][i % 2])) for i in range(hanging)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*[one("fine") for _ in range(50)])
+        assert finished == ["ok"] * 50, "a normal response waited for a hanging one"
+        assert [(await task).status for task in stuck] == ["timeout"] * hanging
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_scorer_within_its_deadline_is_not_punished(isolation):
+    assert run(isolation, "sleep", 0.2).status == "ok"
+
+
+def test_the_longrlvr_scorer_and_unknown_sources(isolation):
+    response = "<useful_chunks><CHUNK_1></useful_chunks><answer>Paris</answer>"
+    assert isolation.score_blocking("longrlvr", response, "Paris", {"ref_chunks": [1]}).value == 2
+    unknown = isolation.score_blocking("no_such_task", response, "Paris", {})
+    assert unknown.status == "scorer_error"
+    assert "no scorer for data_source 'no_such_task'" in unknown.reason
+
+
+def test_workers_import_nothing_heavy(isolation):
+    result = run(isolation, "modules")
+    assert result.reason == ""
+
+
+def test_workers_or_their_template_killed_while_idle():
+    with IsolatedScorer(OPTIONS) as own:
+        pid = int(run(own, "pid").value)
+        os.kill(pid, signal.SIGKILL)
+        wait_for_end(pid)
+        assert [run(own, "fine").status for _ in range(4)] == ["ok"] * 4
+        workers = [worker.pid for worker in own._idle]
+        own._template._process.kill()
+        for worker in workers:
+            wait_for_end(worker)
+        assert [run(own, "fine").status for _ in range(4)] == ["ok"] * 4
+        assert own.metrics()["template_restarts"] == 1
+
+
+def test_scorers_that_cannot_be_loaded_stop_the_start():
+    with pytest.raises(RuntimeError, match=r"cannot start: ImportError: scorers: no file 'none.py'"):
+        IsolatedScorer(RewardOptions(scorers=("none.py",)))
+
+
+def test_closed_is_closed_and_hanging_workers_end_with_it():
+    own = IsolatedScorer(OPTIONS)
+    pid = int(run(own, "pid").value)
+
+    async def scenario():
+        stuck = asyncio.create_task(own.score("probe", "loop", "", {}, RewardOptions(timeout_s=60)))
+        await asyncio.sleep(0.2)
+        own.close()
+        return await stuck
+
+    assert asyncio.run(scenario()).status == "scorer_error"
+    wait_for_end(pid)
+    with pytest.raises(RuntimeError, match="shutdown|closed"):
+        asyncio.run(own.score("probe", "fine", "", {}))
+
+
+def test_nothing_outlives_a_killed_trainer():
+    program = f"""
+import sys, threading, time
+from verl_longrl.rewards import RewardOptions
+from verl_longrl.rewards.isolation import IsolatedScorer
+own = IsolatedScorer(RewardOptions(scorers=({MINE!r},), timeout_s=60, workers=1))
+print(int(own.score_blocking("probe", "pid", "").value), own._template._process.pid, flush=True)
+threading.Thread(target=own.score_blocking, args=("probe", "loop", "")).start()
+time.sleep(0.2); print("stuck", flush=True); time.sleep(60)
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    worker, template = map(int, trainer.stdout.readline().split())
+    assert trainer.stdout.readline() == "stuck\n"
+    trainer.kill()
+    trainer.wait()
+    wait_for_end(worker)
+    wait_for_end(template)
+
+
+def test_score_async_in_isolation(isolation):
+    result = asyncio.run(score_async("probe", "raise", "", {}, options=OPTIONS, isolation=isolation))
+    assert result.status == "scorer_error"

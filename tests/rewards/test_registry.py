@@ -1,0 +1,109 @@
+"""data_source -> scorer, options from a configuration, and what a user reads when either is wrong."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from verl_longrl.rewards import AnswerOptions, JudgeOptions, RewardOptions, Score, load_scorers, resolve, score, scorer
+from verl_longrl.rewards import registry
+
+MINE = str(Path(__file__).parent / "my_scorers.py")
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_names", dict(registry._names))
+    monkeypatch.setattr(registry, "_patterns", dict(registry._patterns))
+
+
+def test_exact_names_win_over_patterns_and_long_patterns_over_short():
+    def make(value):
+        return lambda *_: Score(value)
+
+    scorer("t_exact", patterns=["t_*"])(make(1.0))
+    scorer(patterns=["t_math_*"])(make(2.0))
+    assert score("t_exact", "", "").value == 1
+    assert score("t_other", "", "").value == 1
+    assert score("t_math_5", "", "").value == 2
+    assert resolve("longrlvr") is resolve("longrlvr_64k")
+
+
+def test_unknown_data_source_names_the_nearest():
+    with pytest.raises(LookupError, match=r"no scorer for data_source 'longrvlr'; nearest registered: longrlvr,"):
+        score("longrvlr", "", "")
+
+
+def test_two_scorers_cannot_share_a_name():
+    scorer("t_mine")(lambda *_: Score(1.0))
+
+    def other(*_):
+        return Score(2.0)
+
+    with pytest.raises(ValueError, match=r"'t_mine' is already scored by .*replace=True"):
+        scorer("t_mine")(other)
+    scorer("t_mine", replace=True)(other)
+    assert score("t_mine", "", "").value == 2
+
+
+def test_load_scorers_from_a_file_twice():
+    load_scorers([MINE])
+    load_scorers([MINE, "verl_longrl.rewards.grounding"])
+    registry._names.setdefault("probe", None)  # loaded by another test before: then this registry lacks it
+
+
+@pytest.mark.parametrize(("source", "problem"), [("no.such.module", "cannot import"), ("no/such/file.py", "no file")])
+def test_load_scorers_says_what_is_missing(source, problem):
+    with pytest.raises(ImportError, match=problem):
+        load_scorers([source])
+
+
+def test_a_scorer_that_raises_or_returns_nonsense_is_a_scorer_error():
+    def broken(*_):
+        raise KeyError("x")
+
+    scorer("t_broken")(broken)
+    scorer("t_none")(lambda *_: None)
+    assert score("t_broken", "", "").reason == "KeyError: 'x'"
+    assert score("t_none", "", "").status == "scorer_error"
+    assert "returned NoneType, expected Score" in score("t_none", "", "").reason
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"etta": 0.1}, r"unknown reward option etta = 0.1; the nearest valid one is eta "),
+        ({"answer": {"mod": "f1"}}, r"unknown reward option answer.mod = 'f1'; the nearest valid one is answer.mode "),
+        ({"verdict": 1.0}, r"unknown reward option verdict"),
+        ({"method": "rlvr"}, r"method = 'rlvr' is unknown; use one of longrlvr, outcome_only"),
+        ({"eta": 1.5}, r"eta = 1.5 is out of range; expected a number at least 0 and at most 1"),
+        ({"beta": 0}, r"beta = 0 is out of range; expected a number above 0"),
+        ({"eta": "0.1"}, r"eta = '0.1' is out of range"),
+        ({"timeout_s": 0}, r"timeout_s = 0 is out of range"),
+        ({"workers": 0}, r"workers = 0 is out of range"),
+        ({"max_failure_share": 2}, r"max_failure_share = 2 is out of range"),
+        ({"scorers": "a.py"}, r"scorers = 'a.py' is one string; expected a list"),
+        ({"answer": {"by": "model"}}, r"answer.by = 'model' is unknown; use one of rule, judge, reward_model"),
+        ({"answer": {"mode": "fuzzy"}}, r"answer.mode = 'fuzzy' is unknown"),
+        ({"answer": {"f1_threshold": 0}}, r"answer.f1_threshold = 0 is out of range"),
+        ({"answer": {"max_length_ratio": 0.5}}, r"answer.max_length_ratio = 0.5 is out of range"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(values, message):
+    with pytest.raises(ValueError, match=message):
+        RewardOptions.from_dict(values)
+
+
+def test_wrong_judge_options():
+    with pytest.raises(ValueError, match=r"judge.endpoints has 'host:8000'; expected a base URL such as http://"):
+        JudgeOptions(endpoints=("host:8000",))
+    with pytest.raises(ValueError, match=r"judge.timeout_s = 0 is out of range"):
+        JudgeOptions(timeout_s=0)
+    assert JudgeOptions(endpoints="http://h/v1").endpoints == ("http://h/v1",)  # type: ignore[arg-type]
+
+
+def test_options_from_a_config():
+    options = RewardOptions.from_dict({"beta": 1, "answer": {"mode": "exact"}, "scorers": ["a.py"]})
+    assert options == RewardOptions(beta=1, answer=AnswerOptions(mode="exact"), scorers=("a.py",))
+    assert RewardOptions.from_dict(None) == RewardOptions()
+    assert pickle.loads(pickle.dumps(options)) == options

@@ -1,0 +1,57 @@
+"""The `longrl:` block of the run configuration, checked as a whole before anything starts.
+
+Upstream's configuration has 886 keys and answers a mistyped one with "Key not in struct". Ours are the tens of keys
+below; an unknown one is refused with the nearest valid name, a wrong value with what was expected. Needs neither
+torch nor Ray nor verl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from verl_longrl.rewards.options import JudgeOptions, RewardOptions, _FromDict
+
+
+@dataclass(frozen=True)
+class LongRLConfig(_FromDict):
+    """Everything under `longrl:`.
+
+    output_dir: where the run writes. reward, judge: see their classes. rope: RoPE scaling for trainer and vLLM alike
+    (None: as the model's config says). checkpoints_to_keep: newest whole checkpoints kept (None: all).
+    log_rollouts: write every rollout with its reward parts. export: write the final weights as a Hugging Face folder.
+    gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
+    """
+
+    output_dir: str
+    reward: RewardOptions = field(default_factory=RewardOptions)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    rope: dict[str, Any] | None = None
+    checkpoints_to_keep: int | None = None
+    log_rollouts: bool = True
+    export: bool = True
+    gpu_memory_gib: float = 80.0
+
+    def __post_init__(self) -> None:
+        keep = self.checkpoints_to_keep
+        if keep is not None and keep < 1:
+            raise ValueError(f"longrl.checkpoints_to_keep = {keep} would keep nothing; give at least 1, or null for all")
+        if self.reward.answer.by == "judge" and not self.judge.endpoints:
+            raise ValueError(
+                "longrl.reward.answer.by = judge needs longrl.judge.endpoints, the judge's base URLs, for example "
+                "longrl.judge.endpoints=[http://judge-host:8000/v1]; without a judge use longrl.reward.answer.by=rule"
+            )
+        if self.rope is not None:
+            _check_rope(self.rope)
+
+
+def _check_rope(rope: Mapping[str, Any]) -> None:
+    required = {"rope_type", "factor", "original_max_position_embeddings"}
+    if missing := required - set(rope):
+        raise ValueError(
+            f"longrl.rope lacks {sorted(missing)}; a complete block is "
+            "{rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}"
+        )
+    if rope["factor"] < 1:
+        raise ValueError(f"longrl.rope.factor = {rope['factor']} would shorten the context; expected at least 1")

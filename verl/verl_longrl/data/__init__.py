@@ -1,0 +1,1 @@
+"""Samples on disk and on their way to the trainer: schema, prompt contract, validation, lengths, dataset."""

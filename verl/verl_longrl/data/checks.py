@@ -1,0 +1,227 @@
+"""What a good row is: each check looks at one decoded row and names the column, the value and the fix.
+
+Checks are pure functions row -> findings; `validate.py` adds file and row number. A row is *grounded* when
+its `data_source` is scored as "longrlvr" or it carries `ref_chunks`; only then must its prompt hold a
+document of chunk tags and its references agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from verl_longrl.data.prompt import TAG, ChunkTagError, parse_chunks
+from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
+
+ROLES = ("system", "user", "assistant", "tool")
+GROUNDED = "longrlvr"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong with one column of a row."""
+
+    column: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.what}; fix: {self.fix}"
+
+
+def check_row(row: Mapping[str, Any], prompt_key: str = "prompt") -> list[Finding]:
+    """Everything wrong with one row (as a dict, as `read_rows` yields it)."""
+    findings = [*_data_source(row), *_prompt(row, prompt_key), *_ground_truth(row), *_prompt_tokens(row)]
+    extra = row.get("extra_info")
+    if extra is not None and not isinstance(extra, Mapping):
+        return [*findings, _wrong_type("extra_info", extra, "a struct")]
+    try:
+        extra = decode_extra_info(extra)
+    except (ValueError, TypeError) as error:
+        return [
+            *findings,
+            Finding("extra_info.payload", str(error), "write a JSON object, or use write_samples"),
+        ]
+    index = extra.get("index", 0)
+    if not _is_int(index):
+        findings.append(_wrong_type("extra_info.index", index, "an integer"))
+    if is_grounded(row.get("data_source"), extra):
+        findings += _grounding(row, extra, prompt_key)
+    return findings
+
+
+def is_grounded(data_source: Any, extra_info: Mapping[str, Any]) -> bool:
+    """Whether a row's citations are graded, so that its chunk ids must be right."""
+    if extra_info.get("ref_chunks") is not None:
+        return True
+    return isinstance(data_source, str) and _scored_as_grounded(data_source)
+
+
+def shorten(value: Any, width: int = 60) -> str:
+    """`repr(value)`, cut in the middle to `width` characters."""
+    text = repr(value[: 2 * width] if isinstance(value, str) else value)
+    return text if len(text) <= width else f"{text[: width - 20]} ... {text[-15:]}"
+
+
+@cache
+def _resolution_error(data_source: str) -> str | None:
+    import verl_longrl.rewards  # noqa: F401  registers the built-in scorers
+    from verl_longrl.rewards.registry import resolve
+
+    try:
+        resolve(data_source)
+    except LookupError as error:
+        return str(error.args[0])
+    return None
+
+
+@cache
+def _scored_as_grounded(data_source: str) -> bool:
+    from verl_longrl.rewards.registry import resolve
+
+    return _resolution_error(data_source) is None and resolve(data_source) is resolve(GROUNDED)
+
+
+def _data_source(row: Mapping[str, Any]) -> Iterator[Finding]:
+    source = row.get("data_source")
+    if not isinstance(source, str) or not source:
+        yield _wrong_type("data_source", source, "a non-empty string")
+    elif error := _resolution_error(source):
+        yield Finding("data_source", error, "use a registered name; for your own scorers pass --scorers")
+
+
+def _prompt(row: Mapping[str, Any], key: str) -> Iterator[Finding]:
+    prompt = row.get(key)
+    if not isinstance(prompt, list):
+        yield _wrong_type(key, prompt, "a list of {role, content}")
+        return
+    if not prompt:
+        yield Finding(key, "is empty", "write at least one user message")
+        return
+    for i, message in enumerate(prompt):
+        message = message if isinstance(message, Mapping) else {}
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            yield Finding(f"{key}[{i}].role", f"is {shorten(role)}", f"use one of {', '.join(ROLES)}")
+        elif role == "system" and i > 0:
+            yield Finding(
+                f"{key}[{i}].role", "is 'system' after the first message", "put the system message first"
+            )
+        if not isinstance(content, str) or not content.strip():
+            yield Finding(f"{key}[{i}].content", f"is {shorten(content)}", "write the message's text")
+    if isinstance(prompt[-1], Mapping) and prompt[-1].get("role") in ("assistant", "system"):
+        yield Finding(
+            f"{key}[{len(prompt) - 1}].role",
+            f"is {shorten(prompt[-1]['role'])} in the last message",
+            "end the prompt with a user message, which the model answers",
+        )
+
+
+def _ground_truth(row: Mapping[str, Any]) -> Iterator[Finding]:
+    column = "reward_model.ground_truth"
+    model = row.get("reward_model")
+    if not isinstance(model, Mapping) or model.get("ground_truth") is None:
+        yield Finding(column, "is missing", "write the reference answer")
+        return
+    try:
+        truth = decode_ground_truth(model)
+    except (ValueError, TypeError) as error:
+        yield Finding(
+            column, f"{error} in {shorten(model['ground_truth'])}", "write samples with write_samples"
+        )
+        return
+    if not isinstance(truth, str | list | dict):
+        yield _wrong_type(column, truth, "a string, a list of answers or a dict")
+    elif _is_blank(truth):
+        yield Finding(column, f"is empty ({shorten(truth)})", "write the reference answer, or drop the row")
+
+
+def _prompt_tokens(row: Mapping[str, Any]) -> Iterator[Finding]:
+    tokens, fingerprint = row.get("prompt_tokens"), row.get("tokenizer_fingerprint")
+    if tokens is None:
+        return
+    if not _is_int(tokens) or tokens <= 0:
+        yield _wrong_type("prompt_tokens", tokens, "a positive integer")
+    elif not fingerprint:
+        yield Finding(
+            "tokenizer_fingerprint",
+            "is missing beside prompt_tokens",
+            "write PromptCounter.fingerprint with the count",
+        )
+
+
+def _grounding(row: Mapping[str, Any], extra: Mapping[str, Any], prompt_key: str) -> Iterator[Finding]:
+    ids, texts = extra.get("ref_chunks"), extra.get("ref_chunks_text")
+    column = "extra_info.ref_chunks"
+    if ids is None:
+        yield Finding(column, "is missing", "list the ids of the evidence chunks")
+    elif not isinstance(ids, list) or not all(_is_int(i) for i in ids):
+        yield _wrong_type(column, ids, "a list of integers")
+        ids = None
+    elif not ids:
+        yield Finding(column, "is empty", "list the ids of the evidence chunks, or drop the row")
+    elif len(set(ids)) < len(ids):
+        yield Finding(column, f"{shorten(ids)} names a chunk twice", "name every evidence chunk once")
+    if texts is not None and (not isinstance(texts, list) or not all(isinstance(t, str) for t in texts)):
+        yield _wrong_type("extra_info.ref_chunks_text", texts, "a list of strings")
+        texts = None
+
+    messages = [
+        m for m in row.get(prompt_key) or [] if isinstance(m, Mapping) and isinstance(m.get("content"), str)
+    ]
+    tagged = [m["content"] for m in messages if TAG.search(m["content"])]
+    try:
+        chunks = parse_chunks(tagged[-1] if tagged else "")
+    except ChunkTagError as error:
+        yield Finding(prompt_key, str(error), "build the prompt with verl_longrl.data.prompt.grounded_prompt")
+        return
+    count = extra.get("num_chunks")
+    if count is not None and count != len(chunks):
+        yield Finding(
+            "extra_info.num_chunks", f"is {count}, the prompt has {len(chunks)} chunks", "make them agree"
+        )
+    for i in ids or []:
+        if not 0 <= i < len(chunks):
+            yield Finding(
+                column,
+                f"{i} is out of range, the prompt has chunks 0..{len(chunks) - 1}",
+                "use 0-based ids of chunks in this prompt; was the prompt cut after the ids were made?",
+            )
+    if not ids or texts is None:
+        return
+    if len(texts) != len(ids):
+        yield Finding(
+            "extra_info.ref_chunks_text",
+            f"has {len(texts)} texts for {len(ids)} ref_chunks",
+            "write one text per id, in the same order",
+        )
+        return
+    for k, (i, text) in enumerate(zip(ids, texts, strict=True)):
+        if 0 <= i < len(chunks) and (not text.strip() or text.strip() not in chunks[i]):
+            yield Finding(
+                f"extra_info.ref_chunks_text[{k}]",
+                f"{shorten(text)} is not in chunk {i} of the prompt ({shorten(chunks[i])})",
+                "take the text from the chunk that ref_chunks names",
+            )
+
+
+def _wrong_type(column: str, value: Any, expected: str) -> Finding:
+    kind = "missing" if value is None else f"{shorten(value)} ({type(value).__name__})"
+    return Finding(column, f"is {kind}", f"write {expected}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_blank(truth: Any) -> bool:
+    """Empty text, or a container in which nothing is left once empty text is taken away."""
+    if isinstance(truth, str):
+        return not truth.strip()
+    if isinstance(truth, list):
+        return not truth or any(_is_blank(item) for item in truth)
+    if isinstance(truth, dict):
+        return all(_is_blank(item) for item in truth.values())
+    return truth is None

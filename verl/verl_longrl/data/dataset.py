@@ -1,0 +1,217 @@
+"""The training data set: every row that trains is a checked row, whole, and none disappears unannounced.
+
+For verl through `data.custom_cls` (path "pkg://verl_longrl.data.dataset", name "LongRLDataset"). Upstream's
+`RLHFDataset` keeps rows it cannot tokenise out of sight (any exception counts as "too long") and leaves
+over-long prompts to the agent loop, which cuts off their first chunks. Here
+
+- each file is validated first, and a bad one stops the start with the validator's own lines;
+- a prompt over `data.max_prompt_length` stops the start, or, with `data.filter_overlong_prompts`, its row is
+  dropped and counted in print; lengths come from the file (see `lengths.py`), nothing is tokenised twice;
+- rows stay on disk (memory-mapped Arrow) and are decoded when asked for: ground truth and payload are Python
+  objects by the time a scorer sees them;
+- the prompt travels once per sample (as `raw_prompt`), not twice. `ref_chunks_text` does travel with every
+  rollout, because the judge reads it: a few KB beside a prompt of hundreds.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from omegaconf import OmegaConf
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from verl_longrl.data.lengths import prompt_lengths
+from verl_longrl.data.schema import (
+    ROW_GROUP_ROWS,
+    SCHEMA,
+    Sample,
+    decode_extra_info,
+    decode_ground_truth,
+    read_rows,
+)
+from verl_longrl.data.validate import validate_file
+
+MAX_LINES = 20
+"""Problem lines shown when training refuses to start."""
+
+
+class DataError(ValueError):
+    """The data cannot be trained on as it is; the message holds the rows and the fix."""
+
+
+class LongRLDataset(RLHFDataset):
+    """Samples of one or more parquet files, ours or released, as verl's trainer wants them.
+
+    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1). Items carry
+    `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model` {style, ground_truth}, `extra_info`
+    (payload merged in, nulls left out), `index` (int), and what upstream's agent loop expects beside
+    (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
+
+    Attributes:
+        prompt_lengths: tokens of each prompt, int32 of shape (len(self),), in item order.
+
+    Raises:
+        DataError: a file fails validation, a prompt is too long and may not be dropped, or no row is left.
+    """
+
+    prompt_lengths: np.ndarray
+
+    def _read_files_and_tokenize(self) -> None:
+        template: Any = OmegaConf.create(self.apply_chat_template_kwargs or {})
+        kwargs: Any = OmegaConf.to_container(template, resolve=True)
+        if self.tool_schemas is not None:
+            kwargs["tools"] = self.tool_schemas
+        for path in self.data_files:
+            self._refuse_bad_file(path)
+        lengths = [
+            prompt_lengths(
+                path,
+                self.tokenizer,
+                chat_template_kwargs=kwargs,
+                cache_dir=self.cache_dir,
+                prompt_key=self.prompt_key,
+            )
+            for path in self.data_files
+        ]
+        frame = datasets.concatenate_datasets(
+            [
+                load_file(path, cache_dir=self.cache_dir, prompt_key=self.prompt_key)
+                for path in self.data_files
+            ]
+        )
+        keep = self._fitting(lengths)
+        if 0 < self.max_samples < len(keep):
+            if self.shuffle:
+                keep = np.random.default_rng(self.seed).choice(keep, size=self.max_samples, replace=False)
+            else:
+                keep = keep[: self.max_samples]
+        self.prompt_lengths = np.concatenate(lengths)[keep]
+        self.dataframe = frame.select(keep)
+        print(
+            f"data: {len(keep)} of {len(frame)} samples from {len(self.data_files)} file(s), "
+            f"prompts of up to {self.prompt_lengths.max()} tokens",
+            flush=True,
+        )
+
+    def _refuse_bad_file(self, path: str) -> None:
+        report = validate_file(path, max_errors=MAX_LINES, prompt_key=self.prompt_key)
+        for line in report.warnings:
+            print(f"warning: {line}", flush=True)
+        if not report.ok:
+            raise DataError(
+                "\n".join(
+                    [
+                        f"{path}: {report.problem_count} problems; training does not start on bad data",
+                        *report.problems,
+                        f"all of them: python -m verl_longrl.data.validate --max-errors 0 {path}",
+                    ]
+                )
+            )
+
+    def _fitting(self, lengths: list[np.ndarray]) -> np.ndarray:
+        """Positions (in the concatenated files) of the rows whose prompt fits."""
+        limit, filtering = self.max_prompt_length, self.filter_overlong_prompts
+        reports = []
+        for path, counts in zip(self.data_files, lengths, strict=True):
+            over = np.flatnonzero(counts > limit)
+            if len(over):
+                rows = ", ".join(map(str, over[:5])) + (", ..." if len(over) > 5 else "")
+                reports.append(
+                    f"{path}: {len(over)} of {len(counts)} prompts are longer than "
+                    f"data.max_prompt_length={limit} tokens (longest {counts.max()}; rows {rows})"
+                )
+        if reports and not filtering:
+            raise DataError(
+                "\n".join(reports)
+                + "\nA prompt is never truncated. Raise data.max_prompt_length (and the rollout's context "
+                "length), make the documents shorter when the data is made, or set "
+                "data.filter_overlong_prompts=True to drop these rows."
+            )
+        for line in reports:
+            print(f"dropped: {line}", flush=True)
+        keep = np.flatnonzero(np.concatenate(lengths) <= limit)
+        if not len(keep):
+            raise DataError(
+                f"no prompt fits data.max_prompt_length={limit} tokens; raise it or make shorter documents"
+            )
+        return keep
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        row = self.dataframe[int(item)]
+        extra_info = decode_extra_info(row["extra_info"])
+        return {
+            "raw_prompt": row["prompt"],
+            "data_source": row["data_source"],
+            "ability": row["ability"] or "",
+            "reward_model": {
+                "style": row["reward_model"]["style"],
+                "ground_truth": decode_ground_truth(row["reward_model"]),
+            },
+            "extra_info": extra_info,
+            "index": extra_info["index"],
+            "tools_kwargs": extra_info.get("tools_kwargs", {}),
+            "interaction_kwargs": extra_info.get("interaction_kwargs", {}),
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # upstream: a batch must hold some tensor
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it: memory-mapped rows pickle as paths, so a spawned loader worker need not read again."""
+        return self.__dict__.copy()
+
+    def resume_dataset_state(self) -> None:
+        """Nothing to do, since pickling loses nothing."""
+
+    def split(self, num_splits: int) -> list[LongRLDataset]:
+        """`num_splits` equal, consecutive parts; the remainder (fewer than `num_splits` rows) is left out."""
+        size = len(self) // num_splits
+        if num_splits < 1 or size < 1:
+            raise ValueError(f"cannot split {len(self)} samples into {num_splits} parts")
+        parts = []
+        for start in range(0, size * num_splits, size):
+            part = copy.copy(self)
+            part.dataframe = self.dataframe.select(range(start, start + size))
+            part.prompt_lengths = self.prompt_lengths[start : start + size]
+            parts.append(part)
+        return parts
+
+
+def load_file(path: str, *, cache_dir: str | Path, prompt_key: str = "prompt") -> datasets.Dataset:
+    """Rows of one parquet file in `SCHEMA`, memory-mapped.
+
+    A file in another schema (released data sets) is converted once and cached by the file's path, size and
+    modification time, so that files of any origin concatenate.
+    """
+    cache_dir = str(Path(cache_dir).expanduser() / "rows")
+    features = datasets.Features.from_arrow_schema(SCHEMA)
+    if prompt_key == "prompt" and pq.read_schema(path).remove_metadata().equals(SCHEMA):
+        return datasets.load_dataset(
+            "parquet",
+            data_files=path,
+            features=features,
+            batch_size=ROW_GROUP_ROWS,
+            cache_dir=cache_dir,
+            split="train",
+        )
+    stat = Path(path).stat()
+    return datasets.Dataset.from_generator(
+        _canonical_rows,
+        features=features,
+        cache_dir=cache_dir,
+        gen_kwargs={
+            "path": path,
+            "prompt_key": prompt_key,
+            "version": (stat.st_size, stat.st_mtime_ns, str(SCHEMA)),
+        },
+    )
+
+
+def _canonical_rows(path: str, prompt_key: str, version: tuple[int, int, str]):
+    del version  # only part of the cache key
+    for index, row in enumerate(read_rows(path)):
+        yield Sample.from_row({**row, "prompt": row[prompt_key]}, index).to_row()

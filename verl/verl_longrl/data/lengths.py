@@ -1,0 +1,195 @@
+"""Prompt lengths without re-tokenising 100K-token prompts at every start.
+
+A file made by LongRL carries each prompt's length and the fingerprint of what counted it. If that is the
+tokenizer, chat template and template options of this run, the stored lengths are the answer. Otherwise the
+prompts are counted once and the result is cached under (fingerprint, content of the file, prompt column), so
+a changed template or a changed file can never meet an old count.
+
+Counting is exact: the chat template with the generation prompt, tokenised as the agent loop does. Prompts are
+tokenised in batches by the tokenizer's own threads, which release Python (no forks, no pickling); a tokenizer
+without that backend, or whose own encoding differs from it, is asked prompt by prompt.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from verl_longrl.data.progress import progress_bar
+from verl_longrl.data.schema import Message, read_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CACHE_DIR = Path("~/.cache/verl/rlhf")
+"""Default of upstream's `data.cache_dir`."""
+BATCH = 64
+DIGEST_BYTES = 16
+
+
+class PromptCounter:
+    """Counts prompt tokens as the model sees them.
+
+    Args:
+        tokenizer: a transformers tokenizer with a chat template. It is not modified.
+        chat_template_kwargs: `data.apply_chat_template_kwargs`, plus `tools` if the agent loop passes any.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] | None = None
+    ):
+        self.tokenizer = tokenizer
+        self.kwargs = dict(chat_template_kwargs or {})
+        self.fingerprint = tokenizer_fingerprint(tokenizer, self.kwargs)
+        self._backend = None
+        self._backend_checked = False
+        if getattr(tokenizer, "is_fast", False):
+            self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+            self._backend.no_truncation()
+            self._backend.no_padding()
+
+    def count(self, prompts: Sequence[list[Message]]) -> list[int]:
+        """Number of tokens of each chat prompt, generation prompt included."""
+        if not prompts:
+            return []
+        if self._backend is not None and not self._backend_checked:
+            self._backend_checked = True
+            if self._count_batch(prompts[:1]) != [self._count_one(prompts[0])]:
+                self._backend = None
+        if self._backend is None:
+            return [self._count_one(prompt) for prompt in prompts]
+        return self._count_batch(prompts)
+
+    def _count_one(self, prompt: list[Message]) -> int:
+        return len(
+            self.tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=True, return_dict=False, **self.kwargs
+            )
+        )
+
+    def _count_batch(self, prompts: Sequence[list[Message]]) -> list[int]:
+        assert self._backend is not None
+        texts = [
+            self.tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=False, **self.kwargs
+            )
+            for prompt in prompts
+        ]
+        return [len(e) for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def tokenizer_fingerprint(
+    tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] | None = None
+) -> str:
+    """32 hex digits that change with anything that changes a prompt's tokens.
+
+    Covered: the tokenizer's model, vocabulary, normaliser and added tokens, its special tokens, its chat
+    template and the options given to it. Not covered: truncation and padding settings, which are not used.
+    """
+    if getattr(tokenizer, "is_fast", False):
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        identity: Any = {k: v for k, v in backend.items() if k not in ("truncation", "padding")}
+    else:
+        identity = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    parts = [identity, special, tokenizer.chat_template, dict(chat_template_kwargs or {})]
+    return _digest(json.dumps(parts, sort_keys=True).encode()).hex()
+
+
+def stored_lengths(path: str | Path, fingerprint: str) -> np.ndarray | None:
+    """The file's own `prompt_tokens`, int32 of shape (rows,), if all were counted under `fingerprint`."""
+    columns = ["prompt_tokens", "tokenizer_fingerprint"]
+    if not set(columns) <= set(pq.read_schema(path).names):
+        return None
+    table = pq.read_table(path, columns=columns)
+    tokens = table["prompt_tokens"]
+    if tokens.null_count or table["tokenizer_fingerprint"].unique().to_pylist() != [fingerprint]:
+        return None
+    return tokens.to_numpy().astype(np.int32)
+
+
+def prompt_lengths(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    cache_dir: str | Path = CACHE_DIR,
+    prompt_key: str = "prompt",
+) -> np.ndarray:
+    """Tokens of every prompt in a parquet file, int32 of shape (rows,): stored, else cached, else counted.
+
+    Counting shows its progress, and its result is cached under `cache_dir`/prompt_lengths; a damaged cache
+    entry is counted anew. The number of threads is the tokenizers library's (RAYON_NUM_THREADS).
+
+    Raises:
+        ValueError: the chat template refuses a prompt; names the row.
+    """
+    counter = PromptCounter(tokenizer, chat_template_kwargs)
+    if (stored := stored_lengths(path, counter.fingerprint)) is not None:
+        return stored
+    with open(path, "rb") as file:
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+    key = _digest(json.dumps([counter.fingerprint, content, prompt_key]).encode()).hex()
+    entry = Path(cache_dir).expanduser() / "prompt_lengths" / f"{key}.bin"
+    rows = pq.read_metadata(path).num_rows
+    if (cached := _load(entry, rows)) is not None:
+        return cached
+    print(
+        f"{path}: not counted with this tokenizer and chat template; counting {rows} prompts once", flush=True
+    )
+    prompts = (row[prompt_key] for row in read_rows(path, [prompt_key]))
+    lengths = np.fromiter(_count_all(counter, prompts, rows, path), dtype=np.int32, count=rows)
+    _save(entry, lengths)
+    return lengths
+
+
+def _count_all(
+    counter: PromptCounter, prompts: Iterable[list[Message]], rows: int, path: str | Path
+) -> Iterator[int]:
+    from jinja2 import TemplateError
+
+    prompts, done = iter(prompts), 0
+    with progress_bar(f"counting tokens of {Path(path).name}", rows) as advance:
+        while batch := list(islice(prompts, BATCH)):
+            try:
+                yield from counter.count(batch)
+            except TemplateError as error:
+                raise ValueError(
+                    f"{path}: rows {done} to {done + len(batch) - 1}: the chat template refuses a prompt: "
+                    f"{error}; give the roles in the order the template asks for"
+                ) from error
+            done += len(batch)
+            advance(len(batch))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def _save(entry: Path, lengths: np.ndarray) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    data = lengths.astype("<i4").tobytes()
+    aside = entry.with_suffix(f".{os.getpid()}.tmp")
+    aside.write_bytes(_digest(data) + data)
+    os.replace(aside, entry)
+
+
+def _load(entry: Path, rows: int) -> np.ndarray | None:
+    if not entry.exists():
+        return None
+    raw = entry.read_bytes()
+    digest, data = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
+    if _digest(data) != digest or len(data) != 4 * rows:
+        print(f"{entry}: damaged cache of prompt lengths; counting anew", file=sys.stderr, flush=True)
+        return None
+    return np.frombuffer(data, dtype="<i4").astype(np.int32)

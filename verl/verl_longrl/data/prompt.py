@@ -1,0 +1,102 @@
+"""A grounded prompt shows a document as numbered chunks; whoever reads it back gets the same chunks.
+
+The contract: chunks as `<CHUNK_i>text</CHUNK_i>`, i = 0..N-1 in document order, one after another on new
+lines, a blank line, `Question: ...`, a blank line, the instructions. `parse_chunks` inverts `grounded_prompt`
+exactly, because text that itself contains a chunk tag is refused when the prompt is built: in the document it
+would be one more chunk for the model, and citations of it would be graded against another chunk.
+Pure Python.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+TAG = re.compile(r"<(/?)CHUNK_(\d+)>")
+
+INSTRUCTIONS = (
+    "Answer the question from the document above, which is divided into numbered chunks.\n"
+    "First reason step by step about which chunks hold the evidence, and close the reasoning with "
+    "</think>.\n"
+    "Then name every chunk the answer rests on, and no other, in exactly one block written like this: "
+    "<useful_chunks><CHUNK_2><CHUNK_5></useful_chunks>.\n"
+    "Then give the answer, as short as it can be, in exactly one block written like this: "
+    "<answer>your answer</answer>."
+)
+"""Default instructions: the response contract (reasoning, one citation block, one answer block) in words."""
+
+
+class ChunkTagError(ValueError):
+    """The chunk tags of a prompt do not form `<CHUNK_0>...</CHUNK_0>`, `<CHUNK_1>...` and so on, in order."""
+
+
+def grounded_prompt(
+    chunks: Sequence[str], question: str, instructions: str = INSTRUCTIONS
+) -> list[dict[str, str]]:
+    """Chat messages (one user message) that show `chunks` and ask `question`.
+
+    Empty `instructions` are left out. Pass documents through `neutralise_tags` before chunking them, if they
+    may contain chunk tags.
+
+    Raises:
+        ChunkTagError: there is no chunk, or a chunk's text contains a chunk tag.
+    """
+    if not chunks:
+        raise ChunkTagError("no chunks; a grounded prompt needs at least one")
+    for i, chunk in enumerate(chunks):
+        if tag := TAG.search(chunk):
+            raise ChunkTagError(
+                f"the text of chunk {i} contains {tag[0]} at character {tag.start()}; "
+                "pass the document through neutralise_tags before chunking it"
+            )
+    document = "\n".join(f"<CHUNK_{i}>{chunk}</CHUNK_{i}>" for i, chunk in enumerate(chunks))
+    content = f"{document}\n\nQuestion: {question}" + (f"\n\n{instructions}" if instructions else "")
+    return [{"role": "user", "content": content}]
+
+
+def neutralise_tags(text: str) -> str:
+    """`text` with chunk tags made harmless: `<CHUNK_3>` becomes `(CHUNK_3)`; same length, so offsets hold."""
+    return TAG.sub(lambda tag: f"({tag[1]}CHUNK_{tag[2]})", text)
+
+
+def parse_chunks(content: str) -> list[str]:
+    """Texts of the chunks in a prompt's content, in order; one linear pass.
+
+    Instructions and question may stand on either side of the document and mention tags, as in the default
+    instructions and the released prompts; the document is the run of paired tags from the last paired
+    `<CHUNK_0>` to the last closing tag.
+
+    Raises:
+        ChunkTagError: no chunks, the first is not 0, a number is skipped or repeated, a tag is not closed or
+            stands inside another chunk, or text stands between two chunks.
+    """
+    tags = list(TAG.finditer(content))
+    pairs = [i for i, (a, b) in enumerate(itertools.pairwise(tags)) if not a[1] and b[1] and a[2] == b[2]]
+    if not pairs:
+        raise ChunkTagError("no <CHUNK_i>...</CHUNK_i> in the prompt")
+    firsts = [i for i in pairs if int(tags[i][2]) == 0]
+    if not firsts:
+        raise ChunkTagError(f"the first chunk is {tags[pairs[0]][0]}; expected <CHUNK_0>...</CHUNK_0>")
+    start = firsts[-1]
+    if start and tags[start - 1][1] and not content[tags[start - 1].end() : tags[start].start()].strip():
+        raise ChunkTagError("<CHUNK_0> appears twice in the document")
+
+    end = max(i for i, tag in enumerate(tags) if tag[1]) + 1
+    chunks: list[str] = []
+    closed_at = tags[start].start()
+    for i in range(start, end, 2):
+        opening, closing = tags[i], tags[i + 1] if i + 1 < end else None
+        expected = f"<CHUNK_{len(chunks)}>"
+        if opening[0] != expected:
+            raise ChunkTagError(f"{opening[0]} follows {len(chunks)} chunks; expected {expected}")
+        if closing is None or closing[0] != f"</CHUNK_{len(chunks)}>":
+            found = closing[0] if closing else "the end"
+            raise ChunkTagError(f"{opening[0]} is not closed before {found}")
+        if content[closed_at : opening.start()].strip():
+            raise ChunkTagError(f"text stands between chunks, before {opening[0]}")
+        chunks.append(content[opening.end() : closing.start()])
+        closed_at = closing.end()
+    if end < len(tags) and not content[closed_at : tags[end].start()].strip():
+        raise ChunkTagError(f"{tags[end][0]} is not closed")
+    return chunks

@@ -1,0 +1,275 @@
+"""One explicit parquet schema holds the samples of every task, so files of different tasks concatenate.
+
+Two things vary by task and would otherwise change the schema, so both travel as JSON text:
+
+- the ground truth: a plain string is stored as it is (`ground_truth_format` "text"), a list of answers or a
+  dict as JSON (`ground_truth_format` "json"); `decode_ground_truth` gives back what was written;
+- task fields beside the fixed ones: `extra_info.payload`, a JSON object; `decode_extra_info` merges its keys
+  into `extra_info`, where scorers find them in our files and in released ones alike.
+
+Files written by others (released data sets) lack columns and carry foreign ones; `Sample.from_row` reads
+them.
+Imports pyarrow only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_GROUP_ROWS = 128
+"""Largest row group written: one huge row group of long text is unreadable past 2 GiB."""
+
+GroundTruth = str | list | dict
+Message = dict[str, str]
+
+SCHEMA = pa.schema(
+    [
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("ability", pa.string()),
+        (
+            "reward_model",
+            pa.struct(
+                [("style", pa.string()), ("ground_truth", pa.string()), ("ground_truth_format", pa.string())]
+            ),
+        ),
+        (
+            "extra_info",
+            pa.struct(
+                [
+                    ("index", pa.int64()),
+                    ("split", pa.string()),
+                    ("question", pa.string()),
+                    ("task", pa.string()),
+                    ("ref_chunks", pa.list_(pa.int32())),
+                    ("ref_chunks_text", pa.list_(pa.string())),
+                    ("num_chunks", pa.int32()),
+                    ("payload", pa.string()),
+                ]
+            ),
+        ),
+        ("prompt_tokens", pa.int32()),
+        ("tokenizer_fingerprint", pa.string()),
+    ]
+)
+EXTRA_INFO_FIELDS = tuple(f.name for f in SCHEMA.field("extra_info").type)
+"""The fixed fields of `extra_info`; any other field lives in its `payload`."""
+
+
+def decode_ground_truth(reward_model: Mapping[str, Any]) -> GroundTruth:
+    """The ground truth as it was written: a string, a list of answers or a dict.
+
+    Released rows have no `ground_truth_format`; their value is returned unchanged.
+
+    Raises:
+        ValueError: `ground_truth_format` is neither "text" nor "json", or the JSON is broken.
+    """
+    truth, form = reward_model["ground_truth"], reward_model.get("ground_truth_format")
+    if form in (None, "text"):
+        return truth
+    if form == "json":
+        return json.loads(truth)
+    raise ValueError(f'reward_model.ground_truth_format is {form!r}; expected "text" or "json"')
+
+
+def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`extra_info` as scorers see it: the payload's keys merged in, null fields left out. Idempotent.
+
+    Raises:
+        ValueError: the payload is not a JSON object.
+    """
+    fields = {name: value for name, value in (extra_info or {}).items() if value is not None}
+    payload = json.loads(fields.pop("payload", "{}"))
+    if not isinstance(payload, dict):
+        raise ValueError(f"extra_info.payload is {type(payload).__name__}; expected a JSON object")
+    return payload | fields
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample, decoded; `to_row` and `from_row` convert to and from a row of `SCHEMA`.
+
+    `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the
+    same order; both are None for tasks without grounding. `prompt_tokens` counts tokens of the prompt as the
+    model sees it (chat template and generation prompt included) under the tokenizer `tokenizer_fingerprint`
+    names (see `verl_longrl.data.lengths`).
+    """
+
+    data_source: str
+    prompt: list[Message]
+    ground_truth: GroundTruth
+    index: int
+    split: str = "train"
+    question: str = ""
+    task: str = ""
+    ability: str = ""
+    style: str = "rule"
+    ref_chunks: list[int] | None = None
+    ref_chunks_text: list[str] | None = None
+    num_chunks: int | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+    tokenizer_fingerprint: str | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """A row of `SCHEMA`.
+
+        Raises:
+            ValueError: a payload key is the name of a fixed field of `extra_info`.
+        """
+        if clash := sorted(set(self.payload) & set(EXTRA_INFO_FIELDS)):
+            raise ValueError(f"payload holds {clash}, fixed fields of extra_info; set them on the Sample")
+        text = isinstance(self.ground_truth, str)
+        return {
+            "data_source": self.data_source,
+            "prompt": self.prompt,
+            "ability": self.ability,
+            "reward_model": {
+                "style": self.style,
+                "ground_truth": self.ground_truth if text else _json(self.ground_truth),
+                "ground_truth_format": "text" if text else "json",
+            },
+            "extra_info": {name: getattr(self, name) for name in EXTRA_INFO_FIELDS if name != "payload"}
+            | {"payload": _json(self.payload) if self.payload else None},
+            "prompt_tokens": self.prompt_tokens,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], index: int = 0) -> Sample:
+        """The sample in a parquet row, ours or released; foreign `extra_info` fields go to `payload`.
+
+        Args:
+            row: one row as a dict. Foreign top-level columns are ignored.
+            index: used where the row has no `extra_info.index`; pass the row's position in its file.
+
+        Raises:
+            ValueError: the row has no data_source, prompt or reward_model.ground_truth.
+        """
+        reward_model = row.get("reward_model") or {}
+        for name, holder in (("data_source", row), ("prompt", row), ("ground_truth", reward_model)):
+            if holder.get(name) is None:
+                raise ValueError(
+                    f"row {index}: no {name}; columns: {sorted(row)}; see verl_longrl.data.validate"
+                )
+        extra = decode_extra_info(row.get("extra_info"))
+        fixed = {name: extra.pop(name) for name in EXTRA_INFO_FIELDS if name in extra}
+        return cls(
+            data_source=row["data_source"],
+            prompt=row["prompt"],
+            ground_truth=decode_ground_truth(reward_model),
+            ability=row.get("ability") or "",
+            style=reward_model.get("style") or "rule",
+            payload=extra,
+            prompt_tokens=row.get("prompt_tokens"),
+            tokenizer_fingerprint=row.get("tokenizer_fingerprint"),
+            **({"index": index, "split": ""} | fixed),
+        )
+
+
+def write_samples(path: str | Path, rows: Iterable[Sample | Mapping[str, Any]]) -> int:
+    """Write `rows` to one parquet file, atomically, and return how many.
+
+    `rows` may be a generator of any length: at most `ROW_GROUP_ROWS` are held at a time. A mapping is a row
+    as in `SCHEMA`, in which ground truth and payload may still be Python objects and fields beside the fixed
+    ones may stand directly in `extra_info`.
+    The file appears under its name only when complete; on any error nothing is left behind.
+
+    Raises:
+        ValueError: no rows at all, an unknown column, or a value of the wrong type (named with its row).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        with pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
+            for group in _groups(rows):
+                encoded = [_encode(row, count + i, path) for i, row in enumerate(group)]
+                writer.write_table(_table(encoded, count, path), row_group_size=ROW_GROUP_ROWS)
+                count += len(group)
+        if not count:
+            raise ValueError(f"{path}: no samples to write")
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of any parquet file as dicts, in order, holding at most `ROW_GROUP_ROWS` of them in memory.
+
+    A name in `columns` may be a nested field ("extra_info.ref_chunks"); None reads all.
+    """
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns):
+            yield from batch.to_pylist()
+
+
+def read_samples(path: str | Path) -> Iterator[Sample]:
+    """Samples of a parquet file, ours or released, in order; memory bounded as in `read_rows`."""
+    for index, row in enumerate(read_rows(path)):
+        yield Sample.from_row(row, index)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for row in rows:
+        group.append(row)
+        if len(group) == ROW_GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _encode(row: Sample | Mapping[str, Any], index: int, path: Path) -> dict[str, Any]:
+    if isinstance(row, Sample):
+        return row.to_row()
+    if unknown := sorted(set(row) - set(SCHEMA.names)):
+        raise ValueError(
+            f"{path}: row {index}: unknown columns {unknown}; expected {SCHEMA.names}; put fields of a task "
+            "into extra_info, they are stored in its payload"
+        )
+    row = dict(row)
+    extra = dict(row.get("extra_info") or {})
+    if isinstance(extra.get("payload"), Mapping):
+        row["extra_info"] = extra | {"payload": _json(extra["payload"])}
+    return Sample.from_row(row, index).to_row()
+
+
+def _table(rows: list[dict[str, Any]], first: int, path: Path) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        for index, row in enumerate(rows, first):
+            for name, value, kind in _leaves(row):
+                try:
+                    pa.array([value], type=kind)
+                except (pa.ArrowInvalid, pa.ArrowTypeError) as cause:
+                    found = f"{str(value)[:80]!r} ({type(value).__name__})"
+                    raise ValueError(f"{path}: row {index}: {name}: {found}; expected {kind}") from cause
+        raise error
+
+
+def _leaves(row: dict[str, Any]) -> Iterator[tuple[str, Any, pa.DataType]]:
+    for column in SCHEMA:
+        if pa.types.is_struct(column.type):
+            for inner in column.type:
+                yield f"{column.name}.{inner.name}", row[column.name][inner.name], inner.type
+        else:
+            yield column.name, row[column.name], column.type

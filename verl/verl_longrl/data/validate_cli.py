@@ -1,0 +1,67 @@
+"""Command line of `python -m verl_longrl.data.validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verl_longrl.data.lengths import CACHE_DIR
+from verl_longrl.data.validate import validate_file
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Parquet files to check.", show_default=False)
+    ],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokenizer folder or name; prompts are counted with it unless the file's counts are its own."
+        ),
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Report prompts of more tokens than this (data.max_prompt_length)."),
+    ] = None,
+    max_errors: Annotated[int, typer.Option(min=0, help="Problem lines per file; 0 shows all.")] = 20,
+    scorers: Annotated[
+        list[str] | None,
+        typer.Option(help="Module or file with your own scorers, so their data_source is known."),
+    ] = None,
+    prompt_key: Annotated[str, typer.Option(help="Column of the prompt.")] = "prompt",
+    cache_dir: Annotated[Path, typer.Option(help="Where counted prompt lengths are kept.")] = CACHE_DIR,
+) -> None:
+    """Check training data before it is trained on.
+
+    Good file: one line, exit 0. Otherwise one line per problem with file, row, column, value and fix, exit 1.
+    """
+    if scorers:
+        from verl_longrl.rewards.registry import load_scorers
+
+        load_scorers(scorers)
+    loaded = None
+    if tokenizer is not None:
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    failed = False
+    for file in files:
+        report = validate_file(
+            file,
+            tokenizer=loaded,
+            max_prompt_length=max_prompt_length,
+            max_errors=max_errors,
+            prompt_key=prompt_key,
+            cache_dir=cache_dir,
+        )
+        for line in report.warnings:
+            typer.echo(f"warning: {line}", err=True)
+        for line in report.lines():
+            typer.echo(line)
+        failed |= not report.ok
+    raise typer.Exit(1 if failed else 0)

@@ -1,0 +1,161 @@
+"""The CPU as a verl platform: N logical devices on one machine, so every distributed path runs without a GPU.
+
+Upstream asks for accelerators through Ray's "GPU" resource. This platform keeps that name and the launcher
+starts Ray with `num_gpus=N` logical GPUs, so upstream's placement code runs unchanged: N trainer ranks and N vLLM
+replicas share the machine's cores. Collectives are gloo, weights reach vLLM through shared memory.
+
+Selected by itself where torch was built without an accelerator (`VERL_PLATFORM=cpu` forces it). Looking at the
+build rather than at the devices present keeps a GPU cluster's CPU-only head node on its own platform.
+"""
+
+import os
+import resource
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import psutil
+import torch
+from verl.plugin.platform import PlatformBase, PlatformRegistry
+
+
+def torch_has_no_accelerator() -> bool:
+    """True where this torch build can drive no accelerator at all (no CUDA, ROCm or Ascend support)."""
+    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
+
+
+class _CpuDevice(str):
+    """The current device, usable both ways upstream uses it: `x.to(device)` and `f"cpu:{device}"`."""
+
+    def __new__(cls) -> "_CpuDevice":
+        return super().__new__(cls, "cpu")
+
+    def __format__(self, spec: str) -> str:
+        return "0"
+
+
+class _CpuModule(ModuleType):
+    """`torch.cpu` with the memory and RNG functions of `torch.cuda`; memory is this process's resident set."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+    get_rng_state = staticmethod(lambda device="cpu": torch.get_rng_state())
+    set_rng_state = staticmethod(lambda state, device="cpu": torch.set_rng_state(state))
+    manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
+    get_device_name = staticmethod(lambda device=None: "cpu")
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def memory_allocated(device: Any = None) -> int:
+        return psutil.Process().memory_info().rss
+
+    memory_reserved = memory_allocated
+
+    @staticmethod
+    def max_memory_allocated(device: Any = None) -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    max_memory_reserved = max_memory_allocated
+
+    @staticmethod
+    def mem_get_info(device: Any = None) -> tuple[int, int]:
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total
+
+    @staticmethod
+    def empty_cache() -> None: ...
+
+    ipc_collect = reset_peak_memory_stats = empty_cache
+
+
+@PlatformRegistry.register("cpu")
+class PlatformCPU(PlatformBase):
+    """verl's hardware interface on a CPU; see the module's docstring."""
+
+    device_name = "cpu"
+    vendor_name = "cpu"
+    device_module = _CpuModule("torch.cpu")
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_platform_available(self, use_smi_check: bool = False) -> bool:
+        return torch_has_no_accelerator()
+
+    def current_device(self) -> Any:
+        return _CpuDevice()
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None: ...
+
+    def synchronize(self, device_index: int | None = None) -> None: ...
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    def set_allocator_settings(self, settings: str) -> None: ...
+
+    def empty_cache(self) -> None: ...
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"  # what Ray sets for its "GPU" resource, here the logical device
+
+    @contextmanager
+    def nvtx_range(self, msg: str):
+        yield
+
+    def profiler_start(self) -> None: ...
+
+    def profiler_stop(self) -> None: ...
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False  # no device memory handles: upstream then sends weights through shared memory
+
+    def cudart(self) -> None:
+        return None
+
+
+def patch_duplicate_backend() -> None:
+    """Let upstream open its process group on a CPU.
+
+    `verl.utils.distributed` asks for f"cpu:gloo,{device}:{backend}", here "cpu:gloo,cpu:gloo", and torch refuses a
+    device named twice. Unneeded, and inert, once upstream names each device once.
+    """
+    original = torch.distributed.init_process_group
+    if getattr(original, "names_devices_once", False):
+        return
+
+    def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> None:
+        if backend is not None and "," in backend:
+            backend = ",".join(dict.fromkeys(backend.split(",")))
+        return original(backend, *args, **kwargs)
+
+    init_process_group.names_devices_once = True  # type: ignore[attr-defined]
+    torch.distributed.init_process_group = init_process_group
+
+
+def activate() -> None:
+    """What a CPU needs beyond the platform class itself; called by the plugin when the CPU is the platform."""
+    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # FSDP is registered for cuda and npu; its code is neutral
+    patch_duplicate_backend()

@@ -1,0 +1,37 @@
+"""Rewards: one function from a response to a `Score`, the same for training, evaluation and the data
+pipelines.
+
+`score` runs here and now and decides answers by rule. `score_async` adds what training needs: isolation (a
+response that hangs its scorer is killed at its deadline) and a judge (A is its verdict). Nothing here imports
+torch, ray or verl; what imports more lives in modules of its own: `judge.Judge`, `isolation.IsolatedScorer`,
+and `manager.LongRLRewardManager` for verl.
+
+    from verl_longrl.rewards import score
+    score("longrlvr", response, "Paris", {"ref_chunks": [3, 17]}).value
+"""
+
+from verl_longrl.rewards import grounding  # noqa: F401  registers the scorers of this package
+from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.rewards.options import AnswerOptions, JudgeOptions, RewardOptions
+from verl_longrl.rewards.registry import load_scorers, registered, resolve, scorer
+from verl_longrl.rewards.score import FAILURES, METRIC_KEYS, PART_KEYS, STATUSES, Score
+from verl_longrl.rewards.scoring import JudgeError, score, score_async
+
+__all__ = [
+    "FAILURES",
+    "METRIC_KEYS",
+    "PART_KEYS",
+    "STATUSES",
+    "AnswerOptions",
+    "FailureGuard",
+    "JudgeError",
+    "JudgeOptions",
+    "RewardOptions",
+    "Score",
+    "load_scorers",
+    "registered",
+    "resolve",
+    "score",
+    "score_async",
+    "scorer",
+]

@@ -1,0 +1,296 @@
+"""A response that hangs its scorer costs its own deadline and nobody else's time.
+
+Scorers run in killable worker processes (`worker.py`). A job that is not done after `PATIENCE_S` gives up its
+slot to the next job and goes on alone, at lower priority, until its deadline; then its worker is killed. So
+hanging responses never queue others behind them, not even when more of them arrive at once than there are
+workers. A signal or a thread could do neither: a regular expression or a huge power holds the interpreter
+lock.
+
+Each worker has a pipe of its own and a kill is SIGKILL: there is no lock that a dying process could take
+along. (This is why it is not pebble's pool: with as many hanging jobs as workers every other job waits for
+their deadline, and its workers re-import the caller's `__main__`, which under Ray is Ray itself.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+from verl_longrl.rewards.options import RewardOptions
+from verl_longrl.rewards.score import Score
+
+PATIENCE_S = 0.025  # a normal score takes a millisecond; later than this it moves out of the way
+MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
+_NICE = 5
+_START_S = 120.0
+
+
+class _Template:
+    """The process that forks workers, seen from the outside. Every request is answered within
+    milliseconds."""
+
+    def __init__(self, options: RewardOptions):
+        self._control, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        settings = json.dumps({"scorers": list(options.scorers), "memory_gib": options.worker_memory_gib})
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "verl_longrl.rewards.worker",
+                str(child.fileno()),
+                "longrl-scorer",
+                settings,
+            ],
+            pass_fds=[child.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        child.close()
+        self._control.settimeout(_START_S)
+        answer = self._control.recv(4096).decode()
+        if answer != "ready":
+            self.close()
+            raise RuntimeError(
+                f"the scorer processes cannot start: {answer or 'they died, see the log above'}"
+            )
+
+    def fork(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
+            pid = self._control.recv(64)
+            if not pid:
+                raise ConnectionResetError("the scorer template died")
+            return _Worker(int(pid), Connection(ours.detach()), self)
+
+    def end(self, pid: int) -> None:
+        self._control.send(b"end %d" % pid)
+
+    def close(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class _Worker:
+    def __init__(self, pid: int, connection: Connection, template: _Template):
+        self.pid, self.connection, self.template = pid, connection, template
+
+
+class IsolatedScorer:
+    """Scores in worker processes; usable from any event loop and any thread.
+
+    options: `workers` jobs run at once beside the slow ones, `scorers` are loaded in the workers, `timeout_s`
+    is the deadline of one job, `worker_memory_gib` its address space. Starting waits until the workers are
+    ready, so the first score is as fast as the rest. Raises RuntimeError when a scorer module cannot be
+    imported.
+    """
+
+    def __init__(self, options: RewardOptions | None = None):
+        self.options = options or RewardOptions()
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._slots = threading.Semaphore(self.options.workers)
+        self._threads = ThreadPoolExecutor(self.options.workers + MAX_SLOW, thread_name_prefix="longrl-score")
+        self._closed = False
+        self._template = _Template(self.options)
+        self._idle = [self._template.fork() for _ in range(self.options.workers)]
+
+    async def outcomes(
+        self,
+        data_source: str,
+        response: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None = None,
+        options: RewardOptions | None = None,
+    ) -> tuple[Score, ...]:
+        """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
+        status timeout; a scorer that raises or takes its process down gives scorer_error."""
+        job = (data_source, response, ground_truth, extra_info, options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, *job)
+
+    async def score(
+        self,
+        data_source: str,
+        response: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None = None,
+        options: RewardOptions | None = None,
+    ) -> Score:
+        """`rewards.score` in a worker: by rule."""
+        return (await self.outcomes(data_source, response, ground_truth, extra_info, options))[0]
+
+    def score_blocking(
+        self,
+        data_source: str,
+        response: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None = None,
+        options: RewardOptions | None = None,
+    ) -> Score:
+        """`score` for callers without an event loop; blocks for at most the deadline once a worker is
+        free."""
+        return self._outcomes(data_source, response, ground_truth, extra_info, options)[0]
+
+    def _outcomes(
+        self,
+        data_source: str,
+        response: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None,
+        options: RewardOptions | None,
+    ) -> tuple[Score, ...]:
+        options = options or self.options
+        job = (data_source, response, _plain(ground_truth), _plain(dict(extra_info or {})), options)
+        self._slots.acquire()
+        slot = _Slot(self._slots)
+        try:
+            results = self._run(job, options.timeout_s, slot)
+        finally:
+            slot.release()
+        with self._lock:
+            self._counts["scored"] += 1
+            self._counts["timeouts"] += results[0].status == "timeout"
+            self._counts["scorer_errors"] += results[0].status == "scorer_error"
+        return results
+
+    def _run(self, job: tuple[Any, ...], timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
+        worker = self._hand_over(job)
+        healthy = False
+        try:
+            started = time.monotonic()
+            if not worker.connection.poll(min(PATIENCE_S, timeout_s)):
+                slot.release()
+                with self._lock:
+                    self._counts["slow"] += 1
+                _lower_priority(worker.pid)
+                if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
+                    return (
+                        Score(0.0, {}, "timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s"),
+                    )
+            results: tuple[Score, ...] = worker.connection.recv()
+            healthy = not slot.released  # a slow worker runs at low priority for good, so it is retired too
+            return results
+        except (EOFError, OSError):
+            return (
+                Score(0.0, {}, "scorer_error", "the scorer's process died (exit, crash or out of memory)"),
+            )
+        finally:
+            self._give_back(worker, healthy)
+
+    def _hand_over(self, job: tuple[Any, ...]) -> _Worker:
+        """Send the job to a worker that is alive; a worker that died while idle is replaced, the job is not
+        to blame."""
+        while True:
+            worker = self._take()
+            try:
+                worker.connection.send(job)
+            except OSError:
+                self._give_back(worker, healthy=False)
+            except BaseException:
+                self._give_back(
+                    worker, healthy=False
+                )  # a job that cannot be pickled leaves the pipe undefined
+                raise
+            else:
+                return worker
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this IsolatedScorer is closed; make a new one")
+            if self._idle:
+                return self._idle.pop()
+            try:
+                return self._template.fork()
+            except OSError:  # the template itself was killed: start over with a new one
+                self._template.close()
+                self._template = _Template(self.options)
+                self._counts["template_restarts"] += 1
+                return self._template.fork()
+
+    def _give_back(self, worker: _Worker, healthy: bool) -> None:
+        with self._lock:
+            if self._closed or worker.template is not self._template:
+                worker.connection.close()  # it ends at the end of its input, or ended with its template
+                return
+            if healthy:
+                self._idle.append(worker)
+                return
+            worker.connection.close()
+            self._counts["restarts"] += 1
+            try:
+                self._template.end(worker.pid)
+                if len(self._idle) < self.options.workers:
+                    self._idle.append(self._template.fork())
+            except OSError:
+                return  # the template is gone and its workers with it; _take starts the next one
+
+    def metrics(self) -> dict[str, float]:
+        """Counts since the start: scored, timeouts, scorer_errors, restarts (workers ended and replaced),
+        slow."""
+        names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "template_restarts")
+        with self._lock:
+            return {name: float(self._counts[name]) for name in names}
+
+    def close(self) -> None:
+        """End every worker, the hanging ones too. Scores still running come back as scorer_error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for worker in self._idle:
+                worker.connection.close()
+            self._idle.clear()
+            self._template.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Slot:
+    """A place among the jobs that run at once; released once, early by a slow job or late by a quick one."""
+
+    def __init__(self, semaphore: threading.Semaphore):
+        self._semaphore, self.released = semaphore, False
+
+    def release(self) -> None:
+        if not self.released:
+            self.released = True
+            self._semaphore.release()
+
+
+def _lower_priority(pid: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, _NICE)
+    except ProcessLookupError:
+        return  # it just died; reading its result says so
+
+
+def _plain(value: Any) -> Any:
+    """numpy values as Python ones, so that a worker need not import numpy to read a job."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,77 @@
+"""LongRL's rewards as a verl reward manager: each response is scored as soon as it is generated.
+
+Upstream calls `run_single` for every finished rollout, from asyncio, while the others are still being generated. The
+default way runs scorers in threads, where one stuck regex holds the interpreter lock and stops everything; here a
+scorer runs in a killable process and the judge is asked asynchronously. Nothing raises: a rollout whose reward
+raises would vanish from its group, so a failure comes back as a score with its status.
+"""
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from verl_longrl.config import LongRLConfig
+from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
+from verl_longrl.rewards import score_async
+from verl_longrl.rewards.isolation import IsolatedScorer
+
+
+class LongRLRewardManager(RewardManagerBase):
+    """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter."""
+
+    def __init__(
+        self,
+        config: Any,
+        tokenizer: Any,
+        compute_score: Any = None,
+        reward_router_address: str | None = None,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        longrl = LongRLConfig.from_dict(config.longrl)
+        self.options = longrl.reward
+        self.max_response_tokens = config.data.max_response_length
+        self.isolation = IsolatedScorer(self.options)
+        self.judge = None
+        if self.options.answer.by != "rule":
+            from verl_longrl.rewards.judge import Judge
+
+            judge = longrl.judge
+            if self.options.answer.by == "reward_model":
+                judge = dataclasses.replace(judge, endpoints=(f"http://{reward_router_address}/v1",))
+            self.judge = Judge(judge)
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Score the last response of a rollout. data: one row per output of the agent loop, responses right-padded."""
+        item = data[-1]
+        response_ids = item.batch["responses"]
+        length = int(item.batch["attention_mask"][-response_ids.shape[-1] :].sum())
+        response = await asyncio.to_thread(
+            self.tokenizer.decode, response_ids[:length], skip_special_tokens=True
+        )
+        fields = item.non_tensor_batch
+        extra_info = decode_extra_info(fields.get("extra_info"))
+        score = await score_async(
+            fields["data_source"],
+            response,
+            decode_ground_truth(fields["reward_model"]),
+            extra_info,
+            options=self.options,
+            isolation=self.isolation,
+            judge=self.judge,
+            truncated=length >= self.max_response_tokens,
+        )
+        parts = score.metrics()
+        parts["score"] = parts.pop("reward")  # upstream's validation keeps a column `reward` of its own
+        return {
+            "reward_score": score.value,
+            "reward_extra_info": {
+                **parts,
+                "task": extra_info.get("task") or fields["data_source"],
+                "status": score.status,
+                "reason": score.reason,
+            },
+        }

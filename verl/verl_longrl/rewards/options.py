@@ -1,0 +1,171 @@
+"""What a user may set about rewards, checked when it is set and without importing anything heavy.
+
+Each option group is a frozen dataclass. A wrong value is refused with the value, what was expected and the
+fix; `from_dict` refuses an unknown key and names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Self, get_args, get_type_hints
+
+Method = Literal["longrlvr", "outcome_only"]
+AnswerBy = Literal["rule", "judge", "reward_model"]
+AnswerMode = Literal["exact", "contain", "f1"]
+
+
+def _choice(name: str, value: object, kind: Any) -> None:
+    if value not in get_args(kind):
+        raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
+
+
+def _number(
+    name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False
+) -> None:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
+        expected = f"{'above' if open_low else 'at least'} {low:g}" + (
+            f" and at most {high:g}" if high < 1e300 else ""
+        )
+        raise ValueError(f"{name} = {value!r} is out of range; expected a number {expected}")
+
+
+class _FromDict:
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
+        """Build from a plain mapping (a resolved config node); nested groups may be mappings too.
+
+        Raises ValueError for an unknown key, naming the nearest valid one, and for any value out of range.
+        """
+        types = get_type_hints(cls)
+        known = {item.name for item in fields(cls) if item.init and not item.metadata.get("internal")}  # type: ignore[arg-type]
+        given: dict[str, Any] = {}
+        for key, value in (values or {}).items():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                raise ValueError(
+                    f"unknown reward option {path}{key} = {value!r}; the nearest valid one is "
+                    f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
+                )
+            if is_dataclass(types[key]) and not isinstance(value, types[key]):
+                value = types[key].from_dict(value, f"{path}{key}.")  # type: ignore[union-attr]
+            given[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class AnswerOptions(_FromDict):
+    """How the correctness A of an answer is decided.
+
+    by: rule (this machine, no model), judge (an OpenAI-compatible server) or reward_model (the same, served
+    by verl). mode: exact, contain (the gold answer as a token sequence inside a short answer) or f1 (token F1
+    at or above f1_threshold). max_length_ratio: contain only: an answer may have at most this many times the
+    informative tokens of the gold answer. skip_exact: an answer equal to the gold one after normalisation is
+    right without asking the judge.
+    """
+
+    by: AnswerBy = "rule"
+    mode: AnswerMode = "contain"
+    f1_threshold: float = 0.8
+    max_length_ratio: float = 2.0
+    skip_exact: bool = True
+
+    def __post_init__(self) -> None:
+        _choice("answer.by", self.by, AnswerBy)
+        _choice("answer.mode", self.mode, AnswerMode)
+        _number("answer.f1_threshold", self.f1_threshold, 0, 1, open_low=True)
+        _number("answer.max_length_ratio", self.max_length_ratio, 1)
+
+
+@dataclass(frozen=True)
+class RewardOptions(_FromDict):
+    """How a response becomes a reward.
+
+    method: longrlvr (answer + context reward) or outcome_only (answer alone; the context parts are still
+    reported). eta, beta: weights of LongRLVR's context reward. paper_exact: read responses and count
+    duplicate citations as the released code does. require_think: a response without `</think>` is malformed.
+    timeout_s: seconds one response may take in an isolation worker. workers: isolation workers kept ready.
+    worker_memory_gib: address space of one. scorers: modules or files that register scorers of your own.
+    max_failure_share: share of a step's samples that may fail before the run stops.
+
+    verdict: A as decided by a judge; set by `score_async` for the second pass, never by a config.
+    """
+
+    method: Method = "longrlvr"
+    eta: float = 0.1
+    beta: float = 2.0
+    paper_exact: bool = False
+    require_think: bool = False
+    answer: AnswerOptions = field(default_factory=AnswerOptions)
+    timeout_s: float = 5.0
+    workers: int = 4
+    worker_memory_gib: float = 4.0
+    scorers: tuple[str, ...] = ()
+    max_failure_share: float = 0.25
+    verdict: float | None = field(default=None, metadata={"internal": True})
+
+    def __post_init__(self) -> None:
+        _choice("method", self.method, Method)
+        _number("eta", self.eta, 0, 1)
+        _number("beta", self.beta, 0, open_low=True)
+        _number("timeout_s", self.timeout_s, 0, open_low=True)
+        _number("workers", self.workers, 1, 256)
+        _number("worker_memory_gib", self.worker_memory_gib, 0.25)
+        _number("max_failure_share", self.max_failure_share, 0, 1)
+        if isinstance(self.scorers, str):
+            raise ValueError(f"scorers = {self.scorers!r} is one string; expected a list: [{self.scorers!r}]")
+        if self.verdict is not None:
+            _number("verdict", self.verdict, 0, 1)
+
+
+@dataclass(frozen=True)
+class JudgeOptions(_FromDict):
+    """Where the judge is and how it is asked.
+
+    endpoints: one or several OpenAI-compatible base URLs (https://host/v1). model: the name they serve; ""
+    asks the first endpoint for the one model it serves. api_key_env: the environment variable that holds the
+    key (servers of your own need none). concurrency: requests in flight over all endpoints. timeout_s: per
+    attempt. attempts: per answer, over all endpoints. cooldown_s: how long an endpoint that failed to connect
+    is left alone. max_tokens: room for the judge's reasoning and verdict. cache_size: verdicts remembered.
+    max_candidate_chars, max_context_chars: longer texts are cut.
+    """
+
+    endpoints: tuple[str, ...] = ()
+    model: str = ""
+    api_key_env: str = "LONGRL_JUDGE_API_KEY"
+    concurrency: int = 64
+    timeout_s: float = 60.0
+    attempts: int = 4
+    backoff_s: float = 0.5
+    max_backoff_s: float = 20.0
+    cooldown_s: float = 10.0
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    cache_size: int = 65536
+    max_candidate_chars: int = 4000
+    max_context_chars: int = 12000
+
+    def __post_init__(self) -> None:
+        if isinstance(self.endpoints, str):
+            object.__setattr__(self, "endpoints", (self.endpoints,))
+        for url in self.endpoints:
+            if not str(url).startswith(("http://", "https://")):
+                raise ValueError(
+                    f"judge.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the "
+                    "scheme)"
+                )
+        for name in ("concurrency", "attempts", "max_tokens", "max_candidate_chars"):
+            _number(f"judge.{name}", getattr(self, name), 1)
+        for name in ("timeout_s",):
+            _number(f"judge.{name}", getattr(self, name), 0, open_low=True)
+        for name in (
+            "backoff_s",
+            "max_backoff_s",
+            "cooldown_s",
+            "temperature",
+            "cache_size",
+            "max_context_chars",
+        ):
+            _number(f"judge.{name}", getattr(self, name), 0)

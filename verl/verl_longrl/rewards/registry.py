@@ -1,0 +1,105 @@
+"""From a sample's `data_source` to the function that scores it.
+
+    @scorer("my_task", patterns=("my_task_*",))
+    def my_scorer(response, ground_truth, extra_info, options) -> Score: ...
+
+Exact names win over patterns, longer patterns over shorter ones. `load_scorers` imports a user's modules or
+files, here and in every isolation worker.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from verl_longrl.rewards.options import RewardOptions
+from verl_longrl.rewards.score import Score
+
+Scorer = Callable[[str, Any, Mapping[str, Any], RewardOptions], Score]
+"""(response, ground_truth, extra_info, options) -> Score: synchronous and pure, so it may be called twice."""
+
+_names: dict[str, Scorer] = {}
+_patterns: dict[str, Scorer] = {}
+
+
+def scorer(*names: str, patterns: Iterable[str] = (), replace: bool = False) -> Callable[[Scorer], Scorer]:
+    """Register the decorated function under `names` (exact) and `patterns` (shell wildcards).
+
+    Raises ValueError when another function holds a name already, unless `replace` is set.
+    """
+
+    def register(function: Scorer) -> Scorer:
+        for table, keys in ((_names, names), (_patterns, tuple(patterns))):
+            for key in keys:
+                held = table.get(key)
+                if held is not None and _origin(held) != _origin(function) and not replace:
+                    raise ValueError(
+                        f"data_source {key!r} is already scored by {_origin(held)}, so {_origin(function)} "
+                        "cannot take it; choose another name or register with replace=True"
+                    )
+                table[key] = function
+        return function
+
+    return register
+
+
+def resolve(data_source: str) -> Scorer:
+    """The scorer of `data_source`. Raises LookupError naming the nearest registered ones."""
+    if data_source in _names:
+        return _names[data_source]
+    matching = [pattern for pattern in _patterns if fnmatchcase(data_source, pattern)]
+    if matching:
+        return _patterns[max(matching, key=len)]
+    near = difflib.get_close_matches(str(data_source), registered(), n=3, cutoff=0.0)
+    raise LookupError(
+        f"no scorer for data_source {data_source!r}; nearest registered: {', '.join(near)}. Correct the "
+        "data_source column, or register a scorer with @scorer and list its module in the `scorers` option"
+    )
+
+
+def registered() -> list[str]:
+    """All names and patterns that resolve, sorted."""
+    return sorted({*_names, *_patterns})
+
+
+def load_scorers(sources: Iterable[str]) -> None:
+    """Import modules ("pkg.module") and files ("path/to/file.py") so that their @scorer decorators run; a
+    source that is loaded already is not loaded again. Raises ImportError naming the source and its
+    problem."""
+    for source in sources:
+        if not source.endswith(".py"):
+            try:
+                importlib.import_module(source)
+            except ModuleNotFoundError as error:
+                raise ImportError(
+                    f"scorers: cannot import {source!r}: {error}; expected an importable module or a path "
+                    "ending in .py"
+                ) from error
+            continue
+        path = Path(source).resolve()
+        if not path.is_file():
+            raise ImportError(f"scorers: no file {source!r} (looked at {path}); give an existing .py file")
+        name = f"longrl_scorers_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+        if name in sys.modules:
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"scorers: Python cannot load {source!r}; expected a Python source file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+
+
+def _origin(function: Scorer) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"

@@ -1,0 +1,135 @@
+"""From a sample to its `Score`: here and now, or with isolation and a judge.
+
+A scorer is a pure function, so being judged needs no code in it. Where answers are judged, the scorer runs
+three times in one go: by rule, as if the judge had said no, and as if it had said yes. The judge then picks
+one of the last two; when it fails, the first one stands and the status says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from verl_longrl.rewards.answers import equal, gold_answers
+from verl_longrl.rewards.options import RewardOptions
+from verl_longrl.rewards.registry import resolve
+from verl_longrl.rewards.score import Score
+
+_DEFAULTS = RewardOptions()
+
+
+class JudgeError(RuntimeError):
+    """No verdict could be had; the message says why."""
+
+
+class AnswerJudge(Protocol):
+    """What decides A in place of the rule; `judge.Judge` is one."""
+
+    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
+        """Whether the candidate states the reference's facts. Raises JudgeError when no verdict can be
+        had."""
+        ...
+
+
+class Isolation(Protocol):
+    """Runs `outcomes` where a hang can be killed; `isolation.IsolatedScorer` is one. Never raises for a
+    sample."""
+
+    async def outcomes(
+        self,
+        data_source: str,
+        response: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None = None,
+        options: RewardOptions | None = None,
+    ) -> tuple[Score, ...]: ...
+
+
+def score(
+    data_source: str,
+    response: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    options: RewardOptions | None = None,
+) -> Score:
+    """Score one decoded completion in this process, deciding answers by rule.
+
+    ground_truth and extra_info are as in the parquet row. An exception of the scorer (a row without evidence,
+    a bug) comes back as status scorer_error with its reason; only an unknown `data_source` raises
+    (LookupError).
+    """
+    resolve(data_source)
+    return _score(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS)
+
+
+def outcomes(
+    data_source: str,
+    response: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    options: RewardOptions | None = None,
+) -> tuple[Score, ...]:
+    """(by rule,) or, when a judge is to decide, (by rule, judged wrong, judged right). Never raises: an
+    unknown data_source is a scorer_error here."""
+    options, extra_info = options or _DEFAULTS, extra_info or {}
+    ruled = _score(data_source, response, ground_truth, extra_info, options)
+    if options.answer.by == "rule" or ruled.candidate is None or ruled.failed:
+        return (ruled,)
+    verdicts = (replace(options, verdict=0.0), replace(options, verdict=1.0))
+    return (ruled, *(_score(data_source, response, ground_truth, extra_info, judged) for judged in verdicts))
+
+
+async def score_async(
+    data_source: str,
+    response: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    options: RewardOptions | None = None,
+    isolation: Isolation | None = None,
+    judge: AnswerJudge | None = None,
+    truncated: bool = False,
+) -> Score:
+    """Score one decoded completion for training.
+
+    isolation: score in killable processes; without it in this one. judge: decides A when `options.answer.by`
+    is not rule (ValueError when it is missing then). truncated: the response was cut at the length limit, so
+    a broken format means truncated, not format_error. A judge that fails leaves the rule's score, with status
+    judge_error.
+    """
+    options, extra_info = options or _DEFAULTS, extra_info or {}
+    if options.answer.by != "rule" and judge is None:
+        raise ValueError(
+            f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))"
+        )
+    sample = (data_source, response, ground_truth, extra_info, options)
+    ruled, *judged = await isolation.outcomes(*sample) if isolation else outcomes(*sample)
+    if truncated and ruled.status == "format_error":
+        return replace(ruled, status="truncated", reason=f"cut at the length limit: {ruled.reason}")
+    if not judged or judge is None or ruled.candidate is None:
+        return ruled
+    wrong, right = judged
+    if options.answer.skip_exact and equal(ruled.candidate, ground_truth):
+        return right
+    chunks = extra_info.get("ref_chunks_text")
+    context = "\n".join(str(chunk) for chunk in chunks) if chunks is not None else None
+    reference = " | ".join(gold_answers(ground_truth))
+    try:
+        verdict = await judge.judge(str(extra_info.get("question", "")), reference, ruled.candidate, context)
+    except JudgeError as error:
+        return replace(ruled, status="judge_error", reason=str(error))
+    return right if verdict else wrong
+
+
+def _score(
+    data_source: str, response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
+) -> Score:
+    try:
+        result = resolve(data_source)(response, ground_truth, extra_info, options)
+        if not isinstance(result, Score):
+            raise TypeError(f"the scorer of {data_source!r} returned {type(result).__name__}, expected Score")
+    except Exception as error:  # noqa: BLE001  the boundary: whatever a scorer raises becomes a counted status
+        return Score(0.0, {}, "scorer_error", f"{type(error).__name__}: {error}")
+    return result

@@ -1,0 +1,26 @@
+"""The remote driver process: upstream's task runner with LongRL's trainer in the place of the synchronous one.
+
+The trainer mode keeps its name `sync`: upstream compares it with that string in six places, and any other name
+turns on asynchronous behaviour.
+"""
+
+import ray
+from omegaconf import DictConfig
+from verl.trainer.main_ppo import TaskRunnerV1
+
+_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
+
+
+@ray.remote
+class LongRLTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
+    """Passed to `verl.trainer.main_ppo.run_ppo(config, task_runner_class=...)`."""
+
+    def run(self, config: DictConfig) -> None:
+        from verl.trainer.ppo.v1 import trainer_base
+
+        from verl_longrl import plugin
+        from verl_longrl.trainer.trainer import LongRLTrainer
+
+        plugin.check()
+        trainer_base.TRAINER_REGISTRY["sync"] = LongRLTrainer
+        super().run(config)

@@ -1,0 +1,215 @@
+"""Upstream's synchronous PPO trainer, seeing what LongRL rewards are made of.
+
+The loop is upstream's, untouched. Added around it:
+
+- metrics of every reward part per task, the groups without signal, host memory per role (`metrics.py`);
+- rollouts on disk with their parts, each prompt once (`rollout_log.py`);
+- `metrics.jsonl`, one line per step, from which tables and plots are made and which a resume continues;
+- checkpoints that are either whole or not there (`checkpoints.py`);
+- a clean stop, after saving, when too many scores of a step failed.
+
+Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from verl_longrl.config import LongRLConfig
+from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer.metrics import group_metrics, host_memory, reward_metrics
+from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+
+
+class TooManyFailures(RuntimeError):
+    """A step's scores failed too often to train on; raised after a checkpoint was saved."""
+
+
+class LongRLTrainer(PPOTrainerSync):
+    """See the module's docstring. `config` is the whole resolved run configuration."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.longrl = LongRLConfig.from_dict(config.longrl)
+        self.output_dir = Path(self.longrl.output_dir)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.metrics_file = self.output_dir / "metrics.jsonl"
+        self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
+        self.guard = FailureGuard(self.longrl.reward.max_failure_share)
+        self._scores: list[dict[str, Any]] = []
+        self._real_keys: list[str] = []
+
+    # ---- scores: read before the update, so that a step with too many failures is never trained on -----------
+
+    def on_step_begin(self) -> None:
+        super().on_step_begin()
+        self._data_state = self.train_dataloader.state_dict()
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
+        self._real_keys = list(batch.keys)  # upstream appends its padding rows below
+        fields = tq.kv_batch_get(
+            keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
+        )
+        self._scores = [row["reward_extra_info"] for row in fields["extra_fields"].tolist()]
+        problem = self.guard.check([score["status"] for score in self._scores])
+        if problem is not None:
+            self._stop(problem)
+        return super()._balance_batch(batch, metrics, **kwargs)
+
+    def _stop(self, problem: str) -> None:
+        """Save the state before this step (weights and place in the data), then raise TooManyFailures."""
+        failed_step, self.global_steps = self.global_steps, self.global_steps - 1
+        reasons = sorted({f"{s['status']}: {s['reason']}" for s in self._scores if s["status"] != "ok"})[:5]
+        saved = "no step was completed before it"
+        if self.global_steps > 0:
+            folder = self._checkpoint_root / f"global_step_{self.global_steps}"
+            if checkpoints.damage(folder) is not None:
+                self._save_checkpoint(data_state=self._data_state)
+            saved = f"{folder} is saved; repeat the command to continue from it"
+        raise TooManyFailures(f"step {failed_step}: {problem}. First reasons: {reasons}. {saved}.")
+
+    # ---- metrics ------------------------------------------------------------------------------------------
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        uids = [key.rsplit("_", 2)[0] for key in self._real_keys]
+        metrics.update(reward_metrics([s["task"] for s in self._scores], self._scores))
+        metrics.update(group_metrics(uids, [s["score"] for s in self._scores]))
+        metrics.update(self._host_memory())
+        self._write_metrics("train", global_steps, metrics)
+        progress(_step_line(global_steps, self.total_training_steps, metrics))
+
+    def _val_metrics_update(
+        self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict[str, list], *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        metrics = super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
+        columns = reward_extra_infos_dict
+        scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
+        return metrics
+
+    def _validate(self) -> dict[str, float]:
+        started = time.time()
+        metrics = super()._validate()
+        progress(_metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
+        self._write_metrics("val", self.global_steps, metrics)
+        return metrics
+
+    def _host_memory(self) -> dict[str, float]:
+        """`host_memory/<role>_gib`, summed over the cluster's nodes."""
+        task = ray.remote(num_cpus=0)(host_memory)
+        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        per_node = ray.get([task.options(scheduling_strategy=strategy(n, soft=False)).remote() for n in nodes])
+        roles = sorted({role for node in per_node for role in node})
+        return {f"host_memory/{role}_gib": sum(node.get(role, 0.0) for node in per_node) for role in roles}
+
+    def _write_metrics(self, split: str, step: int, metrics: dict[str, Any]) -> None:
+        plain = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float | np.number)}
+        with self.metrics_file.open("a") as handle:
+            handle.write(json.dumps({"split": split, "step": int(step), "time": time.time(), **plain}) + "\n")
+
+    # ---- rollouts -----------------------------------------------------------------------------------------
+
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
+        if self.rollout_log is None:
+            return
+        first_of = {key.rsplit("_", 2)[0]: key for key in reversed(self._real_keys)}
+        about = tq.kv_batch_get(
+            keys=list(first_of.values()),
+            partition_id=batch.partition_id,
+            select_fields=["prompts", "reward_model", "extra_info"],
+        )
+        responses = tq.kv_batch_get(
+            keys=self._real_keys, partition_id=batch.partition_id, select_fields=["responses"]
+        )["responses"].unbind()
+        prompts, truths, infos = about["prompts"].unbind(), about["reward_model"].tolist(), about["extra_info"].tolist()
+        log, step, decode = self.rollout_log, self.global_steps, self.tokenizer.decode
+        real_keys, scores = self._real_keys, self._scores
+
+        def write() -> None:
+            prompt_of = {
+                uid: log.add_prompt(
+                    decode(prompts[i]),
+                    {
+                        "index": infos[i].get("index"),
+                        "ground_truth": truths[i].get("ground_truth"),
+                        "ref_chunks": infos[i].get("ref_chunks"),
+                    },
+                )
+                for i, uid in enumerate(first_of)
+            }
+            rows = []
+            for key, response, score in zip(real_keys, responses, scores, strict=True):
+                uid, session, _ = key.rsplit("_", 2)
+                text = decode(response, skip_special_tokens=True)
+                rows.append({"uid": uid, "rollout": int(session), "prompt": prompt_of[uid], "response": text, **score})
+            log.write_step(step, sorted(rows, key=lambda row: (row["uid"], row["rollout"])))
+
+        self._dump_futures = [f for f in self._dump_futures if not f.done() or f.result()]
+        self._dump_futures.append(self._dump_executor.submit(write))
+
+    # ---- checkpoints and stopping -------------------------------------------------------------------------
+
+    @property
+    def _checkpoint_root(self) -> Path:
+        return Path(self.config.trainer.default_local_dir)
+
+    def _save_checkpoint(self, data_state: dict | None = None) -> None:
+        super()._save_checkpoint()
+        folder = self._checkpoint_root / f"global_step_{self.global_steps}"
+        if data_state is not None:
+            torch.save(data_state, folder / "data.pt")
+        checkpoints.seal(folder, self.actor_rollout_wg.world_size)
+        checkpoints.rotate(self._checkpoint_root, self.longrl.checkpoints_to_keep)
+
+    def _setup(self) -> None:
+        progress("starting trainer ranks and vLLM replicas (the slowest part of a start)")
+        super()._setup()
+        progress("ready")
+
+    def _load_checkpoint(self) -> None:
+        if self.config.trainer.resume_mode == "auto":
+            folder, passed_over = checkpoints.point_tracker(self._checkpoint_root)
+            for line in passed_over:
+                progress(f"resume: {line}")
+            if folder is not None:
+                checkpoints.check_world_size(folder, self.actor_rollout_wg.world_size)
+                progress(f"resume: continuing from {folder}")
+        super()._load_checkpoint()
+        self._forget_metrics_after(self.global_steps)
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Drop the metrics of steps that are about to be run again."""
+        if self.metrics_file.is_file():
+            kept = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
+            checkpoints.write_atomic(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def progress(line: str) -> None:
+    """Print a line that reaches the user's terminal (recipe.longrl.console shows lines marked `longrl: `)."""
+    print(f"longrl: {line}", flush=True)
+
+
+def _step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
+    line = _metrics_line(f"step {step}/{last}", "reward", metrics, metrics.get("timing_s/step", 0.0))
+    gap = metrics.get("training/rollout_probs_diff_mean")
+    return line if gap is None else f"{line}  rollout-trainer probability gap {gap:.1e}"
+
+
+def _metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:
+    """One readable line, e.g. `step 12/150  reward 0.83  context 0.71  recall 0.66 ...  3.1 s`."""
+    shown = {"reward": "score"} | {part: part for part in ("context", "recall", "precision", "answer", "format")}
+    parts = [f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics]
+    return "  ".join([label, *parts, f"{seconds:.1f} s"])
