@@ -1,11 +1,12 @@
-"""What judged rewards and hanging responses cost. Needs no GPU, no network; about two minutes.
+"""What judged rewards and hanging responses cost. Needs no GPU and no network; one to three minutes.
 
-(a) 256 responses, all different, against a local judge that takes 50 ms per call: `score_async` as training uses it,
-    against one call after another with a fresh client each, as the published LongRLVR code judges. Alternating, in one
-    run; medians.
-(b) 200 normal responses beside hanging ones (a catastrophic regular expression, a huge power in sympy) that arrive
-    first: the largest extra delay of a normal response over a run without them, and what a hanging one costs beyond
-    its own deadline.
+(a) 256 responses, all different, against a local judge that takes 50 ms per call: `score_async` as training
+    uses it, against one call after another with a fresh client each, as the published LongRLVR code judges.
+    Alternating, in one run; medians.
+(b) 200 normal responses beside hanging ones (a catastrophic regular expression, a huge power in sympy) that
+    arrive first: by how much the slowest normal response is later than in a run without them, and what a
+    hanging one costs beyond its own deadline. Alternating; medians and the worst of all repeats. The row
+    "none" is the noise: runs without hanging ones against their own median.
 
     python scripts/bench_rewards.py --output outputs/bench_rewards.json
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 JUDGE_DELAY_S = 0.05
-SCORER = '''
+SCORER = """
 import re
 from verl_longrl.rewards import Score, scorer
 
@@ -38,8 +39,12 @@ def bench(response, ground_truth, extra_info, options):
         import sympy
         sympy.sympify("9**9**9**9")
     return Score(1.0)
-'''
-ROW = {"ref_chunks": [1, 5], "ref_chunks_text": ["The capital of France is Paris."], "question": "What is the capital?"}
+"""
+ROW = {
+    "ref_chunks": [1, 5],
+    "ref_chunks_text": ["The capital of France is Paris."],
+    "question": "What is the capital?",
+}
 
 
 def serve() -> None:
@@ -71,7 +76,8 @@ def serve() -> None:
 
 
 def responses(run: int, count: int) -> list[str]:
-    """Well-formed responses whose answers are all different and equal to no gold answer, so each needs the judge."""
+    """Well-formed responses whose answers are all different and equal to no gold answer, so each needs the
+    judge."""
     block = "reasoning</think><useful_chunks><CHUNK_1><CHUNK_5></useful_chunks>\n<answer>{}</answer>"
     return [block.format(f"run {run}: it is Paris, as answer {i} says") for i in range(count)]
 
@@ -93,7 +99,8 @@ def one_after_another(url: str, texts: list[str]) -> float:
 
 
 async def ours(url: str, texts: list[str], isolation: Any) -> float:
-    """Seconds for `score_async` with isolation and a new judge, the first call of which opens its connections."""
+    """Seconds for `score_async` with isolation and a new judge, the first call of which opens its
+    connections."""
     from verl_longrl.rewards import JudgeOptions, RewardOptions, score_async
     from verl_longrl.rewards.judge import Judge
 
@@ -101,7 +108,10 @@ async def ours(url: str, texts: list[str], isolation: Any) -> float:
     judge = Judge(JudgeOptions(endpoints=(url,), model="judge"))
     options = RewardOptions.from_dict({"answer": {"by": "judge"}})
     scores = await asyncio.gather(
-        *[score_async("longrlvr", t, "Paris", ROW, options=options, isolation=isolation, judge=judge) for t in texts]
+        *[
+            score_async("longrlvr", t, "Paris", ROW, options=options, isolation=isolation, judge=judge)
+            for t in texts
+        ]
     )
     seconds = time.perf_counter() - started
     assert all(s.status == "ok" and s.value == 2 for s in scores), "the judge's verdicts did not arrive"
@@ -137,7 +147,8 @@ def bench_judge(count: int, repeats: int) -> dict[str, Any]:
 
 
 async def mixed(isolation: Any, hanging: list[str], normal: int) -> tuple[list[float], list[float]]:
-    """Seconds from arrival to score of the normal and of the hanging responses; the hanging ones arrive first."""
+    """Seconds from arrival to score of the normal and of the hanging responses; the hanging ones arrive
+    first."""
 
     async def one(response: str) -> float:
         started = time.perf_counter()
@@ -178,15 +189,19 @@ def bench_hanging(normal: int, repeats: int, deadline_s: float) -> dict[str, Any
         "normal": normal,
         "deadline_s": deadline_s,
         "worst_normal_s": worst,
-        "extra_delay_s": {name: statistics.median(times) - baseline for name, times in worst.items() if name != "none"},
-        "extra_delay_worst_s": {name: max(times) - baseline for name, times in worst.items() if name != "none"},
+        "extra_delay_s": {name: statistics.median(times) - baseline for name, times in worst.items()},
+        "extra_delay_worst_s": {name: max(times) - baseline for name, times in worst.items()},
         "beyond_deadline_s": {name: max(costs) for name, costs in own.items() if costs},
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/bench_rewards.json"), help="where the JSON goes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/bench_rewards.json"), help="where the JSON goes"
+    )
     parser.add_argument("--responses", type=int, default=256, help="judged responses")
     parser.add_argument("--normal", type=int, default=200, help="normal responses beside the hanging ones")
     parser.add_argument("--deadline", type=float, default=1.0, help="timeout_s of the hanging responses")
@@ -206,14 +221,16 @@ def main() -> None:
     print(f"machine: {os.cpu_count()} cores, load average {load:.1f} before\n")
     print(f"| {judged['responses']} judged responses, judge takes {JUDGE_DELAY_S * 1e3:.0f} ms | seconds |")
     print("|---|---|")
-    print(f"| one after another, fresh client per call | {statistics.median(judged['one_after_another_s']):.2f} |")
+    print(
+        f"| one after another, fresh client each | {statistics.median(judged['one_after_another_s']):.2f} |"
+    )
     print(f"| ours (score_async, isolation + judge) | {statistics.median(judged['ours_s']):.3f} |")
     print(f"| ratio (bar: 30) | {judged['ratio']:.1f} |\n")
-    print(f"| arriving before {hanging['normal']} normal responses | extra delay, median s | worst s | own cost - deadline, s |")
+    print(f"| before {hanging['normal']} normal ones | extra delay s, median | worst | own cost - deadline |")
     print("|---|---|---|---|")
     for name, extra in hanging["extra_delay_s"].items():
-        worst, beyond = hanging["extra_delay_worst_s"][name], hanging["beyond_deadline_s"][name]
-        print(f"| {name} | {extra:.3f} | {worst:.3f} | {beyond:.3f} |")
+        worst, beyond = hanging["extra_delay_worst_s"][name], hanging["beyond_deadline_s"].get(name)
+        print(f"| {name} | {extra:.3f} | {worst:.3f} | {'' if beyond is None else f'{beyond:.3f}'} |")
     print(f"\n{arguments.output}")
 
 

@@ -61,7 +61,8 @@ def estimate(config: DictConfig, model_config: Any, gpu_gib: float, n_gpus: int)
     )
     head_dim = getattr(model_config, "head_dim", None) or hidden // model_config.num_attention_heads
     fsdp = n_gpus if actor.fsdp_config.fsdp_size in (-1, None) else actor.fsdp_config.fsdp_size
-    compute = 4 if actor.fsdp_config.dtype == "float32" else 2
+    precision = actor.fsdp_config.get("mixed_precision") or {}
+    compute = 4 if precision.get("param_dtype") == "fp32" else 2
     tokens = actor.ppo_max_token_len_per_gpu
 
     master_and_gradients, optimizer = 4 + 4, 8

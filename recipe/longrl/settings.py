@@ -4,6 +4,8 @@ Users set lengths, batch, hardware. Everything that merely follows (vLLM's conte
 on both engines, quiet placement of files) is derived, so that it cannot disagree.
 """
 
+import os
+
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +25,7 @@ def resolve(config: DictConfig) -> LongRLConfig:
             f"{', '.join(sorted(missing))} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
             "otherwise e.g. data.train_files=[train.parquet]"
         )
+    _make_paths_absolute(config)
     try:
         longrl = LongRLConfig.from_dict(OmegaConf.to_container(config.longrl, resolve=True))
     except (ValueError, TypeError, OmegaConfBaseException) as error:
@@ -47,3 +50,16 @@ def resolve(config: DictConfig) -> LongRLConfig:
             "reward.reward_model.model_path=... reward.reward_model.rollout.name=vllm"
         )
     return longrl
+
+
+def _make_paths_absolute(config: DictConfig) -> None:
+    """Workers start in directories of their own, so what is relative to the user's becomes absolute."""
+    for key in ("longrl.output_dir", "trainer.default_local_dir"):
+        OmegaConf.update(config, key, os.path.abspath(OmegaConf.select(config, key)))
+    for key in ("data.train_files", "data.val_files"):
+        files = OmegaConf.select(config, key)
+        files = [files] if isinstance(files, str) else list(files)
+        OmegaConf.update(config, key, [os.path.abspath(os.path.expanduser(file)) for file in files])
+    model = config.actor_rollout_ref.model
+    if os.path.isdir(os.path.expanduser(model.path)):  # else the name of a model on a hub
+        model.path = os.path.abspath(os.path.expanduser(model.path))

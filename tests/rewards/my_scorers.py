@@ -1,4 +1,5 @@
-"""A user's scorers, as the tests of isolation and the registry load them: one that does what the response says."""
+"""A user's scorers, as the tests of isolation and the registry load them: one that does what the response
+says."""
 
 import os
 import re
@@ -36,6 +37,8 @@ def probe(response, ground_truth, extra_info, options):
     elif response == "sleep":
         time.sleep(float(ground_truth))
     elif response == "modules":
-        heavy = [name for name in ("torch", "ray", "verl", "openai", "numpy", "pandas") if name in sys.modules]
+        heavy = [
+            name for name in ("torch", "ray", "verl", "openai", "numpy", "pandas") if name in sys.modules
+        ]
         return Score(float(len(heavy)), {}, "ok", " ".join(heavy))
     return Score(1.0, {"answer": 1.0})

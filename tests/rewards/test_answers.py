@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from verl_longrl.rewards import AnswerOptions, RewardOptions
 from verl_longrl.rewards.answers import correctness, gold_answers, token_f1, tokens
 
@@ -23,7 +22,9 @@ def test_table(expected, case):
 
 
 @pytest.mark.parametrize("mode", ["exact", "contain", "f1"])
-@pytest.mark.parametrize("case", [case for case in TABLE["gaming"] if "mode" not in case], ids=lambda c: repr(c["candidate"]))
+@pytest.mark.parametrize(
+    "case", [case for case in TABLE["gaming"] if "mode" not in case], ids=lambda c: repr(c["candidate"])
+)
 def test_no_mode_pays_for_cheating(mode, case):
     assert correctness(case["candidate"], case["gold"], RewardOptions(answer=AnswerOptions(mode=mode))) == 0
 

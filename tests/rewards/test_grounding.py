@@ -7,7 +7,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-
 from verl_longrl.rewards import METRIC_KEYS, STATUSES, RewardOptions, Score, score
 from verl_longrl.rewards.grounding import f_beta, grounded_reward
 

@@ -10,10 +10,10 @@ import sys
 from verl_longrl.rewards import score
 response = "<useful_chunks><CHUNK_1></useful_chunks><answer>Paris</answer>"
 assert score("longrlvr", response, "Paris", {"ref_chunks": [1]}).value == 2.0
-heavy = [m for m in ("torch", "ray", "verl", "pandas", "numpy", "openai", "tenacity", "asyncio") if m in sys.modules]
+heavy = {"torch", "ray", "verl", "pandas", "numpy", "openai", "tenacity", "asyncio"} & set(sys.modules)
 assert not heavy, heavy
 import verl_longrl.rewards.isolation, verl_longrl.rewards.judge
-heavy = [m for m in ("torch", "ray", "verl", "pandas") if m in sys.modules]
+heavy = {"torch", "ray", "verl", "pandas"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], check=True)

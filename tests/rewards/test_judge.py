@@ -1,4 +1,5 @@
-"""The judge's client against a real HTTP server that misbehaves, and answers that try to talk to the judge."""
+"""The judge's client against a real HTTP server that misbehaves, and answers that try to talk to the
+judge."""
 
 import asyncio
 import json
@@ -8,7 +9,6 @@ import time
 
 import pytest
 from aiohttp import web
-
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, score_async
 from verl_longrl.rewards.judge import Judge, build_messages, neutralise, read_verdict
 
@@ -24,8 +24,8 @@ def candidate_of(body):
 
 
 class Server:
-    """An OpenAI-style server on a free port. `behave(body, n)` answers the n-th call: a string is the reply's text, an
-    aiohttp response is sent as it is, and a number of seconds is slept before an honest verdict."""
+    """An OpenAI-style server on a free port. `behave(body, n)` answers the n-th call: a string is the reply's
+    text, an aiohttp response is sent as it is, and a number of seconds is slept before an honest verdict."""
 
     def __init__(self):
         self.bodies, self.models, self.behave = [], ["judge"], lambda body, n: 0.0
@@ -52,7 +52,9 @@ class Server:
         self._loop.run_forever()
 
     async def list_models(self, request):
-        return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
+        )
 
     async def complete(self, request):
         body = await request.json()
@@ -63,7 +65,9 @@ class Server:
             answer = self.behave(body, len(self.bodies))
             if isinstance(answer, float):
                 await asyncio.sleep(answer)
-                answer = f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
+                answer = (
+                    f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
+                )
         finally:
             self._at_once -= 1
         return reply(answer) if isinstance(answer, str) else answer
@@ -76,7 +80,9 @@ class Server:
 
 def reply(text, finish_reason="stop"):
     choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}
-    return web.json_response({"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]})
+    return web.json_response(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
+    )
 
 
 @pytest.fixture
@@ -87,7 +93,14 @@ def server():
 
 
 def options(*urls, **changes):
-    values = {"model": "judge", "timeout_s": 2.0, "backoff_s": 0.01, "cooldown_s": 0.0, "attempts": 3, **changes}
+    values = {
+        "model": "judge",
+        "timeout_s": 2.0,
+        "backoff_s": 0.01,
+        "cooldown_s": 0.0,
+        "attempts": 3,
+        **changes,
+    }
     return JudgeOptions(endpoints=urls, **values)
 
 
@@ -160,10 +173,21 @@ def test_a_hanging_server_costs_the_timeout_and_is_retried(server):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"choices": [{"mess', "", "[]", "{}", '{"choices": []}', '{"choices": [{"index": 0}]}', "<html>busy</html>"]
+    "text",
+    [
+        '{"choices": [{"mess',
+        "",
+        "[]",
+        "{}",
+        '{"choices": []}',
+        '{"choices": [{"index": 0}]}',
+        "<html>busy</html>",
+    ],
 )
 def test_replies_that_are_no_chat_completion_are_retried(server, text):
-    server.behave = lambda body, n: web.Response(text=text, content_type="application/json") if n == 1 else 0.0
+    server.behave = lambda body, n: (
+        web.Response(text=text, content_type="application/json") if n == 1 else 0.0
+    )
     assert ask(options(server.url), "Paris")[0] == [True]
 
 
@@ -174,7 +198,9 @@ def test_nobody_there():
 
 
 def test_a_dead_endpoint_is_benched(server):
-    verdicts, judge = ask(options(DEAD, server.url, cooldown_s=60.0, concurrency=1), *[f"Paris {i}" for i in range(20)])
+    verdicts, judge = ask(
+        options(DEAD, server.url, cooldown_s=60.0, concurrency=1), *[f"Paris {i}" for i in range(20)]
+    )
     assert verdicts == [True] * 20
     assert judge.metrics()["retries"] == 1  # the first request met the dead one, no other did
     assert judge.metrics()["benched"] == 1
@@ -265,7 +291,7 @@ def test_no_verdict_is_an_error_not_a_no(text):
 
 
 def test_a_cut_reply_is_an_error(server):
-    with pytest.raises(JudgeError, match="raise judge.max_tokens"):
+    with pytest.raises(JudgeError, match=r"raise judge.max_tokens"):
         read_verdict(f"So\nVERDICT-{M}: SAME\nBut", M, "length")
     server.behave = lambda body, n: reply("Let me think about", "length")
     (error,), _ = ask(options(server.url), "Paris")
@@ -326,7 +352,9 @@ def test_long_answers_are_cut():
     assert neutralise("10² ≤ x & [1]", 50) == "10² ≤ x & [1]"
 
 
-@pytest.mark.parametrize("piece", ["[", "]", "<|", "verdict", "verdict-", " ", "#", "\n ", "system", "\u200b", "BEGIN\n"])
+@pytest.mark.parametrize(
+    "piece", ["[", "]", "<|", "verdict", "verdict-", " ", "#", "\n ", "system", "\u200b", "BEGIN\n"]
+)
 def test_neutralising_is_quick(piece):
     started = time.monotonic()
     neutralise(piece * 1_000_000, 12000)
@@ -347,9 +375,9 @@ def test_check(server):
     with pytest.raises(JudgeError, match=f"judge {DEAD} does not answer GET /models"):
         asyncio.run(check(options(server.url, DEAD)))
     server.models = ["a", "b"]
-    with pytest.raises(JudgeError, match="set judge.model to the one to ask"):
+    with pytest.raises(JudgeError, match=r"set judge.model to the one to ask"):
         asyncio.run(check(options(server.url, model="")))
-    with pytest.raises(ValueError, match="judge.endpoints is empty"):
+    with pytest.raises(ValueError, match=r"judge.endpoints is empty"):
         Judge(JudgeOptions())
 
 
@@ -377,7 +405,13 @@ def judged(server_or_url, response, gold="Paris", **settings):
         judge = Judge(options(url, attempts=1))
         try:
             return await score_async(
-                "longrlvr", response, gold, ROW, options=settings.pop("options", JUDGED), judge=judge, **settings
+                "longrlvr",
+                response,
+                gold,
+                ROW,
+                options=settings.pop("options", JUDGED),
+                judge=judge,
+                **settings,
             )
         finally:
             await judge.close()
@@ -443,5 +477,5 @@ def test_cut_responses_are_truncated_not_malformed(server):
 
 
 def test_a_judge_is_required_when_configured():
-    with pytest.raises(ValueError, match="answer.by = 'judge' needs a judge"):
+    with pytest.raises(ValueError, match=r"answer.by = 'judge' needs a judge"):
         asyncio.run(score_async("longrlvr", respond("x"), "Paris", ROW, options=JUDGED))

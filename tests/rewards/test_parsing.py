@@ -7,7 +7,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-
 from verl_longrl.rewards.parsing import parse_grounded
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases/parser.yaml").read_text())
@@ -23,7 +22,16 @@ def test_contract(case):
 
 @pytest.mark.parametrize(
     "piece",
-    ["<answer>", "<useful_chunks>", "<CHUNK_1", "<think>", "< ", "<CHUNK_" + "1" * 50, "</think>", "<answer></answer>"],
+    [
+        "<answer>",
+        "<useful_chunks>",
+        "<CHUNK_1",
+        "<think>",
+        "< ",
+        "<CHUNK_" + "1" * 50,
+        "</think>",
+        "<answer></answer>",
+    ],
 )
 @pytest.mark.parametrize("paper_exact", [False, True])
 def test_no_input_is_slow(piece, paper_exact):
@@ -34,7 +42,13 @@ def test_no_input_is_slow(piece, paper_exact):
     assert time.perf_counter() - started < 3  # seconds; quadratic time would take minutes
 
 
-@given(st.lists(st.sampled_from(["<answer>", "</answer>", "<useful_chunks>", "</useful_chunks>", "<CHUNK_3>", "x", "</think>"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["<answer>", "</answer>", "<useful_chunks>", "</useful_chunks>", "<CHUNK_3>", "x", "</think>"]
+        )
+    )
+)
 def test_either_an_answer_or_a_reason(pieces):
     parsed = parse_grounded("".join(pieces))
     assert not (parsed.error and (parsed.cited or parsed.answer))
@@ -42,5 +56,8 @@ def test_either_an_answer_or_a_reason(pieces):
     assert (parsed.error == "") == (
         [p for p in ("<useful_chunks>", "</useful_chunks>", "<answer>", "</answer>") if text.count(p) == 1]
         == ["<useful_chunks>", "</useful_chunks>", "<answer>", "</answer>"]
-        and text.index("<useful_chunks>") < text.index("</useful_chunks>") < text.index("<answer>") < text.index("</answer>")
+        and text.index("<useful_chunks>")
+        < text.index("</useful_chunks>")
+        < text.index("<answer>")
+        < text.index("</answer>")
     )

@@ -30,7 +30,7 @@ from typing import Any, Self
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score
 
-PATIENCE_S = 0.025  # a normal score takes a millisecond; later than this it moves out of the way
+PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
 MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
 _NICE = 5
 _START_S = 120.0

@@ -133,6 +133,12 @@ class _Endpoint:
     benched_until: float = 0.0
 
 
+def _client(url: str, key: str, timeout_s: float) -> openai.AsyncOpenAI:
+    """A client that leaves retries to us and speaks HTTP through aiohttp, in half the time of httpx."""
+    http = openai.DefaultAioHttpClient(timeout=timeout_s)
+    return openai.AsyncOpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=0, http_client=http)
+
+
 class Judge:
     """A judge's client, for use within one event loop.
 
@@ -146,15 +152,8 @@ class Judge:
                 "judge.endpoints is empty; give at least one base URL, such as http://judge-host:8000/v1"
             )
         self.options = options
-        key = (
-            os.environ.get(options.api_key_env) or "none"
-        )  # own servers want no key, the client wants some string
-        self._endpoints = [
-            _Endpoint(
-                url, openai.AsyncOpenAI(base_url=url, api_key=key, timeout=options.timeout_s, max_retries=0)
-            )
-            for url in options.endpoints
-        ]
+        key = os.environ.get(options.api_key_env) or "none"  # own servers want no key, the client a string
+        self._endpoints = [_Endpoint(url, _client(url, key, options.timeout_s)) for url in options.endpoints]
         self._model = options.model
         self._slots = asyncio.Semaphore(options.concurrency)
         self._verdicts: OrderedDict[str, bool] = OrderedDict()

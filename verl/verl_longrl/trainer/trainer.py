@@ -59,7 +59,7 @@ class LongRLTrainer(PPOTrainerSync):
         fields = tq.kv_batch_get(
             keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
         )
-        self._scores = [row["reward_extra_info"] for row in fields["extra_fields"].tolist()]
+        self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         problem = self.guard.check([score["status"] for score in self._scores])
         if problem is not None:
             self._stop(problem)
@@ -134,7 +134,7 @@ class LongRLTrainer(PPOTrainerSync):
         responses = tq.kv_batch_get(
             keys=self._real_keys, partition_id=batch.partition_id, select_fields=["responses"]
         )["responses"].unbind()
-        prompts, truths, infos = about["prompts"].unbind(), about["reward_model"].tolist(), about["extra_info"].tolist()
+        prompts, truths, infos = about["prompts"].unbind(), list(about["reward_model"]), list(about["extra_info"])
         log, step, decode = self.rollout_log, self.global_steps, self.tokenizer.decode
         real_keys, scores = self._real_keys, self._scores
 

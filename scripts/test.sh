@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The whole test suite, after setting up what is missing: bash scripts/test.sh [pytest arguments]
+#   bash scripts/test.sh -m "not engine and not e2e"   unit tests alone (seconds)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh ${LONGRL_TARGET:+"$LONGRL_TARGET"} || exit 1
+venv=${LONGRL_VENV:-.venv}
+unset PYTHONDONTWRITEBYTECODE
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+exec "$venv/bin/python" -m pytest "$@"
