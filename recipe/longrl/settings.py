@@ -12,17 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
 
+REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
+
+
 class SettingsError(ValueError):
     """A configuration that cannot be run; the message names the key, its value and the fix."""
 
 
 def resolve(config: DictConfig) -> LongRLConfig:
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError."""
-    missing = OmegaConf.missing_keys(config) - {"reward.reward_model.rollout.name", "reward_model.rollout.name"}
-    missing = {key for key in missing if not key.startswith(("critic.", "distillation.", "reward"))}
+    missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing:
         raise SettingsError(
-            f"{', '.join(sorted(missing))} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
+            f"{', '.join(missing)} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
             "otherwise e.g. data.train_files=[train.parquet]"
         )
     _make_paths_absolute(config)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl_longrl.rewards import METRIC_KEYS, STATUSES, RewardOptions, Score, score
 from verl_longrl.rewards.grounding import f_beta, grounded_reward
@@ -40,6 +40,7 @@ def test_the_paper_on_a_reference_table():
     assert f_beta([1], [1, 2]) == pytest.approx((1.0, 0.5, 0.5556), abs=5e-5)
 
 
+@settings(deadline=None)
 @given(IDS, IDS.filter(bool), st.integers(1, 4))
 def test_f_beta_against_counting(cited, evidence, beta):
     hits = sum(1 for i in range(13) if i in cited and i in evidence)
@@ -49,6 +50,7 @@ def test_f_beta_against_counting(cited, evidence, beta):
     assert f_beta(cited, evidence, beta).f == pytest.approx(float(expected))
 
 
+@settings(deadline=None)
 @given(IDS, IDS.filter(bool))
 def test_evidence_never_hurts_and_noise_never_helps(cited, evidence):
     before = f_beta(cited, evidence)
@@ -59,6 +61,7 @@ def test_evidence_never_hurts_and_noise_never_helps(cited, evidence):
     assert f_beta(cited, evidence, count_duplicates=True).f <= before.f
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_reward_rises_with_answer_and_evidence(answer, f, more, eta):
     value = grounded_reward(answer, f, eta)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl_longrl.rewards.parsing import parse_grounded
 
@@ -39,9 +39,10 @@ def test_no_input_is_slow(piece, paper_exact):
     started = time.perf_counter()
     parse_grounded(response, paper_exact=paper_exact)
     parse_grounded(f"<useful_chunks>{response}</useful_chunks><answer>a</answer>", paper_exact=paper_exact)
-    assert time.perf_counter() - started < 3  # seconds; quadratic time would take minutes
+    assert time.perf_counter() - started < 20  # seconds; quadratic time would take minutes
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -46,7 +46,11 @@ def alias_distribution() -> None:
 
 
 def keep_live_weights() -> None:
-    """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated."""
+    """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated.
+
+    Also ends the spinning of readers on vLLM's message queue: where engine, worker and trainer share a few cores, a
+    spinning reader takes its core from the very process it waits for.
+    """
     if "VERL_REPLICA_RANK" not in os.environ:
         return
     from vllm.platforms import current_platform
@@ -60,3 +64,8 @@ def keep_live_weights() -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     utils.dispatch_cpu_unquantized_gemm = dispatch_live
+
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+
+    *others, _busy_loop_s = SpinCondition.__init__.__defaults__ or (None,)
+    SpinCondition.__init__.__defaults__ = (*others, 0.0)

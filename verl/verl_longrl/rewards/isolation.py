@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from verl_longrl.rewards.options import RewardOptions
-from verl_longrl.rewards.score import Score
+from verl_longrl.rewards.score import Score, Status
 
 PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
 MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
@@ -183,32 +183,25 @@ class IsolatedScorer:
                     self._counts["slow"] += 1
                 _lower_priority(worker.pid)
                 if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
-                    return (
-                        Score(0.0, {}, "timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s"),
-                    )
+                    return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
             results: tuple[Score, ...] = worker.connection.recv()
             healthy = not slot.released  # a slow worker runs at low priority for good, so it is retired too
             return results
         except (EOFError, OSError):
-            return (
-                Score(0.0, {}, "scorer_error", "the scorer's process died (exit, crash or out of memory)"),
-            )
+            return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
         finally:
             self._give_back(worker, healthy)
 
     def _hand_over(self, job: tuple[Any, ...]) -> _Worker:
-        """Send the job to a worker that is alive; a worker that died while idle is replaced, the job is not
-        to blame."""
+        """Send the job to a worker that is alive; one that died while idle is replaced and not counted."""
         while True:
             worker = self._take()
             try:
                 worker.connection.send(job)
             except OSError:
                 self._give_back(worker, healthy=False)
-            except BaseException:
-                self._give_back(
-                    worker, healthy=False
-                )  # a job that cannot be pickled leaves the pipe undefined
+            except BaseException:  # a job that cannot be pickled
+                self._give_back(worker, healthy=False)
                 raise
             else:
                 return worker
@@ -280,6 +273,10 @@ class _Slot:
         if not self.released:
             self.released = True
             self._semaphore.release()
+
+
+def _failure(status: Status, reason: str) -> tuple[Score, ...]:
+    return (Score(0.0, {}, status, reason),)
 
 
 def _lower_priority(pid: int) -> None:

@@ -48,9 +48,7 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
 def cited_chunks(text: str) -> tuple[int, ...]:
     """Every id named as `<CHUNK_i>` in `text`, in order, duplicates kept; spaces inside the tag are
     tolerated."""
-    return tuple(
-        int(digits[:19]) for digits in _CHUNK.findall(text)
-    )  # 19 digits: beyond any document, cheap to read
+    return tuple(int(digits[:19]) for digits in _CHUNK.findall(text))  # 19 digits: beyond any document
 
 
 def parse_grounded(

@@ -46,6 +46,7 @@ def template(control: socket.socket, memory_gib: float) -> None:
     """Serve "fork" (with a file descriptor, answered by a pid) and "end PID" until the control socket
     closes."""
     ending: set[int] = set()
+    template_pid = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 64, 1)
         if not message:
@@ -54,7 +55,7 @@ def template(control: socket.socket, memory_gib: float) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                _die_with(template_pid)
                 serve(Connection(descriptors[0]), memory_gib)
                 os._exit(0)
             os.close(descriptors[0])
@@ -66,11 +67,16 @@ def template(control: socket.socket, memory_gib: float) -> None:
         ending = {pid for pid in ending if os.waitpid(pid, os.WNOHANG)[0] == 0}
 
 
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, which it may have done before we could ask."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def main(argv: list[str]) -> int:
     """Load the scorers, report "ready" or the problem, then serve as the template."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the trainer, which then closes the control socket
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then closes the socket
     control, settings = socket.socket(fileno=int(argv[1])), json.loads(argv[3])
     try:
         load_scorers(settings["scorers"])

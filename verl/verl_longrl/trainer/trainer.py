@@ -44,6 +44,7 @@ class LongRLTrainer(PPOTrainerSync):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
+        self.replay_buffer.poll_interval = 0.1  # upstream sleeps 2 s between looks, longer than a small step takes
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
         self._scores: list[dict[str, Any]] = []
         self._real_keys: list[str] = []

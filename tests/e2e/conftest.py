@@ -1,0 +1,78 @@
+"""Real Ray, real verl, real vLLM on logical CPU devices; only the model is tiny."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verl_longrl.trainer.rollout_log import read_jsonl
+
+
+class Run:
+    """One training run in a folder of its own, started from the command line as a user does."""
+
+    def __init__(self, assets: Path, folder: Path) -> None:
+        self.assets, self.folder = assets, folder
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "run"
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        """Start `python -m recipe.longrl.main` in a process group of its own."""
+        command = [sys.executable, "-m", "recipe.longrl.main", "model=demo", "hardware=cpu"]
+        command += [f"data.{split}_files={self.assets / f'{split}.parquet'}" for split in ("train", "val")]
+        command += [f"actor_rollout_ref.model.path={self.assets / 'model'}", f"longrl.output_dir={self.output}"]
+        command += ["data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4"]
+        command += ["actor_rollout_ref.rollout.n=4", "data.max_response_length=32", *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment.pop("RAY_ADDRESS", None)
+        self.log = (self.folder / "console.txt").open("a")
+        return subprocess.Popen(
+            command, stdout=self.log, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout_s: float = 600) -> int:
+        try:
+            return process.wait(timeout_s)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    @property
+    def console(self) -> str:
+        return (self.folder / "console.txt").read_text()
+
+    def rows(self, split: str) -> list[dict[str, Any]]:
+        return [row for row in read_jsonl(self.output / "metrics.jsonl") if row["split"] == split]
+
+    def checkpoint(self, step: int) -> dict[str, Any]:
+        return json.loads((self.output / "checkpoints" / f"global_step_{step}" / "complete.json").read_text())
+
+    def wait_for(self, path: Path, process: subprocess.Popen[str], timeout_s: float = 600) -> None:
+        """Until `path` exists; fails early, with the console's end, when the run ends before."""
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            assert process.poll() is None, f"the run ended without {path}:\n{self.console[-3000:]}"
+            assert time.monotonic() < deadline, f"no {path} after {timeout_s} s:\n{self.console[-3000:]}"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's world with a model that has barely been warmed up: enough for its rollouts to differ."""
+    from recipe.longrl.demo.testing import tiny_assets
+
+    return tiny_assets(tmp_path_factory.mktemp("assets") / "demo")
+
+
+@pytest.fixture
+def run(assets: Path, tmp_path: Path) -> Run:
+    return Run(assets, tmp_path)

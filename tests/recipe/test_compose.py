@@ -1,0 +1,88 @@
+"""Every shipped combination of groups composes into a configuration that upstream and we accept."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from recipe.longrl import preflight, settings
+from recipe.longrl import config as config_package
+
+pytestmark = pytest.mark.engine
+ROOT = Path(config_package.__file__).parent
+GROUPS = {group: sorted(p.stem for p in (ROOT / group).glob("*.yaml")) for group in ("method", "model", "hardware")}
+
+
+@pytest.mark.parametrize(("method", "model", "hardware"), list(product(*GROUPS.values())))
+def test_combination(composed, method: str, model: str, hardware: str):
+    overrides = [f"method={method}", f"model={model}", f"hardware={hardware}"]
+    if model == "custom":
+        overrides.append("actor_rollout_ref.model.path=some/model")
+    if hardware == "cpu" and model != "demo":  # nobody trains a 7B model at 64K on a CPU, but it must compose
+        overrides.append("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=69632")
+    config = composed(*overrides)
+    longrl = settings.resolve(config)
+    assert longrl.reward.method == method
+    checks = list(preflight._batch(config))
+    assert [check.status for check in checks] == ["ok"], checks
+    assert config.trainer.default_local_dir.endswith("checkpoints")
+
+
+def test_published_hyper_parameters(composed):
+    """Section 5 of the released run_longrl.sh, as the defaults of a real run."""
+    config = composed()
+    settings.resolve(config)
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.algorithm.adv_estimator == "grpo"
+    assert (config.data.train_batch_size, actor.ppo_mini_batch_size, rollout.n) == (32, 8, 8)
+    assert (config.data.max_prompt_length, config.data.max_response_length) == (65536, 4096)
+    assert (actor.optim.lr, actor.optim.lr_warmup_steps, actor.optim.weight_decay) == (1e-6, 5, 0.1)
+    assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (0.2, 0.28, 10.0)
+    assert (actor.entropy_coeff, actor.loss_agg_mode, actor.use_kl_loss) == (0, "token-mean", False)
+    assert (actor.ulysses_sequence_parallel_size, actor.ppo_max_token_len_per_gpu) == (4, 22528)
+    assert (rollout.tensor_model_parallel_size, rollout.gpu_memory_utilization) == (4, 0.6)
+    assert (rollout.temperature, rollout.top_p, rollout.top_k) == (1.0, 1.0, -1)
+    assert (config.trainer.total_epochs, config.trainer.save_freq, config.trainer.test_freq) == (5, 10, 10)
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (1, 8)
+    assert config.algorithm.filter_groups.enable
+    assert rollout.max_model_len == 65536 + 4096
+    assert (config.longrl.reward.eta, config.longrl.reward.beta) == (0.1, 2.0)
+
+
+def test_methods_differ_in_the_reward_alone(composed):
+    ours, plain = composed("method=longrlvr"), composed("method=outcome_only")
+    assert plain.longrl.reward.method == "outcome_only"
+    plain.longrl.reward.method = "longrlvr"
+    assert ours == plain
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+longrl.reward.bta=1", "unknown reward option .*bta.*nearest valid one is .*beta"),
+        ("+longrl.exprt=true", "exprt.*nearest valid one is .*export"),
+        ("longrl.reward.eta=2", "eta = 2 is out of range"),
+        ("longrl.reward.answer.by=judge", "needs longrl.judge.endpoints"),
+        ("longrl.reward.answer.by=reward_model", "reward.reward_model.enable=true"),
+        ("longrl.checkpoints_to_keep=0", "would keep nothing"),
+        ("longrl.rope={rope_type: yarn}", "lacks .*factor"),
+        ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
+    ],
+)
+def test_bad_settings_are_named(composed, override: str, message: str):
+    with pytest.raises(settings.SettingsError, match=message):
+        settings.resolve(composed(override))
+
+
+def test_missing_files_are_asked_for(composed):
+    with pytest.raises(settings.SettingsError, match=r"data.train_files, data.val_files must be given.*TRAIN_FILES"):
+        settings.resolve(composed("actor_rollout_ref.model.path=x", given=False))
+
+
+def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = composed("longrl.output_dir=here")
+    settings.resolve(config)
+    assert config.longrl.output_dir == str(tmp_path / "here")
+    assert config.trainer.default_local_dir == str(tmp_path / "here" / "checkpoints")
+    assert list(config.data.train_files) == [str(tmp_path / "train.parquet")]

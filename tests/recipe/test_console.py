@@ -1,0 +1,31 @@
+"""The terminal shows the marked lines, the log holds all, and a failure shows the log's end."""
+
+from pathlib import Path
+
+import pytest
+
+from recipe.longrl.console import logged
+
+
+def test_marked_lines_reach_the_terminal(tmp_path: Path, capsys):
+    with logged(tmp_path / "train.log"):
+        print("\x1b[36m(LongRLTaskRunner pid=12)\x1b[0m longrl: step 1/2")
+        print("(vLLMHttpServer pid=13, ip=10.0.0.1) INFO noise")
+        print("longrl: of this process")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1:] == ["step 1/2", "of this process"]
+    assert "noise" in (tmp_path / "train.log").read_text()
+
+
+def test_failure_shows_the_end_of_the_log(tmp_path: Path, capsys):
+    with pytest.raises(RuntimeError), logged(tmp_path / "train.log"):
+        print("the cause of it all")
+        raise RuntimeError
+    assert "the cause of it all" in capsys.readouterr().err
+
+
+def test_verbose_shows_everything(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setenv("LONGRL_VERBOSE", "1")
+    with logged(tmp_path / "train.log"):
+        print("noise")
+    assert "noise" in capsys.readouterr().out

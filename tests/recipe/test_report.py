@@ -1,0 +1,35 @@
+"""The table, the summary and the plot come from metrics.jsonl alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipe.longrl import report
+
+
+def rows(path: Path, *entries: dict) -> None:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def test_before_and_after(tmp_path: Path, capsys):
+    rows(
+        tmp_path / "metrics.jsonl",
+        {"split": "val", "step": 0, "val/recall": 0.25, "val/longrlvr/recall": 0.25, "val-core/x": 9.0},
+        {"split": "train", "step": 1, "reward/recall": 0.5},
+        {"split": "val", "step": 2, "val/recall": 0.75, "val/longrlvr/recall": 0.75},
+    )
+    summary = report.write(tmp_path, command="python -m x", seconds=1.25)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["before"] == {"recall": 0.25, "longrlvr/recall": 0.25}
+    assert summary["after"]["recall"] == 0.75
+    assert (summary["steps"], summary["seconds"], summary["command"]) == (2, 1.2, "python -m x")
+    assert "+0.500" in capsys.readouterr().out
+    assert (tmp_path / "plots" / "training.png").stat().st_size > 1000
+    again = report.write(tmp_path)
+    assert (again["seconds"], again["command"]) == (1.2, "python -m x")
+
+
+def test_a_run_without_validation_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no validation"):
+        report.write(tmp_path)

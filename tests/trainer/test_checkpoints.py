@@ -1,0 +1,85 @@
+"""A checkpoint counts only when it is whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from verl_longrl.trainer import checkpoints
+
+
+def make(root: Path, step: int, sealed: bool = True, world_size: int = 2) -> Path:
+    folder = root / f"global_step_{step}"
+    (folder / "actor").mkdir(parents=True)
+    (folder / "actor" / "model.pt").write_bytes(b"x" * 10)
+    (folder / "data.pt").write_bytes(b"y")
+    if sealed:
+        checkpoints.seal(folder, world_size)
+    return folder
+
+
+def test_newest_whole_is_found_and_pointed_to(tmp_path: Path):
+    make(tmp_path, 2)
+    newest = make(tmp_path, 10)
+    assert checkpoints.newest_whole(tmp_path) == (newest, [])
+    assert (tmp_path / checkpoints.TRACKER).read_text() == "10"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda f: (f / checkpoints.MANIFEST).unlink(), "its writing was interrupted"),
+        (lambda f: (f / checkpoints.MANIFEST).write_text('{"files'), "not readable"),
+        (lambda f: (f / "actor" / "model.pt").unlink(), "actor/model.pt is missing"),
+        (lambda f: (f / "actor" / "model.pt").write_bytes(b"x"), "has 1 bytes, expected 10"),
+    ],
+)
+def test_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path: Path, damage, reason: str):
+    good, bad = make(tmp_path, 4), make(tmp_path, 6)
+    damage(bad)
+    found, passed_over = checkpoints.point_tracker(tmp_path)
+    assert found == good
+    assert len(passed_over) == 1
+    assert str(bad) in passed_over[0]
+    assert reason in passed_over[0]
+    assert (tmp_path / checkpoints.TRACKER).read_text() == "4"
+
+
+def test_no_whole_checkpoint_removes_an_empty_tracker(tmp_path: Path):
+    make(tmp_path, 2, sealed=False)
+    (tmp_path / checkpoints.TRACKER).write_text("")  # upstream killed while writing it
+    assert checkpoints.point_tracker(tmp_path)[0] is None
+    assert not (tmp_path / checkpoints.TRACKER).exists()
+
+
+def test_missing_folder_means_a_fresh_start(tmp_path: Path):
+    assert checkpoints.newest_whole(tmp_path / "absent") == (None, [])
+
+
+def test_rotation_keeps_whole_ones_and_drops_what_is_older(tmp_path: Path):
+    make(tmp_path, 2)
+    make(tmp_path, 3, sealed=False)
+    make(tmp_path, 4)
+    make(tmp_path, 6)
+    being_written = make(tmp_path, 8, sealed=False)
+    removed = checkpoints.rotate(tmp_path, keep=2)
+    assert [checkpoints.step_of(folder) for folder in removed] == [2, 3]
+    assert being_written.exists()
+    assert checkpoints.rotate(tmp_path, keep=None) == []
+
+
+def test_world_size_is_compared(tmp_path: Path):
+    folder = make(tmp_path, 2, world_size=2)
+    checkpoints.check_world_size(folder, 2)
+    with pytest.raises(checkpoints.CheckpointError, match="written by 2 trainer ranks and this run has 4"):
+        checkpoints.check_world_size(folder, 4)
+
+
+def test_other_folder_names_are_refused(tmp_path: Path):
+    with pytest.raises(checkpoints.CheckpointError, match="expected the name global_step_<number>"):
+        checkpoints.step_of(tmp_path / "latest")
+
+
+def test_manifest_lists_every_file(tmp_path: Path):
+    manifest = json.loads((make(tmp_path, 2) / checkpoints.MANIFEST).read_text())
+    assert manifest == {"world_size": 2, "files": {"actor/model.pt": 10, "data.pt": 1}}

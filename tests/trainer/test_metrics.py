@@ -1,0 +1,27 @@
+"""Reward parts become means over all rows and per task; groups without signal are counted."""
+
+import pytest
+
+from verl_longrl.trainer.metrics import group_metrics, host_memory, reward_metrics
+
+
+def test_means_over_all_and_per_task():
+    scores = [{"recall": 1.0, "status": "ok"}, {"recall": 0.0, "status": "ok"}, {"recall": 0.5, "status": "timeout"}]
+    metrics = reward_metrics(["a", "a", "b"], scores)
+    assert metrics == {"reward/recall": 0.5, "reward/a/recall": 0.5, "reward/b/recall": 0.5}
+    assert "val/b/recall" in reward_metrics(["a", "a", "b"], scores, prefix="val")
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="shorter"):
+        reward_metrics(["a"], [])
+
+
+def test_groups_without_signal():
+    metrics = group_metrics(["u", "u", "v", "v"], [1.0, 1.0, 0.0, 1.0])
+    assert metrics == {"group/count": 2.0, "group/no_signal": 0.5}
+
+
+def test_host_memory_is_in_gib_and_only_of_known_roles():
+    memory = host_memory()
+    assert all(0 <= gib < 4096 for gib in memory.values())
