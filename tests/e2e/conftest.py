@@ -68,9 +68,11 @@ class Run:
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's world with a model that has barely been warmed up: enough for its rollouts to differ."""
-    from recipe.longrl.demo.testing import tiny_assets
+    from recipe.longrl.demo import build, warm_start
 
-    return tiny_assets(tmp_path_factory.mktemp("assets") / "demo")
+    barely = warm_start.WarmStartConfig(stages=(warm_start.Stage(30, 4, warm_start.SHORT),))
+    config = build.BuildConfig(train_documents=64, val_documents=8, warm_start=barely)
+    return build.build(config, tmp_path_factory.mktemp("assets") / "demo")
 
 
 @pytest.fixture

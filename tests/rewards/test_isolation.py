@@ -167,3 +167,15 @@ time.sleep(0.2); print("stuck", flush=True); time.sleep(60)
 def test_score_async_in_isolation(isolation):
     result = asyncio.run(score_async("probe", "raise", "", {}, options=OPTIONS, isolation=isolation))
     assert result.status == "scorer_error"
+
+
+def test_a_worker_never_has_to_import_numpy_to_read_a_job():
+    """verl hands strings over as numpy.str_: unpickling one imports numpy, in every new worker, before scoring."""
+    import pickle
+
+    import numpy
+
+    from verl_longrl.rewards.isolation import _plain
+
+    job = _plain((numpy.str_("longrlvr"), {"ref_chunks": numpy.arange(2), "deep": [{"x": numpy.float32(1)}]}))
+    assert b"numpy" not in pickle.dumps(job)

@@ -1,10 +1,11 @@
 """A response that hangs its scorer costs its own deadline and nobody else's time.
 
 Scorers run in killable worker processes (`worker.py`). A job that is not done after `PATIENCE_S` gives up its
-slot to the next job and goes on alone, at lower priority, until its deadline; then its worker is killed. So
+slot to the next job and goes on alone, after `GRACE_S` at lower priority, until its deadline; then its worker is killed. So
 hanging responses never queue others behind them, not even when more of them arrive at once than there are
-workers. A signal or a thread could do neither: a regular expression or a huge power holds the interpreter
-lock.
+workers. Late is not dead: on a busy machine any score may be late, so a worker that finishes within `GRACE_S`
+is used again. A signal or a thread could do neither: a regular expression or a huge power holds the
+interpreter lock.
 
 Each worker has a pipe of its own and a kill is SIGKILL: there is no lock that a dying process could take
 along. (This is why it is not pebble's pool: with as many hanging jobs as workers every other job waits for
@@ -31,7 +32,9 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score, Status
 
 PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
+GRACE_S = 0.5  # one that is still not done then goes on at low priority, and its worker is not used again
 MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
+MAX_SPARE = 4  # workers kept ready beyond `workers`, forked while others were slow
 _NICE = 5
 _START_S = 120.0
 
@@ -159,7 +162,7 @@ class IsolatedScorer:
         options: RewardOptions | None,
     ) -> tuple[Score, ...]:
         options = options or self.options
-        job = (data_source, response, _plain(ground_truth), _plain(dict(extra_info or {})), options)
+        job = (*map(_plain, (data_source, response, ground_truth, dict(extra_info or {}))), options)
         self._slots.acquire()
         slot = _Slot(self._slots)
         try:
@@ -174,18 +177,20 @@ class IsolatedScorer:
 
     def _run(self, job: tuple[Any, ...], timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
         worker = self._hand_over(job)
-        healthy = False
+        healthy = niced = False
         try:
             started = time.monotonic()
             if not worker.connection.poll(min(PATIENCE_S, timeout_s)):
                 slot.release()
                 with self._lock:
                     self._counts["slow"] += 1
-                _lower_priority(worker.pid)
-                if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
-                    return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
+                if not worker.connection.poll(max(0.0, min(GRACE_S, timeout_s) - (time.monotonic() - started))):
+                    niced = True
+                    _lower_priority(worker.pid)
+                    if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
+                        return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
             results: tuple[Score, ...] = worker.connection.recv()
-            healthy = not slot.released  # a slow worker runs at low priority for good, so it is retired too
+            healthy = not niced  # priority cannot be raised again
             return results
         except (EOFError, OSError):
             return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
@@ -225,11 +230,11 @@ class IsolatedScorer:
             if self._closed or worker.template is not self._template:
                 worker.connection.close()  # it ends at the end of its input, or ended with its template
                 return
-            if healthy:
+            if healthy and len(self._idle) < self.options.workers + MAX_SPARE:
                 self._idle.append(worker)
                 return
             worker.connection.close()
-            self._counts["restarts"] += 1
+            self._counts["restarts"] += not healthy
             try:
                 self._template.end(worker.pid)
                 if len(self._idle) < self.options.workers:
@@ -287,7 +292,10 @@ def _lower_priority(pid: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """numpy values as Python ones, so that a worker need not import numpy to read a job."""
+    """numpy values as Python ones. A worker that had to import numpy to read its first job (upstream hands
+    strings over as numpy.str_) would be late for it, and every new worker again."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

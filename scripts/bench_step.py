@@ -1,0 +1,104 @@
+"""Step time of our entry point against plain `verl.trainer.main_ppo`, same configuration, in one run, alternating.
+
+    python scripts/bench_step.py [--rounds 3] [--steps 8]
+
+Plain means: upstream's own task runner, trainer, data set and (naive) reward manager, with the same reward as a plain
+function, and neither metrics of reward parts nor rollout log. The figure is the median of `timing_s/step` without the
+first two steps of each process; the ratio is ours / plain. Writes docs/results/step_time.json.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+KINDS = ("plain", "longrl")
+
+
+def reward(data_source, solution_str, ground_truth, extra_info=None, **_):
+    """The reward of the plain side: the same scorer, called in upstream's thread pool."""
+    from verl_longrl.rewards import score
+
+    return {"score": score(data_source, solution_str, ground_truth, extra_info).value}
+
+
+def train(kind: str, assets: Path, steps: int, log: Path) -> None:
+    """One process: train `steps` steps, per-step timings into `log` (JSON lines)."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import open_dict
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+
+    from recipe.longrl import settings
+    from verl_longrl.trainer.task_runner import LongRLTaskRunner
+
+    output = log.with_suffix("")
+    overrides = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
+    overrides += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={output}"]
+    overrides += [f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1"]
+    overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "model=demo", "hardware=cpu"]
+    with initialize_config_module("recipe.longrl.config", version_base=None):
+        config = compose("longrl_trainer", overrides=overrides)
+    settings.resolve(config)
+    if kind == "plain":
+        with open_dict(config):
+            config.data.custom_cls.path = None
+            config.trainer.rollout_data_dir = None
+            config.reward.reward_manager.source, config.reward.reward_manager.name = "register", "naive"
+            config.reward.custom_reward_function.path = str(Path(__file__).resolve())
+            config.reward.custom_reward_function.name = "reward"
+    run_ppo(config, task_runner_class=TaskRunnerV1 if kind == "plain" else LongRLTaskRunner)
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="Processes per side, alternating.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps per process; the first two are not counted.")] = 10,
+    assets: Annotated[Path, typer.Option(help="The demo's assets.")] = Path("outputs/demo/assets"),
+    output: Annotated[Path, typer.Option(help="Result file.")] = Path("docs/results/step_time.json"),
+    one: Annotated[str, typer.Option(hidden=True)] = "",
+    log: Annotated[Path, typer.Option(hidden=True)] = Path(),
+) -> None:
+    """Measure and print the ratio."""
+    if one:
+        train(one, assets.resolve(), steps, log)
+        return
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            medians = {}
+            for kind in KINDS:
+                file = Path(folder) / f"{kind}-{number}.jsonl"
+                command = [sys.executable, __file__, "--one", kind, "--steps", str(steps), "--assets", str(assets)]
+                with file.with_suffix(".txt").open("w") as console:
+                    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(file)}
+                    done = subprocess.run(
+                        [*command, "--log", str(file)], env=environment, stdout=console, stderr=subprocess.STDOUT
+                    )
+                if done.returncode:
+                    sys.exit(file.with_suffix(".txt").read_text()[-3000:])
+                rows = [json.loads(line)["data"] for line in file.read_text().splitlines()]
+                counted = [row["timing_s/step"] for row in rows if "timing_s/step" in row][2:]
+                times[kind] += counted
+                medians[kind] = statistics.median(counted)
+                print(f"round {number + 1}, {kind}: median step {medians[kind]:.2f} s of {len(counted)}", flush=True)
+            ratios.append(medians["longrl"] / medians["plain"])
+    result = {
+        "ratio_of_medians": statistics.median(times["longrl"]) / statistics.median(times["plain"]),
+        "ratio_per_round": ratios,
+        "seconds": {kind: statistics.median(values) for kind, values in times.items()},
+        "counted_steps": {kind: len(values) for kind, values in times.items()},
+        "command": f"python scripts/bench_step.py --rounds {rounds} --steps {steps}",
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,101 @@
+"""The paper's claim at small scale: LongRLVR's reward against outcome-only RLVR, from the same warm start.
+
+    python scripts/compare_methods.py [--seeds 3] [--steps 80] [overrides...]
+
+Runs every method with every seed through the real entry point (Ray, verl, vLLM), one after another, and writes
+docs/results/longrlvr_vs_outcome_table.md and .png: mean and spread of context recall and answer accuracy on held-out
+documents by step. A run that is complete is not repeated, an interrupted one continues.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from verl_longrl.trainer.rollout_log import read_jsonl
+
+METHODS = ("longrlvr", "outcome_only")
+SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"}
+
+
+def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overrides: list[str]) -> list[dict]:
+    """Train one method with one seed; returns its validations, one per measured step."""
+    output = folder / f"{method}-{seed}"
+    settings = [f"method={method}", f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
+    settings += [f"data.seed={seed}", f"actor_rollout_ref.rollout.seed={1000 * seed}"]
+    settings += [f"actor_rollout_ref.actor.data_loader_seed={seed}", f"trainer.total_training_steps={steps}"]
+    settings += [f"trainer.test_freq={test_freq}", "longrl.export=false", "longrl.log_rollouts=false", *overrides]
+    done = output / "summary.json"
+    if not (done.is_file() and json.loads(done.read_text())["steps"] == steps):
+        subprocess.run([sys.executable, "-m", "recipe.longrl.demo.run", *settings], check=True)
+    return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
+
+
+def curves(runs: dict[tuple[str, int], list[dict]], part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """method -> (steps of shape (T,), values of shape (seeds, T))."""
+    table = {}
+    for method in METHODS:
+        rows = [validations for (name, _), validations in runs.items() if name == method]
+        table[method] = (
+            np.array([row["step"] for row in rows[0]]),
+            np.array([[row[f"val/{part}"] for row in validations] for validations in rows]),
+        )
+    return table
+
+
+def main(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides for every run.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
+    steps: Annotated[int, typer.Option(help="GRPO steps per run.")] = 80,
+    test_freq: Annotated[int, typer.Option(help="Steps between validations.")] = 10,
+    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("outputs/compare"),
+    results: Annotated[Path, typer.Option(help="Where table and plot go.")] = Path("docs/results"),
+) -> None:
+    """Run the comparison and write its table and plot."""
+    runs = {}
+    for seed in range(1, seeds + 1):
+        for method in METHODS:
+            print(f"== {method}, seed {seed}", flush=True)
+            runs[method, seed] = run(method, seed, steps, test_freq, folder, overrides or [])
+    command = shlex.join(["python", "scripts/compare_methods.py", *sys.argv[1:]])
+    write(runs, results, command)
+
+
+def write(runs: dict[tuple[str, int], list[dict]], results: Path, command: str) -> None:
+    """Write the table and the plot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    results.mkdir(parents=True, exist_ok=True)
+    seeds = len({seed for _, seed in runs})
+    lines = [f"Command: `{command}`", "", f"Held-out documents; mean ± standard deviation over {seeds} seeds.", ""]
+    figure, axes = pyplot.subplots(1, len(SHOWN), figsize=(4.2 * len(SHOWN), 3.6), layout="constrained")
+    tables = {part: curves(runs, part) for part in SHOWN}
+    steps = tables["recall"][METHODS[0]][0]
+    header = [f"{label} {method}" for label in SHOWN.values() for method in METHODS]
+    lines += ["| step | " + " | ".join(header) + " |", "|---" * (len(header) + 1) + "|"]
+    for index, step in enumerate(steps):
+        cells = [tables[part][method][1][:, index] for part in SHOWN for method in METHODS]
+        lines.append(f"| {step} | " + " | ".join(f"{c.mean():.3f} ± {c.std():.3f}" for c in cells) + " |")
+    for axis, (part, label) in zip(axes, SHOWN.items(), strict=True):
+        for method in METHODS:
+            at, values = tables[part][method]
+            (line,) = axis.plot(at, values.mean(0), "o-", label=method, markersize=3)
+            axis.fill_between(at, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
+        axis.set(title=label, xlabel="step", ylim=(-0.03, 1.03))
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(results / "longrlvr_vs_outcome.png", dpi=110)
+    (results / "longrlvr_vs_outcome_table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    typer.run(main)
