@@ -108,10 +108,7 @@ async def ours(url: str, texts: list[str], isolation: Any) -> float:
     judge = Judge(JudgeOptions(endpoints=(url,), model="judge"))
     options = RewardOptions.from_dict({"answer": {"by": "judge"}})
     scores = await asyncio.gather(
-        *[
-            score_async("longrlvr", t, "Paris", ROW, options=options, isolation=isolation, judge=judge)
-            for t in texts
-        ]
+        *[score_async("longrlvr", t, "Paris", ROW, options=options, isolation=isolation, judge=judge) for t in texts]
     )
     seconds = time.perf_counter() - started
     assert all(s.status == "ok" and s.value == 2 for s in scores), "the judge's verdicts did not arrive"
@@ -196,12 +193,8 @@ def bench_hanging(normal: int, repeats: int, deadline_s: float) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("outputs/bench_rewards.json"), help="where the JSON goes"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench_rewards.json"), help="where the JSON goes")
     parser.add_argument("--responses", type=int, default=256, help="judged responses")
     parser.add_argument("--normal", type=int, default=200, help="normal responses beside the hanging ones")
     parser.add_argument("--deadline", type=float, default=1.0, help="timeout_s of the hanging responses")
@@ -221,9 +214,7 @@ def main() -> None:
     print(f"machine: {os.cpu_count()} cores, load average {load:.1f} before\n")
     print(f"| {judged['responses']} judged responses, judge takes {JUDGE_DELAY_S * 1e3:.0f} ms | seconds |")
     print("|---|---|")
-    print(
-        f"| one after another, fresh client each | {statistics.median(judged['one_after_another_s']):.2f} |"
-    )
+    print(f"| one after another, fresh client each | {statistics.median(judged['one_after_another_s']):.2f} |")
     print(f"| ours (score_async, isolation + judge) | {statistics.median(judged['ours_s']):.3f} |")
     print(f"| ratio (bar: 30) | {judged['ratio']:.1f} |\n")
     print(f"| before {hanging['normal']} normal ones | extra delay s, median | worst | own cost - deadline |")

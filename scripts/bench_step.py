@@ -30,20 +30,18 @@ def reward(data_source, solution_str, ground_truth, extra_info=None, **_):
 
 def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     """One process: train `steps` steps, per-step timings into `log` (JSON lines)."""
-    from hydra import compose, initialize_config_module
     from omegaconf import open_dict
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     from recipe.longrl import settings
-    from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     output = log.with_suffix("")
     overrides = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
     overrides += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={output}"]
     overrides += [f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1"]
     overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "model=demo", "hardware=cpu"]
-    with initialize_config_module("recipe.longrl.config", version_base=None):
-        config = compose("longrl_trainer", overrides=overrides)
+    config = settings.compose(overrides)
     settings.resolve(config)
     if kind == "plain":
         with open_dict(config):

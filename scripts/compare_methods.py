@@ -16,7 +16,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 METHODS = ("longrlvr", "outcome_only")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from verl_longrl.trainer.checkpoints import CheckpointError, newest_whole, step_of
 
 
@@ -32,7 +31,9 @@ def export_final(checkpoints: Path, target: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(aside, ignore_errors=True)
-        raise CheckpointError(f"export of {folder} failed: {done.stderr.strip().splitlines()[-1]}\ncommand: {' '.join(command)}")
+        raise CheckpointError(
+            f"export of {folder} failed: {done.stderr.strip().splitlines()[-1]}\ncommand: {' '.join(command)}"
+        )
     (aside / marker.name).write_text(str(step_of(folder)))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(aside, target)

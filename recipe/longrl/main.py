@@ -6,65 +6,69 @@ a Hugging Face folder, summary.json and plots. `--dry-run` stops after the check
 moment, the same command continues from the last whole checkpoint.
 """
 
+import os
 import shlex
 import sys
 import time
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import console, preflight, report, settings
 
-_HELP = """usage: python -m recipe.longrl.main [--dry-run] [--help] [hydra overrides...]
+HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
 
-  --dry-run   resolve and check everything, print sizes, memory estimate and cluster fit, start nothing
-  --help      this text; `--cfg job` prints the composed configuration
+  --dry-run   check everything, print sizes, memory estimate and cluster fit, start nothing
+  --config    print the resolved configuration (with --dry-run: before the checks)
+  --help      this text
 
 groups:     method=longrlvr|outcome_only   model=custom|qwen2.5-7b-1m|...   hardware=8gpu|16gpu|1gpu|cpu
 needed:     data.train_files=[...] data.val_files=[...] and, with model=custom, actor_rollout_ref.model.path=...
 examples:   longrl.reward.eta=0.2   trainer.total_training_steps=200   longrl.reward.answer.by=judge
 """
+FLAGS = ("--dry-run", "--config", "--help", "-h")
 
 
-def main() -> None:
-    """The command line; exits with 2 and a plain message on a bad configuration."""
-    arguments = sys.argv[1:]
-    if "--help" in arguments or "-h" in arguments:
-        print(_HELP)
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; a configuration that cannot run exits with a plain message and status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    flags, overrides = {a for a in arguments if a in FLAGS}, [a for a in arguments if a not in FLAGS]
+    if flags & {"--help", "-h"}:
+        print(HELP)
         return
-    dry_run = "--dry-run" in arguments
-    sys.argv[1:] = [argument for argument in arguments if argument != "--dry-run"]
-    command = shlex.join(["python", "-m", "recipe.longrl.main", *sys.argv[1:]])
-
-    @hydra.main(config_path="config", config_name="longrl_trainer", version_base=None)
-    def run(config: DictConfig) -> None:
-        try:
-            settings.resolve(config)
-            checks = preflight.run(config, dry_run)
-        except settings.SettingsError as error:
-            sys.exit(f"configuration error: {error}")
-        preflight.show(config, checks)
-        if preflight.failed(checks):
-            sys.exit("preflight failed: nothing was started; see the lines marked FAIL")
-        if not dry_run:
-            train(config, command)
-
-    run()
+    command = shlex.join(["python", "-m", "recipe.longrl.main", *overrides])
+    try:
+        config = settings.compose(overrides)
+        settings.resolve(config)
+        if "--config" in flags:
+            print(OmegaConf.to_yaml(config, resolve=True))
+            if "--dry-run" not in flags:
+                return
+        checks = preflight.run(config, dry_run="--dry-run" in flags)
+    except settings.SettingsError as error:
+        print(f"configuration error: {error}", file=sys.stderr)
+        sys.exit(2)
+    preflight.show(config, checks)
+    if preflight.failed(checks):
+        print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
+        sys.exit(2)
+    if "--dry-run" not in flags:
+        train(config, command)
 
 
 def train(config: DictConfig, command: str) -> None:
     """Run to the end (or continue), then export and report. Raises what stopped the training."""
     from verl.trainer.main_ppo import run_ppo
+    from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     from recipe.longrl.export import export_final
-    from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
+    os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
     with console.logged(output_dir / "train.log"):
         run_ppo(config, task_runner_class=LongRLTaskRunner)
-    if config.longrl.export:
+    if config.longrl.export and config.trainer.save_freq > 0:
         export_final(Path(config.trainer.default_local_dir), output_dir / "export")
     report.write(output_dir, command=command, seconds=time.time() - started)
 

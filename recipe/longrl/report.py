@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 SHOWN = {
@@ -64,7 +63,9 @@ def _print(summary: dict[str, Any], first: int, output_dir: Path, plot: Path) ->
             table.add_row(label, f"{before[part]:.3f}", f"{after[part]:.3f}", f"{change:+.3f}")
     console = Console()
     console.print(table)
-    console.print(f"summary {output_dir / 'summary.json'}\nplot    {plot}\nrollouts {output_dir / 'rollouts'}", soft_wrap=True)
+    console.print(
+        f"summary {output_dir / 'summary.json'}\nplot    {plot}\nrollouts {output_dir / 'rollouts'}", soft_wrap=True
+    )
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -77,7 +78,11 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
     figure, axes = pyplot.subplots(2, 3, figsize=(12, 6), sharex=True, layout="constrained")
     for axis, (part, label) in zip(axes.flat, SHOWN.items(), strict=True):
         for split, prefix, style in (("train", "reward", "-"), ("val", "val", "o-")):
-            points = [(row["step"], row[f"{prefix}/{part}"]) for row in rows if f"{prefix}/{part}" in row and row["split"] == split]
+            points = [
+                (row["step"], row[f"{prefix}/{part}"])
+                for row in rows
+                if f"{prefix}/{part}" in row and row["split"] == split
+            ]
             if points:
                 name = "training rollouts" if split == "train" else "held-out documents"
                 axis.plot(*zip(*points, strict=True), style, label=name, linewidth=1.2, markersize=4)

@@ -4,19 +4,51 @@ Users set lengths, batch, hardware. Everything that merely follows (vLLM's conte
 on both engines, quiet placement of files) is derived, so that it cannot disagree.
 """
 
+import difflib
 import os
+from typing import Any, cast
 
+import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-
 from verl_longrl.config import LongRLConfig
-
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
 
 class SettingsError(ValueError):
     """A configuration that cannot be run; the message names the key, its value and the fix."""
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one."""
+    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been.
+    overrides = [f"++{override}" if override.startswith("longrl.") else override for override in overrides]
+    with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
+        try:
+            return hydra.compose("longrl_trainer", overrides)
+        except HydraException as error:
+            cause = error.__cause__
+            key = getattr(cause, "full_key", None)
+            if key is None:
+                raise SettingsError(str(error)) from error
+            known = _keys(hydra.compose("longrl_trainer"))
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
+            raise SettingsError(
+                f"unknown key {key}; nearest valid ones: {', '.join(near)}. To add a key upstream does not list, write +{key}=..."
+            ) from error
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+    """All dotted keys of a configuration."""
+    keys: list[str] = []
+    for name in node:
+        keys.append(f"{prefix}{name}")
+        value = node._get_node(name)
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
+            keys += _keys(value, f"{prefix}{name}.")
+    return keys
 
 
 def resolve(config: DictConfig) -> LongRLConfig:
@@ -29,7 +61,7 @@ def resolve(config: DictConfig) -> LongRLConfig:
         )
     _make_paths_absolute(config)
     try:
-        longrl = LongRLConfig.from_dict(OmegaConf.to_container(config.longrl, resolve=True))
+        longrl = LongRLConfig.from_dict(plain(config.longrl))
     except (ValueError, TypeError, OmegaConfBaseException) as error:
         raise SettingsError(f"longrl: {error}") from error
 
@@ -52,6 +84,11 @@ def resolve(config: DictConfig) -> LongRLConfig:
             "reward.reward_model.model_path=... reward.reward_model.rollout.name=vllm"
         )
     return longrl
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A configuration node as a plain dictionary, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def _make_paths_absolute(config: DictConfig) -> None:

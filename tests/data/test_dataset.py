@@ -23,9 +23,7 @@ pytestmark = pytest.mark.engine
 def samples(make_sample):
     """Prompts of growing length, one of each kind of ground truth."""
     made = [
-        make_sample(
-            i, prompt=grounded_prompt(["key " * (i + 1)] * 4, "q"), ref_chunks=[0], ref_chunks_text=None
-        )
+        make_sample(i, prompt=grounded_prompt(["key " * (i + 1)] * 4, "q"), ref_chunks=[0], ref_chunks_text=None)
         for i in range(10)
     ]
     made[1] = replace(made[1], ground_truth=["a", "b"], payload={"hops": 2})
@@ -117,9 +115,7 @@ def test_lengths_are_what_the_agent_loop_renders(write, samples, tokenizer, conf
     assert data.prompt_lengths.tolist() == [len(builder.build_initial_tokens(s.prompt)) for s in samples]
 
 
-def test_refuses_a_bad_file_with_its_rows_and_the_command(
-    write, samples, tokenizer, config, LongRLDataset, DataError
-):
+def test_refuses_a_bad_file_with_its_rows_and_the_command(write, samples, tokenizer, config, LongRLDataset, DataError):
     path = write([replace(s, ref_chunks=[9]) for s in samples * 3])
     with pytest.raises(DataError) as error:
         LongRLDataset(path, tokenizer, config())
@@ -143,9 +139,7 @@ def test_refuses_over_long_prompts(write, samples, tokenizer, config, LongRLData
 
 def test_drops_over_long_prompts_and_says_so(write, samples, tokenizer, config, capsys, LongRLDataset):
     counts = PromptCounter(tokenizer).count([s.prompt for s in samples])
-    data = LongRLDataset(
-        write(samples), tokenizer, config(max_prompt_length=counts[6], filter_overlong_prompts=True)
-    )
+    data = LongRLDataset(write(samples), tokenizer, config(max_prompt_length=counts[6], filter_overlong_prompts=True))
     assert [data[i]["index"] for i in range(len(data))] == list(range(7))
     assert data.prompt_lengths.tolist() == counts[:7]
     out = capsys.readouterr().out

@@ -146,9 +146,7 @@ def test_a_tokenizer_with_its_own_encoding_is_asked_itself(samples, tokenizer):
 
 def test_template_refusing_a_row_is_named(write, make_sample, tokenizer, tmp_path):
     tokenizer.chat_template = "{{ raise_exception('no users here') }}"
-    with pytest.raises(
-        ValueError, match=r"data\.parquet: rows 0 to 0: the chat template refuses.*no users here"
-    ):
+    with pytest.raises(ValueError, match=r"data\.parquet: rows 0 to 0: the chat template refuses.*no users here"):
         prompt_lengths(write([make_sample()]), tokenizer, cache_dir=tmp_path)
 
 

@@ -219,10 +219,7 @@ def test_missing_ground_truth_field(tmp_path, make_row):
 def test_string_typed_ref_chunks_in_a_file(tmp_path, make_row):
     row = make_row()
     row["extra_info"]["ref_chunks"] = "[1, 2]"
-    assert (
-        "row 0: extra_info.ref_chunks: is '[1, 2]' (str)"
-        in validate_file(write_table(tmp_path, [row])).lines()[0]
-    )
+    assert "row 0: extra_info.ref_chunks: is '[1, 2]' (str)" in validate_file(write_table(tmp_path, [row])).lines()[0]
 
 
 def test_released_file_is_good_with_a_warning(tmp_path, make_row):
@@ -243,10 +240,7 @@ def test_over_long_prompts(write, make_sample):
     path = write([make_sample(i, prompt_tokens=100 + i, tokenizer_fingerprint="f") for i in range(3)])
     assert validate_file(path, max_prompt_length=102).ok
     (line,) = validate_file(path, max_prompt_length=101).lines()
-    assert (
-        "row 2: prompt_tokens: 102 tokens, more than max_prompt_length 101; fix: make the document shorter"
-        in line
-    )
+    assert "row 2: prompt_tokens: 102 tokens, more than max_prompt_length 101; fix: make the document shorter" in line
 
 
 def test_unknown_lengths_are_not_taken_for_short(write, make_sample):
@@ -274,9 +268,7 @@ def test_command_line(tmp_path, write, make_sample):
 
 
 def test_module_runs():
-    done = subprocess.run(
-        [sys.executable, "-m", "verl_longrl.data.validate", "--help"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "verl_longrl.data.validate", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     for text in ("FILE", "--tokenizer", "--max-prompt-length", "--max-errors", "exit 1"):
         assert text in done.stdout

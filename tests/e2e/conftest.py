@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 

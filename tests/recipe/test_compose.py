@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recipe.longrl import preflight, settings
 from recipe.longrl import config as config_package
+from recipe.longrl import preflight, settings
 
 pytestmark = pytest.mark.engine
 ROOT = Path(config_package.__file__).parent
@@ -59,8 +59,8 @@ def test_methods_differ_in_the_reward_alone(composed):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+longrl.reward.bta=1", "unknown reward option .*bta.*nearest valid one is .*beta"),
-        ("+longrl.exprt=true", "exprt.*nearest valid one is .*export"),
+        ("longrl.reward.bta=1", "unknown option .*bta.*nearest valid one is .*beta"),
+        ("longrl.exprt=true", "exprt.*nearest valid one is .*export"),
         ("longrl.reward.eta=2", "eta = 2 is out of range"),
         ("longrl.reward.answer.by=judge", "needs longrl.judge.endpoints"),
         ("longrl.reward.answer.by=reward_model", "reward.reward_model.enable=true"),
@@ -86,3 +86,16 @@ def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
     assert config.longrl.output_dir == str(tmp_path / "here")
     assert config.trainer.default_local_dir == str(tmp_path / "here" / "checkpoints")
     assert list(config.data.train_files) == [str(tmp_path / "train.parquet")]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.totl_epochs=3", "unknown key trainer.totl_epochs; nearest valid ones: trainer.total_epochs"),
+        ("hardware=9gpu", "9gpu"),
+        ("data.train_files", "train_files"),
+    ],
+)
+def test_unknown_keys_name_the_nearest(composed, override: str, message: str):
+    with pytest.raises(settings.SettingsError, match=message):
+        composed(override)

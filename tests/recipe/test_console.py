@@ -18,9 +18,13 @@ def test_marked_lines_reach_the_terminal(tmp_path: Path, capsys):
 
 
 def test_failure_shows_the_end_of_the_log(tmp_path: Path, capsys):
-    with pytest.raises(RuntimeError), logged(tmp_path / "train.log"):
-        print("the cause of it all")
-        raise RuntimeError
+    def train() -> None:
+        with logged(tmp_path / "train.log"):
+            print("the cause of it all")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train()
     assert "the cause of it all" in capsys.readouterr().err
 
 

@@ -37,8 +37,6 @@ def probe(response, ground_truth, extra_info, options):
     elif response == "sleep":
         time.sleep(float(ground_truth))
     elif response == "modules":
-        heavy = [
-            name for name in ("torch", "ray", "verl", "openai", "numpy", "pandas") if name in sys.modules
-        ]
+        heavy = [name for name in ("torch", "ray", "verl", "openai", "numpy", "pandas") if name in sys.modules]
         return Score(float(len(heavy)), {}, "ok", " ".join(heavy))
     return Score(1.0, {"answer": 1.0})

@@ -6,9 +6,7 @@ from verl_longrl.rewards import FailureGuard
 
 def test_the_share_decides():
     guard = FailureGuard(0.25)
-    assert (
-        guard.check(["ok", "ok", "format_error", "truncated", "ok", "ok", "judge_error", "timeout"]) is None
-    )
+    assert guard.check(["ok", "ok", "format_error", "truncated", "ok", "ok", "judge_error", "timeout"]) is None
     message = guard.check(["ok", "judge_error", "judge_error", "scorer_error"])
     assert message is not None
     assert "3 of 4 rewards of this step failed (2 judge_error, 1 scorer_error): 75%" in message

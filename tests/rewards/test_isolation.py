@@ -174,7 +174,6 @@ def test_a_worker_never_has_to_import_numpy_to_read_a_job():
     import pickle
 
     import numpy
-
     from verl_longrl.rewards.isolation import _plain
 
     job = _plain((numpy.str_("longrlvr"), {"ref_chunks": numpy.arange(2), "deep": [{"x": numpy.float32(1)}]}))

@@ -53,9 +53,7 @@ class Server:
         self._loop.run_forever()
 
     async def list_models(self, request):
-        return web.json_response(
-            {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
-        )
+        return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
 
     async def complete(self, request):
         body = await request.json()
@@ -66,9 +64,7 @@ class Server:
             answer = self.behave(body, len(self.bodies))
             if isinstance(answer, float):
                 await asyncio.sleep(answer)
-                answer = (
-                    f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
-                )
+                answer = f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
         finally:
             self._at_once -= 1
         return reply(answer) if isinstance(answer, str) else answer
@@ -186,9 +182,7 @@ def test_a_hanging_server_costs_the_timeout_and_is_retried(server):
     ],
 )
 def test_replies_that_are_no_chat_completion_are_retried(server, text):
-    server.behave = lambda body, n: (
-        web.Response(text=text, content_type="application/json") if n == 1 else 0.0
-    )
+    server.behave = lambda body, n: web.Response(text=text, content_type="application/json") if n == 1 else 0.0
     assert ask(options(server.url), "Paris")[0] == [True]
 
 
@@ -199,9 +193,7 @@ def test_nobody_there():
 
 
 def test_a_dead_endpoint_is_benched(server):
-    verdicts, judge = ask(
-        options(DEAD, server.url, cooldown_s=60.0, concurrency=1), *[f"Paris {i}" for i in range(20)]
-    )
+    verdicts, judge = ask(options(DEAD, server.url, cooldown_s=60.0, concurrency=1), *[f"Paris {i}" for i in range(20)])
     assert verdicts == [True] * 20
     assert judge.metrics()["retries"] == 1  # the first request met the dead one, no other did
     assert judge.metrics()["benched"] == 1

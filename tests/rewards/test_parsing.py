@@ -45,9 +45,7 @@ def test_no_input_is_slow(piece, paper_exact):
 @settings(deadline=None)
 @given(
     st.lists(
-        st.sampled_from(
-            ["<answer>", "</answer>", "<useful_chunks>", "</useful_chunks>", "<CHUNK_3>", "x", "</think>"]
-        )
+        st.sampled_from(["<answer>", "</answer>", "<useful_chunks>", "</useful_chunks>", "<CHUNK_3>", "x", "</think>"])
     )
 )
 def test_either_an_answer_or_a_reason(pieces):

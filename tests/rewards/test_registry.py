@@ -38,9 +38,7 @@ def test_exact_names_win_over_patterns_and_long_patterns_over_short():
 
 
 def test_unknown_data_source_names_the_nearest():
-    with pytest.raises(
-        LookupError, match=r"no scorer for data_source 'longrvlr'; nearest registered: longrlvr,"
-    ):
+    with pytest.raises(LookupError, match=r"no scorer for data_source 'longrvlr'; nearest registered: longrlvr,"):
         score("longrvlr", "", "")
 
 
@@ -62,9 +60,7 @@ def test_load_scorers_from_a_file_twice():
     registry._names.setdefault("probe", None)  # loaded by another test before: then this registry lacks it
 
 
-@pytest.mark.parametrize(
-    ("source", "problem"), [("no.such.module", "cannot import"), ("no/such/file.py", "no file")]
-)
+@pytest.mark.parametrize(("source", "problem"), [("no.such.module", "cannot import"), ("no/such/file.py", "no file")])
 def test_load_scorers_says_what_is_missing(source, problem):
     with pytest.raises(ImportError, match=problem):
         load_scorers([source])
@@ -84,12 +80,12 @@ def test_a_scorer_that_raises_or_returns_nonsense_is_a_scorer_error():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"etta": 0.1}, r"unknown reward option etta = 0.1; the nearest valid one is eta "),
+        ({"etta": 0.1}, r"unknown option etta = 0.1; the nearest valid one is eta "),
         (
             {"answer": {"mod": "f1"}},
-            r"unknown reward option answer.mod = 'f1'; the nearest valid one is answer.mode ",
+            r"unknown option answer.mod = 'f1'; the nearest valid one is answer.mode ",
         ),
-        ({"verdict": 1.0}, r"unknown reward option verdict"),
+        ({"verdict": 1.0}, r"unknown option verdict"),
         ({"method": "rlvr"}, r"method = 'rlvr' is unknown; use one of longrlvr, outcome_only"),
         ({"eta": 1.5}, r"eta = 1.5 is out of range; expected a number at least 0 and at most 1"),
         ({"beta": 0}, r"beta = 0 is out of range; expected a number above 0"),
@@ -113,9 +109,7 @@ def test_wrong_options_are_refused_in_words(values, message):
 
 
 def test_wrong_judge_options():
-    with pytest.raises(
-        ValueError, match=r"judge.endpoints has 'host:8000'; expected a base URL such as http://"
-    ):
+    with pytest.raises(ValueError, match=r"judge.endpoints has 'host:8000'; expected a base URL such as http://"):
         JudgeOptions(endpoints=("host:8000",))
     with pytest.raises(ValueError, match=r"judge.timeout_s = 0 is out of range"):
         JudgeOptions(timeout_s=0)

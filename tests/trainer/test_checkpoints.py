@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from verl_longrl.trainer import checkpoints
 
 

@@ -1,7 +1,6 @@
 """Reward parts become means over all rows and per task; groups without signal are counted."""
 
 import pytest
-
 from verl_longrl.trainer.metrics import group_metrics, host_memory, reward_metrics
 
 

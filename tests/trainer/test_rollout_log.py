@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
 
 

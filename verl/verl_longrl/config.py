@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_longrl.rewards.options import JudgeOptions, RewardOptions, _FromDict
+from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions
 
 
 @dataclass(frozen=True)
-class LongRLConfig(_FromDict):
+class LongRLConfig(Options):
     """Everything under `longrl:`.
 
     output_dir: where the run writes. reward, judge: see their classes. rope: RoPE scaling for trainer and vLLM alike
@@ -36,7 +36,7 @@ class LongRLConfig(_FromDict):
     def __post_init__(self) -> None:
         keep = self.checkpoints_to_keep
         if keep is not None and keep < 1:
-            raise ValueError(f"longrl.checkpoints_to_keep = {keep} would keep nothing; give at least 1, or null for all")
+            raise ValueError(f"longrl.checkpoints_to_keep = {keep} would keep nothing; give at least 1, or null")
         if self.reward.answer.by == "judge" and not self.judge.endpoints:
             raise ValueError(
                 "longrl.reward.answer.by = judge needs longrl.judge.endpoints, the judge's base URLs, for example "

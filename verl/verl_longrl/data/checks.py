@@ -106,9 +106,7 @@ def _prompt(row: Mapping[str, Any], key: str) -> Iterator[Finding]:
         if role not in ROLES:
             yield Finding(f"{key}[{i}].role", f"is {shorten(role)}", f"use one of {', '.join(ROLES)}")
         elif role == "system" and i > 0:
-            yield Finding(
-                f"{key}[{i}].role", "is 'system' after the first message", "put the system message first"
-            )
+            yield Finding(f"{key}[{i}].role", "is 'system' after the first message", "put the system message first")
         if not isinstance(content, str) or not content.strip():
             yield Finding(f"{key}[{i}].content", f"is {shorten(content)}", "write the message's text")
     if isinstance(prompt[-1], Mapping) and prompt[-1].get("role") in ("assistant", "system"):
@@ -128,9 +126,7 @@ def _ground_truth(row: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         truth = decode_ground_truth(model)
     except (ValueError, TypeError) as error:
-        yield Finding(
-            column, f"{error} in {shorten(model['ground_truth'])}", "write samples with write_samples"
-        )
+        yield Finding(column, f"{error} in {shorten(model['ground_truth'])}", "write samples with write_samples")
         return
     if not isinstance(truth, str | list | dict):
         yield _wrong_type(column, truth, "a string, a list of answers or a dict")
@@ -168,9 +164,7 @@ def _grounding(row: Mapping[str, Any], extra: Mapping[str, Any], prompt_key: str
         yield _wrong_type("extra_info.ref_chunks_text", texts, "a list of strings")
         texts = None
 
-    messages = [
-        m for m in row.get(prompt_key) or [] if isinstance(m, Mapping) and isinstance(m.get("content"), str)
-    ]
+    messages = [m for m in row.get(prompt_key) or [] if isinstance(m, Mapping) and isinstance(m.get("content"), str)]
     tagged = [m["content"] for m in messages if TAG.search(m["content"])]
     try:
         chunks = parse_chunks(tagged[-1] if tagged else "")
@@ -179,9 +173,7 @@ def _grounding(row: Mapping[str, Any], extra: Mapping[str, Any], prompt_key: str
         return
     count = extra.get("num_chunks")
     if count is not None and count != len(chunks):
-        yield Finding(
-            "extra_info.num_chunks", f"is {count}, the prompt has {len(chunks)} chunks", "make them agree"
-        )
+        yield Finding("extra_info.num_chunks", f"is {count}, the prompt has {len(chunks)} chunks", "make them agree")
     for i in ids or []:
         if not 0 <= i < len(chunks):
             yield Finding(

@@ -80,10 +80,7 @@ class LongRLDataset(RLHFDataset):
             for path in self.data_files
         ]
         frame = datasets.concatenate_datasets(
-            [
-                load_file(path, cache_dir=self.cache_dir, prompt_key=self.prompt_key)
-                for path in self.data_files
-            ]
+            [load_file(path, cache_dir=self.cache_dir, prompt_key=self.prompt_key) for path in self.data_files]
         )
         keep = self._fitting(lengths)
         if 0 < self.max_samples < len(keep):
@@ -137,9 +134,7 @@ class LongRLDataset(RLHFDataset):
             print(f"dropped: {line}", flush=True)
         keep = np.flatnonzero(np.concatenate(lengths) <= limit)
         if not len(keep):
-            raise DataError(
-                f"no prompt fits data.max_prompt_length={limit} tokens; raise it or make shorter documents"
-            )
+            raise DataError(f"no prompt fits data.max_prompt_length={limit} tokens; raise it or make shorter documents")
         return keep
 
     def __getitem__(self, item: int) -> dict[str, Any]:

@@ -45,9 +45,7 @@ class PromptCounter:
         chat_template_kwargs: `data.apply_chat_template_kwargs`, plus `tools` if the agent loop passes any.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: Mapping[str, Any] | None = None):
         self.tokenizer = tokenizer
         self.kwargs = dict(chat_template_kwargs or {})
         self.fingerprint = tokenizer_fingerprint(tokenizer, self.kwargs)
@@ -80,9 +78,7 @@ class PromptCounter:
     def _count_batch(self, prompts: Sequence[list[Message]]) -> list[int]:
         assert self._backend is not None
         texts = [
-            self.tokenizer.apply_chat_template(
-                prompt, add_generation_prompt=True, tokenize=False, **self.kwargs
-            )
+            self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **self.kwargs)
             for prompt in prompts
         ]
         return [len(e) for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
@@ -144,18 +140,14 @@ def prompt_lengths(
     rows = pq.read_metadata(path).num_rows
     if (cached := _load(entry, rows)) is not None:
         return cached
-    print(
-        f"{path}: not counted with this tokenizer and chat template; counting {rows} prompts once", flush=True
-    )
+    print(f"{path}: not counted with this tokenizer and chat template; counting {rows} prompts once", flush=True)
     prompts = (row[prompt_key] for row in read_rows(path, [prompt_key]))
     lengths = np.fromiter(_count_all(counter, prompts, rows, path), dtype=np.int32, count=rows)
     _save(entry, lengths)
     return lengths
 
 
-def _count_all(
-    counter: PromptCounter, prompts: Iterable[list[Message]], rows: int, path: str | Path
-) -> Iterator[int]:
+def _count_all(counter: PromptCounter, prompts: Iterable[list[Message]], rows: int, path: str | Path) -> Iterator[int]:
     from jinja2 import TemplateError
 
     prompts, done = iter(prompts), 0

@@ -31,9 +31,7 @@ class ChunkTagError(ValueError):
     """The chunk tags of a prompt do not form `<CHUNK_0>...</CHUNK_0>`, `<CHUNK_1>...` and so on, in order."""
 
 
-def grounded_prompt(
-    chunks: Sequence[str], question: str, instructions: str = INSTRUCTIONS
-) -> list[dict[str, str]]:
+def grounded_prompt(chunks: Sequence[str], question: str, instructions: str = INSTRUCTIONS) -> list[dict[str, str]]:
     """Chat messages (one user message) that show `chunks` and ask `question`.
 
     Empty `instructions` are left out. Pass documents through `neutralise_tags` before chunking them, if they

@@ -37,9 +37,7 @@ SCHEMA = pa.schema(
         ("ability", pa.string()),
         (
             "reward_model",
-            pa.struct(
-                [("style", pa.string()), ("ground_truth", pa.string()), ("ground_truth_format", pa.string())]
-            ),
+            pa.struct([("style", pa.string()), ("ground_truth", pa.string()), ("ground_truth_format", pa.string())]),
         ),
         (
             "extra_info",
@@ -157,9 +155,7 @@ class Sample:
         reward_model = row.get("reward_model") or {}
         for name, holder in (("data_source", row), ("prompt", row), ("ground_truth", reward_model)):
             if holder.get(name) is None:
-                raise ValueError(
-                    f"row {index}: no {name}; columns: {sorted(row)}; see verl_longrl.data.validate"
-                )
+                raise ValueError(f"row {index}: no {name}; columns: {sorted(row)}; see verl_longrl.data.validate")
         extra = decode_extra_info(row.get("extra_info"))
         fixed = {name: extra.pop(name) for name in EXTRA_INFO_FIELDS if name in extra}
         return cls(

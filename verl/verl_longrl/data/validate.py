@@ -63,9 +63,7 @@ class Report:
             tokens = f"; prompt tokens mean {sum(known) // len(known)}, longest {max(known)}" if known else ""
             return [f"{self.name}: ok, {self.rows} rows ({sources}){tokens}"]
         more = self.problem_count - len(self.problems)
-        return self.problems + (
-            [f"{self.name}: and {more} more problems; all: --max-errors 0"] if more else []
-        )
+        return self.problems + ([f"{self.name}: and {more} more problems; all: --max-errors 0"] if more else [])
 
 
 def validate_rows(
@@ -123,9 +121,7 @@ def validate_file(
         schema = metadata.schema.to_arrow_schema()
         missing = _missing_columns(schema, prompt_key)
     except pa.ArrowInvalid as error:
-        report.add(
-            f"not a readable parquet file ({error}); fix: write it with verl_longrl.data.schema.write_samples"
-        )
+        report.add(f"not a readable parquet file ({error}); fix: write it with verl_longrl.data.schema.write_samples")
         return report
     for column, fix in missing.items():
         report.add(f"{column}: column is missing (columns: {', '.join(schema.names)}); {fix}")
@@ -171,9 +167,7 @@ def check_lengths(report: Report, max_prompt_length: int) -> None:
                 row,
             )
     if unknown:
-        report.add(
-            f"prompt_tokens: missing in {unknown} rows, lengths unknown; fix: pass --tokenizer to count them"
-        )
+        report.add(f"prompt_tokens: missing in {unknown} rows, lengths unknown; fix: pass --tokenizer to count them")
 
 
 def _missing_columns(schema: pa.Schema, prompt_key: str) -> dict[str, str]:

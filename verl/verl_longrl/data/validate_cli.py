@@ -15,9 +15,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def validate(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Parquet files to check.", show_default=False)
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Parquet files to check.", show_default=False)],
     tokenizer: Annotated[
         str | None,
         typer.Option(

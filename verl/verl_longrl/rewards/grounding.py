@@ -43,9 +43,7 @@ def f_beta(cited: Sequence[int] | Collection[int], evidence: Collection[int], be
     """
     wanted = set(evidence)
     if not wanted:
-        raise ValueError(
-            "evidence is empty, so recall is undefined; expected at least one chunk id in ref_chunks"
-        )
+        raise ValueError("evidence is empty, so recall is undefined; expected at least one chunk id in ref_chunks")
     shared = len(wanted.intersection(cited))
     if not shared:
         return FBeta(0.0, 0.0, 0.0)
@@ -73,9 +71,7 @@ def evidence_chunks(extra_info: Mapping[str, Any]) -> list[int]:
 
 
 @scorer("longrlvr", patterns=("longrlvr_*",))
-def longrlvr(
-    response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
-) -> Score:
+def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a grounded answer; `ground_truth` is the answer or a list of accepted ones."""
     evidence = evidence_chunks(extra_info)
     parsed = parse_grounded(response, require_think=options.require_think, paper_exact=options.paper_exact)

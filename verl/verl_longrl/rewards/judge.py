@@ -53,9 +53,7 @@ class Judge:
 
     def __init__(self, options: JudgeOptions):
         if not options.endpoints:
-            raise ValueError(
-                "judge.endpoints is empty; give at least one base URL, such as http://judge-host:8000/v1"
-            )
+            raise ValueError("judge.endpoints is empty; give at least one base URL, such as http://judge-host:8000/v1")
         self.options = options
         key = os.environ.get(options.api_key_env) or "none"  # own servers want no key, the client a string
         self._endpoints = [_Endpoint(url, _client(url, key, options.timeout_s)) for url in options.endpoints]
@@ -124,9 +122,7 @@ class Judge:
         asked = _retry_after(error)
         if asked is not None:
             return min(asked, self.options.timeout_s)
-        backoff = tenacity.wait_random_exponential(
-            multiplier=self.options.backoff_s, max=self.options.max_backoff_s
-        )
+        backoff = tenacity.wait_random_exponential(multiplier=self.options.backoff_s, max=self.options.max_backoff_s)
         return float(backoff(state))
 
     async def _attempt(self, messages: list[dict[str, str]], mark: str) -> bool:
@@ -138,9 +134,7 @@ class Judge:
         except openai.OpenAIError as error:
             if _is_transient(error):
                 asked = _retry_after(error)
-                endpoint.benched_until = time.monotonic() + (
-                    self.options.cooldown_s if asked is None else asked
-                )
+                endpoint.benched_until = time.monotonic() + (self.options.cooldown_s if asked is None else asked)
             raise
         finally:
             endpoint.in_flight -= 1

@@ -8,11 +8,12 @@ raises would vanish from its group, so a failure comes back as a score with its 
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
+from verl import DataProto
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
 from verl_longrl.rewards import score_async
@@ -33,6 +34,7 @@ class LongRLRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         longrl = LongRLConfig.from_dict(config.longrl)
         self.options = longrl.reward
+        self.decode: Callable[..., str] = tokenizer.decode
         self.max_response_tokens = config.data.max_response_length
         self.isolation = IsolatedScorer(self.options)
         self.judge = None
@@ -49,9 +51,7 @@ class LongRLRewardManager(RewardManagerBase):
         item = data[-1]
         response_ids = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_ids.shape[-1] :].sum())
-        response = await asyncio.to_thread(
-            self.tokenizer.decode, response_ids[:length], skip_special_tokens=True
-        )
+        response = await asyncio.to_thread(self.decode, response_ids[:length], skip_special_tokens=True)
         fields = item.non_tensor_batch
         extra_info = decode_extra_info(fields.get("extra_info"))
         score = await score_async(

@@ -21,18 +21,16 @@ def _choice(name: str, value: object, kind: Any) -> None:
         raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
 
 
-def _number(
-    name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False
-) -> None:
+def _number(name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
-        expected = f"{'above' if open_low else 'at least'} {low:g}" + (
-            f" and at most {high:g}" if high < 1e300 else ""
-        )
+        expected = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < 1e300 else "")
         raise ValueError(f"{name} = {value!r} is out of range; expected a number {expected}")
 
 
-class _FromDict:
+class Options:
+    """Base of option groups: frozen dataclasses built from a plain mapping."""
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
         """Build from a plain mapping (a resolved config node); nested groups may be mappings too.
@@ -46,7 +44,7 @@ class _FromDict:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
                 raise ValueError(
-                    f"unknown reward option {path}{key} = {value!r}; the nearest valid one is "
+                    f"unknown option {path}{key} = {value!r}; the nearest valid one is "
                     f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
                 )
             if is_dataclass(types[key]) and not isinstance(value, types[key]):
@@ -56,7 +54,7 @@ class _FromDict:
 
 
 @dataclass(frozen=True)
-class AnswerOptions(_FromDict):
+class AnswerOptions(Options):
     """How the correctness A of an answer is decided.
 
     by: rule (this machine, no model), judge (an OpenAI-compatible server) or reward_model (the same, served
@@ -80,7 +78,7 @@ class AnswerOptions(_FromDict):
 
 
 @dataclass(frozen=True)
-class RewardOptions(_FromDict):
+class RewardOptions(Options):
     """How a response becomes a reward.
 
     method: longrlvr (answer + context reward) or outcome_only (answer alone; the context parts are still
@@ -121,7 +119,7 @@ class RewardOptions(_FromDict):
 
 
 @dataclass(frozen=True)
-class JudgeOptions(_FromDict):
+class JudgeOptions(Options):
     """Where the judge is and how it is asked.
 
     endpoints: one or several OpenAI-compatible base URLs (https://host/v1). model: the name they serve; ""
@@ -153,8 +151,7 @@ class JudgeOptions(_FromDict):
         for url in self.endpoints:
             if not str(url).startswith(("http://", "https://")):
                 raise ValueError(
-                    f"judge.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the "
-                    "scheme)"
+                    f"judge.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the scheme)"
                 )
         for name in ("concurrency", "attempts", "max_tokens", "max_candidate_chars"):
             _number(f"judge.{name}", getattr(self, name), 1)

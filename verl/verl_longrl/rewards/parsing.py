@@ -51,9 +51,7 @@ def cited_chunks(text: str) -> tuple[int, ...]:
     return tuple(int(digits[:19]) for digits in _CHUNK.findall(text))  # 19 digits: beyond any document
 
 
-def parse_grounded(
-    response: str, *, require_think: bool = False, paper_exact: bool = False
-) -> GroundedResponse:
+def parse_grounded(response: str, *, require_think: bool = False, paper_exact: bool = False) -> GroundedResponse:
     """Read one grounded response; never raises, the reason of a breach is in `.error`."""
     if paper_exact:
         return _parse_as_released(response)
@@ -106,9 +104,7 @@ def _parse_as_released(response: str) -> GroundedResponse:
     chunks, answers = _blocks(response, "useful_chunks"), _blocks(response, "answer")
     for name, blocks in (("useful_chunks", chunks), ("answer", answers)):
         if len(blocks) != 1:
-            problem = (
-                f"no <{name}> block" if not blocks else f"{_count(len(blocks))} <{name}> blocks, expected one"
-            )
+            problem = f"no <{name}> block" if not blocks else f"{_count(len(blocks))} <{name}> blocks, expected one"
             return GroundedResponse(error=problem)
     return GroundedResponse(
         tuple(int(digits[:19]) for digits in re.findall(r"<CHUNK_([0-9]+)>", chunks[0])), answers[0].strip()

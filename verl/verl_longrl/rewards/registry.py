@@ -79,8 +79,7 @@ def load_scorers(sources: Iterable[str]) -> None:
                 importlib.import_module(source)
             except ModuleNotFoundError as error:
                 raise ImportError(
-                    f"scorers: cannot import {source!r}: {error}; expected an importable module or a path "
-                    "ending in .py"
+                    f"scorers: cannot import {source!r}: {error}; expected an importable module or a path ending in .py"
                 ) from error
             continue
         path = Path(source).resolve()

@@ -53,9 +53,7 @@ class Score:
             raise ValueError(f"status {self.status!r} is unknown; use one of {', '.join(STATUSES)}")
         for name, number in (("value", self.value), *self.parts.items()):
             if not math.isfinite(number):
-                raise ValueError(
-                    f"{name} = {number!r} is not finite; a reward and its parts must be finite numbers"
-                )
+                raise ValueError(f"{name} = {number!r} is not finite; a reward and its parts must be finite numbers")
 
     @property
     def failed(self) -> bool:

@@ -101,9 +101,7 @@ async def score_async(
     """
     options, extra_info = options or _DEFAULTS, extra_info or {}
     if options.answer.by != "rule" and judge is None:
-        raise ValueError(
-            f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))"
-        )
+        raise ValueError(f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))")
     sample = (data_source, response, ground_truth, extra_info, options)
     ruled, *judged = await isolation.outcomes(*sample) if isolation else outcomes(*sample)
     if truncated and ruled.status == "format_error":

@@ -73,7 +73,7 @@ def checkpoint_folders(root: Path) -> list[Path]:
 
 def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint under `root` (or None), and one line per damaged one that was passed over."""
-    passed_over = []
+    passed_over: list[str] = []
     for folder in reversed(checkpoint_folders(root)):
         reason = damage(folder)
         if reason is None:

@@ -8,7 +8,7 @@ import ray
 from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 
-_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
+_TaskRunner: type = TaskRunnerV1.__ray_metadata__.modified_class  # type: ignore[attr-defined]
 
 
 @ray.remote

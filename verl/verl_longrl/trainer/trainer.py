@@ -55,16 +55,14 @@ class LongRLTrainer(PPOTrainerSync):
         super().on_step_begin()
         self._data_state = self.train_dataloader.state_dict()
 
-    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
         self._real_keys = list(batch.keys)  # upstream appends its padding rows below
-        fields = tq.kv_batch_get(
-            keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
-        )
+        fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         problem = self.guard.check([score["status"] for score in self._scores])
         if problem is not None:
             self._stop(problem)
-        return super()._balance_batch(batch, metrics, **kwargs)
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _stop(self, problem: str) -> None:
         """Save the state before this step (weights and place in the data), then raise TooManyFailures."""
@@ -132,9 +130,9 @@ class LongRLTrainer(PPOTrainerSync):
             partition_id=batch.partition_id,
             select_fields=["prompts", "reward_model", "extra_info"],
         )
-        responses = tq.kv_batch_get(
-            keys=self._real_keys, partition_id=batch.partition_id, select_fields=["responses"]
-        )["responses"].unbind()
+        responses = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["responses"])[
+            "responses"
+        ].unbind()
         prompts, truths, infos = about["prompts"].unbind(), list(about["reward_model"]), list(about["extra_info"])
         log, step, decode = self.rollout_log, self.global_steps, self.tokenizer.decode
         real_keys, scores = self._real_keys, self._scores
@@ -212,5 +210,7 @@ def _step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
 def _metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:
     """One readable line, e.g. `step 12/150  reward 0.83  context 0.71  recall 0.66 ...  3.1 s`."""
     shown = {"reward": "score"} | {part: part for part in ("context", "recall", "precision", "answer", "format")}
-    parts = [f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics]
+    parts = [
+        f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics
+    ]
     return "  ".join([label, *parts, f"{seconds:.1f} s"])
