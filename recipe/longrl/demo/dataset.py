@@ -1,0 +1,50 @@
+"""The demo world as training samples: one question about one document is one row of the project's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from transformers import PreTrainedTokenizerFast
+from verl_longrl.data.prompt import grounded_prompt
+from verl_longrl.data.schema import Message, Sample
+
+from recipe.longrl.demo.world import Document, Question
+
+INSTRUCTIONS = "cite and answer ."
+"""All the format description a tiny model needs; the warm start teaches the rest."""
+
+
+def messages(document: Document, asked: Question) -> list[Message]:
+    """The prompt as a chat: chunks, question, instructions."""
+    return grounded_prompt(document.chunks, asked.text, instructions=INSTRUCTIONS)
+
+
+def frame() -> str:
+    """The prompt's fixed wording, for the tokenizer's vocabulary."""
+    return grounded_prompt(["."], "?", instructions=INSTRUCTIONS)[0]["content"]
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerFast, document: Document, asked: Question) -> str:
+    """The prompt as the model sees it, up to and including `<think>`."""
+    text = tokenizer.apply_chat_template(messages(document, asked), add_generation_prompt=True, tokenize=False)
+    return str(text)
+
+
+def samples(tokenizer: PreTrainedTokenizerFast, documents: Iterable[Document], split: str) -> Iterator[Sample]:
+    """One sample per question of `documents`, in order."""
+    asked = ((number, doc, ask) for number, doc in enumerate(documents) for ask in doc.questions)
+    for index, (number, doc, ask) in enumerate(asked):
+        yield Sample(
+            data_source="longrlvr",
+            prompt=messages(doc, ask),
+            ground_truth=ask.answer,
+            index=index,
+            split=split,
+            question=ask.text,
+            task="longrlvr",
+            ability="grounded_qa",
+            ref_chunks=ask.ref_chunks,
+            ref_chunks_text=[doc.chunks[chunk] for chunk in ask.ref_chunks],
+            num_chunks=len(doc.chunks),
+            payload={"document": f"{split}-{number}"},
+        )

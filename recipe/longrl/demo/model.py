@@ -1,0 +1,58 @@
+"""A Qwen3 model of about 0.5M parameters: two layers are the least that can look a fact up.
+
+Three heads of 64 (vLLM's CPU attention takes 32, 64, ...): at 32 too few rotary frequencies are slow enough to
+match a token hundreds of tokens away. It starts with induction heads (`circuits`). Not Qwen2: transformers 5
+forces every `qwen2` folder to the byte-level Qwen2Tokenizer (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS), so
+AutoTokenizer, verl and vLLM would not load ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from recipe.longrl.demo.circuits import write_induction_heads
+from recipe.longrl.demo.tokenizer import MAX_CHUNKS
+
+ROPE_THETA = 1e6
+
+
+def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """Initialised model in float32 for `tokenizer`; the same seed gives the same weights."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        head_dim=64,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    tag_id = tokenizer.get_vocab()
+    tags = [(tag_id[f"<CHUNK_{i}>"], tag_id[f"</CHUNK_{i}>"]) for i in range(MAX_CHUNKS)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config).float()
+        write_induction_heads(model, tags, ROPE_THETA)
+    return model
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write weights (safetensors), config, generation config and tokenizer as one Hugging Face folder."""
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

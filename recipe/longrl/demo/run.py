@@ -1,0 +1,30 @@
+"""The run that needs nothing: build the demo's assets, then train on them like on any other model and data.
+
+`python -m recipe.longrl.demo.run [--dry-run] [hydra overrides...]`, which is what `bash run_longrl.sh` calls when no
+environment is set. `trainer.experiment_name=NAME` gives a run of another name on the same assets.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from recipe.longrl import main as longrl_main
+from recipe.longrl.demo.build import BuildConfig, build
+
+ASSETS = Path("outputs/demo/assets")
+
+
+def main() -> None:
+    """Build if needed, then hand over to `recipe.longrl.main` with the demo's groups ahead of the user's overrides."""
+    print(f"demo: documents, tokenizer and warm-started model in {ASSETS}", flush=True)
+    build(BuildConfig(), ASSETS)
+    given = sys.argv[1:]
+    groups = {"model": "demo", "hardware": "1gpu" if torch.cuda.is_available() else "cpu"}
+    chosen = [f"{name}={value}" for name, value in groups.items() if not any(g.startswith(f"{name}=") for g in given)]
+    sys.argv[1:] = [*chosen, *given]
+    longrl_main.main()
+
+
+if __name__ == "__main__":
+    main()

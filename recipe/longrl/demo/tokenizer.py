@@ -1,0 +1,61 @@
+"""A word-level tokenizer whose vocabulary is the demo world: one token per word, tag and chunk id.
+
+The tags a response is made of (`<CHUNK_7>`, `<answer>`, ...) are ordinary words, so decoding with
+`skip_special_tokens=True` keeps them and the reward parser sees the response as written. White space is not
+kept beyond the newline: `decode(encode(text))` has exactly one space between tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Sequence, Split
+from transformers import PreTrainedTokenizerFast
+
+from recipe.longrl.demo import world
+
+MAX_CHUNKS = 64
+PAD, EOS, START, UNKNOWN = "<|pad|>", "<|im_end|>", "<|im_start|>", "<|unknown|>"
+TAGS = ("<think>", "</think>", "<useful_chunks>", "</useful_chunks>", "<answer>", "</answer>")
+TOKEN = r"\n|<\|\w+\|>|</?\w+>|\w+|[^\w\s]"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + ' ' + message['content'] + '<|im_end|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant <think>' }}{% endif %}"
+)
+
+
+def vocabulary(texts: Iterable[str] = ()) -> list[str]:
+    """All tokens in id order: special ones, tags, chunk ids, the world's words, then new words of `texts`."""
+    split = _pre_tokenizer()
+    words = [PAD, EOS, START, UNKNOWN, "\n", *TAGS]  # verl wants the newline of a Qwen model as one token
+    words += [f"<{slash}CHUNK_{i}>" for slash in ("", "/") for i in range(MAX_CHUNKS)]
+    words += [*world.KEYS, *world.VALUES, *world.SPEAKERS, *world.VERBS, *world.SIGHTS]
+    words += ["system", "user", "assistant", "colors", "of", "done", "-", "?", ".", ":"]
+    words += [piece for text in texts for piece, _ in split.pre_tokenize_str(text)]
+    return list(dict.fromkeys(words))
+
+
+def build(texts: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer; `texts` (say, the prompt's fixed wording) add their words to the vocabulary."""
+    ids = {word: index for index, word in enumerate(vocabulary(texts))}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = _pre_tokenizer()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        additional_special_tokens=[START],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def _pre_tokenizer() -> Sequence:
+    return Sequence([Split(Regex(r"[^\S\n]+"), "removed"), Split(Regex(TOKEN), "isolated")])

@@ -1,0 +1,110 @@
+"""Tokenizer, model, warm start and the build as a whole, at a size of seconds."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from verl_longrl.data.prompt import parse_chunks  # noqa: E402
+from verl_longrl.data.schema import read_samples  # noqa: E402
+from verl_longrl.rewards import score  # noqa: E402
+
+from recipe.longrl.demo import build as builder  # noqa: E402
+from recipe.longrl.demo import dataset, model, tokenizer  # noqa: E402
+from recipe.longrl.demo.warm_start import Stage, WarmStartConfig, pack, warm_start  # noqa: E402
+from recipe.longrl.demo.world import WorldConfig, documents, response  # noqa: E402
+
+SMALL = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0)), questions_per_document=4)
+TINY = builder.BuildConfig(
+    train_documents=6,
+    val_documents=3,
+    warm_start=WarmStartConfig(stages=(Stage(2, 1, SMALL),)),
+)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return tokenizer.build([dataset.frame()])
+
+
+def test_decoded_response_is_parsed_and_graded_like_the_text(words):
+    for doc in documents(WorldConfig(), 30, 0):
+        ask = doc.questions[0]
+        ids = words(response(ask) + words.eos_token)["input_ids"]
+        assert words.unk_token_id not in ids
+        text = words.decode(ids, skip_special_tokens=True)
+        assert score("longrlvr", text, ask.answer, {"ref_chunks": ask.ref_chunks}).value == pytest.approx(2.0)
+
+
+def test_prompts_hold_no_unknown_words_open_the_reasoning_and_fit(words):
+    for doc in documents(WorldConfig(), 100, 1):
+        ids = words(dataset.prompt_text(words, doc, doc.questions[0]))["input_ids"]
+        assert words.unk_token_id not in ids
+        assert words.convert_ids_to_tokens(ids[-1]) == "<think>"
+        assert len(ids) <= 1024
+
+
+def test_a_packed_question_sees_what_it_would_see_alone(words):
+    policy = model.build(words, 0).eval()
+    doc = documents(SMALL, 1, 0)[0]
+    packed = pack(words, [(doc, [response(ask) for ask in doc.questions])])
+    with torch.no_grad():
+        together = policy(
+            input_ids=packed.ids_BT, position_ids=packed.positions_BT, attention_mask=packed.mask_B1TT
+        ).logits[0]
+        for block in range(1, 5):
+            own = (packed.blocks_BT[0] == 0) | (packed.blocks_BT[0] == block)
+            alone = policy(input_ids=packed.ids_BT[:, own]).logits[0]
+            torch.testing.assert_close(together[own], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_model_starts_with_a_previous_token_head(words):
+    policy = model.build(words, 0)
+    policy.set_attn_implementation("eager")
+    doc = documents(SMALL, 1, 0)[0]
+    ids = words(dataset.prompt_text(words, doc, doc.questions[0]), return_tensors="pt")["input_ids"]
+    attention_LL = policy(input_ids=ids, output_attentions=True).attentions[0][0, 0]
+    assert attention_LL.diagonal(-1).mean() > 0.9
+
+
+def test_a_few_warm_start_steps_lower_the_loss(words):
+    policy = model.build(words, 0)
+    seen = []
+    config = WarmStartConfig(stages=(Stage(25, 2, SMALL),))
+    losses = warm_start(policy, words, config, 0, on_step=lambda step, value: seen.append(step))
+    assert seen == list(range(1, 26))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_build_is_complete_resumable_and_deterministic(tmp_path):
+    first = builder.build(TINY, tmp_path / "first")
+    again = builder.build(TINY, tmp_path / "again")
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    for name in names:
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+    stamp = (first / "build.json").stat().st_mtime_ns
+    builder.build(TINY, first)
+    assert (first / "build.json").stat().st_mtime_ns == stamp
+    assert not list(tmp_path.glob(".*"))
+
+    rows = [*read_samples(first / "train.parquet"), *read_samples(first / "val.parquet")]
+    assert len(rows) == 9
+    for row in rows:
+        chunks = parse_chunks(row.prompt[0]["content"])
+        assert [chunks[i] for i in row.ref_chunks] == row.ref_chunks_text
+    assert json.loads((first / "build.json").read_text())["rows"] == {"train": 6, "val": 3}
+
+    loaded = transformers.AutoTokenizer.from_pretrained(first / "model")
+    ids = loaded.apply_chat_template(rows[0].prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert loaded.unk_token_id not in ids
+    policy = transformers.AutoModelForCausalLM.from_pretrained(first / "model")
+    assert policy.config.vocab_size == len(loaded)
+
+
+def test_a_folder_that_is_no_build_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        builder.build(TINY, tmp_path)
