@@ -53,7 +53,5 @@ else
   "${uv[@]}" --no-build-isolation "$(grep -oE '^flash-attn==[^ ]+' "$lock")"
 fi
 "${uv[@]}" --no-deps --editable .
-# Bytecode for every module: this stack imports thousands of files in each of a dozen processes.
-"$venv/bin/python" -m compileall -q -j 0 "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >/dev/null 2>&1 || true
 echo "$stamp" >"$venv/.longrl"
 echo "setup: done"

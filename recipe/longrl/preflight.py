@@ -301,8 +301,14 @@ def _device_gib(config: DictConfig, longrl: LongRLConfig) -> float:
 def _judge(longrl: LongRLConfig) -> Check:
     from verl_longrl.rewards.judge import Judge, JudgeError
 
+    async def ask() -> str:
+        judge = Judge(longrl.judge)
+        try:
+            return str(await judge.check())
+        finally:
+            await judge.close()
+
     try:
-        served = asyncio.run(Judge(longrl.judge).check())
+        return Check("judge", "ok", asyncio.run(ask()))
     except JudgeError as error:
         return Check("judge", "FAIL", str(error))
-    return Check("judge", "ok", f"{served}")

@@ -6,6 +6,7 @@ on both engines, quiet placement of files) is derived, so that it cannot disagre
 
 import difflib
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -13,6 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
+
+from recipe.longrl.rope import with_rope
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
@@ -36,7 +39,8 @@ def compose(overrides: list[str]) -> DictConfig:
             known = _keys(hydra.compose("longrl_trainer"))
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             raise SettingsError(
-                f"unknown key {key}; nearest valid ones: {', '.join(near)}. To add a key upstream does not list, write +{key}=..."
+                f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that upstream does not list is added "
+                f"with +{key}=..."
             ) from error
 
 
@@ -73,6 +77,9 @@ def resolve(config: DictConfig) -> LongRLConfig:
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
+        if longrl.rope is not None:
+            model = config.actor_rollout_ref.model
+            model.path = str(with_rope(model.path, longrl.rope, Path(longrl.output_dir) / "model"))
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
     if longrl.reward.answer.by == "reward_model" and not (

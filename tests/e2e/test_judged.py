@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Judge(http.server.BaseHTTPRequestHandler):
-    """OpenAI chat protocol; says NO until `dead` is set, then 500."""
+    """OpenAI chat protocol; says DIFFERENT until `dead` is set, then 500."""
 
     dead = threading.Event()
 
@@ -26,11 +27,12 @@ class Judge(http.server.BaseHTTPRequestHandler):
         self._send(200, {"object": "list", "data": [{"id": "judge", "object": "model", "created": 0, "owned_by": "t"}]})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.dead.is_set():
             self._send(500, {"error": {"message": "out of service"}})
             return
-        message = {"role": "assistant", "content": "[[NO]]"}
+        verdict = re.findall(r"VERDICT-\w+: DIFFERENT", json.dumps(asked["messages"]))[-1]
+        message = {"role": "assistant", "content": verdict}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         self._send(200, {"id": "x", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]})
 

@@ -37,7 +37,7 @@ class Stage:
 SHORT = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (3, 1.0)), questions_per_document=16)
 MIXED = WorldConfig(
     lengths=((8, 3.0), (12, 3.0), (16, 2.0), (24, 1.0), (40, 0.5), (64, 0.25)),
-    evidence=((1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)),
+    evidence=((1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)),
     questions_per_document=16,
 )
 
@@ -46,7 +46,7 @@ MIXED = WorldConfig(
 class WarmStartConfig:
     """Looking up is learned on short documents, then kept on long ones; `quote` is the teacher's diligence."""
 
-    stages: tuple[Stage, ...] = (Stage(120, 4, SHORT), Stage(130, 4, MIXED))
+    stages: tuple[Stage, ...] = (Stage(180, 4, SHORT), Stage(300, 4, MIXED))
     lr: float = 5e-3
     warmup: int = 20
     quote: float = 0.4
