@@ -47,7 +47,7 @@ def compose(overrides: list[str]) -> DictConfig:
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     """All dotted keys of a configuration."""
     keys: list[str] = []
-    for name in node:
+    for name in map(str, node):
         keys.append(f"{prefix}{name}")
         value = node._get_node(name)
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():

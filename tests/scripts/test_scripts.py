@@ -1,0 +1,49 @@
+"""Shell scripts parse and explain themselves; their wrong use is told in words."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = [ROOT / "run_longrl.sh", *sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_syntax(script: Path):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_help_needs_no_set_up(tmp_path: Path):
+    environment = {**os.environ, "LONGRL_VENV": str(tmp_path / "absent")}
+    for script in ("run_longrl.sh", "scripts/setup.sh"):
+        done = subprocess.run(["bash", script, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert "bash " in done.stdout
+    assert not (tmp_path / "absent").exists()
+
+
+def test_unknown_target_is_named():
+    done = subprocess.run(["bash", "scripts/setup.sh", "tpu"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unknown target 'tpu'; expected cpu, gpu or nothing" in done.stderr
+
+
+@pytest.mark.parametrize("lock", ["cpu.txt", "gpu.txt"])
+def test_locks_are_complete_pins(lock: str):
+    lines = [line for line in (ROOT / "requirements" / lock).read_text().splitlines() if line and line[0] not in "# "]
+    assert all("==" in line for line in lines), [line for line in lines if "==" not in line]
+    names = {line.split("==")[0].lower() for line in lines}
+    assert {"verl", "torch", "ray", "transformers", "tensordict", "transferqueue", "pyarrow", "hydra-core"} <= names
+
+
+def test_cpu_lock_has_no_torch_companions():
+    text = (ROOT / "requirements" / "cpu.txt").read_text()
+    assert not any(f"\n{name}==" in text for name in ("torchvision", "torchaudio", "torchcodec"))
+
+
+def test_gpu_lock_follows_what_verl_pins_for_vllm():
+    text = (ROOT / "requirements" / "gpu.txt").read_text()
+    for pin in ("torch==2.11.0", "vllm==0.24.0", "transformers==5.9.0", "flash-attn==2.8.3", "verl==0.9.1"):
+        assert f"\n{pin} " in text or f"\n{pin}\n" in text, pin
