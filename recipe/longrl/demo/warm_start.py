@@ -49,7 +49,7 @@ class WarmStartConfig:
     stages: tuple[Stage, ...] = (Stage(180, 4, SHORT), Stage(300, 4, MIXED))
     lr: float = 5e-3
     warmup: int = 20
-    quote: float = 0.4
+    quote: float = 0.55
 
     @property
     def steps(self) -> int:
