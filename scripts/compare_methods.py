@@ -2,7 +2,7 @@
 
     python scripts/compare_methods.py [--seeds 3] [--steps 80] [overrides...]
 
-Runs every method with every seed through the real entry point (Ray, verl, vLLM), one after another, and writes
+Runs every method with every seed through the real entry point (Ray, verl, vLLM) and writes
 docs/results/longrlvr_vs_outcome_table.md and .png: mean and spread of context recall and answer accuracy on held-out
 documents by step. A run that is complete is not repeated, an interrupted one continues.
 """
@@ -11,12 +11,16 @@ import json
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from verl_longrl.trainer.rollout_log import read_jsonl
+
+from recipe.longrl.demo.build import BuildConfig, build
+from recipe.longrl.demo.run import ASSETS
 
 METHODS = ("longrlvr", "outcome_only")
 SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"}
@@ -31,7 +35,11 @@ def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overri
     settings += [f"trainer.test_freq={test_freq}", "longrl.export=false", "longrl.log_rollouts=false", *overrides]
     done = output / "summary.json"
     if not (done.is_file() and json.loads(done.read_text())["steps"] == steps):
-        subprocess.run([sys.executable, "-m", "recipe.longrl.demo.run", *settings], check=True)
+        output.mkdir(parents=True, exist_ok=True)
+        print(f"== {output.name}: see {output}/console.txt", flush=True)
+        with (output / "console.txt").open("a") as console:
+            command = [sys.executable, "-m", "recipe.longrl.demo.run", *settings]
+            subprocess.run(command, check=True, stdout=console, stderr=subprocess.STDOUT)
     return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
 
 
@@ -52,15 +60,16 @@ def main(
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     steps: Annotated[int, typer.Option(help="GRPO steps per run.")] = 80,
     test_freq: Annotated[int, typer.Option(help="Steps between validations.")] = 10,
+    parallel: Annotated[int, typer.Option(help="Runs at a time (each needs about 10 GB).")] = 1,
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("outputs/compare"),
     results: Annotated[Path, typer.Option(help="Where table and plot go.")] = Path("docs/results"),
 ) -> None:
     """Run the comparison and write its table and plot."""
-    runs = {}
-    for seed in range(1, seeds + 1):
-        for method in METHODS:
-            print(f"== {method}, seed {seed}", flush=True)
-            runs[method, seed] = run(method, seed, steps, test_freq, folder, overrides or [])
+    build(BuildConfig(), ASSETS)
+    wanted = [(method, seed) for seed in range(1, seeds + 1) for method in METHODS]
+    with ThreadPoolExecutor(parallel) as pool:
+        validations = pool.map(lambda key: run(*key, steps, test_freq, folder, overrides or []), wanted)
+        runs = dict(zip(wanted, validations, strict=True))
     command = shlex.join(["python", "scripts/compare_methods.py", *sys.argv[1:]])
     write(runs, results, command)
 
