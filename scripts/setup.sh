@@ -33,7 +33,7 @@ echo "setup: $target environment in $venv from $lock (first time: 2 to 5 minutes
 export VIRTUAL_ENV="$PWD/$venv" UV_LINK_MODE=${UV_LINK_MODE:-copy} UV_HTTP_TIMEOUT=300
 case "$venv" in /*) VIRTUAL_ENV=$venv ;; esac
 [ -n "${PIP_INDEX_URL:-}" ] && export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
-uv=("$venv/bin/uv" pip install --quiet)
+uv=("$venv/bin/uv" pip install --quiet --no-deps) # the locks are complete, and leave out on purpose what breaks
 
 if [ "$target" = cpu ]; then
   torch=$(grep -oE '^torch==[^ ]+' "$lock")
@@ -41,7 +41,7 @@ if [ "$target" = cpu ]; then
   if curl --silent --fail --head --max-time 10 "$cpu_index/torch/" >/dev/null 2>&1; then
     "${uv[@]}" --index "$cpu_index" "$torch"
   else
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "$torch" # as pip is configured here
+    "$venv/bin/pip" install --quiet --no-deps --disable-pip-version-check "$torch" # as pip is configured here
   fi
   echo "setup: torch done, now the other packages"
   "${uv[@]}" --compile-bytecode -r "$lock"
@@ -52,6 +52,6 @@ else
   "${uv[@]}" setuptools wheel ninja psutil
   "${uv[@]}" --no-build-isolation "$(grep -oE '^flash-attn==[^ ]+' "$lock")"
 fi
-"${uv[@]}" --no-deps --editable .
+"${uv[@]}" --editable .
 echo "$stamp" >"$venv/.longrl"
 echo "setup: done"

@@ -102,3 +102,12 @@ def test_task_runner_can_be_subclassed():
     from verl.trainer.main_ppo import TaskRunnerV1
 
     assert "get_trainer_cls" in inspect.getsource(TaskRunnerV1.__ray_metadata__.modified_class.run)
+
+
+def test_torch_companions_are_not_installed_beside_a_cpu_torch():
+    """PyPI's torchvision, torchaudio and torchcodec match no CPU torch and break transformers' imports."""
+    import torch
+
+    if torch.version.cuda is None:
+        names = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
+        assert not names & {"torchvision", "torchaudio", "torchcodec"}

@@ -48,6 +48,7 @@ class LongRLTrainer(PPOTrainerSync):
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
         self._scores: list[dict[str, Any]] = []
         self._real_keys: list[str] = []
+        self._unsealed: Path | None = None
 
     # ---- scores: read before the update, so that a step with too many failures is never trained on -----------
 
@@ -72,7 +73,9 @@ class LongRLTrainer(PPOTrainerSync):
         if self.global_steps > 0:
             folder = self._checkpoint_root / f"global_step_{self.global_steps}"
             if checkpoints.damage(folder) is not None:
-                self._save_checkpoint(data_state=self._data_state)
+                self._save_checkpoint()
+                torch.save(self._data_state, folder / "data.pt")
+                self._seal(self._take_unsealed())
             saved = f"{folder} is saved; repeat the command to continue from it"
         raise TooManyFailures(f"step {failed_step}: {problem}. First reasons: {reasons}. {saved}.")
 
@@ -87,6 +90,8 @@ class LongRLTrainer(PPOTrainerSync):
         metrics.update(group_metrics(uids, [s["score"] for s in self._scores]))
         metrics.update(self._host_memory())
         self._write_metrics("train", global_steps, metrics)
+        if self.rollout_log is None:
+            self._seal(self._take_unsealed())
         progress(_step_line(global_steps, self.total_training_steps, metrics))
 
     def _val_metrics_update(
@@ -122,8 +127,7 @@ class LongRLTrainer(PPOTrainerSync):
     # ---- rollouts -----------------------------------------------------------------------------------------
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
-        if self.rollout_log is None:
-            return
+        assert self.rollout_log is not None  # settings.resolve gives upstream a folder only with the log switched on
         first_of = {key.rsplit("_", 2)[0]: key for key in reversed(self._real_keys)}
         about = tq.kv_batch_get(
             keys=list(first_of.values()),
@@ -135,7 +139,7 @@ class LongRLTrainer(PPOTrainerSync):
         ].unbind()
         prompts, truths, infos = about["prompts"].unbind(), list(about["reward_model"]), list(about["extra_info"])
         log, step, decode = self.rollout_log, self.global_steps, self.tokenizer.decode
-        real_keys, scores = self._real_keys, self._scores
+        real_keys, scores, unsealed = self._real_keys, self._scores, self._take_unsealed()
 
         def write() -> None:
             prompt_of = {
@@ -155,6 +159,7 @@ class LongRLTrainer(PPOTrainerSync):
                 text = decode(response, skip_special_tokens=True)
                 rows.append({"uid": uid, "rollout": int(session), "prompt": prompt_of[uid], "response": text, **score})
             log.write_step(step, sorted(rows, key=lambda row: (row["uid"], row["rollout"])))
+            self._seal(unsealed)
 
         self._dump_futures = [f for f in self._dump_futures if not f.done() or f.result()]
         self._dump_futures.append(self._dump_executor.submit(write))
@@ -165,13 +170,19 @@ class LongRLTrainer(PPOTrainerSync):
     def _checkpoint_root(self) -> Path:
         return Path(self.config.trainer.default_local_dir)
 
-    def _save_checkpoint(self, data_state: dict | None = None) -> None:
+    def _save_checkpoint(self) -> None:
+        """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
         super()._save_checkpoint()
-        folder = self._checkpoint_root / f"global_step_{self.global_steps}"
-        if data_state is not None:
-            torch.save(data_state, folder / "data.pt")
-        checkpoints.seal(folder, self.actor_rollout_wg.world_size)
-        checkpoints.rotate(self._checkpoint_root, self.longrl.checkpoints_to_keep)
+        self._unsealed = self._checkpoint_root / f"global_step_{self.global_steps}"
+
+    def _seal(self, folder: Path | None) -> None:
+        if folder is not None:
+            checkpoints.seal(folder, self.actor_rollout_wg.world_size)
+            checkpoints.rotate(self._checkpoint_root, self.longrl.checkpoints_to_keep)
+
+    def _take_unsealed(self) -> Path | None:
+        folder, self._unsealed = self._unsealed, None
+        return folder
 
     def _setup(self) -> None:
         progress("starting trainer ranks and vLLM replicas (the slowest part of a start)")
@@ -188,6 +199,8 @@ class LongRLTrainer(PPOTrainerSync):
                 progress(f"resume: continuing from {folder}")
         super()._load_checkpoint()
         self._forget_metrics_after(self.global_steps)
+        if self.global_steps > 0:  # this step was validated, or was not meant to be, before the run was interrupted
+            self.config.trainer.val_before_train = False
 
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again."""
