@@ -1,7 +1,8 @@
-"""Everything LongRL adds to upstream verl, registered on import.
+"""Everything LongRL adds to upstream verl at import time, registered when this module is imported.
 
 Upstream loads the entry point group `verl.plugins` at the end of its own `__init__` in every process, and skips a
-plugin that fails with a DEBUG line. So `LOADED` is set last, and the preflight and the task runner call `check()`.
+plugin that fails with a DEBUG line. So `LOADED` is set last, and the preflight and the task runner call `check()`:
+importing this module there raises whatever upstream swallowed.
 """
 
 from verl.plugin.platform import get_platform
@@ -12,16 +13,13 @@ LOADED = False
 
 
 def check() -> None:
-    """Raise RuntimeError unless this process is running upstream verl with LongRL's plugin fully registered."""
-    import verl.experimental.reward_loop.reward_manager as managers
-
+    """Raise RuntimeError unless LongRL's plugin is fully registered in this process."""
     if not LOADED:
         raise RuntimeError("verl_longrl.plugin did not finish loading; `import verl_longrl.plugin` shows why")
-    del managers
 
 
 def register() -> None:
-    """Idempotent; the entry point. All work is done when this module is imported."""
+    """The entry point's object; importing this module has already done the work."""
 
 
 vllm_cpu.alias_distribution()
