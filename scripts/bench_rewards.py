@@ -146,10 +146,11 @@ def bench_judge(count: int, repeats: int) -> dict[str, Any]:
 async def mixed(isolation: Any, hanging: list[str], normal: int) -> tuple[list[float], list[float]]:
     """Seconds from arrival to score of the normal and of the hanging responses; the hanging ones arrive
     first."""
+    from verl_longrl.rewards.scoring import Job
 
     async def one(response: str) -> float:
         started = time.perf_counter()
-        score = await isolation.score("bench", response, "", {})
+        (score,) = await isolation.outcomes(Job("bench", response, "", options=isolation.options))
         assert score.status == ("timeout" if response in hanging else "ok"), score
         return time.perf_counter() - started
 

@@ -47,6 +47,8 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
         checks += [*_data(config), *_sizes(config, longrl, model_config)]
     if longrl.reward.answer.by == "judge":
         checks.append(_judge(longrl))
+    if longrl.reward.answer.by == "reward_model":
+        checks.append(_served_judge(config.reward.reward_model))
     return checks
 
 
@@ -167,11 +169,11 @@ def _batch(config: DictConfig) -> Iterator[Check]:
 def needed_cpus(config: DictConfig) -> int:
     """Ray CPUs upstream asks for: 3 per GPU in its placement groups, 1 per storage unit, controller and driver."""
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    return 3 * config.trainer.nnodes * config.trainer.n_gpus_per_node + units + 2
+    return 3 * settings.cluster_gpus(config) + units + 2
 
 
 def _cluster(config: DictConfig, dry_run: bool) -> Iterator[Check]:
-    gpus, cpus = config.trainer.nnodes * config.trainer.n_gpus_per_node, needed_cpus(config)
+    gpus, cpus = settings.cluster_gpus(config), needed_cpus(config)
     ray_init = config.ray_kwargs.ray_init
     if config.trainer.device == "cpu" and "RAY_ADDRESS" not in os.environ:
         if (ray_init.num_cpus or 0) < cpus:
@@ -210,7 +212,7 @@ def _model(config: DictConfig) -> tuple[list[Check], Any]:
     try:
         model_config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        return [Check("model", "FAIL", f"cannot read the model config of {path!r}: {str(error).splitlines()[0]}")], None
+        return [_unreadable("model", path, error)], None
     positions = model_config.max_position_embeddings
     longest = config.data.max_prompt_length + config.data.max_response_length
     if longest > positions:
@@ -225,6 +227,10 @@ def _model(config: DictConfig) -> tuple[list[Check], Any]:
             )
         ], model_config
     return [Check("context", "ok", f"{longest} of {positions} positions of {path}")], model_config
+
+
+def _unreadable(name: str, path: str, error: Exception) -> Check:
+    return Check(name, "FAIL", f"cannot read the model config of {path!r}: {str(error).splitlines()[0]}")
 
 
 def _data(config: DictConfig) -> Iterator[Check]:
@@ -312,3 +318,31 @@ def _judge(longrl: LongRLConfig) -> Check:
         return Check("judge", "ok", asyncio.run(ask()))
     except JudgeError as error:
         return Check("judge", "FAIL", str(error))
+
+
+def _served_judge(judge: DictConfig) -> Check:
+    """The judge that verl serves: its model is readable and long enough for a grading question."""
+    from transformers import AutoConfig
+
+    path, wanted = judge.model_path, judge.rollout.max_model_len
+    try:
+        positions = AutoConfig.from_pretrained(path).max_position_embeddings
+    except (OSError, ValueError) as error:
+        return _unreadable("judge", path, error)
+    gpus, tensor_parallel = judge.nnodes * judge.n_gpus_per_node, judge.rollout.tensor_model_parallel_size
+    if gpus % tensor_parallel:
+        return Check(
+            "judge",
+            "FAIL",
+            f"reward.reward_model has {gpus} GPUs, no multiple of its rollout.tensor_model_parallel_size = "
+            f"{tensor_parallel}; change reward.reward_model.n_gpus_per_node or the latter",
+        )
+    if wanted > positions:
+        return Check(
+            "judge",
+            "FAIL",
+            f"grading may take {wanted} tokens, {path} has {positions} positions; lower longrl.judge.max_context_chars "
+            "or longrl.judge.max_tokens, or set reward.reward_model.rollout.max_model_len yourself",
+        )
+    detail = f"{path} served by verl: {gpus // tensor_parallel} replicas on {gpus} GPUs of their own, {wanted} tokens"
+    return Check("judge", "ok", detail)

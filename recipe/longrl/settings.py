@@ -82,15 +82,45 @@ def resolve(config: DictConfig) -> LongRLConfig:
             model.path = str(with_rope(model.path, longrl.rope, Path(longrl.output_dir) / "model"))
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
-    if longrl.reward.answer.by == "reward_model" and not (
-        config.reward.reward_model.enable and config.reward.reward_model.enable_resource_pool
-    ):
-        raise SettingsError(
-            "longrl.reward.answer.by = reward_model needs the judge served by verl on its own GPUs: set "
-            "reward.reward_model.enable=true reward.reward_model.enable_resource_pool=true "
-            "reward.reward_model.model_path=... reward.reward_model.rollout.name=vllm"
-        )
+        if longrl.reward.answer.by == "reward_model":
+            _serve_judge(config.reward, longrl)
+            if config.trainer.device == "cpu":
+                config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
     return longrl
+
+
+def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
+    """Have verl serve the judge on GPUs of its own, which is how scores can be computed while rollouts still run."""
+    judge = reward.reward_model
+    if not judge.model_path:
+        raise SettingsError(
+            "longrl.reward.answer.by = reward_model needs the judge's model: reward.reward_model.model_path=... "
+            "(and reward.reward_model.n_gpus_per_node=N, .nnodes=N, .rollout.tensor_model_parallel_size=N for its GPUs, "
+            "which come on top of the trainer's)"
+        )
+    judge.enable = judge.enable_resource_pool = True
+    judge.nnodes = judge.nnodes or 1
+    if os.path.isdir(os.path.expanduser(judge.model_path)):
+        judge.model_path = os.path.abspath(os.path.expanduser(judge.model_path))
+    rollout = judge.rollout
+    if OmegaConf.is_missing(rollout, "name"):
+        rollout.name = "vllm"
+    rollout.free_cache_engine = False  # upstream would put it to sleep at the start and, on its own GPUs, never wake it
+    if rollout.max_model_len is None:  # a token per character is the most that a question can need
+        quoted = longrl.judge.max_context_chars + longrl.judge.max_candidate_chars
+        rollout.prompt_length, rollout.response_length = quoted + 4096, longrl.judge.max_tokens
+        rollout.max_model_len = rollout.prompt_length + rollout.response_length
+    # Without a reward function of the user's, upstream takes the model for a classifier and passes our manager by.
+    # The manager never calls this one.
+    reward.custom_reward_function.path = "pkg://verl_longrl.rewards"
+    reward.custom_reward_function.name = "score"
+
+
+def cluster_gpus(config: DictConfig) -> int:
+    """GPUs (logical devices on the CPU) of the whole run: the trainer's and, if verl serves one, the judge's."""
+    judge = config.reward.reward_model
+    own = judge.nnodes * judge.n_gpus_per_node if judge.enable and judge.enable_resource_pool else 0
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node + own)
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

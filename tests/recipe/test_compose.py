@@ -63,7 +63,7 @@ def test_methods_differ_in_the_reward_alone(composed):
         ("longrl.exprt=true", "exprt.*nearest valid one is .*export"),
         ("longrl.reward.eta=2", "eta = 2 is out of range"),
         ("longrl.reward.answer.by=judge", "needs longrl.judge.endpoints"),
-        ("longrl.reward.answer.by=reward_model", "reward.reward_model.enable=true"),
+        ("longrl.reward.answer.by=reward_model", "reward.reward_model.model_path="),
         ("longrl.checkpoints_to_keep=0", "would keep nothing"),
         ("longrl.rope={rope_type: yarn}", "lacks .*factor"),
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),

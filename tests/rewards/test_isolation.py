@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from verl_longrl.rewards import RewardOptions, score_async
 from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.rewards.scoring import Job
 
 MINE = str(Path(__file__).parent / "my_scorers.py")
 DEADLINE = 0.5
@@ -24,7 +25,7 @@ def isolation():
 
 
 def run(isolation, response, ground_truth="", timeout_s=60.0):
-    return isolation.score_blocking("probe", response, ground_truth, {}, RewardOptions(timeout_s=timeout_s))
+    return isolation.outcomes_blocking(Job("probe", response, ground_truth, {}, RewardOptions(timeout_s=timeout_s)))[0]
 
 
 def wait_for_end(pid, seconds=20):
@@ -78,28 +79,29 @@ def test_hanging_responses_delay_no_other(hanging):
     async def scenario():
         with IsolatedScorer(OPTIONS) as own:
             stuck = [
-                asyncio.create_task(own.score("probe", ["regex", "power"][i % 2], "", {}, patient))
+                asyncio.create_task(own.outcomes(Job("probe", ["regex", "power"][i % 2], "", {}, patient)))
                 for i in range(hanging)
             ]
             await asyncio.sleep(0)
-            normal = await asyncio.gather(*[own.score("probe", "fine", "", {}, patient) for _ in range(50)])
-            assert [result.status for result in normal] == ["ok"] * 50
+            normal = await asyncio.gather(*[own.outcomes(Job("probe", "fine", "", {}, patient)) for _ in range(50)])
+            assert [result.status for (result,) in normal] == ["ok"] * 50
             assert not any(task.done() for task in stuck), "a normal response waited for a hanging one"
-        return [(await task).status for task in stuck]
+        return [(await task)[0].status for task in stuck]
 
     assert asyncio.run(scenario()) == ["scorer_error"] * hanging  # ended by close
 
 
 def test_a_slow_scorer_within_its_deadline_is_not_punished(isolation):
-    slow = isolation.score_blocking("probe", "sleep", 0.2, {}, RewardOptions(timeout_s=60))
+    (slow,) = isolation.outcomes_blocking(Job("probe", "sleep", 0.2, {}, RewardOptions(timeout_s=60)))
     assert slow.status == "ok"
     assert isolation.metrics()["slow"] >= 1
 
 
 def test_the_longrlvr_scorer_and_unknown_sources(isolation):
     response = "<useful_chunks><CHUNK_1></useful_chunks><answer>Paris</answer>"
-    assert isolation.score_blocking("longrlvr", response, "Paris", {"ref_chunks": [1]}).value == 2
-    unknown = isolation.score_blocking("no_such_task", response, "Paris", {})
+    (known,) = isolation.outcomes_blocking(Job("longrlvr", response, "Paris", {"ref_chunks": [1]}))
+    assert known.value == 2
+    (unknown,) = isolation.outcomes_blocking(Job("no_such_task", response, "Paris"))
     assert unknown.status == "scorer_error"
     assert "no scorer for data_source 'no_such_task'" in unknown.reason
 
@@ -109,18 +111,18 @@ def test_workers_import_nothing_heavy(isolation):
     assert result.reason == ""
 
 
-def test_workers_or_their_template_killed_while_idle():
+def test_workers_or_their_server_killed_while_idle():
     with IsolatedScorer(OPTIONS) as own:
         pid = int(run(own, "pid").value)
         os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
         assert [run(own, "fine").status for _ in range(4)] == ["ok"] * 4
         workers = [worker.pid for worker in own._idle]
-        own._template._process.kill()
+        own._server._process.kill()
         for worker in workers:
             wait_for_end(worker)
         assert [run(own, "fine").status for _ in range(4)] == ["ok"] * 4
-        assert own.metrics()["template_restarts"] == 1
+        assert own.metrics()["server_restarts"] == 1
 
 
 def test_scorers_that_cannot_be_loaded_stop_the_start():
@@ -133,15 +135,15 @@ def test_closed_is_closed_and_hanging_workers_end_with_it():
     pid = int(run(own, "pid").value)
 
     async def scenario():
-        stuck = asyncio.create_task(own.score("probe", "loop", "", {}, RewardOptions(timeout_s=60)))
+        stuck = asyncio.create_task(own.outcomes(Job("probe", "loop", "", {}, RewardOptions(timeout_s=60))))
         await asyncio.sleep(0.2)
         own.close()
-        return await stuck
+        return (await stuck)[0]
 
     assert asyncio.run(scenario()).status == "scorer_error"
     wait_for_end(pid)
     with pytest.raises(RuntimeError, match=r"shutdown|closed"):
-        asyncio.run(own.score("probe", "fine", "", {}))
+        asyncio.run(own.outcomes(Job("probe", "fine", "")))
 
 
 def test_nothing_outlives_a_killed_trainer():
@@ -149,19 +151,21 @@ def test_nothing_outlives_a_killed_trainer():
 import sys, threading, time
 from verl_longrl.rewards import RewardOptions
 from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.rewards.scoring import Job
 own = IsolatedScorer(RewardOptions(scorers=({MINE!r},), timeout_s=60, workers=1))
-print(int(own.score_blocking("probe", "pid", "").value), own._template._process.pid, flush=True)
-threading.Thread(target=own.score_blocking, args=("probe", "loop", "")).start()
+job = lambda name: Job("probe", name, "", options=own.options)
+print(int(own.outcomes_blocking(job("pid"))[0].value), own._server._process.pid, flush=True)
+threading.Thread(target=own.outcomes_blocking, args=(job("loop"),)).start()
 time.sleep(0.2); print("stuck", flush=True); time.sleep(60)
 """
     trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
-    worker, template = map(int, trainer.stdout.readline().split())
+    worker, server = map(int, trainer.stdout.readline().split())
     assert trainer.stdout.readline() == "stuck\n"
     trainer.kill()
     trainer.wait()
     wait_for_end(worker)
-    wait_for_end(template)
+    wait_for_end(server)
 
 
 def test_score_async_in_isolation(isolation):

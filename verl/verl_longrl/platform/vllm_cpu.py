@@ -10,8 +10,10 @@ Two small bridges, both inert where the CUDA build of vLLM is installed:
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from importlib.metadata import Distribution, DistributionFinder, PackageNotFoundError, PathDistribution, distribution
+from typing import Any
 
 
 class _AliasedDistribution(PathDistribution):
@@ -48,8 +50,7 @@ def alias_distribution() -> None:
 def keep_live_weights() -> None:
     """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated.
 
-    Also ends the spinning of readers on vLLM's message queue: where engine, worker and trainer share a few cores, a
-    spinning reader takes its core from the very process it waits for.
+    Also has readers of vLLM's message queue sleep instead of spin (`_sleep_while_waiting`).
     """
     if "VERL_REPLICA_RANK" not in os.environ:
         return
@@ -67,5 +68,25 @@ def keep_live_weights() -> None:
 
     from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 
-    *others, _busy_loop_s = SpinCondition.__init__.__defaults__ or (None,)
-    SpinCondition.__init__.__defaults__ = (*others, 0.0)
+    _sleep_while_waiting(SpinCondition)
+
+
+RECENT_S = 1.0
+"""For this long after a read a reader looks again every millisecond, as vLLM would spin; later every 20 ms."""
+
+
+def _sleep_while_waiting(condition: type) -> None:
+    """Make `SpinCondition.wait` sleep on its socket: where engine, worker and trainer share a few cores, a spinning
+    reader takes its core from the very process it waits for.
+
+    The sleep is short because a notification can be lost: the writer's socket holds one, so one sent while the last
+    is still under way is dropped, and a reader that waited for it would sleep until vLLM's own timeout.
+    """
+    wait = condition.wait  # type: ignore[attr-defined]
+
+    def sleep(self: Any, timeout_ms: int | None = None) -> None:
+        self.busy_loop_s = -1.0
+        longest = 1 if time.monotonic() <= self.last_read + RECENT_S else 20
+        wait(self, longest if timeout_ms is None else min(longest, timeout_ms))
+
+    condition.wait = sleep  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """A response that hangs its scorer costs its own deadline and nobody else's time.
 
-Scorers run in killable worker processes (`worker.py`). A job that is not done after `PATIENCE_S` gives up its slot to
+Scorers run in killable worker processes (`fork_server.py`, `worker.py`). A job that is not done after `PATIENCE_S` gives up its slot to
 the next job and goes on alone, after `GRACE_S` at lower priority, until its deadline; then its worker is killed. So
 hanging responses never queue others behind them, not even when more of them arrive at once than there are workers.
 Late is not dead: on a busy machine any score may be late, so a worker that finishes within `GRACE_S` is used again. A
@@ -14,85 +14,23 @@ their deadline, and its workers re-import the caller's `__main__`, which under R
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from typing import Any, Self
 
+from verl_longrl.rewards.fork_server import ForkServer, Worker
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score, Status
+from verl_longrl.rewards.scoring import Job
 
 PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
 GRACE_S = 0.5  # one that is still not done then goes on at low priority, and its worker is not used again
 MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
 MAX_SPARE = 4  # workers kept ready beyond `workers`, forked while others were slow
 _NICE = 5
-_START_S = 120.0
-
-
-class _Template:
-    """The process that forks workers, seen from the outside. Every request is answered within
-    milliseconds."""
-
-    def __init__(self, options: RewardOptions):
-        self._control, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = json.dumps({"scorers": list(options.scorers), "memory_gib": options.worker_memory_gib})
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "verl_longrl.rewards.worker",
-                str(child.fileno()),
-                "longrl-scorer",
-                settings,
-            ],
-            pass_fds=[child.fileno()],
-            stdin=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        child.close()
-        self._control.settimeout(_START_S)
-        answer = self._control.recv(4096).decode()
-        if answer != "ready":
-            self.close()
-            raise RuntimeError(f"the scorer processes cannot start: {answer or 'they died, see the log above'}")
-
-    def fork(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
-            pid = self._control.recv(64)
-            if not pid:
-                raise ConnectionResetError("the scorer template died")
-            return _Worker(int(pid), Connection(ours.detach()), self)
-
-    def end(self, pid: int) -> None:
-        self._control.send(b"end %d" % pid)
-
-    def close(self) -> None:
-        self._control.close()
-        try:
-            self._process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-class _Worker:
-    def __init__(self, pid: int, connection: Connection, template: _Template):
-        self.pid, self.connection, self.template = pid, connection, template
 
 
 class IsolatedScorer:
@@ -111,59 +49,21 @@ class IsolatedScorer:
         self._slots = threading.Semaphore(self.options.workers)
         self._threads = ThreadPoolExecutor(self.options.workers + MAX_SLOW, thread_name_prefix="longrl-score")
         self._closed = False
-        self._template = _Template(self.options)
-        self._idle = [self._template.fork() for _ in range(self.options.workers)]
+        self._server = ForkServer(self.options)
+        self._idle = [self._server.fork() for _ in range(self.options.workers)]
 
-    async def outcomes(
-        self,
-        data_source: str,
-        response: str,
-        ground_truth: Any,
-        extra_info: Mapping[str, Any] | None = None,
-        options: RewardOptions | None = None,
-    ) -> tuple[Score, ...]:
+    async def outcomes(self, job: Job) -> tuple[Score, ...]:
         """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
         status timeout; a scorer that raises or takes its process down gives scorer_error."""
-        job = (data_source, response, ground_truth, extra_info, options)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, *job)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.outcomes_blocking, job)
 
-    async def score(
-        self,
-        data_source: str,
-        response: str,
-        ground_truth: Any,
-        extra_info: Mapping[str, Any] | None = None,
-        options: RewardOptions | None = None,
-    ) -> Score:
-        """`rewards.score` in a worker: by rule."""
-        return (await self.outcomes(data_source, response, ground_truth, extra_info, options))[0]
-
-    def score_blocking(
-        self,
-        data_source: str,
-        response: str,
-        ground_truth: Any,
-        extra_info: Mapping[str, Any] | None = None,
-        options: RewardOptions | None = None,
-    ) -> Score:
-        """`score` for callers without an event loop; blocks for at most the deadline once a worker is
-        free."""
-        return self._outcomes(data_source, response, ground_truth, extra_info, options)[0]
-
-    def _outcomes(
-        self,
-        data_source: str,
-        response: str,
-        ground_truth: Any,
-        extra_info: Mapping[str, Any] | None,
-        options: RewardOptions | None,
-    ) -> tuple[Score, ...]:
-        options = options or self.options
-        job = (*map(_plain, (data_source, response, ground_truth, dict(extra_info or {}))), options)
+    def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
+        """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
         self._slots.acquire()
         slot = _Slot(self._slots)
         try:
-            results = self._run(job, options.timeout_s, slot)
+            results = self._run(job, slot)
         finally:
             slot.release()
         with self._lock:
@@ -172,7 +72,8 @@ class IsolatedScorer:
             self._counts["scorer_errors"] += results[0].status == "scorer_error"
         return results
 
-    def _run(self, job: tuple[Any, ...], timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
+    def _run(self, job: Job, slot: _Slot) -> tuple[Score, ...]:
+        timeout_s = job.options.timeout_s
         worker = self._hand_over(job)
         healthy = niced = False
         try:
@@ -194,7 +95,7 @@ class IsolatedScorer:
         finally:
             self._give_back(worker, healthy)
 
-    def _hand_over(self, job: tuple[Any, ...]) -> _Worker:
+    def _hand_over(self, job: Job) -> Worker:
         """Send the job to a worker that is alive; one that died while idle is replaced and not counted."""
         while True:
             worker = self._take()
@@ -208,24 +109,24 @@ class IsolatedScorer:
             else:
                 return worker
 
-    def _take(self) -> _Worker:
+    def _take(self) -> Worker:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this IsolatedScorer is closed; make a new one")
             if self._idle:
                 return self._idle.pop()
             try:
-                return self._template.fork()
-            except OSError:  # the template itself was killed: start over with a new one
-                self._template.close()
-                self._template = _Template(self.options)
-                self._counts["template_restarts"] += 1
-                return self._template.fork()
+                return self._server.fork()
+            except OSError:  # the server itself was killed: start over with a new one
+                self._server.close()
+                self._server = ForkServer(self.options)
+                self._counts["server_restarts"] += 1
+                return self._server.fork()
 
-    def _give_back(self, worker: _Worker, healthy: bool) -> None:
+    def _give_back(self, worker: Worker, healthy: bool) -> None:
         with self._lock:
-            if self._closed or worker.template is not self._template:
-                worker.connection.close()  # it ends at the end of its input, or ended with its template
+            if self._closed or worker.server is not self._server:
+                worker.connection.close()  # it ends at the end of its input, or ended with its server
                 return
             if healthy and len(self._idle) < self.options.workers + MAX_SPARE:
                 self._idle.append(worker)
@@ -233,16 +134,16 @@ class IsolatedScorer:
             worker.connection.close()
             self._counts["restarts"] += not healthy
             try:
-                self._template.end(worker.pid)
+                self._server.end(worker.pid)
                 if len(self._idle) < self.options.workers:
-                    self._idle.append(self._template.fork())
+                    self._idle.append(self._server.fork())
             except OSError:
-                return  # the template is gone and its workers with it; _take starts the next one
+                return  # the server is gone and its workers with it; _take starts the next one
 
     def metrics(self) -> dict[str, float]:
         """Counts since the start: scored, timeouts, scorer_errors, restarts (workers ended and replaced),
         slow."""
-        names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "template_restarts")
+        names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "server_restarts")
         with self._lock:
             return {name: float(self._counts[name]) for name in names}
 
@@ -255,7 +156,7 @@ class IsolatedScorer:
             for worker in self._idle:
                 worker.connection.close()
             self._idle.clear()
-            self._template.close()
+            self._server.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from verl_longrl.rewards.answers import equal, gold_answers
 from verl_longrl.rewards.options import RewardOptions
@@ -17,6 +17,16 @@ from verl_longrl.rewards.registry import resolve
 from verl_longrl.rewards.score import Score
 
 _DEFAULTS = RewardOptions()
+
+
+class Job(NamedTuple):
+    """One decoded completion and what it is scored against; ground_truth and extra_info as in the parquet row."""
+
+    data_source: str
+    response: str
+    ground_truth: Any
+    extra_info: Mapping[str, Any] = {}
+    options: RewardOptions = _DEFAULTS
 
 
 class JudgeError(RuntimeError):
@@ -36,49 +46,13 @@ class Isolation(Protocol):
     """Runs `outcomes` where a hang can be killed; `isolation.IsolatedScorer` is one. Never raises for a
     sample."""
 
-    async def outcomes(
-        self,
-        data_source: str,
-        response: str,
-        ground_truth: Any,
-        extra_info: Mapping[str, Any] | None = None,
-        options: RewardOptions | None = None,
-    ) -> tuple[Score, ...]: ...
-
-
-def score(
-    data_source: str,
-    response: str,
-    ground_truth: Any,
-    extra_info: Mapping[str, Any] | None = None,
-    *,
-    options: RewardOptions | None = None,
-) -> Score:
-    """Score one decoded completion in this process, deciding answers by rule.
-
-    ground_truth and extra_info are as in the parquet row. An exception of the scorer (a row without evidence,
-    a bug) comes back as status scorer_error with its reason; only an unknown `data_source` raises
-    (LookupError).
-    """
-    resolve(data_source)
-    return _score(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS)
-
-
-def outcomes(
-    data_source: str,
-    response: str,
-    ground_truth: Any,
-    extra_info: Mapping[str, Any] | None = None,
-    options: RewardOptions | None = None,
-) -> tuple[Score, ...]:
+    async def outcomes(job: Job) -> tuple[Score, ...]:
     """(by rule,) or, when a judge is to decide, (by rule, judged wrong, judged right). Never raises: an
     unknown data_source is a scorer_error here."""
-    options, extra_info = options or _DEFAULTS, extra_info or {}
-    ruled = _score(data_source, response, ground_truth, extra_info, options)
-    if options.answer.by == "rule" or ruled.candidate is None or ruled.failed:
+    ruled = _score(job)
+    if job.options.answer.by == "rule" or ruled.candidate is None or ruled.failed:
         return (ruled,)
-    verdicts = (replace(options, verdict=0.0), replace(options, verdict=1.0))
-    return (ruled, *(_score(data_source, response, ground_truth, extra_info, judged) for judged in verdicts))
+    return (ruled, *(_score(job._replace(options=replace(job.options, verdict=verdict))) for verdict in (0.0, 1.0)))
 
 
 async def score_async(
@@ -102,8 +76,8 @@ async def score_async(
     options, extra_info = options or _DEFAULTS, extra_info or {}
     if options.answer.by != "rule" and judge is None:
         raise ValueError(f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))")
-    sample = (data_source, response, ground_truth, extra_info, options)
-    ruled, *judged = await isolation.outcomes(*sample) if isolation else outcomes(*sample)
+    job = Job(data_source, response, ground_truth, extra_info, options)
+    ruled, *judged = await isolation.outcomes(job) if isolation else outcomes(job)
     if truncated and ruled.status == "format_error":
         return replace(ruled, status="truncated", reason=f"cut at the length limit: {ruled.reason}")
     if not judged or judge is None or ruled.candidate is None:
@@ -121,13 +95,11 @@ async def score_async(
     return right if verdict else wrong
 
 
-def _score(
-    data_source: str, response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
-) -> Score:
+def _score(job: Job) -> Score:
     try:
-        result = resolve(data_source)(response, ground_truth, extra_info, options)
+        result = resolve(job.data_source)(job.response, job.ground_truth, job.extra_info, job.options)
         if not isinstance(result, Score):
-            raise TypeError(f"the scorer of {data_source!r} returned {type(result).__name__}, expected Score")
+            raise TypeError(f"the scorer of {job.data_source!r} returned {type(result).__name__}, expected Score")
     except Exception as error:  # noqa: BLE001  the boundary: whatever a scorer raises becomes a counted status
         return Score(0.0, {}, "scorer_error", f"{type(error).__name__}: {error}")
     return result

@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, memory_gib: float) -> None:
-    """Score jobs from `connection` until it closes. A job is the positional arguments of `outcomes`."""
+    """Score jobs from `connection` until it closes. One `Job` in, its `outcomes` out."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
@@ -35,7 +35,7 @@ def serve(connection: Connection, memory_gib: float) -> None:
             job = connection.recv()
         except EOFError:
             return
-        result = outcomes(*job)
+        result = outcomes(job)
         try:
             connection.send(result)
         except (TypeError, AttributeError, ValueError) as error:  # what pickling raises; nothing was sent yet
