@@ -95,8 +95,8 @@ def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
     if not judge.model_path:
         raise SettingsError(
             "longrl.reward.answer.by = reward_model needs the judge's model: reward.reward_model.model_path=... "
-            "(and reward.reward_model.n_gpus_per_node=N, .nnodes=N, .rollout.tensor_model_parallel_size=N for its GPUs, "
-            "which come on top of the trainer's)"
+            "(and for its GPUs, which come on top of the trainer's, reward.reward_model.n_gpus_per_node=N, .nnodes=N, "
+            ".rollout.tensor_model_parallel_size=N)"
         )
     judge.enable = judge.enable_resource_pool = True
     judge.nnodes = judge.nnodes or 1

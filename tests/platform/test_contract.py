@@ -111,3 +111,20 @@ def test_torch_companions_are_not_installed_beside_a_cpu_torch():
     if torch.version.cuda is None:
         names = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
         assert not names & {"torchvision", "torchaudio", "torchcodec"}
+
+
+def test_a_reader_of_vllms_queue_survives_a_lost_notification(tmp_path):
+    """vLLM alone would sleep for the whole 5 s: the ping that announces a message is dropped while another is on its
+    way, and then a decoding step takes seconds instead of milliseconds."""
+    code = (
+        "import time, zmq\n"
+        "from vllm.distributed.device_communicators.shm_broadcast import SpinCondition\n"
+        "from verl_longrl.platform.vllm_cpu import keep_live_weights\n"
+        "keep_live_weights()\n"
+        f"reader = SpinCondition(True, zmq.Context(), 'ipc://{tmp_path}/s')\n"
+        "started = time.monotonic(); reader.wait(5000); recent = time.monotonic() - started\n"
+        "reader.last_read -= 60\n"
+        "started = time.monotonic(); reader.wait(5000); idle = time.monotonic() - started\n"
+        "print(0.0005 < recent < 1 and 0.01 < idle < 1)"
+    )
+    assert run(code, VERL_REPLICA_RANK="0") == "True"

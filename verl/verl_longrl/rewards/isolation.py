@@ -1,10 +1,11 @@
 """A response that hangs its scorer costs its own deadline and nobody else's time.
 
-Scorers run in killable worker processes (`fork_server.py`, `worker.py`). A job that is not done after `PATIENCE_S` gives up its slot to
-the next job and goes on alone, after `GRACE_S` at lower priority, until its deadline; then its worker is killed. So
-hanging responses never queue others behind them, not even when more of them arrive at once than there are workers.
-Late is not dead: on a busy machine any score may be late, so a worker that finishes within `GRACE_S` is used again. A
-signal or a thread could do neither: a regular expression or a huge power holds the interpreter lock.
+Scorers run in killable worker processes (`fork_server.py`, `worker.py`). A job that is not done after
+`PATIENCE_S` gives up its slot to the next job and goes on alone, after `GRACE_S` at lower priority, until its
+deadline; then its worker is killed. So hanging responses never queue others behind them, not even when more of
+them arrive at once than there are workers. Late is not dead: on a busy machine any score may be late, so a worker
+that finishes within `GRACE_S` is used again. A signal or a thread could do neither: a regular expression or a huge
+power holds the interpreter lock.
 
 Each worker has a pipe of its own and a kill is SIGKILL: there is no lock that a dying process could take
 along. (This is why it is not pebble's pool: with as many hanging jobs as workers every other job waits for

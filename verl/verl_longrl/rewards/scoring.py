@@ -46,7 +46,28 @@ class Isolation(Protocol):
     """Runs `outcomes` where a hang can be killed; `isolation.IsolatedScorer` is one. Never raises for a
     sample."""
 
-    async def outcomes(job: Job) -> tuple[Score, ...]:
+    async def outcomes(self, job: Job) -> tuple[Score, ...]: ...
+
+
+def score(
+    data_source: str,
+    response: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    options: RewardOptions | None = None,
+) -> Score:
+    """Score one decoded completion in this process, deciding answers by rule.
+
+    ground_truth and extra_info are as in the parquet row. An exception of the scorer (a row without evidence,
+    a bug) comes back as status scorer_error with its reason; only an unknown `data_source` raises
+    (LookupError).
+    """
+    resolve(data_source)
+    return _score(Job(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS))
+
+
+def outcomes(job: Job) -> tuple[Score, ...]:
     """(by rule,) or, when a judge is to decide, (by rule, judged wrong, judged right). Never raises: an
     unknown data_source is a scorer_error here."""
     ruled = _score(job)
