@@ -35,12 +35,12 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     from recipe.longrl import settings
+    from recipe.longrl.demo import run as demo
 
     output = log.with_suffix("")
-    overrides = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
-    overrides += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={output}"]
+    overrides = [*demo.overrides(assets), "hardware=cpu", f"longrl.output_dir={output}"]
     overrides += [f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1"]
-    overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "model=demo", "hardware=cpu"]
+    overrides += ["trainer.val_before_train=false", "trainer.logger=[file]"]
     config = settings.compose(overrides)
     settings.resolve(config)
     if kind == "plain":

@@ -19,9 +19,14 @@ import numpy as np
 import typer
 from verl_longrl.trainer.rollout_log import read_jsonl
 
+from recipe.longrl.demo import run as demo
 from recipe.longrl.demo.build import BuildConfig, build
-from recipe.longrl.demo.run import ASSETS
+from recipe.longrl.demo.warm_start import MIXED, SHORT, Stage, WarmStartConfig
+from recipe.longrl.demo.world import WorldConfig
 
+SKILLED_BUT_IMPATIENT = WarmStartConfig(stages=(Stage(180, 4, SHORT, quote=0.9), Stage(300, 4, MIXED, quote=0.4)))
+WORLD = BuildConfig(world=WorldConfig(evidence=((4, 1.0),)), warm_start=SKILLED_BUT_IMPATIENT)
+"""Four evidence chunks at once, of which the warm-started model looks up each with probability 0.4."""
 METHODS = ("longrlvr", "outcome_only")
 SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"}
 
@@ -29,7 +34,8 @@ SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer 
 def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overrides: list[str]) -> list[dict]:
     """Train one method with one seed; returns its validations, one per measured step."""
     output = folder / f"{method}-{seed}"
-    settings = [f"method={method}", f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
+    settings = [*demo.overrides(folder / "assets"), "hardware=cpu", f"method={method}"]
+    settings += [f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
     settings += [f"data.seed={seed}", f"actor_rollout_ref.rollout.seed={1000 * seed}"]
     settings += [f"actor_rollout_ref.actor.data_loader_seed={seed}", f"trainer.total_training_steps={steps}"]
     settings += [f"trainer.test_freq={test_freq}", "longrl.export=false", "longrl.log_rollouts=false", *overrides]
@@ -38,7 +44,7 @@ def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overri
         output.mkdir(parents=True, exist_ok=True)
         print(f"== {output.name}: see {output}/console.txt", flush=True)
         with (output / "console.txt").open("a") as console:
-            command = [sys.executable, "-m", "recipe.longrl.demo.run", *settings]
+            command = [sys.executable, "-m", "recipe.longrl.main", *settings]
             subprocess.run(command, check=True, stdout=console, stderr=subprocess.STDOUT)
     return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
 
@@ -65,7 +71,7 @@ def main(
     results: Annotated[Path, typer.Option(help="Where table and plot go.")] = Path("docs/results"),
 ) -> None:
     """Run the comparison and write its table and plot."""
-    build(BuildConfig(), ASSETS)
+    build(WORLD, folder / "assets")
     wanted = [(method, seed) for seed in range(1, seeds + 1) for method in METHODS]
     with ThreadPoolExecutor(parallel) as pool:
         validations = pool.map(lambda key: run(*key, steps, test_freq, folder, overrides or []), wanted)

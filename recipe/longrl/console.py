@@ -6,6 +6,7 @@ else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fail
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -55,10 +56,22 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
     with path.open("a") as log:
         out, err = _Tee(sys.stdout, log, verbose), _Tee(sys.stderr, log, verbose)  # type: ignore[arg-type]
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _ray_logger_to(err):
                 yield
         except BaseException:
             log.flush()
             lines = path.read_text(errors="replace").splitlines()[-tail:]
             print(f"--- the end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
             raise
+
+
+@contextlib.contextmanager
+def _ray_logger_to(stream: io.TextIOBase) -> Iterator[None]:
+    """Ray's own logger keeps the stream it found when Ray was imported."""
+    handlers = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, original in zip(handlers, before, strict=True):
+            handler.setStream(original or sys.stderr)

@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def train(config: DictConfig, command: str) -> None:
     """Run to the end (or continue), then export and report. Raises what stopped the training."""
+    import ray
     from verl.trainer.main_ppo import run_ppo
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
@@ -68,6 +69,7 @@ def train(config: DictConfig, command: str) -> None:
     os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
     with console.logged(output_dir / "train.log"):
         run_ppo(config, task_runner_class=LongRLTaskRunner)
+        ray.shutdown()  # here, so that what dying engines print goes to the log
     if config.longrl.export and config.trainer.save_freq > 0:
         export_final(Path(config.trainer.default_local_dir), output_dir / "export")
     report.write(output_dir, command=command, seconds=time.time() - started)

@@ -87,6 +87,18 @@ def estimate(config: DictConfig, model_config: Any, gpu_gib: float, n_gpus: int)
         logits=logits / GIB,
         rollout_weights=rollout_weights / GIB,
         kv_bytes_per_token=kv_bytes,
-        kv_cache=max(0.0, gpu_gib * rollout.gpu_memory_utilization - rollout_weights / GIB),
+        kv_cache=_kv_cache(config, gpu_gib, rollout_weights / GIB),
         host_offload=parameters * offloaded / fsdp * config.trainer.n_gpus_per_node / GIB,
     )
+
+
+def _kv_cache(config: DictConfig, gpu_gib: float, rollout_weights: float) -> float:
+    """GiB of one device that vLLM gives to the KV cache; on the CPU a variable of its own says so."""
+    if config.trainer.device == "cpu":
+        return float(config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE)
+    return max(0.0, gpu_gib * config.actor_rollout_ref.rollout.gpu_memory_utilization - rollout_weights)
+
+
+def count(parameters: int) -> str:
+    """A number of parameters as people say it: 7.62B, 0.5M."""
+    return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"

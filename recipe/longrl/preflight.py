@@ -5,10 +5,13 @@ Every check returns a `Check`; none stops the others, so one run shows all that 
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
+import io
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +156,9 @@ def _batch(config: DictConfig) -> Iterator[Check]:
         )
         return
     try:
-        validate_config(config, need_reference_policy(config), need_critic(config))
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints that all is well
+            warnings.simplefilter("ignore")
+            validate_config(config, need_reference_policy(config), need_critic(config))
     except (AssertionError, ValueError) as error:
         yield Check("batch", "FAIL", f"upstream verl refuses the configuration: {error}")
         return
@@ -259,7 +264,7 @@ def _sizes(config: DictConfig, longrl: LongRLConfig, model_config: Any) -> Itera
     sizes = memory.estimate(config, model_config, gpu_gib, n_gpus)
     longest = config.data.max_prompt_length + config.data.max_response_length
     detail = (
-        f"{sizes.parameters / 1e9:.2f}B parameters; per device: update {sizes.update_peak:.2f} GiB (state "
+        f"{memory.count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "
         f"{sizes.train_state:.2f}, activations {sizes.activations:.2f}, logits {sizes.logits:.2f}) of {gpu_gib:.0f}"
     )
     yield Check("memory", "ok" if sizes.update_peak < gpu_gib else "FAIL", detail + _memory_fix(sizes, gpu_gib))

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from verl_longrl.trainer.rollout_log import read_jsonl
 
+from recipe.longrl.demo import run as demo
+
 
 class Run:
     """One training run in a folder of its own, started from the command line as a user does."""
@@ -25,10 +27,12 @@ class Run:
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start `python -m recipe.longrl.main` in a process group of its own."""
-        command = [sys.executable, "-m", "recipe.longrl.main", "model=demo", "hardware=cpu"]
-        command += [f"data.{split}_files={self.assets / f'{split}.parquet'}" for split in ("train", "val")]
-        command += [f"actor_rollout_ref.model.path={self.assets / 'model'}", f"longrl.output_dir={self.output}"]
-        command += ["data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4"]
+        command = [sys.executable, "-m", "recipe.longrl.main", *demo.overrides(self.assets), "hardware=cpu"]
+        command += [
+            f"longrl.output_dir={self.output}",
+            "data.train_batch_size=4",
+            "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        ]
         command += ["actor_rollout_ref.rollout.n=4", "data.max_response_length=32", *overrides]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,5 +1,6 @@
 """The terminal shows the marked lines, the log holds all, and a failure shows the log's end."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,21 @@ def test_marked_lines_reach_the_terminal(tmp_path: Path, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[1:] == ["step 1/2", "of this process"]
     assert "noise" in (tmp_path / "train.log").read_text()
+
+
+def test_rays_own_logger_goes_to_the_log(tmp_path: Path, capsys):
+    logger, handler = logging.getLogger("ray"), logging.StreamHandler()  # as Ray makes one when it is imported
+    logger.addHandler(handler)
+    try:
+        with logged(tmp_path / "train.log"):
+            logger.warning("authentication is enabled")
+        logger.warning("afterwards")
+    finally:
+        logger.removeHandler(handler)
+    assert "authentication is enabled" in (tmp_path / "train.log").read_text()
+    shown = capsys.readouterr().err
+    assert "authentication is enabled" not in shown
+    assert "afterwards" in shown
 
 
 def test_failure_shows_the_end_of_the_log(tmp_path: Path, capsys):

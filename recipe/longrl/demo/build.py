@@ -107,15 +107,16 @@ def train(policy: Qwen3ForCausalLM, words: PreTrainedTokenizerFast, config: Buil
         BarColumn(),
         TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.3f}"),
     )
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        bar = progress.add_task("", total=config.warm_start.steps, loss=float("nan"))
-        return warm_start.warm_start(
-            policy,
-            words,
-            config.warm_start,
-            config.seed,
-            on_step=lambda step, value: progress.update(bar, completed=step, loss=value),
-        )
+    total = config.warm_start.steps
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total, loss=float("nan"))
+
+        def on_step(step: int, value: float) -> None:
+            progress.update(bar, completed=step, loss=value)
+            if progress.disable and step % (total // 10 or 1) == 0:  # a log file gets lines
+                console.print(f"warm start {step}/{total}  loss {value:.3f}")
+
+        return warm_start.warm_start(policy, words, config.warm_start, config.seed, on_step)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from recipe.longrl.demo.circuits import write_induction_heads
 from recipe.longrl.demo.tokenizer import MAX_CHUNKS
@@ -54,5 +55,6 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
         do_sample=True,
         temperature=1.0,
     )
+    disable_progress_bar()  # two megabytes
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -15,6 +15,12 @@ from recipe.longrl.demo.build import BuildConfig, build
 ASSETS = Path("outputs/demo/assets")
 
 
+def overrides(assets: Path) -> list[str]:
+    """Hydra overrides that train a build's model on its data."""
+    files = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
+    return ["model=demo", *files, f"actor_rollout_ref.model.path={assets / 'model'}"]
+
+
 def main() -> None:
     """Build if needed, then hand over to `recipe.longrl.main` with the demo's groups ahead of the user's overrides."""
     print(f"demo: documents, tokenizer and warm-started model in {ASSETS}", flush=True)

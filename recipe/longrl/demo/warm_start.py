@@ -27,11 +27,12 @@ from recipe.longrl.demo.world import Document, Fact, Question, WorldConfig, docu
 
 @dataclass(frozen=True)
 class Stage:
-    """`steps` of `documents_per_step` fresh documents from `world`."""
+    """`steps` of `documents_per_step` fresh documents from `world`; `quote` is the teacher's diligence."""
 
     steps: int
     documents_per_step: int
     world: WorldConfig
+    quote: float = 0.55
 
 
 SHORT = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (3, 1.0)), questions_per_document=16)
@@ -44,12 +45,11 @@ MIXED = WorldConfig(
 
 @dataclass(frozen=True)
 class WarmStartConfig:
-    """Looking up is learned on short documents, then kept on long ones; `quote` is the teacher's diligence."""
+    """Looking up is learned on short documents, then kept on long ones."""
 
     stages: tuple[Stage, ...] = (Stage(180, 4, SHORT), Stage(300, 4, MIXED))
     lr: float = 5e-3
     warmup: int = 20
-    quote: float = 0.55
 
     @property
     def steps(self) -> int:
@@ -143,8 +143,8 @@ def warm_start(
     schedules = [LambdaLR(optimizer, lambda step: _lr_factor(step, config)) for optimizer in optimizers]
     losses: list[float] = []
     model.train()
-    for step, batch in enumerate(_batches(config, seed), start=1):
-        demonstrations = [(doc, [teacher(rng, ask, config.quote) for ask in doc.questions]) for doc in batch]
+    for step, (batch, quote) in enumerate(_batches(config, seed), start=1):
+        demonstrations = [(doc, [teacher(rng, ask, quote) for ask in doc.questions]) for doc in batch]
         value = loss(model, pack(tokenizer, demonstrations))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -169,11 +169,12 @@ def _optimizers(model: Qwen3ForCausalLM, lr: float) -> list[torch.optim.Optimize
     ]
 
 
-def _batches(config: WarmStartConfig, seed: int) -> Iterator[list[Document]]:
+def _batches(config: WarmStartConfig, seed: int) -> Iterator[tuple[list[Document], float]]:
+    """Documents and the teacher's diligence of every step."""
     for number, stage in enumerate(config.stages):
         size = stage.documents_per_step
         drawn = documents(stage.world, stage.steps * size, f"warm-start-{seed}-{number}")
-        yield from (drawn[at : at + size] for at in range(0, len(drawn), size))
+        yield from ((drawn[at : at + size], stage.quote) for at in range(0, len(drawn), size))
 
 
 def _lr_factor(step: int, config: WarmStartConfig) -> float:
