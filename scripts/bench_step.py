@@ -3,16 +3,20 @@
     python scripts/bench_step.py [--rounds 3] [--steps 8]
 
 Plain means: upstream's own task runner, trainer, data set and (naive) reward manager, with the same reward as a plain
-function, and neither metrics of reward parts nor rollout log. The figure is the median of `timing_s/step` without the
-first two steps of each process; the ratio is ours / plain. Writes docs/results/step_time.json.
+function, and neither metrics of reward parts nor rollout log. A step is the wall time from one step's log entry to the
+next, so that what happens after upstream's own timer (metrics, rollouts) counts; the first two steps of each process
+do not. Which side goes first alternates. The figure is the ratio of medians, ours / plain. Writes
+docs/results/step_time.json.
 """
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +57,22 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     run_ppo(config, task_runner_class=TaskRunnerV1 if kind == "plain" else LongRLTaskRunner)
 
 
+def wall_times(command: list[str], file: Path) -> list[float]:
+    """Run a training; seconds between the entries it appends to `file`, one per step."""
+    console = file.with_suffix(".txt")
+    at: list[float] = []
+    with console.open("w") as output:
+        environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(file)}
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            time.sleep(0.02)
+            if file.is_file() and file.read_bytes().count(b"\n") > len(at):
+                at.append(time.monotonic())
+    if process.returncode:
+        sys.exit(console.read_text()[-3000:])
+    return [later - earlier for earlier, later in itertools.pairwise(at)]
+
+
 def main(
     rounds: Annotated[int, typer.Option(help="Processes per side, alternating.")] = 3,
     steps: Annotated[int, typer.Option(help="Steps per process; the first two are not counted.")] = 10,
@@ -69,28 +89,19 @@ def main(
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            medians = {}
-            for kind in KINDS:
+            for kind in KINDS if number % 2 == 0 else KINDS[::-1]:
                 file = Path(folder) / f"{kind}-{number}.jsonl"
                 command = [sys.executable, __file__, "--one", kind, "--steps", str(steps), "--assets", str(assets)]
-                with file.with_suffix(".txt").open("w") as console:
-                    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(file)}
-                    done = subprocess.run(
-                        [*command, "--log", str(file)], env=environment, stdout=console, stderr=subprocess.STDOUT
-                    )
-                if done.returncode:
-                    sys.exit(file.with_suffix(".txt").read_text()[-3000:])
-                rows = [json.loads(line)["data"] for line in file.read_text().splitlines()]
-                counted = [row["timing_s/step"] for row in rows if "timing_s/step" in row][2:]
-                times[kind] += counted
-                medians[kind] = statistics.median(counted)
-                print(f"round {number + 1}, {kind}: median step {medians[kind]:.2f} s of {len(counted)}", flush=True)
-            ratios.append(medians["longrl"] / medians["plain"])
+                counted = wall_times([*command, "--log", str(file)], file)[2:]
+                times[kind].append(counted)
+                print(f"round {number + 1}, {kind}: median step {statistics.median(counted):.2f} s", flush=True)
+            ratios.append(statistics.median(times["longrl"][-1]) / statistics.median(times["plain"][-1]))
+    medians = {kind: statistics.median(itertools.chain(*rounds)) for kind, rounds in times.items()}
     result = {
-        "ratio_of_medians": statistics.median(times["longrl"]) / statistics.median(times["plain"]),
+        "ratio_of_medians": medians["longrl"] / medians["plain"],
         "ratio_per_round": ratios,
-        "seconds": {kind: statistics.median(values) for kind, values in times.items()},
-        "counted_steps": {kind: len(values) for kind, values in times.items()},
+        "seconds": medians,
+        "counted_steps": {kind: sum(map(len, rounds)) for kind, rounds in times.items()},
         "command": f"python scripts/bench_step.py --rounds {rounds} --steps {steps}",
     }
     output.parent.mkdir(parents=True, exist_ok=True)

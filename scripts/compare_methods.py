@@ -38,14 +38,13 @@ def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overri
     settings += [f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
     settings += [f"data.seed={seed}", f"actor_rollout_ref.rollout.seed={1000 * seed}"]
     settings += [f"actor_rollout_ref.actor.data_loader_seed={seed}", f"trainer.total_training_steps={steps}"]
-    settings += [f"trainer.test_freq={test_freq}", "longrl.export=false", "longrl.log_rollouts=false", *overrides]
-    done = output / "summary.json"
-    if not (done.is_file() and json.loads(done.read_text())["steps"] == steps):
+    settings += [f"trainer.test_freq={test_freq}", "trainer.save_freq=20", "longrl.export=false", *overrides]
+    done, command = output / "summary.json", ["python", "-m", "recipe.longrl.main", *settings]
+    if not (done.is_file() and json.loads(done.read_text())["command"] == shlex.join(command)):
         output.mkdir(parents=True, exist_ok=True)
         print(f"== {output.name}: see {output}/console.txt", flush=True)
         with (output / "console.txt").open("a") as console:
-            command = [sys.executable, "-m", "recipe.longrl.main", *settings]
-            subprocess.run(command, check=True, stdout=console, stderr=subprocess.STDOUT)
+            subprocess.run([sys.executable, *command[1:]], check=True, stdout=console, stderr=subprocess.STDOUT)
     return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
 
 
@@ -102,7 +101,8 @@ def write(runs: dict[tuple[str, int], list[dict]], results: Path, command: str) 
         for method in METHODS:
             at, values = tables[part][method]
             (line,) = axis.plot(at, values.mean(0), "o-", label=method, markersize=3)
-            axis.fill_between(at, values.min(0), values.max(0), alpha=0.2, color=line.get_color())
+            spread = values.std(0)
+            axis.fill_between(at, values.mean(0) - spread, values.mean(0) + spread, alpha=0.2, color=line.get_color())
         axis.set(title=label, xlabel="step", ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
     axes[0].legend()

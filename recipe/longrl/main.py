@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(HELP)
         return
     command = shlex.join(["python", "-m", "recipe.longrl.main", *overrides])
+    config = compose(overrides)
     try:
-        config = settings.compose(overrides)
         settings.resolve(config)
         if "--config" in flags:
             print(OmegaConf.to_yaml(config, resolve=True))
@@ -46,8 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
                 return
         checks = preflight.run(config, dry_run="--dry-run" in flags)
     except settings.SettingsError as error:
-        print(f"configuration error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
     preflight.show(config, checks)
     if preflight.failed(checks):
         print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
@@ -56,10 +56,24 @@ def main(arguments: list[str] | None = None) -> None:
         train(config, command)
 
 
+def compose(arguments: list[str]) -> DictConfig:
+    """The configuration of a command line; one that cannot be composed exits with a plain message and status 2."""
+    try:
+        return settings.compose([argument for argument in arguments if argument not in FLAGS])
+    except settings.SettingsError as error:
+        _refuse(error)
+
+
+def _refuse(error: settings.SettingsError) -> NoReturn:
+    print(f"configuration error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 def train(config: DictConfig, command: str) -> None:
     """Run to the end (or continue), then export and report. Raises what stopped the training."""
     import ray
     from verl.trainer.main_ppo import run_ppo
+    from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     from recipe.longrl.export import export_final
@@ -68,11 +82,19 @@ def train(config: DictConfig, command: str) -> None:
     output_dir = Path(config.longrl.output_dir)
     os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
     with console.logged(output_dir / "train.log"):
-        run_ppo(config, task_runner_class=LongRLTaskRunner)
-        ray.shutdown()  # here, so that what dying engines print goes to the log
+        try:
+            run_ppo(config, task_runner_class=LongRLTaskRunner)
+        finally:
+            ray.shutdown()  # here, so that what dying engines print goes to the log
+    not_exported = None
     if config.longrl.export and config.trainer.save_freq > 0:
-        export_final(Path(config.trainer.default_local_dir), output_dir / "export")
+        try:
+            export_final(Path(config.trainer.default_local_dir), output_dir / "export")
+        except CheckpointError as error:
+            not_exported = error
     report.write(output_dir, command=command, seconds=time.time() - started)
+    if not_exported is not None:
+        sys.exit(f"trained, but not exported: {not_exported}")
 
 
 if __name__ == "__main__":

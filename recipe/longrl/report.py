@@ -25,36 +25,39 @@ SHOWN = {
 def write(output_dir: Path, command: str | None = None, seconds: float | None = None) -> dict[str, Any]:
     """Write summary.json and plots/training.png into the run's folder, print the table; returns the summary.
 
-    command, seconds: of the training just done; None keeps what an earlier summary says.
-    Raises FileNotFoundError when the run has no validation yet.
+    Before and after are the first and the last validation; in a run without any, the first and the last training
+    step. command, seconds: of the training just done (its last start); None keeps what an earlier summary says.
+    Raises FileNotFoundError when the run has no complete step yet.
     """
     rows = read_jsonl(output_dir / "metrics.jsonl")
     validations = [row for row in rows if row["split"] == "val"]
-    if not validations:
-        raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no validation: the run has not come that far")
+    compared, prefix = (validations, "val") if validations else (rows, "reward")
+    if not compared:
+        raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no step: the run has not come that far")
     path = output_dir / "summary.json"
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     summary = {
-        "before": _validation(validations[0]),
-        "after": _validation(validations[-1]),
-        "steps": validations[-1]["step"],
+        "before": _parts(compared[0], prefix),
+        "after": _parts(compared[-1], prefix),
+        "steps": compared[-1]["step"],
         "seconds": earlier.get("seconds") if seconds is None else round(seconds, 1),
         "command": earlier.get("command") if command is None else command,
     }
     path.write_text(json.dumps(summary, indent=2) + "\n")
     plot = _plot(rows, output_dir / "plots" / "training.png")
-    _print(summary, validations[0]["step"], output_dir, plot)
+    where = "held-out documents" if validations else "training rollouts"
+    _print(summary, f"{where}, step {compared[0]['step']} -> step {summary['steps']}", output_dir, plot)
     return summary
 
 
-def _validation(row: dict[str, Any]) -> dict[str, float]:
-    """`val/<part>` -> value under the part's name; parts of single tasks keep `<task>/<part>`."""
-    return {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
+def _parts(row: dict[str, Any], prefix: str) -> dict[str, float]:
+    """`<prefix>/<part>` -> value under the part's name; parts of single tasks keep `<task>/<part>`."""
+    return {name.removeprefix(f"{prefix}/"): value for name, value in row.items() if name.startswith(f"{prefix}/")}
 
 
-def _print(summary: dict[str, Any], first: int, output_dir: Path, plot: Path) -> None:
+def _print(summary: dict[str, Any], title: str, output_dir: Path, plot: Path) -> None:
     before, after = summary["before"], summary["after"]
-    table = Table(title=f"held-out documents, step {first} -> step {summary['steps']}", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in ("metric", "before", "after", "change"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for part, label in SHOWN.items():

@@ -30,6 +30,14 @@ def test_before_and_after(tmp_path: Path, capsys):
     assert (again["seconds"], again["command"]) == (1.2, "python -m x")
 
 
-def test_a_run_without_validation_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="holds no validation"):
+def test_a_run_without_validation_compares_training_steps(tmp_path: Path, capsys):
+    steps = [{"split": "train", "step": step, "reward/recall": recall} for step, recall in ((1, 0.5), (2, 0.75))]
+    rows(tmp_path / "metrics.jsonl", *steps)
+    summary = report.write(tmp_path)
+    assert (summary["before"], summary["after"], summary["steps"]) == ({"recall": 0.5}, {"recall": 0.75}, 2)
+    assert "training rollouts, step 1 -> step 2" in capsys.readouterr().out
+
+
+def test_a_run_without_steps_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no step"):
         report.write(tmp_path)

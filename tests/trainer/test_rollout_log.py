@@ -18,6 +18,23 @@ def test_each_prompt_once_also_after_reopening(tmp_path: Path):
     assert rows[0]["text"] == "a long document"
 
 
+def test_a_kill_in_the_middle_of_a_line_costs_that_line_alone(tmp_path: Path):
+    log = RolloutLog(tmp_path)
+    first = log.add_prompt("a long document", {})
+    with log.prompts.open("a") as handle:
+        handle.write('{"prompt": "cut')
+    second = RolloutLog(tmp_path).add_prompt("another", {})
+    assert [row["prompt"] for row in read_jsonl(log.prompts)] == [first, second]
+    assert RolloutLog(tmp_path).add_prompt("another", {}) == second
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0c"])
+def test_characters_that_some_call_line_ends(tmp_path: Path, separator: str):
+    RolloutLog(tmp_path).add_prompt(f"one{separator}two", {})
+    RolloutLog(tmp_path)
+    assert read_jsonl(tmp_path / "prompts.jsonl")[0]["text"] == f"one{separator}two"
+
+
 def test_step_is_replaced_when_run_again(tmp_path: Path):
     log = RolloutLog(tmp_path)
     log.write_step(3, [{"score": np.float32(0.5)}, {"score": 1.0}])

@@ -19,7 +19,8 @@ class LongRLConfig(Options):
     """Everything under `longrl:`.
 
     output_dir: where the run writes. reward, judge: see their classes. rope: RoPE scaling for trainer and vLLM alike
-    (None: as the model's config says). checkpoints_to_keep: newest whole checkpoints kept (None: all).
+    (None: as the model's config says). max_filtered_batches: with algorithm.filter_groups, a step that filters out the
+    groups of this many batches stops the run (None: never). checkpoints_to_keep: newest whole ones kept (None: all).
     log_rollouts: write every rollout with its reward parts. export: write the final weights as a Hugging Face folder.
     gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
     """
@@ -28,15 +29,17 @@ class LongRLConfig(Options):
     reward: RewardOptions = field(default_factory=RewardOptions)
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     rope: dict[str, Any] | None = None
+    max_filtered_batches: int | None = 10
     checkpoints_to_keep: int | None = None
     log_rollouts: bool = True
     export: bool = True
     gpu_memory_gib: float = 80.0
 
     def __post_init__(self) -> None:
-        keep = self.checkpoints_to_keep
-        if keep is not None and keep < 1:
-            raise ValueError(f"longrl.checkpoints_to_keep = {keep} would keep nothing; give at least 1, or null")
+        for name in ("checkpoints_to_keep", "max_filtered_batches"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"longrl.{name} = {value}; expected at least 1, or null for no limit")
         if self.reward.answer.by == "judge" and not self.judge.endpoints:
             raise ValueError(
                 "longrl.reward.answer.by = judge needs longrl.judge.endpoints, the judge's base URLs, for example "

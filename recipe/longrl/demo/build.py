@@ -28,7 +28,7 @@ from verl_longrl.data.schema import write_samples
 from recipe.longrl.demo import dataset, model, tokenizer, warm_start, world
 
 MARKER = "build.json"
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same configuration would build something else, so that old builds are replaced."""
 
 app = typer.Typer(add_completion=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from transformers import PreTrainedTokenizerFast
+from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.schema import Message, Sample
 
@@ -31,12 +32,14 @@ def prompt_text(tokenizer: PreTrainedTokenizerFast, document: Document, asked: Q
 
 
 def samples(tokenizer: PreTrainedTokenizerFast, documents: Iterable[Document], split: str) -> Iterator[Sample]:
-    """One sample per question of `documents`, in order."""
+    """One sample per question of `documents`, in order, with the length of its prompt."""
+    counter = PromptCounter(tokenizer)
     asked = ((number, doc, ask) for number, doc in enumerate(documents) for ask in doc.questions)
     for index, (number, doc, ask) in enumerate(asked):
+        prompt = messages(doc, ask)
         yield Sample(
             data_source="longrlvr",
-            prompt=messages(doc, ask),
+            prompt=prompt,
             ground_truth=ask.answer,
             index=index,
             split=split,
@@ -47,4 +50,6 @@ def samples(tokenizer: PreTrainedTokenizerFast, documents: Iterable[Document], s
             ref_chunks_text=[doc.chunks[chunk] for chunk in ask.ref_chunks],
             num_chunks=len(doc.chunks),
             payload={"document": f"{split}-{number}"},
+            prompt_tokens=counter.count([prompt])[0],
+            tokenizer_fingerprint=counter.fingerprint,
         )

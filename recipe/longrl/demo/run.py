@@ -23,13 +23,16 @@ def overrides(assets: Path) -> list[str]:
 
 def main() -> None:
     """Build if needed, then hand over to `recipe.longrl.main` with the demo's groups ahead of the user's overrides."""
-    print(f"demo: documents, tokenizer and warm-started model in {ASSETS}", flush=True)
-    build(BuildConfig(), ASSETS)
     given = sys.argv[1:]
-    groups = {"model": "demo", "hardware": "1gpu" if torch.cuda.is_available() else "cpu"}
-    chosen = [f"{name}={value}" for name, value in groups.items() if not any(g.startswith(f"{name}=") for g in given)]
-    sys.argv[1:] = [*chosen, *given]
-    longrl_main.main()
+    hardware = "1gpu" if torch.cuda.is_available() else "cpu"
+    groups = {argument.partition("=")[0] for argument in given}  # a group may be named once
+    ours = [o for o in (*overrides(ASSETS), f"hardware={hardware}") if o.partition("=")[0] not in groups]
+    arguments = [*ours, *given]
+    if not {"--help", "-h", "--config"} & set(given):
+        longrl_main.compose(arguments)  # a mistyped override is named before two minutes of building
+        print(f"demo: documents, tokenizer and warm-started model in {ASSETS}", flush=True)
+        build(BuildConfig(), ASSETS)
+    longrl_main.main(arguments)
 
 
 if __name__ == "__main__":

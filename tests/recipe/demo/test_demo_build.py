@@ -3,18 +3,18 @@
 import json
 
 import pytest
+import torch
+import transformers
+from verl_longrl.data.prompt import parse_chunks
+from verl_longrl.data.schema import read_samples
+from verl_longrl.rewards import score
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from recipe.longrl.demo import build as builder
+from recipe.longrl.demo import dataset, model, tokenizer
+from recipe.longrl.demo.warm_start import Stage, WarmStartConfig, pack, warm_start
+from recipe.longrl.demo.world import WorldConfig, documents, response
 
-from verl_longrl.data.prompt import parse_chunks  # noqa: E402
-from verl_longrl.data.schema import read_samples  # noqa: E402
-from verl_longrl.rewards import score  # noqa: E402
-
-from recipe.longrl.demo import build as builder  # noqa: E402
-from recipe.longrl.demo import dataset, model, tokenizer  # noqa: E402
-from recipe.longrl.demo.warm_start import Stage, WarmStartConfig, pack, warm_start  # noqa: E402
-from recipe.longrl.demo.world import WorldConfig, documents, response  # noqa: E402
+pytestmark = pytest.mark.engine
 
 SMALL = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0)), questions_per_document=4)
 TINY = builder.BuildConfig(

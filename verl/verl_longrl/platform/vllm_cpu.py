@@ -89,4 +89,5 @@ def _sleep_while_waiting(condition: type) -> None:
         longest = 1 if time.monotonic() <= self.last_read + RECENT_S else 20
         wait(self, longest if timeout_ms is None else min(longest, timeout_ms))
 
-    condition.wait = sleep  # type: ignore[attr-defined]
+    if wait.__module__ != __name__:
+        condition.wait = sleep  # type: ignore[attr-defined]

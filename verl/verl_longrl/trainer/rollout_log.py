@@ -22,6 +22,7 @@ class RolloutLog:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.prompts = folder / "prompts.jsonl"
+        drop_partial_line(self.prompts)
         self._known = {row["prompt"] for row in read_jsonl(self.prompts)}
 
     def add_prompt(self, text: str, about: Mapping[str, Any]) -> str:
@@ -46,15 +47,15 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file ([] if absent); a last line cut off by a kill is left out."""
     if not path.is_file():
         return []
-    lines = path.read_text().splitlines()
-    rows = []
-    for number, line in enumerate(lines):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number != len(lines) - 1:
-                raise
-    return rows
+    *whole, _partial = path.read_text().split("\n")  # not splitlines: documents hold U+2028 and its like
+    return [json.loads(line) for line in whole]
+
+
+def drop_partial_line(path: Path) -> None:
+    """Cut off what a kill left behind the last whole line, so that the file can be appended to."""
+    if path.is_file():
+        with path.open("r+b") as handle:
+            handle.truncate(handle.read().rfind(b"\n") + 1)
 
 
 def _dump(row: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ The loop is upstream's, untouched. Added around it:
 - rollouts on disk with their parts, each prompt once (`rollout_log.py`);
 - `metrics.jsonl`, one line per step, from which tables and plots are made and which a resume continues;
 - checkpoints that are either whole or not there (`checkpoints.py`);
-- a clean stop, after saving, when too many scores of a step failed.
+- a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
+  of a validation.
 
 Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
 """
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,22 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from verl_longrl.config import LongRLConfig
 from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer import checkpoints
 from verl_longrl.trainer.metrics import group_metrics, host_memory, reward_metrics
+from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+
+HOST_MEMORY_EVERY = 10
+"""Steps between looks at every process's memory, which takes a while where hundreds of GB are mapped."""
 
 
 class TooManyFailures(RuntimeError):
-    """A step's scores failed too often to train on; raised after a checkpoint was saved."""
+    """Scores failed too often to train on or to believe; raised after a checkpoint was saved."""
+
+
+class NoSignal(RuntimeError):
+    """Group filtering found too few groups with different rewards; raised after a checkpoint was saved."""
 
 
 class LongRLTrainer(PPOTrainerSync):
@@ -44,10 +55,12 @@ class LongRLTrainer(PPOTrainerSync):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
-        self.replay_buffer.poll_interval = 0.1  # upstream sleeps 2 s between looks, longer than a small step takes
+        WatchedReplayBuffer.watch(self.replay_buffer, self._on_filtered)
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
         self._scores: list[dict[str, Any]] = []
+        self._filtered: list[list[dict[str, Any]]] = []
         self._real_keys: list[str] = []
+        self._doubt: str | None = None
         self._unsealed: Path | None = None
 
     # ---- scores: read before the update, so that a step with too many failures is never trained on -----------
@@ -55,20 +68,45 @@ class LongRLTrainer(PPOTrainerSync):
     def on_step_begin(self) -> None:
         super().on_step_begin()
         self._data_state = self.train_dataloader.state_dict()
+        self._filtered = []
+        if self._doubt is not None:
+            self._stop(TooManyFailures, self._doubt)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
         self._real_keys = list(batch.keys)  # upstream appends its padding rows below
         fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
-        problem = self.guard.check([score["status"] for score in self._scores])
-        if problem is not None:
-            self._stop(problem)
+        self._check(self._scores + _flat(self._filtered))
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
-    def _stop(self, problem: str) -> None:
-        """Save the state before this step (weights and place in the data), then raise TooManyFailures."""
+    def _on_filtered(self, groups: list[list[dict[str, Any]]]) -> None:
+        """Look at groups that upstream is about to replace because their rewards are equal."""
+        batch, limit = self.config.data.train_batch_size, self.longrl.max_filtered_batches
+        before = len(self._filtered) // batch
+        self._filtered += groups
+        if len(self._filtered) // batch == before:
+            return
+        progress(f"step {self.global_steps}: {len(self._filtered)} groups with equal rewards replaced so far")
+        self._check(_flat(self._filtered))
+        if limit is not None and len(self._filtered) >= limit * batch:
+            mean = np.mean([score["score"] for score in _flat(self._filtered)])
+            self._stop(
+                NoSignal,
+                f"{len(self._filtered)} groups ({limit} batches) with equal rewards within each (mean {mean:.3f}) were "
+                "filtered out: the questions are too easy or too hard for this model, or the reward sees no "
+                "difference. Look at the rewards with algorithm.filter_groups.enable=false, choose other data, or "
+                "raise longrl.max_filtered_batches",
+            )
+
+    def _check(self, scores: list[dict[str, Any]]) -> None:
+        """Stop the run if too many of these scores failed."""
+        problem = self.guard.check([score["status"] for score in scores])
+        if problem is not None:
+            self._stop(TooManyFailures, f"{problem}. {_reasons(scores)}")
+
+    def _stop(self, error: type[RuntimeError], problem: str) -> None:
+        """Save the state before this step (weights and place in the data), then raise `error`."""
         failed_step, self.global_steps = self.global_steps, self.global_steps - 1
-        reasons = sorted({f"{s['status']}: {s['reason']}" for s in self._scores if s["status"] != "ok"})[:5]
         saved = "no step was completed before it"
         if self.global_steps > 0:
             folder = self._checkpoint_root / f"global_step_{self.global_steps}"
@@ -77,7 +115,7 @@ class LongRLTrainer(PPOTrainerSync):
                 torch.save(self._data_state, folder / "data.pt")
                 self._seal(self._take_unsealed())
             saved = f"{folder} is saved; repeat the command to continue from it"
-        raise TooManyFailures(f"step {failed_step}: {problem}. First reasons: {reasons}. {saved}.")
+        raise error(f"step {failed_step}: {problem}. {saved}.")
 
     # ---- metrics ------------------------------------------------------------------------------------------
 
@@ -88,7 +126,9 @@ class LongRLTrainer(PPOTrainerSync):
         uids = [key.rsplit("_", 2)[0] for key in self._real_keys]
         metrics.update(reward_metrics([s["task"] for s in self._scores], self._scores))
         metrics.update(group_metrics(uids, [s["score"] for s in self._scores]))
-        metrics.update(self._host_memory())
+        metrics["group/filtered"] = len(self._filtered)
+        if global_steps % HOST_MEMORY_EVERY == 1:
+            metrics.update(self._host_memory())
         self._write_metrics("train", global_steps, metrics)
         if self.rollout_log is None:
             self._seal(self._take_unsealed())
@@ -101,11 +141,15 @@ class LongRLTrainer(PPOTrainerSync):
         columns = reward_extra_infos_dict
         scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
+        problem = self.guard.check([score["status"] for score in scores])
+        self._doubt = problem and f"held-out at step {self.global_steps}: {problem}. {_reasons(scores)}"
         return metrics
 
     def _validate(self) -> dict[str, float]:
         started = time.time()
         metrics = super()._validate()
+        if self._doubt is not None and self.global_steps >= self.total_training_steps:
+            raise TooManyFailures(f"{self._doubt}. Repeat the command to do the last step and this again")
         progress(_metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
         self._write_metrics("val", self.global_steps, metrics)
         return metrics
@@ -172,8 +216,10 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
+        folder = self._checkpoint_root / f"global_step_{self.global_steps}"
+        (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier, damaged one of the same step
         super()._save_checkpoint()
-        self._unsealed = self._checkpoint_root / f"global_step_{self.global_steps}"
+        self._unsealed = folder
 
     def _seal(self, folder: Path | None) -> None:
         if folder is not None:
@@ -203,10 +249,20 @@ class LongRLTrainer(PPOTrainerSync):
             self.config.trainer.val_before_train = False
 
     def _forget_metrics_after(self, step: int) -> None:
-        """Drop the metrics of steps that are about to be run again."""
+        """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
         if self.metrics_file.is_file():
-            kept = [row for row in read_jsonl(self.metrics_file) if row["step"] <= step]
+            kept = [row for row in read_jsonl(self.metrics_file) if step > 0 and row["step"] <= step]
             checkpoints.write_atomic(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [score for group in groups for score in group]
+
+
+def _reasons(scores: list[dict[str, Any]]) -> str:
+    """The most frequent reasons of failed scores, for people."""
+    counts = Counter(f"{score['status']}: {score['reason']}" for score in scores if score["status"] in FAILURES)
+    return "Most frequent: " + "; ".join(f"{reason} ({count} times)" for reason, count in counts.most_common(3))
 
 
 def progress(line: str) -> None:
