@@ -21,12 +21,10 @@ from verl_longrl.trainer.rollout_log import read_jsonl
 
 from recipe.longrl.demo import run as demo
 from recipe.longrl.demo.build import BuildConfig, build
-from recipe.longrl.demo.warm_start import MIXED, SHORT, Stage, WarmStartConfig
 from recipe.longrl.demo.world import WorldConfig
 
-SKILLED_BUT_IMPATIENT = WarmStartConfig(stages=(Stage(180, 4, SHORT, quote=0.9), Stage(300, 4, MIXED, quote=0.4)))
-WORLD = BuildConfig(world=WorldConfig(evidence=((4, 1.0),)), warm_start=SKILLED_BUT_IMPATIENT)
-"""Four evidence chunks at once, of which the warm-started model looks up each with probability 0.4."""
+WORLD = BuildConfig(world=WorldConfig(evidence=((6, 1.0),)))
+"""Six evidence chunks needed at once, and a warm-started model that goes on to the next with probability 0.4."""
 METHODS = ("longrlvr", "outcome_only")
 SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"}
 

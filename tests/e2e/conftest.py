@@ -73,7 +73,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's world with a model that has barely been warmed up: enough for its rollouts to differ."""
     from recipe.longrl.demo import build, warm_start
 
-    barely = warm_start.WarmStartConfig(stages=(warm_start.Stage(30, 4, warm_start.SHORT),))
+    barely = warm_start.WarmStartConfig(stages=(warm_start.Stage(30, 4, warm_start.SHORT, 0.5),))
     config = build.BuildConfig(train_documents=64, val_documents=8, warm_start=barely)
     return build.build(config, tmp_path_factory.mktemp("assets") / "demo")
 

@@ -1,9 +1,9 @@
 """Supervised warm start: teach the response format and the look-up, but an impatient way of reading.
 
-The teacher quotes each fact it needs only with probability `quote`, independently (at least one), then cites
-and answers with what it quoted. The student therefore writes well-formed responses and looks facts up
-correctly, yet rarely gathers *all* the evidence of a question: with k needed chunks about `quote ** k` of its
-answers are complete. Sampling finds complete ones; making them the habit is left to reinforcement learning.
+The teacher quotes the first fact it is asked for and goes on to the next with probability `patience`, then cites and
+answers with what it quoted. The student therefore writes well-formed responses and looks facts up correctly, yet
+rarely gathers *all* the evidence of a question: with k needed chunks about `patience ** (k - 1)` of its answers are
+complete. Sampling finds complete ones; making them the habit is left to reinforcement learning.
 
 Questions about one document share its prefix: they lie behind it in one sequence, each sees the document and
 itself only, and positions restart after the document. That makes a step several times cheaper.
@@ -22,32 +22,32 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from recipe.longrl.demo.dataset import prompt_text
-from recipe.longrl.demo.world import Document, Fact, Question, WorldConfig, documents, response
+from recipe.longrl.demo.world import Document, Question, WorldConfig, documents, response
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`steps` of `documents_per_step` fresh documents from `world`; `quote` is the teacher's diligence."""
+    """`steps` of `documents_per_step` fresh documents from `world`, with a teacher of this `patience`."""
 
     steps: int
     documents_per_step: int
     world: WorldConfig
-    quote: float = 0.55
+    patience: float
 
 
-SHORT = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (3, 1.0)), questions_per_document=16)
+SHORT = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (4, 1.0)), questions_per_document=16)
 MIXED = WorldConfig(
     lengths=((8, 3.0), (12, 3.0), (16, 2.0), (24, 1.0), (40, 0.5), (64, 0.25)),
-    evidence=((1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)),
+    evidence=((1, 1.0), (2, 1.0), (4, 1.0), (6, 1.0), (8, 1.0)),
     questions_per_document=16,
 )
 
 
 @dataclass(frozen=True)
 class WarmStartConfig:
-    """Looking up is learned on short documents, then kept on long ones."""
+    """Looking up is learned from a patient teacher, on short documents and then on long ones; impatience comes last."""
 
-    stages: tuple[Stage, ...] = (Stage(180, 4, SHORT), Stage(300, 4, MIXED))
+    stages: tuple[Stage, ...] = (Stage(160, 4, SHORT, 0.9), Stage(220, 4, MIXED, 0.9), Stage(100, 4, MIXED, 0.35))
     lr: float = 5e-3
     warmup: int = 20
 
@@ -77,12 +77,12 @@ class Packed:
         return (causal_TT & ((key_B1T == query_BT1) | (key_B1T == 0)))[:, None]
 
 
-def teacher(rng: random.Random, asked: Question, quote: float) -> str:
-    """One demonstration: a response that quotes each needed fact with probability `quote`, at least one."""
-    quoted: list[Fact] = []
-    while not quoted:
-        quoted = [fact for fact in asked.evidence if rng.random() < quote]
-    return response(asked, quoted)
+def teacher(rng: random.Random, asked: Question, patience: float) -> str:
+    """One demonstration: a response that goes on to each further fact with probability `patience`."""
+    enough = 1
+    while enough < len(asked.evidence) and rng.random() < patience:
+        enough += 1
+    return response(asked, asked.evidence[:enough])
 
 
 def pack(tokenizer: PreTrainedTokenizerFast, demonstrations: list[tuple[Document, list[str]]]) -> Packed:
@@ -143,8 +143,8 @@ def warm_start(
     schedules = [LambdaLR(optimizer, lambda step: _lr_factor(step, config)) for optimizer in optimizers]
     losses: list[float] = []
     model.train()
-    for step, (batch, quote) in enumerate(_batches(config, seed), start=1):
-        demonstrations = [(doc, [teacher(rng, ask, quote) for ask in doc.questions]) for doc in batch]
+    for step, (batch, patience) in enumerate(_batches(config, seed), start=1):
+        demonstrations = [(doc, [teacher(rng, ask, patience) for ask in doc.questions]) for doc in batch]
         value = loss(model, pack(tokenizer, demonstrations))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -170,11 +170,11 @@ def _optimizers(model: Qwen3ForCausalLM, lr: float) -> list[torch.optim.Optimize
 
 
 def _batches(config: WarmStartConfig, seed: int) -> Iterator[tuple[list[Document], float]]:
-    """Documents and the teacher's diligence of every step."""
+    """Documents and the teacher's patience of every step."""
     for number, stage in enumerate(config.stages):
         size = stage.documents_per_step
         drawn = documents(stage.world, stage.steps * size, f"warm-start-{seed}-{number}")
-        yield from ((drawn[at : at + size], stage.quote) for at in range(0, len(drawn), size))
+        yield from ((drawn[at : at + size], stage.patience) for at in range(0, len(drawn), size))
 
 
 def _lr_factor(step: int, config: WarmStartConfig) -> float:

@@ -20,7 +20,7 @@ SMALL = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0)), question
 TINY = builder.BuildConfig(
     train_documents=6,
     val_documents=3,
-    warm_start=WarmStartConfig(stages=(Stage(2, 1, SMALL),)),
+    warm_start=WarmStartConfig(stages=(Stage(2, 1, SMALL, 0.5),)),
 )
 
 
@@ -72,7 +72,7 @@ def test_model_starts_with_a_previous_token_head(words):
 def test_a_few_warm_start_steps_lower_the_loss(words):
     policy = model.build(words, 0)
     seen = []
-    config = WarmStartConfig(stages=(Stage(25, 2, SMALL),))
+    config = WarmStartConfig(stages=(Stage(25, 2, SMALL, 0.5),))
     losses = warm_start(policy, words, config, 0, on_step=lambda step, value: seen.append(step))
     assert seen == list(range(1, 26))
     assert losses[-1] < 0.6 * losses[0]
