@@ -38,7 +38,7 @@ class Stage:
 SHORT = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (4, 1.0)), questions_per_document=16)
 MIXED = WorldConfig(
     lengths=((8, 3.0), (12, 3.0), (16, 2.0), (24, 1.0), (40, 0.5), (64, 0.25)),
-    evidence=((1, 1.0), (2, 1.0), (4, 1.0), (6, 1.0), (8, 1.0)),
+    evidence=((1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 1.0)),
     questions_per_document=16,
 )
 
@@ -47,7 +47,7 @@ MIXED = WorldConfig(
 class WarmStartConfig:
     """Looking up is learned from a patient teacher, on short documents and then on long ones; impatience comes last."""
 
-    stages: tuple[Stage, ...] = (Stage(160, 4, SHORT, 0.9), Stage(220, 4, MIXED, 0.9), Stage(100, 4, MIXED, 0.35))
+    stages: tuple[Stage, ...] = (Stage(160, 4, SHORT, 0.9), Stage(260, 4, MIXED, 0.9), Stage(80, 4, MIXED, 0.2))
     lr: float = 5e-3
     warmup: int = 20
 
