@@ -9,25 +9,26 @@ import json
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import grounded_prompt
+from verl_longrl.rewards import Score, scorer
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
 def samples(make_sample):
-    """Prompts of growing length, one of each kind of ground truth."""
+    """Prompts of growing length, one of each kind of ground truth (a dict is for scorers that want one)."""
+    scorer("t_documents", replace=True)(lambda *_: Score(1.0))
     made = [
         make_sample(i, prompt=grounded_prompt(["key " * (i + 1)] * 4, "q"), ref_chunks=[0], ref_chunks_text=None)
         for i in range(10)
     ]
     made[1] = replace(made[1], ground_truth=["a", "b"], payload={"hops": 2})
-    made[2] = replace(made[2], ground_truth={"doc_ids": ["d"]})
+    made[2] = replace(made[2], data_source="t_documents", ground_truth={"doc_ids": ["d"]})
     return made
 
 
@@ -78,7 +79,7 @@ def test_items_hold_what_trainer_and_scorers_need(write, samples, tokenizer, con
         item = data[i]
         assert item["raw_prompt"] == samples[i].prompt
         assert item["reward_model"] == {"style": "rule", "ground_truth": samples[i].ground_truth}
-        assert item["data_source"] == "longrlvr"
+        assert item["data_source"] == samples[i].data_source
         assert item["extra_info"]["ref_chunks"] == [0]
         assert "ref_chunks_text" not in item["extra_info"]
         assert (item["index"], type(item["index"])) == (i, int)
@@ -192,21 +193,38 @@ def test_max_samples_is_seeded(write, samples, tokenizer, config, LongRLDataset)
     assert [first[i]["index"] for i in range(4)] == [0, 1, 2, 3]
 
 
-def test_pickles_and_splits(write, samples, tokenizer, config, LongRLDataset):
+def test_pickles(write, samples, tokenizer, config, LongRLDataset):
     data = LongRLDataset(write(samples), tokenizer, config())
     again = pickle.loads(pickle.dumps(data))
-    again.resume_dataset_state()
     assert again[9].keys() == data[9].keys()
     assert again[9]["raw_prompt"] == samples[9].prompt
-    parts = data.split(3)
-    assert [[part[i]["index"] for i in range(len(part))] for part in parts] == [
-        [0, 1, 2],
-        [3, 4, 5],
-        [6, 7, 8],
-    ]
-    assert np.concatenate([p.prompt_lengths for p in parts]).tolist() == data.prompt_lengths[:9].tolist()
-    with pytest.raises(ValueError, match="cannot split 10 samples into 11 parts"):
-        data.split(11)
+
+
+def test_the_users_own_scorers_are_loaded(tmp_path, write, samples, tokenizer, config, LongRLDataset, DataError):
+    module = tmp_path / "mine.py"
+    module.write_text("from verl_longrl.rewards import Score, scorer\nscorer('t_of_a_user')(lambda *_: Score(1.0))\n")
+    path = write([replace(s, data_source="t_of_a_user") for s in samples])
+    with pytest.raises(DataError, match=r"no scorer for data_source 't_of_a_user'.*longrl\.reward\.scorers in a run"):
+        LongRLDataset(path, tokenizer, config())
+    data = LongRLDataset(path, tokenizer, config(scorers=[str(module)]))
+    assert data[0]["data_source"] == "t_of_a_user"
+    bad = write([replace(s, data_source="t_other") for s in samples])
+    with pytest.raises(DataError, match=rf"--max-errors 0 --scorers {module} {bad}$"):
+        LongRLDataset(bad, tokenizer, config(scorers=[str(module)]))
+    with pytest.raises(ImportError, match=r"no file 'gone\.py'"):
+        LongRLDataset(bad, tokenizer, config(scorers=["gone.py"]))
+
+
+def test_a_row_without_index_has_its_number_in_its_file(write, samples, tokenizer, config, LongRLDataset):
+    counts = PromptCounter(tokenizer).count([s.prompt for s in samples])
+    numbered = write(samples[:3], "numbered.parquet")
+    unnumbered = write([replace(s, index=None) for s in samples[::-1]])  # long prompts first
+    shorter = config(max_prompt_length=counts[6], filter_overlong_prompts=True)
+    data = LongRLDataset([numbered, unnumbered], tokenizer, shorter)
+    items = [data[i] for i in range(len(data))]
+    assert [item["index"] for item in items] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [item["extra_info"]["index"] for item in items] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert items[3]["raw_prompt"] == samples[6].prompt
 
 
 def test_items_are_json(write, samples, tokenizer, config, LongRLDataset):

@@ -124,6 +124,27 @@ def test_a_damaged_cache_is_rebuilt(write, samples, tokenizer, tmp_path, counted
     assert "damaged cache" in capsys.readouterr().err
 
 
+def test_a_padding_token_set_by_verl_changes_nothing(write, samples, tokenizer, tmp_path, counted):
+    """Tokenizers without one (Llama's) get one from verl; what the preflight counted before must still count."""
+    from verl.utils.tokenizer.tokenizer import set_pad_token_id
+
+    tokenizer.pad_token = None
+    counter = PromptCounter(tokenizer)
+    tokens = counter.count([s.prompt for s in samples])
+    named = {"tokenizer_fingerprint": counter.fingerprint}
+    path = write([replace(s, prompt_tokens=n, **named) for s, n in zip(samples, tokens, strict=True)])
+    counted.clear()
+    with pytest.warns(UserWarning, match="pad_token"):
+        set_pad_token_id(tokenizer)
+    assert tokenizer.pad_token == tokenizer.eos_token
+    assert prompt_lengths(path, tokenizer, cache_dir=tmp_path).tolist() == full(tokenizer, samples)
+    assert not counted
+    tokenizer.chat_template += "{{ pad_token }}"
+    with_padding = tokenizer_fingerprint(tokenizer)
+    tokenizer.pad_token = "<unk>"
+    assert tokenizer_fingerprint(tokenizer) != with_padding
+
+
 def test_padding_and_truncation_settings_change_nothing(samples, tokenizer):
     fingerprint = tokenizer_fingerprint(tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(8)

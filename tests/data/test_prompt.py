@@ -15,6 +15,20 @@ from verl_longrl.data.prompt import (
 )
 
 TEXT = st.text(max_size=60).map(neutralise_tags)
+PIECES = [
+    "<CHUNK_0>",
+    "</CHUNK_0>",
+    "<CHUNK_1>",
+    "</CHUNK_1>",
+    "<CHUNK_",
+    "</",
+    "0>",
+    "\n",
+    "\n\nQuestion: ",
+    "x",
+    "٣>",
+]
+TAGGED = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 
 def doc(*ids: int) -> str:
@@ -26,6 +40,16 @@ def test_chunks_come_back_exactly(chunks, question):
     (message,) = grounded_prompt(chunks, question)
     assert message["role"] == "user"
     assert parse_chunks(message["content"]) == chunks
+
+
+@given(chunks=st.lists(TAGGED.map(neutralise_tags), min_size=1, max_size=3), question=TAGGED, instructions=TAGGED)
+def test_what_is_built_is_read_back_whatever_it_holds(chunks, question, instructions):
+    try:
+        (message,) = grounded_prompt(chunks, question, instructions)
+    except ChunkTagError:
+        assert TAG.search(question) or "</CHUNK_" in instructions
+    else:
+        assert parse_chunks(message["content"]) == chunks
 
 
 def test_layout():
@@ -78,6 +102,22 @@ def test_chunk_text_with_a_tag_is_refused_when_building():
         grounded_prompt(["a", "see <CHUNK_3>"], "q")
     with pytest.raises(ChunkTagError, match="no chunks"):
         grounded_prompt([], "q")
+
+
+@pytest.mark.parametrize("question", ["What of <CHUNK_0>x</CHUNK_0>?", "Is <CHUNK_1> true?", "And </CHUNK_0>?"])
+def test_a_question_with_a_tag_is_refused(question):
+    with pytest.raises(ChunkTagError, match=r"the question contains <.* at character .*neutralise_tags"):
+        grounded_prompt(["a", "b"], question)
+    assert parse_chunks(grounded_prompt(["a", "b"], neutralise_tags(question))[0]["content"]) == ["a", "b"]
+
+
+def test_instructions_may_name_chunks_but_not_write_one():
+    assert parse_chunks(grounded_prompt(["a"], "q", "Cite like <CHUNK_0><CHUNK_1>.")[0]["content"]) == ["a"]
+    for instructions in ("A chunk is <CHUNK_0>x</CHUNK_0>.", "It ends with </CHUNK_7>."):
+        with pytest.raises(
+            ChunkTagError, match=r"the instructions contain </CHUNK_\d> at character .*opening tag alone"
+        ):
+            grounded_prompt(["a"], "q", instructions)
 
 
 def test_neutralise_keeps_length():

@@ -100,6 +100,10 @@ def test_released_rows_can_be_read(tmp_path):
     assert samples[0].payload == {"reward_mode": "em"}
 
 
+def test_rows_of_ours_without_index_are_numbered(write, make_sample):
+    assert [s.index for s in read_samples(write([make_sample(index=None) for _ in range(3)]))] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

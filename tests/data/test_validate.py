@@ -65,6 +65,20 @@ BAD_ROWS = {
         "reward_model.ground_truth: is empty ([])",
     ),
     "truth empty dict": (put("reward_model", {"ground_truth": {"a": ""}}), "is empty ({'a': ''})"),
+    "truth without a word": (
+        put("reward_model", {"ground_truth": "?!"}),
+        "ground_truth: is '?!', which no answer can be",
+    ),
+    "truth a dict where an answer is expected": (
+        put("reward_model", {"ground_truth": {"city": "Paris"}}),
+        "is {'city': 'Paris'}, which no answer can be compared with; fix: write an answer with a word",
+    ),
+    "truth a list of lists": (
+        put("reward_model", {"ground_truth": [["Paris"]]}),
+        "which no answer can be compared with",
+    ),
+    "question missing": (put("extra_info.question", None), "extra_info.question: is missing; fix: write the question"),
+    "question empty": (put("extra_info.question", " "), "extra_info.question: is ' '; fix: write the question"),
     "truth is a number": (
         put("reward_model", {"ground_truth": 7}),
         "is 7 (int); fix: write a string, a list of answers",
@@ -163,6 +177,30 @@ def test_good_rows_and_ungrounded_tasks_pass(make_sample):
         ),
     ]
     assert validate_rows(samples).lines() == ["rows: ok, 3 rows (longrlvr 3)"]
+
+
+def test_an_operator_is_an_answer_and_a_missing_index_is_no_problem(make_row):
+    row = make_row()
+    row["reward_model"]["ground_truth"] = ">="
+    row["extra_info"]["index"] = None
+    assert validate_rows([row]).ok
+    del row["extra_info"]["index"]
+    assert validate_rows([row]).ok
+
+
+def test_scorers_loaded_later_are_known(tmp_path, make_row, monkeypatch):
+    """What was refused once is not refused for ever."""
+    from verl_longrl.rewards import load_scorers, registry
+
+    monkeypatch.setattr(registry, "_names", dict(registry._names))
+    row = make_row() | {"data_source": "t_loaded_later"}
+    assert "no scorer for data_source 't_loaded_later'" in validate_rows([row]).lines()[0]
+    module = tmp_path / "later.py"
+    module.write_text(
+        "from verl_longrl.rewards import Score, scorer\nscorer('t_loaded_later')(lambda *_: Score(1.0))\n"
+    )
+    load_scorers([str(module)])
+    assert validate_rows([row]).ok
 
 
 def test_repeated_index_is_a_warning(make_sample):

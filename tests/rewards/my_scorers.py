@@ -9,6 +9,13 @@ import time
 from verl_longrl.rewards import Score, scorer
 
 
+class Unreadable:
+    """Pickles; unpickling raises."""
+
+    def __reduce__(self):
+        return int, ("not a number",)
+
+
 @scorer("probe", patterns=("probe_*",))
 def probe(response, ground_truth, extra_info, options):
     if response == "regex":
@@ -32,6 +39,12 @@ def probe(response, ground_truth, extra_info, options):
         bytearray(2**45)
     elif response == "nothing":
         return None
+    elif response == "lambda":
+        return Score(1.0, candidate=lambda: 0)
+    elif response == "unreadable":
+        return Score(1.0, candidate=Unreadable())
+    elif response == "own parts":
+        return Score(1.0, {"answer": 1.0, "hops": 2, "depth": 0.5})
     elif response == "pid":
         return Score(float(os.getpid()))
     elif response == "sleep":

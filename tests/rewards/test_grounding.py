@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -97,6 +98,12 @@ def test_every_status_has_the_same_metrics(status):
     assert metrics[f"status_{status}"] == 1
     assert metrics["judge_fallback"] == (status == "judge_error")
     assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_own_parts_are_text():
+    own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).own_parts()
+    assert own == '{"a_depth": 0.5, "hops": 2.0}'
+    assert Score(0.5, {"answer": 1.0}).own_parts() == "{}"
 
 
 @pytest.mark.parametrize("bad", [{"value": float("nan")}, {"value": 1.0, "parts": {"answer": float("inf")}}])

@@ -12,22 +12,11 @@ def test_the_share_decides():
     assert "3 of 4 rewards of this step failed (2 judge_error, 1 scorer_error): 75%" in message
     assert "25% allowed by max_failure_share" in message
     assert guard.check([]) is None
-    assert guard.metrics()["failure_share"] == 0
 
 
 def test_one_never_stops_and_zero_always():
     assert FailureGuard(1.0).check(["timeout"] * 5) is None
     assert FailureGuard(0.0).check(["ok"] * 99 + ["timeout"]) is not None
-
-
-def test_state_survives():
-    guard = FailureGuard()
-    guard.check(["ok", "timeout"])
-    again = FailureGuard()
-    again.load_state_dict(guard.state_dict())
-    again.check(["ok"])
-    assert again.metrics()["total_ok"] == 2
-    assert again.metrics()["total_timeout"] == 1
 
 
 def test_nonsense_is_refused():

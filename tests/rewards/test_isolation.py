@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,13 @@ OPTIONS = RewardOptions(scorers=(MINE,), timeout_s=DEADLINE, workers=2)
 def isolation():
     with IsolatedScorer(OPTIONS) as scorer:
         yield scorer
+
+
+class Unreadable:
+    """Pickles; unpickling raises."""
+
+    def __reduce__(self):
+        return int, ("not a number",)
 
 
 def run(isolation, response, ground_truth="", timeout_s=60.0):
@@ -61,9 +69,14 @@ def test_a_hang_costs_its_deadline(isolation, response):
         ("raise", 0, "KeyError: 'a bug in the scorer'"),
         ("memory", 0, "MemoryError"),
         ("nothing", 0, "returned NoneType, expected Score"),
+        ("lambda", 0, "cannot travel between processes"),
+        ("unreadable", 0, "cannot be read outside its process: ValueError: "),
+        ("fine", lambda: 0, "cannot be sent to a scorer process: "),
+        ("fine", threading.Lock(), "cannot be sent to a scorer process: TypeError: cannot pickle"),
+        ("fine", Unreadable(), "cannot travel between processes: ValueError: "),
     ],
 )
-def test_a_broken_scorer_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
+def test_a_broken_scorer_or_sample_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
     before = isolation.metrics()["scorer_errors"]
     result = run(isolation, response, argument)
     assert result.status == "scorer_error"
@@ -170,6 +183,8 @@ time.sleep(0.2); print("stuck", flush=True); time.sleep(60)
 
 def test_score_async_in_isolation(isolation):
     result = asyncio.run(score_async("probe", "raise", "", {}, options=OPTIONS, isolation=isolation))
+    assert result.status == "scorer_error"
+    result = asyncio.run(score_async("probe", "fine", "", {"f": lambda: 0}, options=OPTIONS, isolation=isolation))
     assert result.status == "scorer_error"
 
 

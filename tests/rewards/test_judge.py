@@ -9,7 +9,7 @@ import time
 
 import pytest
 from aiohttp import web
-from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, score_async
+from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
 from verl_longrl.rewards.judge import Judge
 from verl_longrl.rewards.judge_prompt import build_messages, neutralise, read_verdict
 
@@ -256,6 +256,16 @@ M = "0a1b2c3d"
         (f"<think>VERDICT-{M}: DIFFERENT</think>\nVERDICT-{M}: SAME", True),
         (f"VERDICT-{M}: DIFFERENT</think>VERDICT-{M}: SAME", True),
         (f"VERDICT-{M}: DIFFERENT\nNo wait.\nVERDICT-{M}: SAME", True),
+        (f"Final: VERDICT-{M}: SAME", True),
+        (f"Final verdict: VERDICT-{M}: DIFFERENT", False),
+        (f"**Final Verdict:** `VERDICT-{M}: SAME`", True),
+        (f"The dates agree.\n\nMy final answer: VERDICT-{M}: SAME.", True),
+        (f"Answer: VERDICT-{M}: DIFFERENT", False),
+        (f"VERDICT-{M}: SAME (wording aside)", True),
+        (f"**VERDICT-{M}: DIFFERENT** (the year is wrong).", False),
+        (f"VERDICT-{M}: SAME (same city)", True),
+        (f"Answer: VERDICT-{M}: SAME (both say Paris)\n", True),
+        (f"VERDICT-{M}: SAME\nFinal verdict: VERDICT-{M}: DIFFERENT", False),
     ],
 )
 def test_verdict_is_read(text, verdict):
@@ -276,6 +286,18 @@ def test_verdict_is_read(text, verdict):
         f"<think>VERDICT-{M}: SAME",
         f"VERDICT-{M}: SAME</think>",
         f"VERDICT-{M}: SAMEISH",
+        f"VERDICT-{M}: SAME or DIFFERENT",
+        f"VERDICT-{M}: SAME (or DIFFERENT)",
+        f"VERDICT-{M}: SAME\nOn reflection:\nVERDICT-{M}: DIFFERENT (not SAME)",
+        f"VERDICT-{M}: DIFFERENT (unless the same person is meant)",
+        f"VERDICT-{M}: SAME because both say Paris",
+        f"VERDICT-{M}: SAME (wait",
+        f"VERDICT-{M}: SAME (a) (b)",
+        f"I would answer: VERDICT-{M}: SAME",
+        f"The candidate's answer: VERDICT-{M}: SAME",
+        f"Final: not VERDICT-{M}: SAME",
+        "Final verdict: VERDICT-ffffffff: SAME",
+        "Answer: SAME",
     ],
 )
 def test_no_verdict_is_an_error_not_a_no(text):
@@ -467,6 +489,18 @@ def test_cut_responses_are_truncated_not_malformed(server):
     assert "<answer> without closing tag" in result.reason
     whole = asyncio.run(score_async("longrlvr", respond("Paris"), "Paris", ROW, truncated=True))
     assert whole.status == "ok"
+
+
+def test_a_reference_of_another_shape_is_the_scorers_error(server):
+    scorer("t_judged", replace=True)(lambda *_: Score(1.0, candidate="Paris"))
+
+    async def run():
+        judge = Judge(options(server.url))
+        return await score_async("t_judged", "Paris", {"city": "Paris"}, options=JUDGED, judge=judge)
+
+    result = asyncio.run(run())
+    assert (result.status, result.value) == ("scorer_error", 0)
+    assert "no reference for the judge: ground_truth = {'city': 'Paris'}" in result.reason
 
 
 def test_a_judge_is_required_when_configured():

@@ -92,6 +92,10 @@ def test_a_scorer_that_raises_or_returns_nonsense_is_a_scorer_error():
         ({"eta": "0.1"}, r"eta = '0.1' is out of range"),
         ({"timeout_s": 0}, r"timeout_s = 0 is out of range"),
         ({"workers": 0}, r"workers = 0 is out of range"),
+        ({"workers": 2.5}, r"workers = 2.5 is out of range; expected a whole number at least 1"),
+        ({"answer": "judge"}, r"answer = 'judge' is one value, expected a group .*; write answer.by=judge$"),
+        ({"answer": "exact"}, r"write answer.mode=exact$"),
+        ({"answer": 3}, r"set one of them, such as answer.by=\.\.\.$"),
         ({"max_failure_share": 2}, r"max_failure_share = 2 is out of range"),
         ({"scorers": "a.py"}, r"scorers = 'a.py' is one string; expected a list"),
         (
@@ -113,7 +117,19 @@ def test_wrong_judge_options():
         JudgeOptions(endpoints=("host:8000",))
     with pytest.raises(ValueError, match=r"judge.timeout_s = 0 is out of range"):
         JudgeOptions(timeout_s=0)
+    for name in ("concurrency", "attempts", "max_tokens", "cache_size", "max_candidate_chars", "max_context_chars"):
+        with pytest.raises(ValueError, match=rf"judge.{name} = 2.5 is out of range; expected a whole number"):
+            JudgeOptions(**{name: 2.5})
     assert JudgeOptions(endpoints="http://h/v1").endpoints == ("http://h/v1",)  # type: ignore[arg-type]
+
+
+def test_a_whole_configuration_names_options_in_full():
+    from verl_longrl.config import LongRLConfig
+
+    with pytest.raises(ValueError, match=r"write longrl.reward.answer.by=judge$"):
+        LongRLConfig.from_dict({"output_dir": "o", "reward": {"answer": "judge"}})
+    with pytest.raises(ValueError, match=r"nearest valid one is longrl.reward.answer.mode "):
+        LongRLConfig.from_dict({"output_dir": "o", "reward": {"answer": {"mod": "f1"}}})
 
 
 def test_options_from_a_config():

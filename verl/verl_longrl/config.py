@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions
 
@@ -34,6 +34,11 @@ class LongRLConfig(Options):
     log_rollouts: bool = True
     export: bool = True
     gpu_memory_gib: float = 80.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None, path: str = "longrl.") -> Self:
+        """`Options.from_dict`, whose errors name an option as a user writes it: longrl.reward.answer.by."""
+        return super().from_dict(values, path)
 
     def __post_init__(self) -> None:
         for name in ("checkpoints_to_keep", "max_filtered_batches"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from verl_longrl.data.prompt import TAG, ChunkTagError, parse_chunks
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
@@ -56,7 +56,7 @@ def is_grounded(data_source: Any, extra_info: Mapping[str, Any]) -> bool:
     """Whether a row's citations are graded, so that its chunk ids must be right."""
     if extra_info.get("ref_chunks") is not None:
         return True
-    return isinstance(data_source, str) and _scored_as_grounded(data_source)
+    return _is_name(data_source) and _scored_as_grounded(data_source)
 
 
 def shorten(value: Any, width: int = 60) -> str:
@@ -65,10 +65,16 @@ def shorten(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 20]} ... {text[-15:]}"
 
 
-@cache
 def _resolution_error(data_source: str) -> str | None:
-    import verl_longrl.rewards  # noqa: F401  registers the built-in scorers
-    from verl_longrl.rewards.registry import resolve
+    from verl_longrl.rewards import registered
+
+    return _resolution_error_among(data_source, tuple(registered()))
+
+
+@cache
+def _resolution_error_among(data_source: str, registered: tuple[str, ...]) -> str | None:
+    """Per row this would be slow; for ever it would be wrong, as `load_scorers` adds names."""
+    from verl_longrl.rewards import resolve
 
     try:
         resolve(data_source)
@@ -77,19 +83,19 @@ def _resolution_error(data_source: str) -> str | None:
     return None
 
 
-@cache
 def _scored_as_grounded(data_source: str) -> bool:
-    from verl_longrl.rewards.registry import resolve
+    from verl_longrl.rewards import resolve
 
     return _resolution_error(data_source) is None and resolve(data_source) is resolve(GROUNDED)
 
 
 def _data_source(row: Mapping[str, Any]) -> Iterator[Finding]:
     source = row.get("data_source")
-    if not isinstance(source, str) or not source:
+    if not _is_name(source):
         yield _wrong_type("data_source", source, "a non-empty string")
     elif error := _resolution_error(source):
-        yield Finding("data_source", error, "use a registered name; for your own scorers pass --scorers")
+        fix = "use a registered name; your own scorers: --scorers here, longrl.reward.scorers in a run"
+        yield Finding("data_source", error, fix)
 
 
 def _prompt(row: Mapping[str, Any], key: str) -> Iterator[Finding]:
@@ -132,6 +138,12 @@ def _ground_truth(row: Mapping[str, Any]) -> Iterator[Finding]:
         yield _wrong_type(column, truth, "a string, a list of answers or a dict")
     elif _is_blank(truth):
         yield Finding(column, f"is empty ({shorten(truth)})", "write the reference answer, or drop the row")
+    elif _is_name(source := row.get("data_source")) and _scored_as_grounded(source) and not _comparable(truth):
+        yield Finding(
+            column,
+            f"is {shorten(truth)}, which no answer can be compared with",
+            "write an answer with a word, a number or a symbol in it, or a list of such answers",
+        )
 
 
 def _prompt_tokens(row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -149,6 +161,10 @@ def _prompt_tokens(row: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _grounding(row: Mapping[str, Any], extra: Mapping[str, Any], prompt_key: str) -> Iterator[Finding]:
+    question = extra.get("question")
+    if not isinstance(question, str) or not question.strip():
+        found = "missing" if question is None else shorten(question)
+        yield Finding("extra_info.question", f"is {found}", "write the question, which a judge reads beside the answer")
     ids, texts = extra.get("ref_chunks"), extra.get("ref_chunks_text")
     column = "extra_info.ref_chunks"
     if ids is None:
@@ -202,6 +218,20 @@ def _grounding(row: Mapping[str, Any], extra: Mapping[str, Any], prompt_key: str
 def _wrong_type(column: str, value: Any, expected: str) -> Finding:
     kind = "missing" if value is None else f"{shorten(value)} ({type(value).__name__})"
     return Finding(column, f"is {kind}", f"write {expected}")
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value)
+
+
+def _comparable(truth: Any) -> bool:
+    from verl_longrl.rewards.answers import gold_answers
+
+    try:
+        gold_answers(truth)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_int(value: Any) -> bool:

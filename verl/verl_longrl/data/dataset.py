@@ -15,7 +15,6 @@ over-long prompts to the agent loop, which cuts off their first chunks. Here
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from verl_longrl.data.schema import (
     read_rows,
 )
 from verl_longrl.data.validate import validate_file
+from verl_longrl.rewards import load_scorers
 
 MAX_LINES = 20
 """Problem lines shown when training refuses to start."""
@@ -48,21 +48,28 @@ class DataError(ValueError):
 class LongRLDataset(RLHFDataset):
     """Samples of one or more parquet files, ours or released, as verl's trainer wants them.
 
-    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1). Items carry
-    `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model` {style, ground_truth}, `extra_info`
-    (payload merged in, nulls left out), `index` (int), and what upstream's agent loop expects beside
-    (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
+    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1); beside upstream's
+    keys of `data`, the optional `data.scorers` lists modules or files with scorers of the user's own, so that their
+    `data_source` is known. Items carry `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
+    {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the row's number in its
+    file where the row has none), and what upstream's agent loop expects beside (`dummy_tensor`, `tools_kwargs`,
+    `interaction_kwargs`).
 
     Attributes:
         prompt_lengths: tokens of each prompt, int32 of shape (len(self),), in item order.
+        row_numbers: each item's row number in its file, likewise.
 
     Raises:
         DataError: a file fails validation, a prompt is too long and may not be dropped, or no row is left.
+        ImportError: a module or file of `data.scorers` cannot be imported.
     """
 
     prompt_lengths: np.ndarray
+    row_numbers: np.ndarray
 
     def _read_files_and_tokenize(self) -> None:
+        self.scorers = tuple(self.config.get("scorers") or ())
+        load_scorers(self.scorers)
         template: Any = OmegaConf.create(self.apply_chat_template_kwargs or {})
         kwargs: Any = OmegaConf.to_container(template, resolve=True)
         if self.tool_schemas is not None:
@@ -89,6 +96,7 @@ class LongRLDataset(RLHFDataset):
             else:
                 keep = keep[: self.max_samples]
         self.prompt_lengths = np.concatenate(lengths)[keep]
+        self.row_numbers = np.concatenate([np.arange(len(counts)) for counts in lengths])[keep]
         self.dataframe = frame.select(keep)
         print(
             f"data: {len(keep)} of {len(frame)} samples from {len(self.data_files)} file(s), "
@@ -101,12 +109,13 @@ class LongRLDataset(RLHFDataset):
         for line in report.warnings:
             print(f"warning: {line}", flush=True)
         if not report.ok:
+            scorers = "".join(f" --scorers {source}" for source in self.scorers)
             raise DataError(
                 "\n".join(
                     [
                         f"{path}: {report.problem_count} problems; training does not start on bad data",
                         *report.problems,
-                        f"all of them: python -m verl_longrl.data.validate --max-errors 0 {path}",
+                        f"all of them: python -m verl_longrl.data.validate --max-errors 0{scorers} {path}",
                     ]
                 )
             )
@@ -139,7 +148,7 @@ class LongRLDataset(RLHFDataset):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = self.dataframe[int(item)]
-        extra_info = decode_extra_info(row["extra_info"])
+        extra_info = {"index": int(self.row_numbers[int(item)])} | decode_extra_info(row["extra_info"])
         return {
             "raw_prompt": row["prompt"],
             "data_source": row["data_source"],
@@ -158,22 +167,6 @@ class LongRLDataset(RLHFDataset):
     def __getstate__(self) -> dict[str, Any]:
         """All of it: memory-mapped rows pickle as paths, so a spawned loader worker need not read again."""
         return self.__dict__.copy()
-
-    def resume_dataset_state(self) -> None:
-        """Nothing to do, since pickling loses nothing."""
-
-    def split(self, num_splits: int) -> list[LongRLDataset]:
-        """`num_splits` equal, consecutive parts; the remainder (fewer than `num_splits` rows) is left out."""
-        size = len(self) // num_splits
-        if num_splits < 1 or size < 1:
-            raise ValueError(f"cannot split {len(self)} samples into {num_splits} parts")
-        parts = []
-        for start in range(0, size * num_splits, size):
-            part = copy.copy(self)
-            part.dataframe = self.dataframe.select(range(start, start + size))
-            part.prompt_lengths = self.prompt_lengths[start : start + size]
-            parts.append(part)
-        return parts
 
 
 def load_file(path: str, *, cache_dir: str | Path, prompt_key: str = "prompt") -> datasets.Dataset:

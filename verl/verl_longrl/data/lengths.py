@@ -90,14 +90,17 @@ def tokenizer_fingerprint(
     """32 hex digits that change with anything that changes a prompt's tokens.
 
     Covered: the tokenizer's model, vocabulary, normaliser and added tokens, its special tokens, its chat
-    template and the options given to it. Not covered: truncation and padding settings, which are not used.
+    template and the options given to it. Not covered: truncation and padding settings, which are not used, nor the
+    padding token, which verl sets where a tokenizer has none, unless the chat template writes it.
     """
     if getattr(tokenizer, "is_fast", False):
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
         identity: Any = {k: v for k, v in backend.items() if k not in ("truncation", "padding")}
     else:
         identity = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    template = str(tokenizer.chat_template)
+    unused = set() if "pad_token" in template else {"pad_token"}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if name not in unused}
     parts = [identity, special, tokenizer.chat_template, dict(chat_template_kwargs or {})]
     return _digest(json.dumps(parts, sort_keys=True).encode()).hex()
 

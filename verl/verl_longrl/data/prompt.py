@@ -2,9 +2,9 @@
 
 The contract: chunks as `<CHUNK_i>text</CHUNK_i>`, i = 0..N-1 in document order, one after another on new
 lines, a blank line, `Question: ...`, a blank line, the instructions. `parse_chunks` inverts `grounded_prompt`
-exactly, because text that itself contains a chunk tag is refused when the prompt is built: in the document it
-would be one more chunk for the model, and citations of it would be graded against another chunk.
-Pure Python.
+exactly, because what would be read as part of the document is refused when the prompt is built: a chunk tag in a
+chunk or in the question (one more chunk for the model, and citations graded against another one), and a closing chunk
+tag in the instructions, which may name chunks to show how to cite. Pure Python.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class ChunkTagError(ValueError):
 def grounded_prompt(chunks: Sequence[str], question: str, instructions: str = INSTRUCTIONS) -> list[dict[str, str]]:
     """Chat messages (one user message) that show `chunks` and ask `question`.
 
-    Empty `instructions` are left out. Pass documents through `neutralise_tags` before chunking them, if they
-    may contain chunk tags.
+    Empty `instructions` are left out. Pass documents through `neutralise_tags` before chunking them, and questions
+    likewise, if they may contain chunk tags.
 
     Raises:
-        ChunkTagError: there is no chunk, or a chunk's text contains a chunk tag.
+        ChunkTagError: there is no chunk, a chunk's text or the question contains a chunk tag, or the instructions
+            contain a closing one.
     """
     if not chunks:
         raise ChunkTagError("no chunks; a grounded prompt needs at least one")
@@ -48,6 +49,15 @@ def grounded_prompt(chunks: Sequence[str], question: str, instructions: str = IN
                 f"the text of chunk {i} contains {tag[0]} at character {tag.start()}; "
                 "pass the document through neutralise_tags before chunking it"
             )
+    if tag := TAG.search(question):
+        raise ChunkTagError(
+            f"the question contains {tag[0]} at character {tag.start()}; pass it through neutralise_tags"
+        )
+    if tag := next((tag for tag in TAG.finditer(instructions) if tag[1]), None):
+        raise ChunkTagError(
+            f"the instructions contain {tag[0]} at character {tag.start()}, where the document would seem to end; "
+            "name chunks by their opening tag alone, as in <CHUNK_2>"
+        )
     document = "\n".join(f"<CHUNK_{i}>{chunk}</CHUNK_{i}>" for i, chunk in enumerate(chunks))
     content = f"{document}\n\nQuestion: {question}" + (f"\n\n{instructions}" if instructions else "")
     return [{"role": "user", "content": content}]

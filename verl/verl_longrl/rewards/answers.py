@@ -1,102 +1,103 @@
-"""Is the answer right? Decided by rule, strictly enough that no trick wins.
+"""Is the answer right? Decided by rule, strictly enough that no known trick wins.
 
-Two texts are compared as tokens: Unicode-folded, lower-cased, without punctuation and without articles, with
-numbers by value (3.0 = 3, 1,000 = 1000). `exact` wants equal tokens. `contain` accepts the gold answer as a
-run of whole tokens inside a short answer ("The capital is Paris"). `f1` wants a token F1 at or above a
-threshold.
+Two texts are compared as tokens, which forgive how an answer is written and keep what it says (see `tokens.py`).
+`exact` wants equal tokens. `contain` accepts the gold answer as a run of whole tokens inside a short answer ("The
+capital is Paris"). `f1` wants a token F1 at or above a threshold, with the same numbers, symbols, negations and hedges.
 
 Character-level two-way matching, as published for KeyChain, pays for "the", "e" or "yes" inside "yesterday".
 Here the gold answer must occur as whole tokens in the candidate, never the reverse; yes/no answers must open
-with the gold word and not mention the other; any further number, negation, alternative or list next to the
-gold answer loses; and so does an answer with more than `max_length_ratio` times the informative tokens of the
-gold answer. What remains possible is one extra informative word beside a one-word gold answer ("Paris
-France"); use `exact` or a judge where that matters.
+with the gold word and not mention the other; any further number, operator, negation, alternative or list next to the
+gold answer loses, and so do another currency ("€5" for "$5") and more than `max_length_ratio` times the informative
+tokens of the gold answer.
+
+What remains possible under `contain` is one extra informative word or unit beside a one-word gold answer ("Paris
+France", "5%" or "5 million" for "5"); use `exact` or a judge where that matters. No rule knows synonyms.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from verl_longrl.rewards.options import AnswerOptions, RewardOptions
-
-MAX_CHARS = 10_000  # an answer beyond this is cut: nothing right is that long, and time stays bounded
-
-_ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
-_TOKEN = re.compile(
-    r"(?:(?<![\w.)])-(?=[0-9]))?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,30})?(?!\w)"
-    r"|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+from verl_longrl.rewards.tokens import (
+    FUNCTION_WORDS,
+    MAX_CHARS,
+    currencies,
+    decimals_are_names,
+    is_symbol,
+    numbers,
+    tokens,
 )
-_ARTICLES = {"a", "an", "the"}
+
 _POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _DENIALS = {"not", "no", "never", "neither", "nor", "none", "without", "except", "cannot"}
 _DENIALS |= {"cant", "isnt", "wasnt", "arent", "dont", "doesnt", "didnt"}  # apostrophes are gone by then
 _HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "unknown", "unsure"}
-# fmt: off
-_FUNCTION_WORDS = _ARTICLES | {
-    "of", "in", "on", "at", "to", "by", "for", "from", "with", "as", "is", "was", "are", "were", "be",
-    "been", "being", "it", "its", "this", "that", "these", "those", "and", "but", "so", "thus", "i", "we",
-    "you", "he", "she", "they", "his", "her", "their", "there", "here", "which", "who", "what", "answer",
-    "final", "correct", "therefore", "hence", "because", "has", "have", "had", "do", "does", "did",
-}
-# fmt: on
-_LEAD_IN = re.compile(r"\b(?:is|was|are|were)\b|=|:(?=\s)", re.IGNORECASE)
+_UNIT_SIGNS = {"%", "‰"}
+_LEAD_IN = re.compile(r"\b(?:is|was|are|were)\b|(?<![<>!=])=(?![=>])|:(?=\s)", re.IGNORECASE)
 _SEPARATORS = re.compile(r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)", re.IGNORECASE)
 
 
-def tokens(text: str) -> list[str]:
-    """Comparable tokens of `text` (see the module docstring). An article is dropped only before another
-    token, so "Vitamin A" and the choice "A" keep theirs. Han and kana characters are tokens of their own."""
-    folded = unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold().replace("\u2212", "-")
-    folded = re.sub(r"['\u2019`]", "", folded)
-    folded = _ACRONYM.sub(lambda match: match[0].replace(".", "") + " ", folded)
-    found = [_number(token) or token for token in _TOKEN.findall(folded)]
-    last = len(found) - 1
-    return [token for i, token in enumerate(found) if token not in _ARTICLES or i == last]
-
-
-def _number(token: str) -> str:
-    """The canonical spelling of a number, "" for anything else; leading zeros make an identifier, not a
-    number."""
-    digits = token.replace(",", "")
-    if not re.fullmatch(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", digits):
-        return ""
-    if "." in digits:
-        digits = digits.rstrip("0").rstrip(".")
-    return "0" if digits == "-0" else digits
-
-
-def _numbers(words: Iterable[str]) -> set[str]:
-    return {word for word in words if _number(word)}
-
-
-def _informative(words: Iterable[str]) -> int:
-    return sum(word not in _FUNCTION_WORDS for word in words)
-
-
 def gold_answers(ground_truth: Any) -> list[str]:
-    """The accepted answers: a string, a number or a list. Raises ValueError when there is nothing to
-    compare."""
+    """The accepted answers: a string, a number or a list of them. Raises ValueError when there is nothing to compare:
+    nothing given, text without a word, number or symbol, or something that is no answer (a dict, a list in a list)."""
     values = ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth
-    golds = [str(gold) for gold in values] if isinstance(values, (list, tuple)) else [str(values)]
-    if values is None or not golds or not all(tokens(gold) for gold in golds):
+    golds = values if isinstance(values, (list, tuple)) else [values]
+    if not golds or not all(isinstance(gold, (str, int, float)) and tokens(str(gold)) for gold in golds):
         raise ValueError(
-            f"ground_truth = {values!r} has nothing to compare; expected a non-empty answer string or a list of them"
+            f"ground_truth = {repr(values)[:200]} has nothing to compare; expected a non-empty answer string or a list "
+            "of them"
         )
-    return golds
+    return [str(gold) for gold in golds]
 
 
 def equal(candidate: str, ground_truth: Any) -> bool:
     """Whether the candidate is one of the gold answers after normalisation."""
-    return any(tokens(candidate) == tokens(gold) for gold in gold_answers(ground_truth))
+    return any(_same(candidate, gold) for gold in gold_answers(ground_truth))
+
+
+def _same(candidate: str, gold: str) -> bool:
+    mine, theirs = _both(candidate, gold)
+    return mine == theirs and not _other_currency(candidate, gold)
+
+
+def _both(candidate: str, gold: str) -> tuple[list[str], list[str]]:
+    """The tokens of both, with decimals by value or, where the gold answer wants it, as written; none of a candidate
+    too long to be read whole."""
+    as_written = decimals_are_names(gold)
+    readable = candidate if len(candidate) <= MAX_CHARS else ""
+    return tokens(readable, as_written=as_written), tokens(gold, as_written=as_written)
+
+
+def _other_currency(candidate: str, gold: str) -> bool:
+    mine, theirs = currencies(candidate), currencies(gold)
+    return bool(mine and theirs) and mine.isdisjoint(theirs)
+
+
+def _informative(words: Iterable[str]) -> int:
+    return sum(word not in FUNCTION_WORDS and not is_symbol(word) for word in words)
+
+
+def _operators(words: Iterable[str]) -> bool:
+    return any(is_symbol(word) and word not in _UNIT_SIGNS for word in words)
+
+
+def _phrases(words: list[str]) -> list[list[str]]:
+    """Each symbol with what it applies to: both neighbours of an operator, the number before a percent sign."""
+    return [
+        words[max(i - 1, 0) : i + (1 if word in _UNIT_SIGNS else 2)] for i, word in enumerate(words) if is_symbol(word)
+    ]
 
 
 def token_f1(candidate: str, gold: str) -> float:
     """F1 of the token multisets (SQuAD's measure on our tokens), in [0, 1]."""
-    mine, theirs = tokens(candidate), tokens(gold)
+    return _f1(*_both(candidate, gold))
+
+
+def _f1(mine: list[str], theirs: list[str]) -> float:
     shared = (Counter(mine) & Counter(theirs)).total()
     return 2 * shared / (len(mine) + len(theirs)) if shared else 0.0
 
@@ -109,21 +110,22 @@ def _position(words: list[str], gold: list[str]) -> int:
 
 def _states(text: str, gold: str, max_length_ratio: float) -> bool:
     """Whether `text` states `gold` and nothing that competes with it."""
-    words, target = tokens(text), tokens(gold)
+    words, target = _both(text, gold)
     at = _position(words, target)
-    if at < 0 or not _informative(target):
+    if at < 0 or all(word in FUNCTION_WORDS for word in target):
         return False
     rest = words[:at] + words[at + len(target) :]
     return (
         not (_DENIALS | _HEDGES).intersection(rest)
-        and not _numbers(rest)
+        and not numbers(rest)
+        and not _operators(rest)
         and len(_SEPARATORS.findall(text.strip())) <= len(_SEPARATORS.findall(gold.strip()))
-        and _informative(words) <= max_length_ratio * _informative(target)
+        and _informative(words) <= max_length_ratio * max(1, _informative(target))
     )
 
 
 def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
-    if len(candidate) > MAX_CHARS or _DENIALS.intersection(tokens(candidate)) - set(tokens(gold)):
+    if _DENIALS.intersection(tokens(candidate)) - set(tokens(gold)):
         return False
     lead_ins = [match.end() for match in _LEAD_IN.finditer(candidate)]
     views = [candidate, candidate[lead_ins[-1] :]] if lead_ins else [candidate]
@@ -138,19 +140,20 @@ def _agrees(words: list[str], polar: str) -> bool:
 
 def matches(candidate: str, gold: str, options: AnswerOptions) -> bool:
     """Whether `candidate` gives `gold`, under `options.mode`."""
-    mine, theirs = tokens(candidate), tokens(gold)
-    if not mine or mine == theirs:
-        return bool(mine)
-    if options.mode == "exact":
+    mine, theirs = _both(candidate, gold)
+    if not mine or _other_currency(candidate, gold):
         return False
+    if mine == theirs or options.mode == "exact":
+        return mine == theirs
     if len(theirs) == 1 and theirs[0] in _POLAR:
         return _agrees(mine, theirs[0])
     if options.mode == "contain":
         return _contains(candidate, gold, options.max_length_ratio)
-    telling = _DENIALS | _HEDGES  # words and numbers that decide more than their share of tokens says
+    telling = _DENIALS | _HEDGES  # these, numbers and symbols decide more than their share of tokens says
     return (
-        token_f1(candidate, gold) >= options.f1_threshold
-        and _numbers(mine) == _numbers(theirs)
+        _f1(mine, theirs) >= options.f1_threshold
+        and numbers(mine) == numbers(theirs)
+        and _phrases(mine) == _phrases(theirs)
         and telling.intersection(mine) == telling.intersection(theirs)
     )
 

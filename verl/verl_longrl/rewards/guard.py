@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from verl_longrl.rewards.score import FAILURES, STATUSES
 
 
+@dataclass(frozen=True)
 class FailureGuard:
-    """Counts statuses step by step. max_share: share of a step's samples, in [0, 1], that may fail; 1 never
-    stops."""
+    """max_share: share of a step's samples, in [0, 1], that may fail; 1 never stops."""
 
-    def __init__(self, max_share: float = 0.25):
-        if not 0 <= max_share <= 1:
-            raise ValueError(f"max_share = {max_share!r}; expected a share between 0 and 1")
-        self.max_share = max_share
-        self.step_share = 0.0
-        self.counts: Counter[str] = Counter()
+    max_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_share <= 1:
+            raise ValueError(f"max_share = {self.max_share!r}; expected a share between 0 and 1")
 
     def check(self, statuses: Sequence[str]) -> str | None:
-        """Count one step's statuses (padding rows left out). Returns why to stop, or None to go on.
+        """Why one step with these statuses (padding rows left out) must stop the run, or None to go on.
 
         Raises ValueError for a status that does not exist.
         """
@@ -33,28 +32,14 @@ class FailureGuard:
         unknown = sorted(set(step) - set(STATUSES))
         if unknown:
             raise ValueError(f"unknown status {unknown[0]!r}; expected one of {', '.join(STATUSES)}")
-        self.counts += step
         failed = sum(step[status] for status in FAILURES)
-        self.step_share = failed / len(statuses) if statuses else 0.0
-        if self.step_share <= self.max_share:
+        share = failed / len(statuses) if statuses else 0.0
+        if share <= self.max_share:
             return None
         kinds = ", ".join(f"{step[status]} {status}" for status in FAILURES if step[status])
         return (
-            f"{failed} of {len(statuses)} rewards of this step failed ({kinds}): {self.step_share:.0%}, more "
+            f"{failed} of {len(statuses)} rewards of this step failed ({kinds}): {share:.0%}, more "
             f"than the {self.max_share:.0%} allowed by max_failure_share. The reasons are in the rollout "
             "dump; fix the judge or the scorer and run the same command again to resume, or raise "
             "max_failure_share"
         )
-
-    def metrics(self) -> dict[str, float]:
-        """The last step's failure share and the counts since the start, by status."""
-        return {
-            "failure_share": self.step_share,
-            **{f"total_{status}": float(self.counts[status]) for status in STATUSES},
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"counts": dict(self.counts)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts = Counter(state["counts"])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import threading
 import time
 from collections import Counter
@@ -55,27 +56,35 @@ class IsolatedScorer:
 
     async def outcomes(self, job: Job) -> tuple[Score, ...]:
         """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
-        status timeout; a scorer that raises or takes its process down gives scorer_error."""
+        status timeout; a sample that cannot travel to a worker, a scorer that raises or takes its process down and a
+        score that cannot travel back give scorer_error."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.outcomes_blocking, job)
 
     def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
         """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
-        job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
-        self._slots.acquire()
-        slot = _Slot(self._slots)
         try:
-            results = self._run(job, slot)
-        finally:
-            slot.release()
+            job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
+            message = pickle.dumps(job)
+        except Exception as error:  # noqa: BLE001  the boundary: pickling runs whatever code the values bring along
+            results = _failure("scorer_error", f"the sample cannot be sent to a scorer process: {_named(error)}")
+        else:
+            results = self._run_in_turn(message, job.options.timeout_s)
         with self._lock:
             self._counts["scored"] += 1
             self._counts["timeouts"] += results[0].status == "timeout"
             self._counts["scorer_errors"] += results[0].status == "scorer_error"
         return results
 
-    def _run(self, job: Job, slot: _Slot) -> tuple[Score, ...]:
-        timeout_s = job.options.timeout_s
-        worker = self._hand_over(job)
+    def _run_in_turn(self, message: bytes, timeout_s: float) -> tuple[Score, ...]:
+        self._slots.acquire()
+        slot = _Slot(self._slots)
+        try:
+            return self._run(message, timeout_s, slot)
+        finally:
+            slot.release()
+
+    def _run(self, message: bytes, timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
+        worker = self._hand_over(message)
         healthy = niced = False
         try:
             started = time.monotonic()
@@ -88,25 +97,25 @@ class IsolatedScorer:
                     _lower_priority(worker.pid)
                     if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
                         return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
-            results: tuple[Score, ...] = worker.connection.recv()
+            answer = worker.connection.recv_bytes()
             healthy = not niced  # priority cannot be raised again
+            results: tuple[Score, ...] = pickle.loads(answer)
             return results
         except (EOFError, OSError):
             return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
+        except Exception as error:  # noqa: BLE001  the boundary, as above
+            return _failure("scorer_error", f"the score cannot be read outside its process: {_named(error)}")
         finally:
             self._give_back(worker, healthy)
 
-    def _hand_over(self, job: Job) -> Worker:
+    def _hand_over(self, message: bytes) -> Worker:
         """Send the job to a worker that is alive; one that died while idle is replaced and not counted."""
         while True:
             worker = self._take()
             try:
-                worker.connection.send(job)
+                worker.connection.send_bytes(message)
             except OSError:
                 self._give_back(worker, healthy=False)
-            except BaseException:  # a job that cannot be pickled
-                self._give_back(worker, healthy=False)
-                raise
             else:
                 return worker
 
@@ -177,6 +186,10 @@ class _Slot:
         if not self.released:
             self.released = True
             self._semaphore.release()
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _failure(status: Status, reason: str) -> tuple[Score, ...]:

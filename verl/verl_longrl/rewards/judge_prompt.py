@@ -32,7 +32,9 @@ _REPLY = (
     "when the candidate states the same facts, VERDICT-{fence}: DIFFERENT when it does not."
 )
 _VERDICT = re.compile(
-    r"^[\s>#*_`]{0,8}VERDICT-(\w{1,40})[\s*_`]{0,4}:[\s*_`]{0,4}(SAME|DIFFERENT)[\s*_`.]{0,8}$", re.I | re.M
+    r"^[\s>#*_`]{0,8}(?:(?:my\s{1,2})?(?:final(?:\s{1,2}(?:verdict|answer))?|verdict|answer)[\s*_`]{0,4}:[\s*_`]{0,4})?"
+    r"VERDICT-(\w{1,40})[\s*_`]{0,4}:[\s*_`]{0,4}(SAME|DIFFERENT)[\s*_`.]{0,8}(?:\(([^()\n]{0,200})\)[\s*_`.]{0,8})?$",
+    re.I | re.M,
 )
 _SECRET = secrets.token_bytes(16)  # per process, so nobody who reads this file can foresee a fence
 
@@ -99,11 +101,16 @@ def build_messages(
 
 
 def read_verdict(text: str, mark: str, finish_reason: str | None = None) -> bool:
-    """The last well-formed verdict after the judge's reasoning. Raises JudgeError when there is none."""
+    """The last well-formed verdict after the judge's reasoning: alone on its line, but for a label such as "Final
+    verdict:" before it and a remark in parentheses behind it. Raises JudgeError when there is none, or when the remark
+    names the other verdict."""
     final = text.rpartition("</think>")[2]
     if finish_reason == "length" or "<think>" in final:
         raise JudgeError(f"the judge's reply was cut off, it ends {text[-80:]!r}; raise judge.max_tokens")
-    found = [verdict for name, verdict in _VERDICT.findall(final) if name.lower() == mark]
+    found = [match for match in _VERDICT.finditer(final) if match[1].lower() == mark]
     if not found:
         raise JudgeError(f"the judge gave no verdict, its reply ends {final[-120:]!r}")
-    return str(found[-1]).upper() == "SAME"
+    same = found[-1][2].upper() == "SAME"
+    if re.search(r"\bdifferent\b" if same else r"\bsame\b", found[-1][3] or "", re.I):
+        raise JudgeError(f"the judge named both verdicts: {found[-1][0].strip()!r}")
+    return same

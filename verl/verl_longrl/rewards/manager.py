@@ -8,6 +8,7 @@ raises would vanish from its group, so a failure comes back as a score with its 
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,13 @@ from verl_longrl.rewards.isolation import IsolatedScorer
 
 
 class LongRLRewardManager(RewardManagerBase):
-    """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter."""
+    """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter: the
+    numbers of `Score.metrics` and, as text, task, status, reason and the scorer's `own_parts` (JSON). The keys are the
+    same for every sample, which upstream's batches and validation require (they skip columns of text).
+
+    There is one manager in each of `reward.num_workers` processes; its judge gets an equal share, rounded up, of
+    `longrl.judge.concurrency`.
+    """
 
     def __init__(
         self,
@@ -41,7 +48,8 @@ class LongRLRewardManager(RewardManagerBase):
         if self.options.answer.by != "rule":
             from verl_longrl.rewards.judge import Judge
 
-            judge = longrl.judge
+            concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
+            judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
                 judge = dataclasses.replace(judge, endpoints=(f"http://{reward_router_address}/v1",))
             self.judge = Judge(judge)
@@ -73,5 +81,6 @@ class LongRLRewardManager(RewardManagerBase):
                 "task": extra_info.get("task") or fields["data_source"],
                 "status": score.status,
                 "reason": score.reason,
+                "own_parts": score.own_parts(),
             },
         }

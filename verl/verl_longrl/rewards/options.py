@@ -21,11 +21,14 @@ def _choice(name: str, value: object, kind: Any) -> None:
         raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
 
 
-def _number(name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+def _number(
+    name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False, whole: bool = False
+) -> None:
+    ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
         expected = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < 1e300 else "")
-        raise ValueError(f"{name} = {value!r} is out of range; expected a number {expected}")
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} = {value!r} is out of range; expected {kind} {expected}")
 
 
 class Options:
@@ -35,7 +38,8 @@ class Options:
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
         """Build from a plain mapping (a resolved config node); nested groups may be mappings too.
 
-        Raises ValueError for an unknown key, naming the nearest valid one, and for any value out of range.
+        Raises ValueError for an unknown key, naming the nearest valid one, for a single value where a group is
+        expected, naming the option it could be meant for, and for any value out of range.
         """
         types = get_type_hints(cls)
         known = {item.name for item in fields(cls) if item.init and not item.metadata.get("internal")}  # type: ignore[arg-type]
@@ -48,9 +52,20 @@ class Options:
                     f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
                 )
             if is_dataclass(types[key]) and not isinstance(value, types[key]):
+                if value is not None and not isinstance(value, Mapping):
+                    raise ValueError(_no_block(f"{path}{key}", value, types[key]))
                 value = types[key].from_dict(value, f"{path}{key}.")  # type: ignore[union-attr]
             given[key] = tuple(value) if isinstance(value, list) else value
         return cls(**given)
+
+
+def _no_block(name: str, value: object, group: Any) -> str:
+    """What to write instead of `name=value` where a group of options is expected."""
+    types = get_type_hints(group)
+    keys = [item.name for item in fields(group) if not item.metadata.get("internal")]
+    meant = next((key for key in keys if value in get_args(types[key])), None)
+    fix = f"write {name}.{meant}={value}" if meant else f"set one of them, such as {name}.{keys[0]}=..."
+    return f"{name} = {value!r} is one value, expected a group of options ({', '.join(keys)}); {fix}"
 
 
 @dataclass(frozen=True)
@@ -84,9 +99,9 @@ class RewardOptions(Options):
     method: longrlvr (answer + context reward) or outcome_only (answer alone; the context parts are still
     reported). eta, beta: weights of LongRLVR's context reward. paper_exact: read responses and count
     duplicate citations as the released code does. require_think: a response without `</think>` is malformed.
-    timeout_s: seconds one response may take in an isolation worker. workers: isolation workers kept ready.
-    worker_memory_gib: address space of one. scorers: modules or files that register scorers of your own.
-    max_failure_share: share of a step's samples that may fail before the run stops.
+    timeout_s: seconds one response may take in an isolation worker. workers: isolation workers kept ready by each
+    of verl's reward workers. worker_memory_gib: address space of one. scorers: modules or files that register
+    scorers of your own. max_failure_share: share of a step's samples that may fail before the run stops.
 
     verdict: A as decided by a judge; set by `score_async` for the second pass, never by a config.
     """
@@ -109,7 +124,7 @@ class RewardOptions(Options):
         _number("eta", self.eta, 0, 1)
         _number("beta", self.beta, 0, open_low=True)
         _number("timeout_s", self.timeout_s, 0, open_low=True)
-        _number("workers", self.workers, 1, 256)
+        _number("workers", self.workers, 1, 256, whole=True)
         _number("worker_memory_gib", self.worker_memory_gib, 0.25)
         _number("max_failure_share", self.max_failure_share, 0, 1)
         if isinstance(self.scorers, str):
@@ -124,10 +139,12 @@ class JudgeOptions(Options):
 
     endpoints: one or several OpenAI-compatible base URLs (https://host/v1). model: the name they serve; ""
     asks the first endpoint for the one model it serves. api_key_env: the environment variable that holds the
-    key (servers of your own need none). concurrency: requests in flight over all endpoints. timeout_s: per
-    attempt. attempts: per answer, over all endpoints. cooldown_s: how long an endpoint that failed to connect
-    is left alone. max_tokens: room for the judge's reasoning and verdict. cache_size: verdicts remembered.
-    max_candidate_chars, max_context_chars: longer texts are cut.
+    key (servers of your own need none). concurrency: requests in flight over all endpoints and, in training,
+    over all reward workers, each of which gets an equal share, rounded up. timeout_s: per attempt. attempts: per
+    answer, over all endpoints. cooldown_s: how long an endpoint that failed to connect is left alone. max_tokens:
+    room for the judge's reasoning and verdict. cache_size: verdicts remembered by each reward worker; a prompt's
+    rollouts may be spread over workers, so the same answer may be judged once in each. max_candidate_chars,
+    max_context_chars: longer texts are cut.
     """
 
     endpoints: tuple[str, ...] = ()
@@ -153,16 +170,10 @@ class JudgeOptions(Options):
                 raise ValueError(
                     f"judge.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the scheme)"
                 )
+        _number("judge.timeout_s", self.timeout_s, 0, open_low=True)
         for name in ("concurrency", "attempts", "max_tokens", "max_candidate_chars"):
-            _number(f"judge.{name}", getattr(self, name), 1)
-        for name in ("timeout_s",):
-            _number(f"judge.{name}", getattr(self, name), 0, open_low=True)
-        for name in (
-            "backoff_s",
-            "max_backoff_s",
-            "cooldown_s",
-            "temperature",
-            "cache_size",
-            "max_context_chars",
-        ):
+            _number(f"judge.{name}", getattr(self, name), 1, whole=True)
+        for name in ("cache_size", "max_context_chars"):
+            _number(f"judge.{name}", getattr(self, name), 0, whole=True)
+        for name in ("backoff_s", "max_backoff_s", "cooldown_s", "temperature"):
             _number(f"judge.{name}", getattr(self, name), 0)

@@ -9,6 +9,7 @@ batch.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -26,7 +27,7 @@ PART_KEYS: tuple[str, ...] = (
     "cited",  # number of distinct chunks cited
     "outside",  # number of distinct cited chunks that the document does not have
 )
-"""The parts every task reports. A scorer may add its own; they reach the rollout dump but not `metrics`."""
+"""The parts every task reports. A scorer may add its own: `own_parts`, which reach the rollout dump, not `metrics`."""
 
 METRIC_KEYS: tuple[str, ...] = ("reward", *PART_KEYS, *(f"status_{s}" for s in STATUSES), "judge_fallback")
 
@@ -59,6 +60,11 @@ class Score:
     def failed(self) -> bool:
         """Whether the machinery, not the response, is to blame."""
         return self.status in FAILURES
+
+    def own_parts(self) -> str:
+        """The parts beyond `PART_KEYS` as one JSON object, "{}" when there are none: one column of text for every task,
+        whatever its scorer measures, so that samples of different tasks can share one batch."""
+        return json.dumps({name: float(self.parts[name]) for name in sorted(set(self.parts) - set(PART_KEYS))})
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers under `METRIC_KEYS`, the same for every task and status.

@@ -104,11 +104,14 @@ async def score_async(
     if not judged or judge is None or ruled.candidate is None:
         return ruled
     wrong, right = judged
-    if options.answer.skip_exact and equal(ruled.candidate, ground_truth):
-        return right
+    try:
+        reference = " | ".join(gold_answers(ground_truth))
+        if options.answer.skip_exact and equal(ruled.candidate, ground_truth):
+            return right
+    except ValueError as error:  # a scorer of the user's own that judges an answer of another shape
+        return Score(0.0, {}, "scorer_error", f"no reference for the judge: {error}")
     chunks = extra_info.get("ref_chunks_text")
     context = "\n".join(str(chunk) for chunk in chunks) if chunks is not None else None
-    reference = " | ".join(gold_answers(ground_truth))
     try:
         verdict = await judge.judge(str(extra_info.get("question", "")), reference, ruled.candidate, context)
     except JudgeError as error:

@@ -14,6 +14,7 @@ import ctypes
 import gc
 import json
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -27,19 +28,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, memory_gib: float) -> None:
-    """Score jobs from `connection` until it closes. One `Job` in, its `outcomes` out."""
+    """Score jobs from `connection` until it closes. One pickled `Job` in, its `outcomes` out."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
         try:
-            job = connection.recv()
+            message = connection.recv_bytes()
         except EOFError:
             return
-        result = outcomes(job)
         try:
-            connection.send(result)
-        except (TypeError, AttributeError, ValueError) as error:  # what pickling raises; nothing was sent yet
-            connection.send((Score(0.0, {}, "scorer_error", f"the score cannot leave its process: {error}"),))
+            answer = pickle.dumps(outcomes(pickle.loads(message)))
+        except Exception as error:  # noqa: BLE001  pickling runs whatever code the values bring along
+            reason = f"sample or score cannot travel between processes: {type(error).__name__}: {error}"
+            answer = pickle.dumps((Score(0.0, {}, "scorer_error", reason),))
+        connection.send_bytes(answer)
 
 
 def template(control: socket.socket, memory_gib: float) -> None:

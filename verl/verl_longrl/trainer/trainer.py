@@ -201,7 +201,10 @@ class LongRLTrainer(PPOTrainerSync):
             for key, response, score in zip(real_keys, responses, scores, strict=True):
                 uid, session, _ = key.rsplit("_", 2)
                 text = decode(response, skip_special_tokens=True)
-                rows.append({"uid": uid, "rollout": int(session), "prompt": prompt_of[uid], "response": text, **score})
+                own = {"own_parts": json.loads(score["own_parts"])}
+                rows.append(
+                    {"uid": uid, "rollout": int(session), "prompt": prompt_of[uid], "response": text, **score, **own}
+                )
             log.write_step(step, sorted(rows, key=lambda row: (row["uid"], row["rollout"])))
             self._seal(unsealed)
 
