@@ -43,11 +43,16 @@ MIXED = WorldConfig(
 )
 
 
+def stages(patience: float) -> tuple[Stage, ...]:
+    """Looking up is learned from a patient teacher, on short documents and then on long ones; impatience comes last."""
+    return Stage(160, 4, SHORT, 0.9), Stage(260, 4, MIXED, 0.9), Stage(80, 4, MIXED, patience)
+
+
 @dataclass(frozen=True)
 class WarmStartConfig:
-    """Looking up is learned from a patient teacher, on short documents and then on long ones; impatience comes last."""
+    """Stages and optimisation of a warm start."""
 
-    stages: tuple[Stage, ...] = (Stage(160, 4, SHORT, 0.9), Stage(260, 4, MIXED, 0.9), Stage(80, 4, MIXED, 0.2))
+    stages: tuple[Stage, ...] = stages(patience=0.2)
     lr: float = 5e-3
     warmup: int = 20
 
