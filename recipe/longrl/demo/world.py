@@ -49,7 +49,7 @@ class WorldConfig:
     """
 
     lengths: tuple[tuple[int, float], ...] = ((8, 2.0), (12, 3.0), (16, 3.0), (24, 2.0), (40, 0.7), (64, 0.3))
-    evidence: tuple[tuple[int, float], ...] = ((2, 1.0), (3, 1.0), (4, 1.0))
+    evidence: tuple[tuple[int, float], ...] = ((2, 1.0), (3, 1.0))
     questions_per_document: int = 1
     max_facts: int = 24
 
