@@ -30,7 +30,11 @@ if [ ${#given[@]} -lt 3 ]; then
   echo "run_longrl.sh: ${given[*]} set, but the real run needs TRAIN_FILES, VAL_FILES and MODEL_PATH (see --help)" >&2
   exit 2
 fi
+quoted() { # for Hydra: as it is if it is a list, else in quotes, for = ( ) , and the like mean something to it
+  case "$1" in \[*\]) printf '%s' "$1" ;; *) printf "'%s'" "${1//\'/\\\'}" ;; esac
+}
 exec "$venv/bin/python" -m recipe.longrl.main \
-  data.train_files="$TRAIN_FILES" data.val_files="$VAL_FILES" actor_rollout_ref.model.path="$MODEL_PATH" \
-  trainer.experiment_name="${EXPERIMENT_NAME:-longrlvr}" \
-  ${CKPT_SAVE_PATH:+trainer.default_local_dir="$CKPT_SAVE_PATH"} "$@"
+  data.train_files="$(quoted "$TRAIN_FILES")" data.val_files="$(quoted "$VAL_FILES")" \
+  actor_rollout_ref.model.path="$(quoted "$MODEL_PATH")" \
+  trainer.experiment_name="$(quoted "${EXPERIMENT_NAME:-longrlvr}")" \
+  ${CKPT_SAVE_PATH:+trainer.default_local_dir="$(quoted "$CKPT_SAVE_PATH")"} "$@"

@@ -4,7 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../requirements"
 options=(--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --annotation-style line --quiet)
 # the lock names the plain version; a CPU build's local version ("+cpu") is the installer's business
-uv pip compile "${options[@]}" cpu.in --override cpu-overrides.txt | sed 's/+cpu//' >cpu.txt.new
+uv pip compile "${options[@]}" cpu.in --override cpu-overrides.txt --config-file uv-lock-cpu.toml |
+  sed 's/+cpu//' >cpu.txt.new
 uv pip compile "${options[@]}" gpu.in --override gpu-overrides.txt --config-file uv-lock.toml >gpu.txt.new
+
+# what was chosen for 3.11 must exist for 3.12 too, which setup.sh accepts (two packages are source only)
+for lock in cpu gpu; do
+  grep -vE '^(antlr4-python3-runtime|flash-attn)==' "$lock.txt.new" |
+    uv pip install --dry-run --quiet --no-deps --only-binary :all: --python-version 3.12 \
+      --python-platform x86_64-manylinux_2_36 --target "${TMPDIR:-/tmp}/longrl-lock" --requirements -
+done
 mv cpu.txt.new cpu.txt
 mv gpu.txt.new gpu.txt

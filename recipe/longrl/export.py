@@ -31,8 +31,9 @@ def export_final(checkpoints: Path, target: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(aside, ignore_errors=True)
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise CheckpointError(
-            f"export of {folder} failed: {done.stderr.strip().splitlines()[-1]}\ncommand: {' '.join(command)}"
+            f"export of {folder} failed with exit status {done.returncode}: {said}\ncommand: {' '.join(command)}"
         )
     (aside / marker.name).write_text(str(step_of(folder)))
     shutil.rmtree(target, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import console, preflight, report, settings
+from recipe.longrl import console, identity, preflight, report, settings
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = shlex.join(["python", "-m", "recipe.longrl.main", *overrides])
     config = compose(overrides)
     try:
-        settings.resolve(config)
+        settings.resolve(config, dry_run="--dry-run" in flags)
         if "--config" in flags:
             print(OmegaConf.to_yaml(config, resolve=True))
             if "--dry-run" not in flags:
@@ -80,6 +80,7 @@ def train(config: DictConfig, command: str) -> None:
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
+    identity.store(config)
     os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
     with console.logged(output_dir / "train.log"):
         try:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl.rope import with_rope
+from recipe.longrl.rope import RopeError, with_rope
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
@@ -35,7 +35,8 @@ def compose(overrides: list[str]) -> DictConfig:
             cause = error.__cause__
             key = getattr(cause, "full_key", None)
             if key is None:
-                raise SettingsError(str(error)) from error
+                hint = "; a value with any of = , ( ) { } is quoted for Hydra: \"key='value'\""
+                raise SettingsError(f"{error}{hint if isinstance(error, OverrideParseException) else ''}") from error
             known = _keys(hydra.compose("longrl_trainer"))
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             raise SettingsError(
@@ -55,8 +56,11 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def resolve(config: DictConfig) -> LongRLConfig:
-    """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError."""
+def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
+    """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
+
+    dry_run: nothing will be started, so no weights are fetched.
+    """
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing:
         raise SettingsError(
@@ -78,8 +82,11 @@ def resolve(config: DictConfig) -> LongRLConfig:
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
         if longrl.rope is not None:
-            model = config.actor_rollout_ref.model
-            model.path = str(with_rope(model.path, longrl.rope, Path(longrl.output_dir) / "model"))
+            model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
+            try:
+                model.path = str(with_rope(model.path, longrl.rope, target, weights=not dry_run))
+            except RopeError as error:
+                raise SettingsError(str(error)) from error
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
@@ -100,8 +107,7 @@ def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
         )
     judge.enable = judge.enable_resource_pool = True
     judge.nnodes = judge.nnodes or 1
-    if os.path.isdir(os.path.expanduser(judge.model_path)):
-        judge.model_path = os.path.abspath(os.path.expanduser(judge.model_path))
+    judge.model_path = _absolute_folder(judge.model_path)
     rollout = judge.rollout
     if OmegaConf.is_missing(rollout, "name"):
         rollout.name = "vllm"
@@ -128,14 +134,34 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
+def is_url(path: str) -> bool:
+    """Whether a path names another file system (hdfs://, s3://, ...)."""
+    return "://" in path
+
+
 def _make_paths_absolute(config: DictConfig) -> None:
     """Workers start in directories of their own, so what is relative to the user's becomes absolute."""
     for key in ("longrl.output_dir", "trainer.default_local_dir"):
-        OmegaConf.update(config, key, os.path.abspath(OmegaConf.select(config, key)))
+        path = OmegaConf.select(config, key)
+        if is_url(path):
+            raise SettingsError(f"{key} = {path} must be a folder of this machine; mount it, or copy it later")
+        OmegaConf.update(config, key, _absolute(path))
     for key in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, key)
-        files = [files] if isinstance(files, str) else list(files)
-        OmegaConf.update(config, key, [os.path.abspath(os.path.expanduser(file)) for file in files])
-    model = config.actor_rollout_ref.model
-    if os.path.isdir(os.path.expanduser(model.path)):  # else the name of a model on a hub
-        model.path = os.path.abspath(os.path.expanduser(model.path))
+        OmegaConf.update(config, key, [_absolute(file) for file in ([files] if isinstance(files, str) else files)])
+    scorers = config.longrl.reward.get("scorers")
+    if isinstance(scorers, ListConfig):  # files, or importable modules; anything else LongRLConfig refuses
+        config.longrl.reward.scorers = [_absolute(s) if str(s).endswith(".py") else s for s in scorers]
+    for key in ("path", "tokenizer_path", "hf_config_path", "lora_adapter_path"):
+        model = config.actor_rollout_ref.model
+        if model[key] is not None:
+            model[key] = _absolute_folder(model[key])
+
+
+def _absolute(path: str) -> str:
+    return path if is_url(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def _absolute_folder(path: str) -> str:
+    """Absolute if it is a folder here; else it is the name of a model on a hub."""
+    return _absolute(path) if os.path.isdir(os.path.expanduser(path)) else path

@@ -30,11 +30,37 @@ def test_check_says_when_the_plugin_was_kept_out():
     assert "did not finish loading" in run(code)
 
 
-def test_cpu_is_chosen_exactly_where_torch_has_no_accelerator():
+DETECT = """
+import os, torch, verl
+from verl.plugin.platform import PlatformRegistry
+from verl.plugin.platform.platform_manager import _detect_platform_name as detect
+here = detect()
+torch.version.cuda = "13.0"  # as PyPI's torch calls itself
+driver = detect()
+os.environ["RAY_RAYLET_PID"] = "1"
+worker = detect()
+os.environ["VERL_PLATFORM"] = "cpu"  # what hardware=cpu hands to the workers
+print(here, driver, worker, detect(), PlatformRegistry.registered_names()[-1])
+"""
+
+
+def test_cpu_is_chosen_exactly_where_there_is_no_accelerator():
+    """In the driver by the devices; a Ray worker sees none on a head node without GPUs, and wherever Ray hides them, in
+    the midst of a GPU run, so there a build for CUDA stays with upstream. Upstream's platforms are asked first.
+    """
     import torch
 
-    chosen = run("import verl; from verl.plugin.platform import get_platform; print(get_platform().device_name)")
-    assert (chosen == "cpu") == (torch.version.cuda is None)
+    here, driver, worker, told, last = run(DETECT).split()
+    assert (here == "cpu") == (not torch.accelerator.is_available())
+    assert (driver == "cpu") == (not torch.accelerator.is_available())
+    assert worker == "nvidia"
+    assert (told, last) == ("cpu", "cpu")
+
+
+def test_ray_marks_its_workers():
+    from ray._private.ray_constants import RAY_INTERNAL_FLAGS
+
+    assert "RAY_RAYLET_PID" in RAY_INTERNAL_FLAGS
 
 
 def test_current_device_serves_both_uses_upstream_makes_of_it():

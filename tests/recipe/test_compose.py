@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from recipe.longrl import config as config_package
-from recipe.longrl import preflight, settings
+from recipe.longrl import settings
+from recipe.longrl.preflight import batch
 
 pytestmark = pytest.mark.engine
 ROOT = Path(config_package.__file__).parent
@@ -23,7 +24,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
     config = composed(*overrides)
     longrl = settings.resolve(config)
     assert longrl.reward.method == method
-    checks = list(preflight._batch(config))
+    checks = list(batch.checks(config))
     assert [check.status for check in checks] == ["ok"], checks
     assert config.trainer.default_local_dir.endswith("checkpoints")
 
@@ -64,7 +65,7 @@ def test_methods_differ_in_the_reward_alone(composed):
         ("longrl.reward.eta=2", "eta = 2 is out of range"),
         ("longrl.reward.answer.by=judge", "needs longrl.judge.endpoints"),
         ("longrl.reward.answer.by=reward_model", "reward.reward_model.model_path="),
-        ("longrl.checkpoints_to_keep=0", "would keep nothing"),
+        ("longrl.checkpoints_to_keep=0", "checkpoints_to_keep = 0; expected at least 1"),
         ("longrl.rope={rope_type: yarn}", "lacks .*factor"),
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
     ],
@@ -99,3 +100,50 @@ def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
 def test_unknown_keys_name_the_nearest(composed, override: str, message: str):
     with pytest.raises(settings.SettingsError, match=message):
         composed(override)
+
+
+def test_paths_are_made_absolute_and_urls_left_alone(composed, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").mkdir()
+    config = composed(
+        "data.train_files=['hdfs://data/a.parquet','s3://data/b.parquet',c.parquet]",
+        "actor_rollout_ref.model.path='hdfs://models/m'",
+        "actor_rollout_ref.model.tokenizer_path=words",
+        "longrl.reward.scorers=[mine/scorers.py,my.module]",
+    )
+    longrl = settings.resolve(config)
+    assert list(config.data.train_files) == [
+        "hdfs://data/a.parquet",
+        "s3://data/b.parquet",
+        str(tmp_path / "c.parquet"),
+    ]
+    assert config.actor_rollout_ref.model.path == "hdfs://models/m"
+    assert config.actor_rollout_ref.model.tokenizer_path == str(tmp_path / "words")
+    assert longrl.reward.scorers == (str(tmp_path / "mine" / "scorers.py"), "my.module")
+
+
+def test_a_run_writes_into_a_folder(composed):
+    with pytest.raises(settings.SettingsError, match=r"trainer\.default_local_dir = hdfs://ckpt must be a folder"):
+        settings.resolve(composed("trainer.default_local_dir='hdfs://ckpt'"))
+
+
+def test_a_value_that_hydra_reads_otherwise_is_told_how_to_quote(composed):
+    with pytest.raises(settings.SettingsError, match="is quoted for Hydra"):
+        composed("actor_rollout_ref.model.path=/ckpt/step=100/hf")
+
+
+def test_a_dry_run_fetches_no_weights(composed, tmp_path: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(settings, "with_rope", lambda model, *_, weights: asked.append(weights) or model)
+    for dry_run in (False, True):
+        config = composed("longrl.rope={rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}")
+        settings.resolve(config, dry_run=dry_run)
+    assert asked == [True, False]
+
+
+def test_rope_problems_are_settings_problems(composed, tmp_path: Path):
+    rope = "longrl.rope={rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}"
+    with pytest.raises(settings.SettingsError, match=r"has no config\.json"):
+        settings.resolve(
+            composed(rope, f"actor_rollout_ref.model.path={tmp_path}", f"longrl.output_dir={tmp_path}/out")
+        )

@@ -1,6 +1,7 @@
 """Shell scripts parse and explain themselves; their wrong use is told in words."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def test_locks_are_complete_pins(lock: str):
 def test_cpu_lock_has_no_torch_companions():
     text = (ROOT / "requirements" / "cpu.txt").read_text()
     assert not any(f"\n{name}==" in text for name in ("torchvision", "torchaudio", "torchcodec"))
+
+
+def test_cpu_lock_has_no_cuda():
+    """Whichever index it was resolved from: PyPI's torch asks for it, pytorch.org's CPU build does not."""
+    text = (ROOT / "requirements" / "cpu.txt").read_text()
+    assert "\nnvidia-" not in text
+    assert "\ncuda-" not in text
+    torch = re.search(r"^torch==(\S+)", text, flags=re.M)
+    assert torch is not None
+    assert f'version = "{torch[1]}"' in (ROOT / "requirements" / "uv-lock-cpu.toml").read_text()
+
+
+@pytest.mark.parametrize("lock", ["cpu.txt", "gpu.txt"])
+def test_locks_hold_for_every_offered_python(lock: str):
+    """No marker for one Python alone; that all versions exist for 3.12 too, lock.sh checks."""
+    assert ";" not in (ROOT / "requirements" / lock).read_text()
 
 
 def test_gpu_lock_follows_what_verl_pins_for_vllm():

@@ -4,8 +4,10 @@ Upstream asks for accelerators through Ray's "GPU" resource. This platform keeps
 starts Ray with `num_gpus=N` logical GPUs, so upstream's placement code runs unchanged: N trainer ranks and N vLLM
 replicas share the machine's cores. Collectives are gloo, weights reach vLLM through shared memory.
 
-Selected by itself where torch was built without an accelerator (`VERL_PLATFORM=cpu` forces it). Looking at the
-build rather than at the devices present keeps a GPU cluster's CPU-only head node on its own platform.
+Selected by itself where there is no accelerator; `VERL_PLATFORM=cpu` forces it, and hardware=cpu hands that variable to
+every Ray worker. Ray's workers see no device when they were given none (reward workers, a task runner on a head node
+without GPUs), which says nothing about the run. So in them only torch's build decides: one that can drive no
+accelerator is always on the CPU, any other is left to upstream.
 """
 
 import os
@@ -22,6 +24,12 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 def torch_has_no_accelerator() -> bool:
     """True where this torch build can drive no accelerator at all (no CUDA, ROCm or Ascend support)."""
     return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
+
+
+def no_accelerator_here() -> bool:
+    """True in a process that is no Ray worker and finds no accelerator. Asked after upstream's platforms, which have
+    looked for devices and run nvidia-smi or rocm-smi, so devices hidden by CUDA_VISIBLE_DEVICES count as there."""
+    return "RAY_RAYLET_PID" not in os.environ and not torch.accelerator.is_available()
 
 
 class _CpuDevice(str):
@@ -84,7 +92,7 @@ class PlatformCPU(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        return torch_has_no_accelerator()
+        return torch_has_no_accelerator() or no_accelerator_here()
 
     def current_device(self) -> Any:
         return _CpuDevice()

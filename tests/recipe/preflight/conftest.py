@@ -1,0 +1,52 @@
+"""A good configuration on the demo's data, a tiny model folder, and the preflight of both with overrides."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+from verl_longrl.data.schema import write_samples
+
+from recipe.longrl import preflight, settings
+from recipe.longrl.demo import build, dataset, model, tokenizer, world
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data and an untrained model."""
+    folder = tmp_path_factory.mktemp("assets")
+    words = tokenizer.build([dataset.frame()])
+    for split in ("train", "val"):
+        drawn = world.documents(build.BuildConfig().world, 8, split)
+        write_samples(folder / f"{split}.parquet", dataset.samples(words, drawn, split))
+    model.save(model.build(words, 0), words, folder / "model")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_ray(monkeypatch) -> None:
+    """No cluster that happens to run on this machine is looked at."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
+@pytest.fixture
+def configure(assets: Path, composed, tmp_path: Path):
+    """configure(overrides) -> the resolved configuration of a CPU run on the demo's assets."""
+
+    def make(*overrides: str) -> DictConfig:
+        needed = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
+        needed += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={tmp_path / 'run'}"]
+        config = composed("model=demo", "hardware=cpu", *needed, *overrides)
+        settings.resolve(config)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def check(configure):
+    """check(overrides) -> name -> (status, detail) of its whole preflight."""
+
+    def run(*overrides: str, dry_run: bool = False) -> dict[str, tuple[str, str]]:
+        return {c.name: (c.status, c.detail) for c in preflight.run(configure(*overrides), dry_run)}
+
+    return run

@@ -1,0 +1,174 @@
+"""Whether the run finds its place in Ray, as ray.init would find or start it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipe.longrl import settings
+from recipe.longrl.preflight import cluster
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def line(composed):
+    """line(overrides) -> (status, detail) of the cluster check of a GPU run."""
+
+    def run(*overrides: str, dry_run: bool = False) -> tuple[str, str]:
+        config = composed(*overrides)
+        settings.resolve(config)
+        (found,) = cluster.checks(config, dry_run)
+        return found.status, found.detail
+
+    return run
+
+
+@pytest.fixture
+def running(monkeypatch):
+    """running(nodes) makes a cluster with these (GPUs, CPUs) per node answer at head:6379."""
+
+    def start(*nodes: tuple[int, int]) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+        monkeypatch.setattr(cluster, "probe", lambda address, ray_init: list(nodes))
+
+    return start
+
+
+def test_absent_gpus_stop_a_run_but_not_a_dry_run(line, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    status, detail = line()
+    assert status == "FAIL"
+    assert "needs 1 x 8 GPUs" in detail
+    assert line(dry_run=True)[0] == "warn"
+
+
+def test_too_few_gpus(line, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    status, detail = line()
+    assert status == "FAIL"
+    assert "has 4 GPUs" in detail
+    assert "too few GPUs, run on a cluster (RAY_ADDRESS) or choose another hardware=... group" in detail
+
+
+def test_too_few_cpus_and_the_advice_has_effect(line, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    status, detail = line("hardware=1gpu")
+    assert status == "FAIL"
+    assert "too few CPUs, set ray_kwargs.ray_init.num_cpus=7" in detail
+    assert line("hardware=1gpu", "ray_kwargs.ray_init.num_cpus=7")[0] == "ok"
+
+
+def test_too_few_tickets_on_the_cpu(check):
+    status, detail = check("ray_kwargs.ray_init.num_cpus=4")["cluster"]
+    assert status == "FAIL"
+    assert "9 Ray CPUs" in detail
+    assert "set ray_kwargs.ray_init.num_cpus=9" in detail
+
+
+@pytest.mark.parametrize(
+    ("nodes", "status", "message"),
+    [
+        ([(8, 128)], "ok", "the Ray cluster at head:6379 has 8 GPUs and 128 CPUs"),
+        (
+            [(4, 64), (4, 64)],
+            "FAIL",
+            "no node has room for 8 GPUs with 24 CPUs, and a placement group lies on one node",
+        ),
+        ([(8, 16), (0, 64)], "FAIL", "no node has room for 8 GPUs with 24 CPUs"),
+        ([(8, 24)], "FAIL", "too few CPUs, give `ray start` a larger --num-cpus"),
+        ([(4, 64)], "FAIL", "too few GPUs"),
+        ([], "FAIL", "has no node"),
+    ],
+)
+def test_each_group_needs_a_node(line, running, nodes, status, message):
+    running(*nodes)
+    found, detail = line()
+    assert found == status, detail
+    assert message in detail
+
+
+def test_two_nodes_and_the_served_judge_beside_them(line, running):
+    judged = [
+        "hardware=16gpu",
+        "longrl.reward.answer.by=reward_model",
+        "reward.reward_model.model_path=some/judge",
+        "reward.reward_model.n_gpus_per_node=2",
+    ]
+    running((8, 64), (8, 64))
+    status, detail = line(*judged)
+    assert status == "FAIL"
+    assert "needs 2 x 8 + 1 x 2 GPUs" in detail
+    running((8, 64), (8, 64), (2, 16))
+    assert line(*judged)[0] == "ok"
+
+
+def test_groups_take_the_fullest_node_that_fits():
+    assert cluster.unplaced([8, 4, 4], [(8, 64), (8, 64)]) == []
+    assert cluster.unplaced([2, 6], [(8, 64)]) == []
+    assert cluster.unplaced([6, 6], [(8, 64), (5, 64)]) == [6]
+
+
+def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch, tmp_path: Path, composed):
+    """`ray start` leaves the address behind, and ray.init() without any goes there."""
+    monkeypatch.delenv("RAY_ADDRESS")
+    (tmp_path / "ray_current_cluster").write_text("10.0.0.7:6379")
+    asked = []
+    monkeypatch.setattr(cluster, "probe", lambda address, ray_init: asked.append(address) or [(8, 64)])
+    assert line(f"+ray_kwargs.ray_init._temp_dir={tmp_path}")[0] == "ok"
+    assert asked == ["10.0.0.7:6379"]
+
+
+def test_what_ray_refuses_when_attaching(check, running):
+    running((2, 16))
+    status, detail = check()["cluster"]
+    assert status == "FAIL"
+    assert "ray.init refuses num_cpus, num_gpus, object_store_memory" in detail
+    assert "ray_kwargs.ray_init.num_cpus=null" in detail
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_unreachable_cluster_is_a_line_within_seconds(line, monkeypatch, address: str):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started = time.monotonic()
+    status, detail = line(dry_run=True)
+    assert status == "FAIL"
+    assert f"no Ray cluster answers at {address}: ConnectionRefusedError" in detail
+    assert "correct RAY_ADDRESS or unset it" in detail
+    assert time.monotonic() - started < 10
+
+
+def test_an_address_that_is_none(line, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head-node")
+    assert "no Ray cluster answers at head-node" in line()[1]
+
+
+def test_a_hanging_ray_is_given_up(line, monkeypatch):
+    """Something listens and never answers, as a head node does whose Ray is stuck."""
+    monkeypatch.setattr(cluster, "PROBE_TIMEOUT_S", 4.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        status, detail = line()
+    assert status == "FAIL"
+    assert f"no Ray cluster answers at {address}" in detail
+
+
+@pytest.mark.e2e
+def test_a_real_cluster_is_asked():
+    """In a process of its own, so that nothing here is connected to it."""
+    code = (
+        "import os, ray; from recipe.longrl.preflight import cluster\n"
+        "started = ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=False)\n"
+        "address = os.environ['RAY_ADDRESS'] = started.address_info['gcs_address']\n"
+        "print(cluster.probe(address, {}), cluster.probe(address, {'address': address}))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.strip().splitlines()[-1] == "[(2.0, 3.0)] [(2.0, 3.0)]", done.stderr

@@ -1,0 +1,165 @@
+"""A folder goes on with the configuration it was started with, in all that decides what is trained."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from verl_longrl.trainer.checkpoints import seal
+
+from recipe.longrl import identity, settings
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def configure(composed, tmp_path: Path):
+    """configure(overrides) -> a resolved configuration with real files, its folder tmp_path/run."""
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.parquet").write_bytes(b"rows")
+
+    def make(*overrides: str):
+        files = [f"data.{split}_files=[{tmp_path / f'{split}.parquet'}]" for split in ("train", "val")]
+        config = composed(*files, f"longrl.output_dir={tmp_path / 'run'}", *overrides)
+        settings.resolve(config)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def started(configure, tmp_path: Path):
+    """started(overrides): that configuration was started and has one whole checkpoint."""
+
+    def start(*overrides: str) -> None:
+        config = configure(*overrides)
+        identity.store(config)
+        step = Path(config.trainer.default_local_dir) / "global_step_10"
+        step.mkdir(parents=True)
+        seal(step, world_size=8)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("longrl.reward.eta=0.2", "longrl.reward.eta: 0.1 -> 0.2"),
+        ("method=outcome_only", "longrl.reward.method: longrlvr -> outcome_only"),
+        ("longrl.reward.answer.mode=f1", "longrl.reward.answer.mode: contain -> f1"),
+        ("actor_rollout_ref.model.path=another/model", "actor_rollout_ref.model.path: some/model -> another/model"),
+        ("actor_rollout_ref.actor.optim.lr=1e-5", "actor_rollout_ref.actor.optim.lr: 1e-06 -> 1e-05"),
+        ("actor_rollout_ref.rollout.n=16", "actor_rollout_ref.rollout.n: 8 -> 16"),
+        ("actor_rollout_ref.rollout.temperature=0.7", "actor_rollout_ref.rollout.temperature: 1.0 -> 0.7"),
+        ("algorithm.norm_adv_by_std_in_grpo=false", "algorithm.norm_adv_by_std_in_grpo: True -> False"),
+        ("data.train_batch_size=64", "data.train_batch_size: 32 -> 64"),
+        ("data.max_prompt_length=4096", "data.max_prompt_length: 65536 -> 4096"),
+        ("data.seed=2", "data.seed: 1 -> 2"),
+        ("+data.apply_chat_template_kwargs.enable_thinking=false", "enable_thinking: absent -> False"),
+        ("longrl.rope={rope_type: yarn, factor: 4.0, original_max_position_embeddings: 8}", "longrl.rope"),
+    ],
+)
+def test_another_run_is_refused_with_what_differs(started, configure, tmp_path: Path, monkeypatch, override, line):
+    monkeypatch.setattr(settings, "with_rope", lambda model, *_, **__: model)
+    started()
+    with pytest.raises(identity.OtherRun) as refused:
+        identity.check(configure(override))
+    message = str(refused.value)
+    assert line in message
+    assert f"{tmp_path / 'run' / 'checkpoints'} holds checkpoints up to global_step_10" in message
+    assert "trainer.experiment_name=NAME" in message
+    assert f"or delete {tmp_path / 'run'}" in message
+    assert len(message.splitlines()) <= 6, message  # nothing else is said to differ
+
+
+def test_what_may_change_freely(started, configure):
+    changed = (
+        "trainer.total_training_steps=500",
+        "trainer.total_epochs=9",
+        "trainer.save_freq=1",
+        "trainer.test_freq=1",
+        "trainer.logger=[console]",
+        "trainer.experiment_name=renamed",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=30000",
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size=8",
+        "actor_rollout_ref.actor.fsdp_config.param_offload=true",
+        "actor_rollout_ref.actor.fsdp_config.offload_policy=true",
+        "actor_rollout_ref.actor.entropy_from_logits_with_chunking=true",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.4",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=false",
+        "longrl.checkpoints_to_keep=3",
+        "longrl.log_rollouts=false",
+        "longrl.export=false",
+        "longrl.reward.max_failure_share=0.5",
+        "longrl.reward.timeout_s=9",
+        "+longrl.judge.timeout_s=9",
+        "longrl.judge.endpoints=[http://other/v1]",
+        "ray_kwargs.ray_init.num_cpus=64",
+        "hardware=16gpu",
+    )
+    started()
+    assert identity.check(configure(*changed)).startswith("continues: ")
+
+
+def test_the_same_path_with_other_data_is_other_data(started, configure, tmp_path: Path):
+    started()
+    (tmp_path / "train.parquet").write_bytes(b"more rows")
+    with pytest.raises(identity.OtherRun, match=r"train.parquet \(4 bytes\).*train.parquet \(9 bytes\)"):
+        identity.check(configure())
+
+
+def test_the_model_behind_a_scaled_folder(started, configure, tmp_path: Path, monkeypatch):
+    """With longrl.rope both runs name <output_dir>/model; what it was made of is compared."""
+    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/a")
+    started()
+    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/b")
+    with pytest.raises(identity.OtherRun, match=r"model\.path: /models/a -> /models/b"):
+        identity.check(configure())
+
+
+def test_a_folder_without_results_may_start_anew(configure, tmp_path: Path):
+    identity.store(configure())
+    another = configure("longrl.reward.eta=0.2")
+    assert identity.check(another) == f"{tmp_path / 'run'} is new"
+    identity.store(another)
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["longrl"]["reward"]["eta"] == 0.2
+
+
+def test_metrics_alone_are_results(configure, tmp_path: Path):
+    identity.store(configure())
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"split": "val", "step": 0}\n')
+    assert identity.check(configure()).startswith("continues: ")
+    with pytest.raises(identity.OtherRun, match="holds metrics of a run without checkpoints"):
+        identity.check(configure("longrl.reward.eta=0.2"))
+
+
+def test_the_first_configuration_stays(started, configure, tmp_path: Path):
+    started()
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    identity.store(configure("trainer.save_freq=1"))
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_resume_mode_disable_needs_a_new_folder(started, configure):
+    started()
+    with pytest.raises(
+        identity.OtherRun, match=r"resume_mode = disable, but .*\n.*continue with trainer\.resume_mode=auto"
+    ):
+        identity.check(configure("trainer.resume_mode=disable"))
+
+
+def test_checkpoints_elsewhere_are_compared_too(started, configure, tmp_path: Path):
+    """CKPT_SAVE_PATH of two differently named runs."""
+    elsewhere = f"trainer.default_local_dir={tmp_path / 'ckpt'}"
+    started(elsewhere)
+    with pytest.raises(identity.OtherRun, match=r"eta: 0\.1 -> 0\.2") as refused:
+        identity.check(configure(elsewhere, f"longrl.output_dir={tmp_path / 'second'}", "longrl.reward.eta=0.2"))
+    assert "another trainer.default_local_dir (CKPT_SAVE_PATH)" in str(refused.value)
+
+
+def test_runs_from_before_go_on(started, configure, tmp_path: Path):
+    started()
+    (tmp_path / "run" / "config.yaml").unlink()
+    assert "not compared" in identity.check(configure("longrl.reward.eta=0.2"))
+    identity.store(configure("longrl.reward.eta=0.2"))
+    assert "not compared" not in identity.check(configure("longrl.reward.eta=0.2"))
