@@ -68,10 +68,12 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
 @contextlib.contextmanager
 def _ray_logger_to(stream: io.TextIOBase) -> Iterator[None]:
     """Ray's own logger keeps the stream it found when Ray was imported."""
-    handlers = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
-    before = [handler.setStream(stream) for handler in handlers]
+    found = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
+    held = [(h, h.stream) for h in found if not isinstance(h, logging.FileHandler)]
+    for handler, _ in held:
+        handler.setStream(stream)
     try:
         yield
     finally:
-        for handler, original in zip(handlers, before, strict=True):
-            handler.setStream(original or sys.stderr)
+        for handler, original in held:
+            handler.setStream(original)

@@ -84,7 +84,7 @@ def test_scorers_of_the_users_own(check, tmp_path: Path):
     status, detail = check(f"longrl.reward.scorers=[{path}]")["scorers"]
     assert status == "FAIL"
     assert "ZeroDivisionError" in detail
-    path.write_text("X = 1\n")
+    path.write_text("RIGHT = True  # another length: Python knows a changed file by size and second\n")
     assert "scorers" not in check(f"longrl.reward.scorers=[{path}]")
 
 
