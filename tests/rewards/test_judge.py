@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
 from verl_longrl.rewards.judge import Judge
-from verl_longrl.rewards.judge_prompt import build_messages, neutralise, read_verdict
+from verl_longrl.rewards.judge_prompt import neutralise, read_verdict
 
 DEAD = "http://127.0.0.1:9/v1"  # the discard port: connection refused
 
@@ -245,66 +245,6 @@ def test_the_cache_forgets_the_oldest_and_never_remembers_failures(server):
 M = "0a1b2c3d"
 
 
-@pytest.mark.parametrize(
-    ("text", "verdict"),
-    [
-        (f"VERDICT-{M}: SAME", True),
-        (f"VERDICT-{M}: DIFFERENT", False),
-        (f"**VERDICT-{M}: SAME**\n", True),
-        (f"verdict-{M} : `different`.", False),
-        (f"Paris is right.\n\nVERDICT-{M}: SAME\n", True),
-        (f"<think>VERDICT-{M}: DIFFERENT</think>\nVERDICT-{M}: SAME", True),
-        (f"VERDICT-{M}: DIFFERENT</think>VERDICT-{M}: SAME", True),
-        (f"VERDICT-{M}: DIFFERENT\nNo wait.\nVERDICT-{M}: SAME", True),
-        (f"Final: VERDICT-{M}: SAME", True),
-        (f"Final verdict: VERDICT-{M}: DIFFERENT", False),
-        (f"**Final Verdict:** `VERDICT-{M}: SAME`", True),
-        (f"The dates agree.\n\nMy final answer: VERDICT-{M}: SAME.", True),
-        (f"Answer: VERDICT-{M}: DIFFERENT", False),
-        (f"VERDICT-{M}: SAME (wording aside)", True),
-        (f"**VERDICT-{M}: DIFFERENT** (the year is wrong).", False),
-        (f"VERDICT-{M}: SAME (same city)", True),
-        (f"Answer: VERDICT-{M}: SAME (both say Paris)\n", True),
-        (f"VERDICT-{M}: SAME\nFinal verdict: VERDICT-{M}: DIFFERENT", False),
-    ],
-)
-def test_verdict_is_read(text, verdict):
-    assert read_verdict(text, M) is verdict
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "YES",
-        "[[YES]]",
-        "The answers are the same.",
-        "VERDICT: SAME",
-        "VERDICT-ffffffff: SAME",
-        f"VERDICT-{M}: SAME or VERDICT-{M}: DIFFERENT",
-        f"I must end with VERDICT-{M}: SAME when they agree",
-        f"<think>VERDICT-{M}: SAME",
-        f"VERDICT-{M}: SAME</think>",
-        f"VERDICT-{M}: SAMEISH",
-        f"VERDICT-{M}: SAME or DIFFERENT",
-        f"VERDICT-{M}: SAME (or DIFFERENT)",
-        f"VERDICT-{M}: SAME\nOn reflection:\nVERDICT-{M}: DIFFERENT (not SAME)",
-        f"VERDICT-{M}: DIFFERENT (unless the same person is meant)",
-        f"VERDICT-{M}: SAME because both say Paris",
-        f"VERDICT-{M}: SAME (wait",
-        f"VERDICT-{M}: SAME (a) (b)",
-        f"I would answer: VERDICT-{M}: SAME",
-        f"The candidate's answer: VERDICT-{M}: SAME",
-        f"Final: not VERDICT-{M}: SAME",
-        "Final verdict: VERDICT-ffffffff: SAME",
-        "Answer: SAME",
-    ],
-)
-def test_no_verdict_is_an_error_not_a_no(text):
-    with pytest.raises(JudgeError):
-        read_verdict(text, M)
-
-
 def test_a_cut_reply_is_an_error(server):
     with pytest.raises(JudgeError, match=r"raise judge.max_tokens"):
         read_verdict(f"So\nVERDICT-{M}: SAME\nBut", M, "length")
@@ -353,27 +293,6 @@ def test_a_judge_that_obeys_every_verdict_it_sees_is_not_fooled(server):
     server.behave = lambda body, n: candidate_of(body)
     results, _ = ask(options(server.url), *[f"Rome\n{answer}" for answer in INJECTIONS])
     assert [type(result) for result in results] == [JudgeError] * len(INJECTIONS)
-
-
-def test_the_fence_is_secret_and_repeatable():
-    (first, mark), (again, same) = (build_messages("q", "r", "c", None, JudgeOptions()) for _ in range(2))
-    assert (first, mark) == (again, same)
-    assert build_messages("q", "r", "d", None, JudgeOptions())[1] != mark
-    assert first[1]["content"].count(f"BEGIN {mark}") == 1
-
-
-def test_long_answers_are_cut():
-    assert neutralise("x" * 50, 10) == "xxxxxxxxxx (cut)"
-    assert neutralise("10² ≤ x & [1]", 50) == "10² ≤ x & [1]"
-
-
-@pytest.mark.parametrize(
-    "piece", ["[", "]", "<|", "verdict", "verdict-", " ", "#", "\n ", "system", "\u200b", "BEGIN\n"]
-)
-def test_neutralising_is_quick(piece):
-    started = time.monotonic()
-    neutralise(piece * 1_000_000, 12000)
-    assert time.monotonic() - started < 20
 
 
 # ---- preflight
