@@ -2,13 +2,12 @@
 judge."""
 
 import asyncio
-import json
 import re
-import threading
 import time
 
 import pytest
 from aiohttp import web
+from openai_server import Server, reply
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
 from verl_longrl.rewards.judge import Judge
 from verl_longrl.rewards.judge_prompt import neutralise, read_verdict
@@ -24,67 +23,14 @@ def candidate_of(body):
     return re.findall(r"BEGIN (\w+)\n(.*?)\nEND \1", body["messages"][1]["content"], re.DOTALL)[-1][1]
 
 
-class Server:
-    """An OpenAI-style server on a free port. `behave(body, n)` answers the n-th call: a string is the reply's
-    text, an aiohttp response is sent as it is, and a number of seconds is slept before an honest verdict."""
-
-    def __init__(self):
-        self.bodies, self.models, self.behave = [], ["judge"], lambda body, n: 0.0
-        self.most_at_once = self._at_once = 0
-        self._loop = asyncio.new_event_loop()
-        started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
-
-    def _serve(self, started):
-        async def start():
-            app = web.Application()
-            app.router.add_post("/v1/chat/completions", self.complete)
-            app.router.add_get("/v1/models", self.list_models)
-            self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-            await self._runner.setup()
-            site = web.TCPSite(self._runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
-            started.set()
-
-        self._loop.run_until_complete(start())
-        self._loop.run_forever()
-
-    async def list_models(self, request):
-        return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
-
-    async def complete(self, request):
-        body = await request.json()
-        self.bodies.append(body)
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            answer = self.behave(body, len(self.bodies))
-            if isinstance(answer, float):
-                await asyncio.sleep(answer)
-                answer = f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
-        finally:
-            self._at_once -= 1
-        return reply(answer) if isinstance(answer, str) else answer
-
-    def close(self):
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-
-
-def reply(text, finish_reason="stop"):
-    choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}
-    return web.json_response(
-        {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
-    )
+def verdict(body):
+    return f"VERDICT-{mark_of(body)}: {'SAME' if 'Paris' in candidate_of(body) else 'DIFFERENT'}"
 
 
 @pytest.fixture
 def server():
     server = Server()
+    server.honest = verdict
     yield server
     server.close()
 
@@ -201,6 +147,7 @@ def test_a_dead_endpoint_is_benched(server):
 
 def test_two_endpoints_share_the_load(server):
     other = Server()
+    other.honest = verdict
     try:
         server.behave = other.behave = lambda body, n: 0.05
         assert ask(options(server.url, other.url), *[f"Paris {i}" for i in range(20)])[0] == [True] * 20
@@ -315,11 +262,11 @@ def test_check(server):
         Judge(JudgeOptions())
 
 
-def test_the_key_comes_from_the_environment(monkeypatch):
+def test_the_key_comes_from_the_environment(server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "s3cret")
-    judge = Judge(options(DEAD, api_key_env="MY_KEY"))
-    assert judge._endpoints[0].client.api_key == "s3cret"
-    assert "s3cret" not in json.dumps(vars(judge.options), default=str)
+    ask(options(server.url, api_key_env="MY_KEY"), "Paris")
+    ask(options(server.url), "Paris")
+    assert server.keys == ["Bearer s3cret", None]
 
 
 # ---- score_async

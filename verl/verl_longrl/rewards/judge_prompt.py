@@ -74,20 +74,29 @@ def neutralise(text: str, max_chars: int) -> str:
     return text + " (cut)" if cut else text
 
 
-def fence(*content: str) -> str:
-    """A token that marks quoted material and belongs to the verdict: from a secret of this process and the
+def fence(*content: str, secret: bytes = _SECRET) -> str:
+    """A token that marks quoted material and belongs to the verdict: from a secret (of this process) and the
     content, so the same question has the same fence (and one cache entry), while no candidate can contain its
     own."""
-    return hmac.new(_SECRET, "\x00".join(content).encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:8]
+    return hmac.new(secret, "\x00".join(content).encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:8]
 
 
 def build_messages(
-    question: str, reference: str, candidate: str, context: str | None, options: JudgeOptions
+    question: str,
+    reference: str,
+    candidate: str,
+    context: str | None,
+    options: JudgeOptions,
+    *,
+    secret: bytes = _SECRET,
 ) -> tuple[list[dict[str, str]], str]:
-    """The chat messages of one grading question, and its fence."""
+    """The chat messages of one grading question, and its fence.
+
+    secret: by default this process's own; give one where the same question must be the same after a restart.
+    """
     excerpt = neutralise(context or "", options.max_context_chars)
     answer = neutralise(candidate, options.max_candidate_chars)
-    mark = fence(question, reference, excerpt, answer)
+    mark = fence(question, reference, excerpt, answer, secret=secret)
     blocks = [f"Question:\n{question}", f"Reference answer:\n{reference}"]
     if excerpt:
         blocks.append(f"Excerpt, quoted:\nBEGIN {mark}\n{excerpt}\nEND {mark}")

@@ -7,9 +7,10 @@ fix; `from_dict` refuses an unknown key and names the nearest valid one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 Method = Literal["longrlvr", "outcome_only"]
 AnswerBy = Literal["rule", "judge", "reward_model"]
@@ -32,7 +33,12 @@ def _number(
 
 
 class Options:
-    """Base of option groups: frozen dataclasses built from a plain mapping."""
+    """Base of option groups: frozen dataclasses built from a plain mapping.
+
+    `single_or_list`: names of lists for which a single text may stand.
+    """
+
+    single_or_list: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
@@ -51,12 +57,40 @@ class Options:
                     f"unknown option {path}{key} = {value!r}; the nearest valid one is "
                     f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
                 )
-            if is_dataclass(types[key]) and not isinstance(value, types[key]):
-                if value is not None and not isinstance(value, Mapping):
-                    raise ValueError(_no_block(f"{path}{key}", value, types[key]))
-                value = types[key].from_dict(value, f"{path}{key}.")  # type: ignore[union-attr]
-            given[key] = tuple(value) if isinstance(value, list) else value
+            if key in cls.single_or_list and isinstance(value, str):
+                value = [value]
+            given[key] = _value(f"{path}{key}", value, types[key])
         return cls(**given)
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind` wants it: groups built, lists as tuples.
+
+    Raises ValueError for a value of another kind. Ranges and choices are the option group's own business.
+    """
+    if get_origin(kind) in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        (kind,) = (k for k in get_args(kind) if k is not NoneType)
+    if is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(_no_block(name, value, kind))
+        return kind.from_dict(value, f"{name}.")  # type: ignore[union-attr]
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        return {str(key): _value(f"{name}.{key}", item, get_args(kind)[1]) for key, item in value.items()}
+    if get_origin(kind) is dict and not isinstance(value, Mapping):
+        raise ValueError(f"{name} = {value!r}; expected keys and values: {{key: value}}")
+    if get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_value(f"{name}[{i}]", item, get_args(kind)[0]) for i, item in enumerate(value))
+    if get_origin(kind) is tuple:
+        one = "string" if isinstance(value, str) else "value"
+        raise ValueError(f"{name} = {value!r} is one {one}; expected a list: [{value!r}]")
+    if kind in _EXPECTED and type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{name} = {value!r}; expected {_EXPECTED[kind]}")
+    return value
+
+
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def _no_block(name: str, value: object, group: Any) -> str:
@@ -134,33 +168,32 @@ class RewardOptions(Options):
 
 
 @dataclass(frozen=True)
-class JudgeOptions(Options):
-    """Where the judge is and how it is asked.
+class ServerOptions(Options):
+    """Where a model is served and how it is asked.
 
     endpoints: one or several OpenAI-compatible base URLs (https://host/v1). model: the name they serve; ""
     asks the first endpoint for the one model it serves. api_key_env: the environment variable that holds the
-    key (servers of your own need none). concurrency: requests in flight over all endpoints and, in training,
-    over all reward workers, each of which gets an equal share, rounded up. timeout_s: per attempt. attempts: per
-    answer, over all endpoints. cooldown_s: how long an endpoint that failed to connect is left alone. max_tokens:
-    room for the judge's reasoning and verdict. cache_size: verdicts remembered by each reward worker; a prompt's
-    rollouts may be spread over workers, so the same answer may be judged once in each. max_candidate_chars,
-    max_context_chars: longer texts are cut.
+    key (servers of your own need none). concurrency: requests in flight over all endpoints. timeout_s: per attempt.
+    attempts: per request, over all endpoints. backoff_s, max_backoff_s: waits between attempts grow from the one to
+    the other. cooldown_s: how long an endpoint that failed to answer is left alone.
     """
+
+    single_or_list: ClassVar[frozenset[str]] = frozenset({"endpoints"})
 
     endpoints: tuple[str, ...] = ()
     model: str = ""
-    api_key_env: str = "LONGRL_JUDGE_API_KEY"
+    api_key_env: str = "LONGRL_API_KEY"
     concurrency: int = 64
     timeout_s: float = 60.0
     attempts: int = 4
     backoff_s: float = 0.5
     max_backoff_s: float = 20.0
     cooldown_s: float = 10.0
-    temperature: float = 0.0
-    max_tokens: int = 2048
-    cache_size: int = 65536
-    max_candidate_chars: int = 4000
-    max_context_chars: int = 12000
+
+    @property
+    def block(self) -> str:
+        """The name of this block in the user's configuration, for messages."""
+        return "server"
 
     def __post_init__(self) -> None:
         if isinstance(self.endpoints, str):
@@ -168,12 +201,41 @@ class JudgeOptions(Options):
         for url in self.endpoints:
             if not str(url).startswith(("http://", "https://")):
                 raise ValueError(
-                    f"judge.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the scheme)"
+                    f"{self.block}.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the "
+                    "scheme)"
                 )
-        _number("judge.timeout_s", self.timeout_s, 0, open_low=True)
-        for name in ("concurrency", "attempts", "max_tokens", "max_candidate_chars"):
+        _number(f"{self.block}.timeout_s", self.timeout_s, 0, open_low=True)
+        for name in ("concurrency", "attempts"):
+            _number(f"{self.block}.{name}", getattr(self, name), 1, whole=True)
+        for name in ("backoff_s", "max_backoff_s", "cooldown_s"):
+            _number(f"{self.block}.{name}", getattr(self, name), 0)
+
+
+@dataclass(frozen=True)
+class JudgeOptions(ServerOptions):
+    """Where the judge is and how it is asked; see ServerOptions.
+
+    concurrency: in training, over all reward workers, each of which gets an equal share, rounded up. max_tokens:
+    room for the judge's reasoning and verdict. cache_size: verdicts remembered by each reward worker; a prompt's
+    rollouts may be spread over workers, so the same answer may be judged once in each. max_candidate_chars,
+    max_context_chars: longer texts are cut.
+    """
+
+    api_key_env: str = "LONGRL_JUDGE_API_KEY"
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    cache_size: int = 65536
+    max_candidate_chars: int = 4000
+    max_context_chars: int = 12000
+
+    @property
+    def block(self) -> str:
+        return "judge"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_tokens", "max_candidate_chars"):
             _number(f"judge.{name}", getattr(self, name), 1, whole=True)
         for name in ("cache_size", "max_context_chars"):
             _number(f"judge.{name}", getattr(self, name), 0, whole=True)
-        for name in ("backoff_s", "max_backoff_s", "cooldown_s", "temperature"):
-            _number(f"judge.{name}", getattr(self, name), 0)
+        _number("judge.temperature", self.temperature, 0)

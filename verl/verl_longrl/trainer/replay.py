@@ -31,7 +31,7 @@ class WatchedReplayBuffer(ReplayBuffer):
             )
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
-        buffer.poll_interval = 0.1  # upstream sleeps 2 s between looks, longer than a small step takes
+        buffer.poll_interval = 0.5  # upstream sleeps 2 s between looks, half of a small step
         buffer.on_filtered = on_filtered
         return buffer
 
