@@ -1,0 +1,53 @@
+"""Near-duplicate documents by MinHash: Jaccard similarity of their word 5-grams, candidates from an LSH index.
+
+Source: Broder (1997); the index is datasketch's. Signatures are made where documents are read (in parallel), the
+index is filled in document order by one process, so the first of a group stays.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from datasketch import LeanMinHash, MinHash, MinHashLSH
+
+from data_gen.text import words
+
+SHINGLE = 5
+PERMUTATIONS = 128
+SCHEME = "affine32"
+
+
+def signature(text: str) -> str:
+    """The MinHash signature of a text, 128 permutations, as base 85 of 32-bit numbers."""
+    tokens = words(text)
+    shingles = {" ".join(tokens[i : i + SHINGLE]).encode() for i in range(max(1, len(tokens) - SHINGLE + 1))}
+    minhash = MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME)
+    minhash.update_batch(sorted(shingles))
+    return base64.b85encode(minhash.hashvalues.astype("<u4").tobytes()).decode()
+
+
+class NearDuplicates:
+    """The documents seen so far; about 10 KB of memory for each.
+
+    Args:
+        threshold: Jaccard similarity from which two documents are the same, above 0, at most 1.
+    """
+
+    def __init__(self, threshold: float):
+        self.threshold = threshold
+        self._index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+        self._signatures: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, encoded: str) -> tuple[str, float] | None:
+        """The most similar document seen before, and how similar, if it reaches the threshold; else None, and
+        the document is remembered."""
+        values = np.frombuffer(base64.b85decode(encoded), dtype="<u4")
+        minhash = LeanMinHash(seed=1, hashvalues=values, scheme=SCHEME)
+        similar = [(float(np.mean(self._signatures[other] == values)), other) for other in self._index.query(minhash)]
+        if similar and max(similar)[0] >= self.threshold:
+            similarity, other = max(similar)
+            return other, similarity
+        self._index.insert(name, minhash)
+        self._signatures[name] = values
+        return None

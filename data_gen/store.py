@@ -1,0 +1,297 @@
+"""The folder of a pipeline run: resumable by what is in it, whoever stops it and whenever.
+
+    DIR/
+      chunk/                      one folder per stage
+        stage.json                the settings its parts were made with
+        000003.jsonl              a part: one line per document, under its name only when complete
+        rank-0-of-1.json          marker: this rank has made all its parts; their counts, seconds
+      whole.json                instead, where one process does a stage for all ranks
+      ...
+
+Every document that enters a stage leaves it as exactly one row: with the stage's results, or with `drop`, a reason. A
+dropped document enters no later stage. So counts add up by construction, and `funnel` reads them off the markers.
+Parts keep their names and the order of their documents from stage to stage; rank r of n makes every n-th part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+"""What one stage says about one document: `id`, then either its results or `drop` (a reason) and `detail`."""
+Document = dict[str, Row]
+"""A document that is still in: stage -> its row."""
+
+
+class StoreError(ValueError):
+    """The folder does not fit what is asked of it; the message says what to do."""
+
+
+def drop(document_id: str, reason: str, detail: str = "") -> Row:
+    """The row of a document that ends here. Reasons are few and fixed (they are counted), details are free."""
+    return {"id": document_id, "drop": reason, "detail": detail}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of the work is this process's: every `world_size`-th part, from `rank` on."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+            raise ValueError(
+                f"rank {self.rank} of world size {self.world_size}; ranks go from 0 to world size - 1, each in a "
+                "process of its own"
+            )
+
+    def of(self, items: Sequence[Any]) -> list[Any]:
+        """This rank's share."""
+        return list(items[self.rank :: self.world_size])
+
+
+class Store:
+    """Reads and writes the parts of a run's stages.
+
+    Args:
+        root: the run's folder.
+        shard: this process's share.
+        list_of: the stage whose parts are shared out. Other stages of other ranks may be in the making, so this must
+            be one that all ranks wait for.
+    """
+
+    def __init__(self, root: str | Path, list_of: str, shard: Shard | None = None):
+        self.root, self.list_of, self.shard = Path(root), list_of, shard or Shard()
+
+    # -- parts
+
+    def parts(self, stage: str) -> list[str]:
+        """Names of a stage's complete parts, in order."""
+        return sorted(path.stem for path in (self.root / stage).glob("*.jsonl"))
+
+    def mine(self) -> list[str]:
+        """The parts that are this rank's to make."""
+        return self.shard.of(self.parts(self.list_of))
+
+    def has(self, stage: str, part: str) -> bool:
+        return self._part(stage, part).exists()
+
+    def read(self, stage: str, part: str) -> Iterator[Row]:
+        """Rows of one part, in order.
+
+        Raises StoreError naming the line when a file was damaged.
+        """
+        path = self._part(stage, part)
+        if not path.exists():
+            raise StoreError(f"{path} is missing though its stage has finished; use --redo {stage} to make it anew")
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise StoreError(
+                        f"{path}: line {number}: not JSON ({error}); the file was changed or damaged: use --redo "
+                        f"{stage} to make it anew"
+                    ) from error
+
+    def write(self, stage: str, part: str, rows: Iterable[Row]) -> Counter[str]:
+        """Write one part, whole or not at all; returns `count`s of its rows."""
+        counts: Counter[str] = Counter()
+
+        def lines() -> Iterator[bytes]:
+            for row in rows:
+                counts.update(count(row))
+                yield _line(row)
+
+        write_atomically(self._part(stage, part), lines())
+        return counts
+
+    def write_array(self, stage: str, part: str, array: np.ndarray) -> None:
+        """Write the array that belongs to a part; to be called before the part itself is written."""
+        path = self._part(stage, part).with_suffix(".npy")
+        aside = _aside(path)
+        with aside.open("wb") as file:
+            np.save(file, array)
+        _publish(aside, path)
+
+    def read_array(self, stage: str, part: str) -> np.ndarray:
+        return np.load(self._part(stage, part).with_suffix(".npy"), mmap_mode="r")
+
+    def documents(self, part: str, stages: Sequence[str]) -> Iterator[Document]:
+        """Documents of a part that the last of `stages` did not drop, each with its rows of all `stages`, in order."""
+        readers = {stage: self.read(stage, part) for stage in stages}
+        for last in readers[stages[-1]]:
+            if "drop" in last:
+                continue
+            document: Document = {}
+            for stage in stages[:-1]:
+                row = next((row for row in readers[stage] if row["id"] == last["id"]), None)
+                if row is None:
+                    raise StoreError(
+                        f"{self._part(stage, part)} has no document {last['id']}, which {stages[-1]} has; the folder "
+                        f"was mixed from several runs: use --redo {stages[-1]}"
+                    )
+                document[stage] = row
+            document[stages[-1]] = last
+            yield document
+
+    # -- stages
+
+    def begin(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Continue the stage with these settings. Raises StoreError when its parts were made with others."""
+        path = self.root / stage / "stage.json"
+        if path.exists() and len(list(path.parent.iterdir())) > 1:  # a first try that made nothing binds nobody
+            made_with = json.loads(path.read_text())
+            changed = sorted(key for key in {*made_with, *settings} if made_with.get(key) != settings.get(key))
+            if changed:
+                key = changed[0]
+                raise StoreError(
+                    f"{self.root / stage} was made with {key} = {made_with.get(key)!r}, now it is "
+                    f"{settings.get(key)!r}; give another --output, or --redo {stage} to make it and what follows anew"
+                )
+        else:
+            write_atomically(path, [json.dumps(settings, indent=1, ensure_ascii=False).encode()])
+
+    def done(self, stage: str) -> bool:
+        """Whether this rank, or one for all, has finished the stage."""
+        return self._marker(stage).exists() or self._whole(stage).exists()
+
+    def finish(self, stage: str, counts: Mapping[str, int], whole: bool = False, **more: Any) -> None:
+        """Mark the stage as finished by this rank, or (`whole`) by this one for all."""
+        report = {"counts": dict(sorted(counts.items())), **more}
+        path = self._whole(stage) if whole else self._marker(stage)
+        write_atomically(path, [json.dumps(report, indent=1).encode()])
+
+    def wait_for(self, stage: str, ranks: Iterable[int], patience_s: float, poll_s: float = 0.5) -> None:
+        """Until these ranks have finished `stage`.
+
+        Raises StoreError naming the missing ranks when nothing new appears in any stage's folder for `patience_s`.
+        """
+        folder, world_size = self.root / stage, self.shard.world_size
+        since, last = time.monotonic(), -1
+        while not self._whole(stage).exists():
+            missing = [rank for rank in ranks if not (folder / f"rank-{rank}-of-{world_size}.json").exists()]
+            if not missing:
+                return
+            entries = sum(1 for _ in self.root.glob("*/*"))
+            if entries != last:
+                since, last = time.monotonic(), entries
+            elif time.monotonic() - since > patience_s:
+                raise StoreError(
+                    f"stage {stage}: ranks {', '.join(map(str, missing))} of {world_size} have not finished, and "
+                    f"nothing was added for {patience_s:.0f} s; run them (--rank R --world-size {world_size}), then "
+                    "this one again"
+                )
+            time.sleep(poll_s)
+
+    def report(self, stage: str) -> dict[str, Any] | None:
+        """The markers of all ranks summed, None while any is missing. Numbers add up, `counts` by key."""
+        if self._whole(stage).exists():
+            return json.loads(self._whole(stage).read_text())
+        markers = sorted((self.root / stage).glob("rank-*-of-*.json"))
+        worlds = {path.stem.split("-of-")[1]: 0 for path in markers}
+        for path in markers:
+            worlds[path.stem.split("-of-")[1]] += 1
+        complete = next((world for world, have in worlds.items() if have == int(world)), None)
+        if complete is None:
+            return None
+        total: dict[str, Any] = {"counts": Counter()}
+        for path in markers:
+            if path.stem.endswith(f"-of-{complete}"):
+                marker = json.loads(path.read_text())
+                total["counts"].update(marker.pop("counts"))
+                for name, value in marker.items():
+                    total[name] = total.get(name, 0) + value
+        total["counts"] = dict(sorted(total["counts"].items()))
+        return total
+
+    def remove(self, stages: Iterable[str]) -> None:
+        """Delete what these stages made."""
+        for stage in stages:
+            if (self.root / stage).exists():
+                shutil.rmtree(self.root / stage)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this rank's place in the folder. Raises StoreError when another process holds it."""
+        path = self.root / f".rank-{self.shard.rank}.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            opened = path.open("w")
+        except OSError as error:
+            raise StoreError(f"{self.root} cannot be written ({error.strerror}); give another --output") from error
+        with opened as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(
+                    f"another process is working in {self.root} as rank {self.shard.rank}; wait for it, or stop it"
+                ) from None
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what processes of this machine were writing when they were killed."""
+        for path in self.root.glob(f"**/.*.{socket.gethostname()}-*.tmp"):
+            pid = path.name.split("-")[-1].removesuffix(".tmp")
+            if pid.isdigit() and not Path("/proc", pid).exists():
+                path.unlink(missing_ok=True)
+
+    def _part(self, stage: str, part: str) -> Path:
+        return self.root / stage / f"{part}.jsonl"
+
+    def _whole(self, stage: str) -> Path:
+        return self.root / stage / "whole.json"
+
+    def _marker(self, stage: str) -> Path:
+        return self.root / stage / f"rank-{self.shard.rank}-of-{self.shard.world_size}.json"
+
+
+def count(row: Row) -> Counter[str]:
+    """What a row adds to its stage's counts: `documents`, `dropped: reason`, and the row's own `counts`."""
+    counts = Counter({"documents": 1}, **row.get("counts", {}))
+    if "drop" in row:
+        counts[f"dropped: {row['drop']}"] += 1
+    return counts
+
+
+def write_atomically(path: Path, lines: Iterable[bytes]) -> None:
+    """Write `lines` (each with its line end) to `path`, which appears when they are all on disk."""
+    aside = _aside(path)
+    try:
+        with aside.open("wb") as file:
+            for line in lines:
+                file.write(line)
+        _publish(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+
+
+def _publish(aside: Path, path: Path) -> None:
+    with aside.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _line(row: Row) -> bytes:
+    """One row as a line. Lone surrogates (a model's, or in a file's name), which UTF-8 cannot hold, become "?"."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

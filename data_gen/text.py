@@ -1,0 +1,23 @@
+"""Small things about text that several pipelines share: words, seeds, ids."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿가-힯]|[^\W_぀-ヿ㐀-䶿一-鿿豈-﫿가-힯]+")
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words without punctuation; each Chinese, Japanese or Korean character is a word of its own."""
+    return _WORD.findall(text.casefold())
+
+
+def digest(*parts: object, size: int = 16) -> bytes:
+    """`size` bytes that are a function of the parts' texts and of nothing else."""
+    return hashlib.blake2b("\x00".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+
+def derive_seed(*parts: object) -> int:
+    """A 31-bit seed (what every server takes) from anything: equal parts, equal seed, on every machine."""
+    return int.from_bytes(digest(*parts, size=4), "big") >> 1

@@ -1,0 +1,160 @@
+"""Stages make each part once, in order, whatever happens; documents are in work concurrently, but not all of them."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from data_gen.pipeline import DocumentStage, PartStage, Stage, WholeStage
+from data_gen.store import Shard, Store, StoreError, drop
+
+
+class Source(Stage):
+    """Four parts of three documents."""
+
+    name = "source"
+
+    def settings(self):
+        return {"parts": 4}
+
+    def _make(self, store):
+        counts = Counter()
+        for part in range(4):
+            counts += store.write("source", f"{part}", [{"id": f"{part}{n}", "n": n} for n in range(3)])
+        return counts, {}
+
+
+class Double(PartStage):
+    name, after = "double", ("source",)
+    made: list[str]
+
+    def settings(self):
+        return {"factor": 2}
+
+    def rows(self, store, part, documents):
+        self.made.append(part)
+        return [{"id": d["source"]["id"], "n": 2 * d["source"]["n"]} for d in documents]
+
+
+class Slow(DocumentStage):
+    name, after, window = "slow", ("source", "double"), 5
+
+    def __init__(self, fail=""):
+        self.fail, self.asked, self.at_once, self.most = fail, [], 0, 0
+
+    def settings(self):
+        return {}
+
+    async def row(self, document):
+        name = document["double"]["id"]
+        self.asked.append(name)
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await asyncio.sleep(0.03 if name.endswith("0") else 0.01)  # later documents finish first
+        self.at_once -= 1
+        if name == self.fail:
+            raise RuntimeError("no server")
+        return drop(name, "odd") if document["double"]["n"] == 2 else {"id": name, "counts": {"asked": 1}}
+
+    def totals(self):
+        return {"requests": len(self.asked)}
+
+
+class Whole(WholeStage):
+    name, after = "whole", ("slow",)
+
+    def settings(self):
+        return {}
+
+    def make(self, store, advance):
+        return sum(
+            (store.write("whole", p, [d["slow"] for d in store.documents(p, ("slow",))]) for p in store.parts("slow")),
+            Counter(),
+        )
+
+
+def double():
+    stage = Double()
+    stage.made = []
+    return stage
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path, "source")
+    Source().run(store, 0)
+    return store
+
+
+def test_parts_are_made_once(store):
+    stage = double()
+    stage.run(store, 0)
+    assert stage.made == ["0", "1", "2", "3"]
+    (store.root / "double" / "2.jsonl").unlink()
+    (store.root / "double" / "rank-0-of-1.json").unlink()
+    stage.run(store, 0)
+    assert stage.made[4:] == ["2"]
+    assert store.report("double")["counts"] == {"documents": 12}
+    stage.run(store, 0)
+    assert len(stage.made) == 5
+
+
+def test_documents_are_concurrent_within_the_window_and_stay_in_order(store):
+    double().run(store, 0)
+    stage = Slow()
+    stage.run(store, 0)
+    assert stage.most == 5
+    assert [row["id"] for part in store.parts("slow") for row in store.read("slow", part)] == sorted(stage.asked)
+    report = store.report("slow")
+    assert report["counts"] == {"asked": 8, "documents": 12, "dropped: odd": 4}
+    assert report["requests"] == 12
+
+
+def test_what_was_done_before_a_failure_is_kept(store):
+    double().run(store, 0)
+    with pytest.raises(RuntimeError, match="no server"):
+        Slow(fail="30").run(store, 0)
+    kept = store.parts("slow")
+    assert {"0"} <= set(kept) < {"0", "1", "2", "3"}
+    again = Slow()
+    again.run(store, 0)
+    assert {name[0] for name in again.asked} == {"0", "1", "2", "3"} - set(kept)
+    assert store.report("slow")["counts"]["documents"] == 12
+
+
+def test_whole_stages_wait_for_all_and_are_done_for_all(tmp_path):
+    ranks = [Store(tmp_path, "source", Shard(rank, 2)) for rank in range(2)]
+    Source().run(Store(tmp_path, "source"), 0)
+    for store in ranks:
+        store.finish("source", {})
+    for store in ranks[:1]:
+        double().run(store, 0)
+        Slow().run(store, 0)
+    with pytest.raises(StoreError, match="ranks 1 of 2 have not finished"):
+        Whole().run(ranks[0], 0.01)
+    double().run(ranks[1], 0)
+    Slow().run(ranks[1], 0)
+    with pytest.raises(StoreError, match="stage whole: ranks 0 of 2 have not finished"):
+        Whole().run(ranks[1], 0.01)
+    Whole().run(ranks[0], 10)
+    Whole().run(ranks[1], 0)
+    assert ranks[1].report("whole")["counts"] == {"asked": 8, "documents": 8}
+
+
+def test_stages_before_must_be_there(store):
+    with pytest.raises(StoreError, match=r"slow reads what double makes, and .* has none; run double first"):
+        Slow().run(store, 0)
+    store.begin("double", {})
+    with pytest.raises(StoreError, match="double makes, which has not finished; run double first"):
+        Slow().run(store, 0)
+
+
+def test_a_change_before_is_a_change_after(store):
+    double().run(store, 0)
+    Slow().run(store, 0)
+    store.remove(["double"])
+    changed = double()
+    changed.settings = lambda: {"factor": 3}
+    changed.run(store, 0)
+    with pytest.raises(StoreError, match="slow was made with inputs"):
+        Slow().run(store, 0)
