@@ -1,0 +1,154 @@
+"""What a run made, in numbers that add up: the funnel on the terminal, and the data set's card with plots."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from rich.table import Table
+from verl_longrl.data.schema import read_rows
+
+from data_gen.grounding.config import STAGES, GroundingConfig
+from data_gen.grounding.export import SPLITS
+from data_gen.store import Store, StoreError
+
+DROPPED = "dropped: "
+FILES = ("train.parquet", "val.parquet", "README.md", "funnel.json", "config.yaml", "plots.png")
+"""What stands beside the stages at the end of a run."""
+
+
+def funnel(store: Store) -> list[dict[str, Any]]:
+    """One entry for each finished stage: `stage`, `documents` that entered, `kept`, `dropped` (reason -> number),
+    `counts` (the stage's own), `spent` (seconds, requests, tokens, cost)."""
+    entries = []
+    for stage in STAGES:
+        report = store.report(stage)
+        if report is None:
+            continue
+        counts = dict(report.pop("counts"))
+        dropped = {key.removeprefix(DROPPED): counts.pop(key) for key in list(counts) if key.startswith(DROPPED)}
+        documents = counts.pop("documents", 0)
+        entries.append(
+            {
+                "stage": stage,
+                "documents": documents,
+                "kept": documents - sum(dropped.values()),
+                "dropped": dropped,
+                "counts": counts,
+                "spent": report,
+            }
+        )
+    return entries
+
+
+def line(store: Store, stage: str) -> str:
+    """One line about a stage that this rank has finished."""
+    entry = next((entry for entry in funnel(store) if entry["stage"] == stage), None)
+    if entry is None:
+        return f"{stage}: this rank is done, others are not"
+    spent = entry["spent"]
+    cost = f", {spent['requests']:.0f} requests" if spent.get("requests") else ""
+    cost += f", ${spent['cost']:.2f}" if spent.get("cost") else ""
+    lost = _listed(entry["dropped"])
+    return f"{stage}: {entry['kept']} of {entry['documents']} documents{' (' + lost + ')' if lost else ''}{cost}"
+
+
+def require_some(store: Store, stage: str) -> None:
+    """Raises StoreError when a stage has dropped every document."""
+    entry = next((entry for entry in funnel(store) if entry["stage"] == stage), None)
+    if entry is not None and not entry["kept"]:
+        raise StoreError(
+            f"{stage}: no document is left ({_listed(entry['dropped'])}); the rows in {store.root / stage} say why. "
+            f"Change the settings or the input, and run again with --redo {stage}"
+        )
+
+
+def table(store: Store) -> Table:
+    """The funnel as a table."""
+    result = Table("stage", "in", "kept", "dropped", "counts", "seconds", title=str(store.root))
+    for entry in funnel(store):
+        numbers = (entry["documents"], entry["kept"], entry["spent"].get("seconds", 0))
+        documents, kept, seconds = (f"{number:,.0f}" for number in numbers)
+        result.add_row(entry["stage"], documents, kept, _listed(entry["dropped"]), _listed(entry["counts"]), seconds)
+    return result
+
+
+def write(store: Store, settings: GroundingConfig) -> None:
+    """The card (README.md), the funnel (funnel.json), the configuration (config.yaml) and plots beside the data."""
+    entries = funnel(store)
+    lengths = {split: _lengths(store, split) for split in SPLITS}
+    (store.root / "funnel.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (store.root / "config.yaml").write_text(_yaml(settings))
+    _plot(store, entries, lengths)
+    rows = {split: len(values) for split, values in lengths.items()}
+    every = [value for values in lengths.values() for value in values]
+    span = f"{min(every):,} to {max(every):,}, mean {sum(every) // len(every):,}" if every else "none"
+    table_lines = [
+        f"| {e['stage']} | {e['documents']:,} | {e['kept']:,} | {_listed(e['dropped'])} | {_listed(e['counts'])} |"
+        for e in entries
+    ]
+    text = [
+        "# Grounded long-context questions",
+        "",
+        f"{rows['train']:,} training and {rows['val']:,} validation rows, split by document; prompts of {span} tokens "
+        f"(tokenizer {settings.tokenizer}). Made by `data_gen.grounding` with [config.yaml](config.yaml). "
+        "Each row asks one question whose evidence is in several chunks of the document; "
+        "`extra_info.ref_chunks` names them, `extra_info.payload` holds source, explanation, score and pass rates.",
+        "",
+        "| stage | documents in | kept | dropped | counts |",
+        "|---|---|---|---|---|",
+        *table_lines,
+        "",
+        "![prompt lengths and funnel](plots.png)",
+        "",
+    ]
+    (store.root / "README.md").write_text("\n".join(text))
+
+
+def default_config() -> str:
+    """All keys with their defaults, as a file to start from; `servers` with one to fill in."""
+    values = _plain(GroundingConfig())
+    values["servers"] = {"default": {"endpoints": ["http://localhost:8000/v1"], "model": ""}}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _yaml(settings: GroundingConfig) -> str:
+    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _plain(settings: GroundingConfig) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    for server in values["servers"].values():
+        server.pop("name")
+    return values
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items() if number)
+
+
+def _lengths(store: Store, split: str) -> list[int]:
+    file = store.root / f"{split}.parquet"
+    return [row["prompt_tokens"] for row in read_rows(file, ["prompt_tokens"])] if file.exists() else []
+
+
+def _plot(store: Store, entries: list[dict[str, Any]], lengths: dict[str, list[int]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    left.hist([lengths[split] for split in SPLITS], bins=30, stacked=True, label=SPLITS)
+    left.set(xlabel="prompt tokens", ylabel="rows")
+    left.legend()
+    names = [entry["stage"] for entry in entries][::-1]
+    right.barh(names, [entry["documents"] for entry in entries][::-1], color="lightgray", label="in")
+    right.barh(names, [entry["kept"] for entry in entries][::-1], label="kept")
+    right.set(xlabel="documents")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(store.root / "plots.png", dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,58 @@
+"""Stage chunk: documents as spans of at most `max_tokens` tokens; see splitter.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from verl_longrl.rewards.options import Options
+
+from data_gen.grounding.splitter import SEPARATORS, Splitter
+from data_gen.pipeline import PartStage
+from data_gen.store import Document, Row, Store
+from data_gen.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True)
+class ChunkOptions(Options):
+    """max_tokens: the most tokens of a chunk. separators: where chunks may begin, in order of preference."""
+
+    max_tokens: int = 512
+    separators: tuple[str, ...] = SEPARATORS
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 16:
+            raise ValueError(f"chunk.max_tokens = {self.max_tokens}; expected at least 16")
+
+
+class Chunk(PartStage):
+    """Row: `spans`, a list of [start, end, tokens], one for each chunk in document order."""
+
+    name = "chunk"
+    after = ("ingest", "dedup")
+
+    def __init__(self, options: ChunkOptions, tokenizer: str):
+        self.options, self.tokenizer = options, tokenizer
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self.tokenizer,
+            "chunk.max_tokens": self.options.max_tokens,
+            "chunk.separators": self.options.separators,
+        }
+
+    def open(self, store: Store) -> None:
+        tokenizer = load_tokenizer(self.tokenizer)
+        self.splitter = Splitter(tokenizer.backend_tokenizer, self.options.max_tokens, self.options.separators)
+
+    def rows(self, store: Store, part: str, documents: list[Document]) -> Iterator[Row]:
+        for document in documents:
+            spans = self.splitter.split(document["ingest"]["text"])
+            yield {"id": document["ingest"]["id"], "spans": spans, "counts": {"chunks": len(spans)}}
+
+
+def chunk_texts(document: Document) -> list[str]:
+    """The texts of a document's chunks."""
+    text = document["ingest"]["text"]
+    return [text[start:end] for start, end, _ in document["chunk"]["spans"]]

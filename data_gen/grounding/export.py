@@ -1,0 +1,183 @@
+"""Stage export: selected questions as the project's training parquet, split by document, checked, and described.
+
+First every document's row is decided (split, chunks shown, length), then the files are rendered from these decisions,
+so any number of documents takes the memory of one part. A document over the token budget can be fitted to it: chunks
+that are no evidence are left out, at random, until it fits; the rest is renumbered, and the labels with it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
+from verl_longrl.data.schema import Sample, write_samples
+from verl_longrl.data.validate import validate_file
+from verl_longrl.rewards.options import Options
+
+from data_gen.grounding.chunk import chunk_texts
+from data_gen.pipeline import WholeStage
+from data_gen.progress import Advance
+from data_gen.store import Document, Row, Store, StoreError, drop
+from data_gen.text import derive_seed, digest
+from data_gen.tokenizer import load_tokenizer
+
+Overlong = Literal["drop", "fit"]
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class ExportOptions(Options):
+    """max_prompt_tokens: length limit of a prompt as the model sees it, chat template included (data.max_prompt_length
+    of the training). overlong: what happens to longer ones: drop, or fit (leave out chunks that are no evidence).
+    val_fraction: share of documents held out, at least one when it is above 0. data_source: selects the reward.
+    instructions: what the prompt says after the question. chat_template_kwargs: as in the training
+    (data.apply_chat_template_kwargs)."""
+
+    max_prompt_tokens: int = 65536
+    overlong: Overlong = "fit"
+    val_fraction: float = 0.02
+    data_source: str = "longrlvr"
+    instructions: str = INSTRUCTIONS
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_prompt_tokens < 1:
+            raise ValueError(f"export.max_prompt_tokens = {self.max_prompt_tokens}; expected at least 1")
+        if self.overlong not in get_args(Overlong):
+            raise ValueError(f"export.overlong = {self.overlong!r} is unknown; use one of drop, fit")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"export.val_fraction = {self.val_fraction}; expected a share, at least 0 and below 1")
+
+
+class Export(WholeStage):
+    """Row: `split`, `chunks` (numbers of those shown), `prompt_tokens`. Drops: overlong. Writes train.parquet and
+    val.parquet beside the stages."""
+
+    name = "export"
+    after = ("ingest", "chunk", "select")
+
+    def __init__(self, options: ExportOptions, tokenizer: str, seed: int):
+        self.options, self.tokenizer, self.seed = options, tokenizer, seed
+
+    def settings(self) -> dict[str, Any]:
+        own = {f"export.{key}": value for key, value in vars(self.options).items()}
+        return {"seed": self.seed, "tokenizer": self.tokenizer, **own}
+
+    def check(self) -> None:
+        self._counter()
+
+    def _counter(self) -> PromptCounter:
+        tokenizer = load_tokenizer(self.tokenizer)
+        if not tokenizer.chat_template:
+            raise StoreError(
+                f"tokenizer {self.tokenizer} has no chat template, so prompt lengths cannot be counted as training "
+                "sees them; use the tokenizer of the model that will be trained (tokenizer=PATH) from stage ingest on"
+            )
+        return PromptCounter(tokenizer, self.options.chat_template_kwargs)
+
+    def make(self, store: Store, advance: Advance) -> Counter[str]:
+        self.counter = self._counter()
+        parts = store.parts("select")
+        held_out = self._held_out(store, parts)
+        counts: Counter[str] = Counter()
+        for part in parts:
+            counts += store.write(self.name, part, self._decisions(store, part, held_out))
+            advance()
+        for split in SPLITS:
+            file = store.root / f"{split}.parquet"
+            file.unlink(missing_ok=True)
+            if counts[f"{split} rows"]:
+                write_samples(file, self._samples(store, parts, split))
+                self._check(file)
+        return counts
+
+    def _held_out(self, store: Store, parts: list[str]) -> set[str]:
+        """Documents for validation: a seeded choice that depends on their ids alone."""
+        names = [row["id"] for part in parts for row in store.read("select", part) if "drop" not in row]
+        count = round(len(names) * self.options.val_fraction)
+        if self.options.val_fraction and len(names) > 1:
+            count = max(count, 1)
+        return set(sorted(names, key=lambda name: digest(self.seed, "split", name))[:count])
+
+    def _decisions(self, store: Store, part: str, held_out: set[str]) -> Iterator[Row]:
+        for document in store.documents(part, self.after):
+            name, chunks = document["select"]["id"], list(range(len(document["chunk"]["spans"])))
+            tokens = self._count(document, chunks)
+            if tokens > self.options.max_prompt_tokens and self.options.overlong == "fit":
+                chunks, tokens = self._fit(document, tokens)
+            if tokens > self.options.max_prompt_tokens:
+                yield drop(name, "overlong", f"{tokens} tokens > {self.options.max_prompt_tokens}")
+                continue
+            split = "val" if name in held_out else "train"
+            fitted = len(chunks) < len(document["chunk"]["spans"])
+            counts = {f"{split} rows": 1, "fitted": int(fitted), "prompt tokens": tokens}
+            yield {"id": name, "split": split, "chunks": chunks, "prompt_tokens": tokens, "counts": counts}
+
+    def _fit(self, document: Document, tokens: int) -> tuple[list[int], int]:
+        """The chunks that remain when enough others are left out, and the prompt's length with them."""
+        select, spans = document["select"], document["chunk"]["spans"]
+        spare = [i for i in range(len(spans)) if i not in set(select["evidence"])]
+        random.Random(derive_seed(self.seed, "fit", select["id"])).shuffle(spare)
+        kept = set(range(len(spans)))
+        while tokens > self.options.max_prompt_tokens and spare:
+            excess = tokens - self.options.max_prompt_tokens
+            while excess > 0 and spare:
+                out = spare.pop()
+                kept.remove(out)
+                excess -= spans[out][2]  # without its tags, which only makes the prompt shorter still
+            tokens = self._count(document, sorted(kept))
+        return sorted(kept), tokens
+
+    def _prompt(self, document: Document, chunks: list[int]) -> list[dict[str, str]]:
+        texts = chunk_texts(document)
+        return grounded_prompt([texts[i] for i in chunks], document["select"]["question"], self.options.instructions)
+
+    def _count(self, document: Document, chunks: list[int]) -> int:
+        return self.counter.count([self._prompt(document, chunks)])[0]
+
+    def _samples(self, store: Store, parts: list[str], split: str) -> Iterator[Sample]:
+        index = 0
+        for part in parts:
+            for document in store.documents(part, (*self.after, self.name)):
+                if document[self.name]["split"] == split:
+                    yield self._sample(document, split, index)
+                    index += 1
+
+    def _sample(self, document: Document, split: str, index: int) -> Sample:
+        ingest, select, export = document["ingest"], document["select"], document[self.name]
+        chunks, texts = export["chunks"], chunk_texts(document)
+        number = {chunk: position for position, chunk in enumerate(chunks)}
+        payload = {
+            "document": ingest["id"],
+            "source": ingest["source"],
+            "meta": ingest["meta"],
+            **{key: select[key] for key in ("explanation", "score", "closed_book", "pass_rate")},
+        }
+        return Sample(
+            data_source=self.options.data_source,
+            prompt=self._prompt(document, chunks),
+            ground_truth=select["answer"],
+            index=index,
+            split=split,
+            question=select["question"],
+            task="longrlvr",
+            ability="grounded_qa",
+            ref_chunks=[number[i] for i in select["evidence"]],
+            ref_chunks_text=[texts[i] for i in select["evidence"]],
+            num_chunks=len(chunks),
+            payload=payload,
+            prompt_tokens=export["prompt_tokens"],
+            tokenizer_fingerprint=self.counter.fingerprint,
+        )
+
+    def _check(self, file: Path) -> None:
+        """The self-check: what training would refuse is not handed out."""
+        report = validate_file(file, max_prompt_length=self.options.max_prompt_tokens)
+        if not report.ok:
+            raise StoreError("\n".join(["the exported file fails the project's own validator:", *report.lines()]))

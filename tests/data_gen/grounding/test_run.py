@@ -1,0 +1,271 @@
+"""The whole pipeline from files to parquet, against a real HTTP server that behaves well and badly."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sensible_model
+from verl_longrl.data.prompt import parse_chunks
+from verl_longrl.data.schema import read_samples
+from verl_longrl.data.validate import validate_file
+from verl_longrl.rewards import score
+
+from data_gen.grounding import card
+from data_gen.grounding.config import PARTS_OF, STAGES
+from data_gen.store import Store
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tokenizers are imported
+
+
+def command(documents, output, config, *more):
+    return [sys.executable, "-m", "data_gen.grounding", "run", "--input", str(documents), "--output", str(output),
+            "--config", str(config), *more]  # fmt: skip
+
+
+def run(*arguments, code=0):
+    """Run the command line; its output."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def samples(output):
+    return [s for split in ("train", "val") for s in read_samples(output / f"{split}.parquet")]
+
+
+def files(output):
+    return {split: (output / f"{split}.parquet").read_bytes() for split in ("train", "val")}
+
+
+def test_documents_become_training_data(documents, tmp_path, config_file, server):
+    output = tmp_path / "run"
+    printed = run(documents, output, config_file(server.url))
+    assert "ingest: 15 of 19 documents (too_long 1, too_short 1, unreadable 2)" in printed
+    assert "dedup: 13 of 15 documents (duplicate 1, near_duplicate 1)" in printed
+
+    found = samples(output)
+    assert len(found) >= 6
+    for sample in found:
+        chunks = parse_chunks(sample.prompt[0]["content"])
+        assert len(chunks) == sample.num_chunks
+        assert [chunks[i] for i in sample.ref_chunks] == sample.ref_chunks_text
+        facts = {name: value for text in sample.ref_chunks_text for _, name, value in sensible_model.FACT.findall(text)}
+        names = sensible_model.ASKED.search(sample.question).groups()[1:]
+        assert sample.ground_truth == " and ".join(facts[name] for name in names)  # the evidence holds the answer
+        assert sample.payload["score"] == 9.5
+        assert 0 <= sample.payload["pass_rate"] <= 0.9
+        cited = "".join(f"<CHUNK_{i}>" for i in sample.ref_chunks)
+        response = f"r</think><useful_chunks>{cited}</useful_chunks><answer>{sample.ground_truth}</answer>"
+        extra = {"ref_chunks": sample.ref_chunks, "num_chunks": sample.num_chunks}
+        assert score(sample.data_source, response, sample.ground_truth, extra).value == 2.0
+    for split in ("train", "val"):
+        assert validate_file(output / f"{split}.parquet", max_prompt_length=4096).ok
+
+    train, val = ({s.payload["document"] for s in read_samples(output / f"{p}.parquet")} for p in ("train", "val"))
+    assert train
+    assert val
+    assert not train & val
+    text = (output / "README.md").read_text()
+    assert "| export |" in text
+    assert (output / "plots.png").stat().st_size > 5000
+
+
+def adds_up(output):
+    """The funnel's numbers agree with one another, and nobody is lost between stages."""
+    funnel = {entry["stage"]: entry for entry in json.loads((output / "funnel.json").read_text())}
+    assert list(funnel) == list(STAGES)
+    for before, after in itertools.pairwise(STAGES):
+        assert funnel[after]["documents"] == funnel[before]["kept"]
+    counts = {stage: funnel[stage]["counts"] for stage in STAGES}
+    asked = sum(n for key, n in counts["generate"].items() if key.startswith("candidates "))
+    assert asked == 3 * counts["cluster"]["clusters chosen"]
+    rated = counts["judge"]
+    assert rated["candidates rated"] + rated.get("candidates unrated", 0) == counts["generate"]["candidates ok"]
+    decided = counts["select"]
+    assert sum(decided.values()) == rated["candidates rated"]
+    assert counts["answer"]["candidates answered"] == sum(decided.values()) - decided.get(
+        "candidates below_threshold", 0
+    ) - decided.get("candidates not_best_of_cluster", 0)
+    rows = counts["export"]["train rows"] + counts["export"].get("val rows", 0)
+    assert rows == funnel["export"]["kept"] == funnel["select"]["kept"] == decided["candidates selected"]
+    return funnel
+
+
+def test_the_funnel_adds_up_whatever_the_server_does(documents, tmp_path, config_file):
+    behave = sensible_model.Misbehaving(share=0.05)
+    server = sensible_model.serve(behave)
+    try:
+        output = tmp_path / "run"
+        run(documents, output, config_file(server.url))
+    finally:
+        server.close()
+    assert all(behave.did.values()), behave.did  # every kind of trouble struck
+    funnel = adds_up(output)
+    dropped = {e["stage"]: e["dropped"] for e in funnel.values()}
+    assert dropped["ingest"] == {"unreadable": 2, "too_short": 1, "too_long": 1}
+    assert dropped["dedup"] == {"duplicate": 1, "near_duplicate": 1}
+    assert dropped["cluster"] == {"few_clusters": 1}
+    assert funnel["generate"]["counts"]["candidates skipped"] > 0
+    names = Counter(s.payload["document"] for s in samples(output))
+    assert set(names.values()) == {1}
+    assert len(names) == funnel["export"]["kept"]
+
+
+def test_a_finished_run_asks_nothing_again(documents, tmp_path, config_file, server):
+    output, file = tmp_path / "run", config_file(server.url)
+    run(documents, output, file)
+    before, asked = files(output), len(server.bodies)
+    run(documents, output, file)
+    assert (files(output), len(server.bodies)) == (before, asked)
+    marker = output / "judge" / "rank-0-of-1.json"
+    report = json.loads(marker.read_text())
+    marker.unlink()  # as if killed between the last part and the marker
+    run(documents, output, file)
+    assert json.loads(marker.read_text()).items() >= {k: v for k, v in report.items() if k != "seconds"}.items()
+    run(documents, output, file, "--redo", "generate")  # the replies are in the cache
+    assert files(output) == before
+    assert len(server.bodies) - asked <= 2  # but for the question whether the server decodes JSON
+    assert "error: " in run(documents, output, file, "cluster.epsilon=0.2", code=1)
+    assert "was made with cluster.epsilon = 0.15, now it is 0.2" in run(
+        documents, output, file, "cluster.epsilon=0.2", code=1
+    )
+
+
+def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, server):
+    alone, shared, file = tmp_path / "alone", tmp_path / "shared", config_file(server.url)
+    run(documents, alone, file)
+    ranks = [
+        subprocess.Popen(command(documents, shared, file, "--rank", str(rank), "--world-size", "3"))
+        for rank in range(3)
+    ]
+    assert [process.wait(300) for process in ranks] == [0, 0, 0]
+    assert files(shared) == files(alone)
+    numbers = [
+        [{**entry, "spent": None} for entry in card.funnel(Store(output, PARTS_OF))] for output in (alone, shared)
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file):
+    behave = sensible_model.Misbehaving(share=0.03, hang_s=0.5)
+    server = sensible_model.serve(behave)
+    undisturbed, killed, file = tmp_path / "undisturbed", tmp_path / "killed", config_file(server.url)
+    draw = random.Random(0)
+    try:
+        began = time.monotonic()
+        run(documents, undisturbed, file)
+        seconds = time.monotonic() - began
+        for _ in range(20):
+            behave.seen.clear()  # every life meets all the trouble
+            process = subprocess.Popen(
+                command(documents, killed, file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                process.wait(draw.uniform(0.2, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            if process.returncode == 0:  # it came to its end: go back to some stage and on from there
+                redo = draw.choice(STAGES)
+                Store(killed, PARTS_OF).remove(STAGES[STAGES.index(redo) :])
+        run(documents, killed, file)
+    finally:
+        server.close()
+    assert files(killed) == files(undisturbed)
+    assert not list(killed.rglob("*.tmp"))
+    adds_up(killed)
+
+
+def test_a_dead_server_keeps_what_is_done(documents, tmp_path, config_file, server):
+    def dies(body, n):
+        return 0.0 if n < 60 else sensible_model.failure(500)
+
+    output, file = tmp_path / "run", config_file(server.url)
+    server.behave = dies
+    printed = run(documents, output, file, "servers.default.attempts=2", code=1)
+    assert "error: no answer from http://127.0.0.1" in printed
+    assert "run the same command" in printed
+    assert "Traceback" not in printed
+    server.behave = lambda body, n: 0.0
+    asked = len(server.bodies)
+    run(documents, output, file)
+    keys = [json.dumps(body, sort_keys=True) for body in server.bodies[:59]]
+    assert not set(keys[1:]) & {json.dumps(body, sort_keys=True) for body in server.bodies[asked + 1 :]}
+
+
+def test_each_stage_alone_and_status(documents, tmp_path, config_file, server):
+    output, file = tmp_path / "run", config_file(server.url)
+
+    def stage(*arguments, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "data_gen.grounding", *arguments], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    common = ("--output", str(output), "--config", str(file))
+    assert "dedup reads what ingest makes" in stage("dedup", *common, code=1)
+    assert "stage ingest needs --input" in stage("ingest", *common, code=1)
+    stage("ingest", "--input", str(documents), *common)
+    for name in STAGES[1:5]:
+        stage(name, *common)
+    assert "cluster" in stage("status", "--output", str(output))
+    assert "embed reads" not in stage("embed", *common)
+    assert Path(output / "cluster").exists()
+    stage("chunk", *common, "--redo")
+    assert not Path(output / "cluster").exists()
+
+
+def test_help_and_wrong_commands():
+    def out(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "data_gen.grounding", *arguments], capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = out("--help")
+    assert code == 0
+    assert all(name in text for name in ("run", "status", "config", *STAGES))
+    code, text = out("run", "--output", "x", "--until", "nothing")
+    assert code == 2
+    assert "unknown stage" in text
+    code, text = out("run", "--output", "x", "--input", "/nowhere/at/all")
+    assert (code, "error: --input /nowhere/at/all: no such file or folder" in text) == (1, True)
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "{file}"], r"cannot be written"),
+        (["--output", "o", "benchmarks=[nothere.jsonl]"], "benchmarks: nothere.jsonl: no such file"),
+        (["--output", "o", "tokenizer=builtin"], "tokenizer builtin has no chat template"),
+        (
+            ["--output", "o", "generate.server=big"],
+            "generate.server = big, and the nearest of those defined is default",
+        ),
+        (["--output", "o", "benchmarks=x.jsonl"], "benchmarks = 'x.jsonl' is one string; expected a list: ['x.jsonl']"),
+        (["--output", "o", "ingest.buckets=[10,20]"], "ingest: no document is left (too_long"),
+        (["--output", "o", "--redo", "nothing"], "--redo nothing: unknown stage"),
+        (["--output", "o", "--rank", "5"], "rank 5 of world size 1; ranks go from 0"),
+        (["--output", "o", "servers=foo"], "servers = 'foo'; expected keys and values"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_paid_for(documents, tmp_path, config_file, arguments, message):
+    (tmp_path / "file").write_text("x")
+    given = [a.format(file=tmp_path / "file") for a in arguments]
+    command = [sys.executable, "-m", "data_gen.grounding", "run", "--input", str(documents)]
+    done = subprocess.run(
+        [*command, "--config", str(config_file()), *given], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

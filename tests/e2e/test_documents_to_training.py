@@ -1,0 +1,181 @@
+"""Documents go in at one end, and two GRPO steps come out at the other; and a real vLLM server answers the pipeline."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+
+import planted
+import pytest
+import sensible_model
+import yaml
+from verl_longrl.data.schema import read_samples
+from verl_longrl.trainer.rollout_log import read_jsonl
+
+from data_gen.llm import LLM, LLMOptions, RequestFailed
+from data_gen.tokenizer import BUILTIN, load_tokenizer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+PIPELINE = {
+    "part_documents": 4,
+    "ingest": {"buckets": [100, 950]},
+    "chunk": {"max_tokens": 34},
+    "embed": {"backend": "static"},
+    "cluster": {"epsilon": 0.2, "min_clusters": 2},
+    "select": {"max_pass_rate": 1.0},
+    "answer": {"closed_book": 1, "with_document": 2, "max_tokens": 16},
+    "generate": {"max_tokens": 24},
+    "judge": {"max_tokens": 24},
+    "export": {"max_prompt_tokens": 1000, "val_fraction": 0.2, "instructions": "cite and answer ."},
+}
+
+
+def pipeline(tmp_path, assets, url, model, *arguments):
+    """Run the pipeline on small documents, with the demo model's tokenizer."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for seed in range(12):
+        text, _ = planted.document(seed, topics=4, paragraphs=5, sentences=1)
+        (folder / f"{seed}.txt").write_text(text)
+    server = {"endpoints": [url], "model": model, "concurrency": 8}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**PIPELINE, "tokenizer": str(assets / "model"), "servers": {"default": server}}))
+    command = [
+        sys.executable,
+        "-m",
+        "data_gen.grounding",
+        "run",
+        "--input",
+        str(folder),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run([*command, "--config", str(config), *arguments], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return tmp_path / "out"
+
+
+def test_the_exported_parquet_trains(run, tmp_path):
+    server = sensible_model.serve()
+    try:
+        output = pipeline(tmp_path, run.assets, server.url, "judge")
+    finally:
+        server.close()
+    trained = [len(list(read_samples(output / f"{split}.parquet"))) for split in ("train", "val")]
+    assert trained[0] >= 4
+    process = run.start(
+        f"data.train_files=[{output / 'train.parquet'}]",
+        f"data.val_files=[{output / 'val.parquet'}]",
+        "trainer.total_training_steps=2",
+        "trainer.save_freq=-1",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",
+        "longrl.export=false",
+    )
+    assert run.finish(process) == 0, run.console[-3000:]
+    steps = run.rows("train")
+    assert [row["step"] for row in steps] == [1, 2]
+
+
+def tiny_llama(folder):
+    """A model with random weights and a real vocabulary, which JSON grammars need."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer(BUILTIN)
+    tokenizer.eos_token = "</s>"
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def vllm_server(tmp_path):
+    """A real `vllm serve` on the CPU; its base URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_TARGET_DEVICE": "cpu"}
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(tiny_llama(tmp_path / "llama")),
+    ]
+    command += ["--port", str(port), "--served-model-name", "tiny", "--enforce-eager", "--dtype", "float32"]
+    with (tmp_path / "vllm.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "vllm.log").read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        yield f"{url}/v1"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_real_vllm_server_answers(vllm_server, assets, tmp_path):
+    """Its model says nothing sensible; what is tested is the transport: models, structured decoding, seeds, refusals,
+    usage, and that every candidate asked for is accounted for."""
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    hello = [{"role": "user", "content": "Hello"}]
+
+    async def talk():
+        llm = LLM(LLMOptions(endpoints=(vllm_server,)))
+        await llm.open()
+        try:
+            assert llm.model == "tiny"
+            ask = {"max_tokens": 12, "temperature": 1.0}
+            first, again, other = [await llm.chat(hello, seed=seed, **ask) for seed in (1, 1, 2)]
+            assert first.text == again.text != other.text
+            assert (first.completion_tokens, first.finish_reason) == (12, "length")
+            assert first.prompt_tokens > 3
+            found = await llm.chat(hello, seed=1, max_tokens=64, temperature=1.0, schema=schema)
+            assert isinstance(json.loads(found.text)["ok"], bool)  # a random model, yet the schema holds
+            with pytest.raises(RequestFailed, match=r"answered 400: .*maximum context length"):
+                await llm.chat([{"role": "user", "content": "word " * 5000}], seed=1, **ask)
+            return llm.totals()
+        finally:
+            await llm.close()
+
+    totals = asyncio.run(talk())
+    assert (totals["retries"], totals["failed"]) == (0, 1)
+    output = pipeline(tmp_path, assets, vllm_server, "tiny", "--until", "generate")
+    generated = [row for part in sorted((output / "generate").glob("*.jsonl")) for row in read_jsonl(part)]
+    clusters = [row for part in sorted((output / "cluster").glob("*.jsonl")) for row in read_jsonl(part)]
+    statuses = Counter()
+    for row in generated:
+        statuses.update({key: n for key, n in row["counts"].items() if key.startswith("candidates ")})
+    assert sum(statuses.values()) == 3 * sum(len(row["chosen"]) for row in clusters)
+    assert set(statuses) == {"candidates unreadable"}  # 24 tokens are no question, but every reply was counted
