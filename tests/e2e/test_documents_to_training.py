@@ -37,8 +37,8 @@ PIPELINE = {
 }
 
 
-def pipeline(tmp_path, assets, url, model, *arguments):
-    """Run the pipeline on small documents, with the demo model's tokenizer."""
+def pipeline(tmp_path, assets, url, model, *arguments, code=0):
+    """Run the pipeline on small documents, with the demo model's tokenizer; its folder and what it printed."""
     folder = tmp_path / "documents"
     folder.mkdir()
     for seed in range(12):
@@ -47,25 +47,17 @@ def pipeline(tmp_path, assets, url, model, *arguments):
     server = {"endpoints": [url], "model": model, "concurrency": 8}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({**PIPELINE, "tokenizer": str(assets / "model"), "servers": {"default": server}}))
-    command = [
-        sys.executable,
-        "-m",
-        "data_gen.grounding",
-        "run",
-        "--input",
-        str(folder),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run([*command, "--config", str(config), *arguments], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return tmp_path / "out"
+    command = [sys.executable, "-m", "data_gen.grounding", "run", "--input", str(folder), "--config", str(config)]
+    output = tmp_path / "out"
+    done = subprocess.run([*command, "--output", str(output), *arguments], capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, done.stdout + done.stderr
+    return output, done.stdout + done.stderr
 
 
 def test_the_exported_parquet_trains(run, tmp_path):
     server = sensible_model.serve()
     try:
-        output = pipeline(tmp_path, run.assets, server.url, "judge")
+        output, _ = pipeline(tmp_path, run.assets, server.url, "judge")
     finally:
         server.close()
     trained = [len(list(read_samples(output / f"{split}.parquet"))) for split in ("train", "val")]
@@ -115,14 +107,9 @@ def vllm_server(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_TARGET_DEVICE": "cpu"}
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(tiny_llama(tmp_path / "llama")),
-    ]
-    command += ["--port", str(port), "--served-model-name", "tiny", "--enforce-eager", "--dtype", "float32"]
+    model = str(tiny_llama(tmp_path / "llama"))
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--port", str(port)]
+    command += ["--served-model-name", "tiny", "--enforce-eager", "--dtype", "float32"]
     with (tmp_path / "vllm.log").open("w") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -171,7 +158,8 @@ def test_a_real_vllm_server_answers(vllm_server, assets, tmp_path):
 
     totals = asyncio.run(talk())
     assert (totals["retries"], totals["failed"]) == (0, 1)
-    output = pipeline(tmp_path, assets, vllm_server, "tiny", "--until", "generate")
+    output, printed = pipeline(tmp_path, assets, vllm_server, "tiny", "--until", "generate", code=1)
+    assert "error: generate: no document is left (no_candidate 12)" in printed
     generated = [row for part in sorted((output / "generate").glob("*.jsonl")) for row in read_jsonl(part)]
     clusters = [row for part in sorted((output / "cluster").glob("*.jsonl")) for row in read_jsonl(part)]
     statuses = Counter()
