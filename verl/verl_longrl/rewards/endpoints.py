@@ -1,8 +1,9 @@
 """Several servers of one model, used as one: OpenAI's protocol, load balanced, retried, never silently lost.
 
-Each request goes to the least busy healthy server. A server that fails to answer is left alone for a while; rate
-limits, server errors, timeouts and unreadable replies are retried elsewhere or later, with backoff and jitter, and a
-Retry-After is obeyed. The judge (`judge.py`) and the data pipelines (`data_gen/llm.py`) ask through this.
+Each request goes to the least busy healthy server. A server that fails to answer is benched: the others are asked first
+for a while. One that answers with Retry-After rests: nothing is sent to it until then. Rate limits, server errors,
+timeouts and unreadable replies are retried elsewhere or later, with backoff and jitter. The judge (`judge.py`) and the
+data pipelines (`data_gen/llm.py`) ask through this.
 
 HTTP by aiohttp, without OpenAI's client: that one takes 1 ms of a core for every request, which limits a process to
 fewer requests than a judge of 50 ms can answer 64 at a time (docs/results, `scripts/bench_data_gen.py llm`).
@@ -54,7 +55,9 @@ class _Endpoint:
     url: str
     proxy: str | None
     in_flight: int = 0
+    failed_at: float = 0.0
     benched_until: float = 0.0
+    resting_until: float = 0.0
 
 
 class Endpoints:
@@ -76,6 +79,7 @@ class Endpoints:
         self._naming = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._latency_s = 0.0
+        self._answered_at = 0.0
         self._http: aiohttp.ClientSession | None = None
 
     async def post(
@@ -98,28 +102,48 @@ class Endpoints:
         async with self._slots:
             for attempt in range(1, self.options.attempts + 1):
                 try:
-                    return await self._attempt(path, body, read)
+                    return await self._attempt(await self._choose(), path, body, read)
                 except RequestError as error:
                     if not error.transient or attempt == self.options.attempts:
                         raise
                     self._counts["retries"] += 1
                     if on_retry:
                         on_retry()
-                    wait_s = self._wait(attempt, error)
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(self._backoff(attempt))
         raise AssertionError("attempts is at least 1")
 
-    def _wait(self, attempt: int, error: RequestError) -> float:
-        """Seconds until the next attempt: none while another endpoint is fit, else what the server asked for
-        (at most timeout_s), else exponential backoff with full jitter."""
-        if len(self._endpoints) > 1 and any(e.benched_until <= time.monotonic() for e in self._endpoints):
+    async def _choose(self) -> _Endpoint:
+        """The least busy healthy endpoint. When none is healthy, the one that will be first, as soon as it has rested
+        (plus jitter, so that not all come at once).
+
+        Raises RequestError when it was sent to rest again while nothing at all was answered.
+        """
+        waiting_since = None
+        while True:
+            now = time.monotonic()
+            ready_at = {id(e): max(e.benched_until, e.resting_until, now) for e in self._endpoints}
+            endpoint = min(self._endpoints, key=lambda e: (ready_at[id(e)], e.in_flight))
+            if endpoint.resting_until <= now:
+                return endpoint
+            if waiting_since is not None and self._answered_at < waiting_since:
+                raise RequestError(f"{endpoint.url} has sent requests away since this one began to wait", 429)
+            waiting_since = now
+            await asyncio.sleep(endpoint.resting_until - now + random.uniform(0, self.options.backoff_s))
+
+    def _backoff(self, attempt: int) -> float:
+        """Seconds until the next attempt: none while an endpoint is healthy, or all rest (`_choose` waits for them),
+        else exponential with full jitter."""
+        now = time.monotonic()
+        if any(max(e.benched_until, e.resting_until) <= now for e in self._endpoints):
             return 0.0
-        if error.retry_after:
-            return min(error.retry_after, self.options.timeout_s)
+        if all(e.resting_until > now for e in self._endpoints):
+            return 0.0
         return random.uniform(0, min(self.options.backoff_s * 2 ** (attempt - 1), self.options.max_backoff_s))
 
-    async def _attempt(self, path: str, body: Mapping[str, Any] | bytes, read: Callable[[Any], T]) -> T:
-        endpoint, started = self._choose(), time.monotonic()
+    async def _attempt(
+        self, endpoint: _Endpoint, path: str, body: Mapping[str, Any] | bytes, read: Callable[[Any], T]
+    ) -> T:
+        started = time.monotonic()
         endpoint.in_flight += 1
         self._counts["calls"] += 1
         try:
@@ -132,19 +156,30 @@ class Endpoints:
                 raise RequestError(f"{endpoint.url} sent a reply that cannot be read: {error!r}") from error
         except RequestError as error:
             if error.transient:
-                rest = self.options.cooldown_s if error.retry_after is None else error.retry_after
-                endpoint.benched_until = time.monotonic() + rest
+                self._bench(endpoint, error.retry_after)
             raise
         finally:
             endpoint.in_flight -= 1
             self._latency_s += time.monotonic() - started
-        endpoint.benched_until = 0.0
+        self._answered_at = time.monotonic()
+        if started >= endpoint.failed_at:  # it is well again
+            endpoint.benched_until = 0.0
         return result
+
+    def _bench(self, endpoint: _Endpoint, retry_after: float | None) -> None:
+        """Leave an endpoint that failed alone: for as long as it asks (at most timeout_s), else for cooldown_s."""
+        now = endpoint.failed_at = time.monotonic()
+        if retry_after:
+            endpoint.resting_until = max(endpoint.resting_until, now + min(retry_after, self.options.timeout_s))
+        else:
+            endpoint.benched_until = now + self.options.cooldown_s
 
     async def _send(self, endpoint: _Endpoint, method: str, path: str, data: bytes | None = None) -> Any:
         """One request to one server: its reply's JSON. Raises RequestError."""
         if self._http is None:
-            key = os.environ.get(self.options.api_key_env)  # own servers want none
+            key = os.environ.get(self.options.api_key_env, "").strip()  # own servers want none
+            if "\n" in key or "\r" in key:
+                raise EndpointError(f"the key in ${self.options.api_key_env} has a line break in it; correct it")
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),  # `_slots` bounds
                 timeout=aiohttp.ClientTimeout(total=self.options.timeout_s),
@@ -156,19 +191,12 @@ class Endpoints:
                 if response.status >= 400:
                     message = f"{endpoint.url} answered {response.status}: {_message(content)}"
                     raise RequestError(message, response.status, _retry_after(response.headers.get("Retry-After", "")))
-            return json.loads(content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RequestError(f"{endpoint.url} did not answer: {type(error).__name__}: {error}") from error
+        try:
+            return json.loads(content)
         except ValueError as error:
             raise RequestError(f"{endpoint.url} sent a reply that is not JSON: {content[:80]!r}") from error
-
-    def _choose(self) -> _Endpoint:
-        """The least busy endpoint that is not benched; when all are, the one whose bench ends first."""
-        now = time.monotonic()
-        fit = [endpoint for endpoint in self._endpoints if endpoint.benched_until <= now]
-        if fit:
-            return min(fit, key=lambda endpoint: endpoint.in_flight)
-        return min(self._endpoints, key=lambda endpoint: endpoint.benched_until)
 
     async def _models(self, endpoint: _Endpoint) -> list[str]:
         """Names of the models a server serves."""
@@ -232,12 +260,12 @@ class Endpoints:
             raise EndpointError(f"{block} {endpoint.url} serves {served}, not {model!r}; correct {block}.model")
 
     def metrics(self) -> dict[str, float]:
-        """calls (attempts), retries, benched endpoints, mean latency_s of an attempt."""
+        """calls (attempts), retries, benched or resting endpoints, mean latency_s of an attempt."""
         now, calls = time.monotonic(), self._counts["calls"]
         return {
             "calls": float(calls),
             "retries": float(self._counts["retries"]),
-            "benched": float(sum(endpoint.benched_until > now for endpoint in self._endpoints)),
+            "benched": float(sum(max(e.benched_until, e.resting_until) > now for e in self._endpoints)),
             "latency_s": self._latency_s / calls if calls else 0.0,
         }
 
