@@ -16,11 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
-from verl_longrl.rewards.options import ServerOptions
+from verl_longrl.rewards.options import ServerOptions, choice, number
 
 from data_gen.cache import ReplyCache
 
@@ -56,11 +56,14 @@ class LLMOptions(ServerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.structured not in get_args(Structured):
-            raise ValueError(f"{self.block}.structured = {self.structured!r} is unknown; use auto, on or off")
+        choice(f"{self.block}.structured", self.structured, Structured)
         for name in ("price_in", "price_out"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{self.block}.{name} = {getattr(self, name)}; expected dollars, at least 0")
+            number(f"{self.block}.{name}", getattr(self, name), 0)
+        if self.attempts < 2:
+            raise ValueError(
+                f"{self.block}.attempts = {self.attempts}; expected at least 2: a server that fails once would end a "
+                "run of hours"
+            )
 
 
 class RequestFailed(RuntimeError):

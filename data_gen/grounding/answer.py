@@ -18,7 +18,7 @@ from verl_longrl.rewards import JudgeError
 from verl_longrl.rewards.answers import equal
 from verl_longrl.rewards.judge_prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions as GraderOptions
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.grounding import prompts
 from data_gen.grounding.asking import AskingStage
@@ -48,8 +48,9 @@ class AnswerOptions(Options):
         if not self.servers:
             raise ValueError("answer.servers is empty; name at least one of servers, such as [default]")
         for name, low in (("closed_book", 0), ("with_document", 0), ("max_tokens", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"answer.{name} = {getattr(self, name)}; expected at least {low}")
+            number(f"answer.{name}", getattr(self, name), low, whole=True)
+        number("answer.temperature", self.temperature, 0)
+        number("answer.top_p", self.top_p, 0, 1, open_low=True)
 
 
 class Answer(AskingStage):

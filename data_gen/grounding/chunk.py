@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.grounding.splitter import SEPARATORS, Splitter
 from data_gen.pipeline import PartStage
@@ -22,8 +22,7 @@ class ChunkOptions(Options):
     separators: tuple[str, ...] = SEPARATORS
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 16:
-            raise ValueError(f"chunk.max_tokens = {self.max_tokens}; expected at least 16")
+        number("chunk.max_tokens", self.max_tokens, 16, whole=True)
 
 
 class Chunk(PartStage):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, drop
@@ -39,14 +39,11 @@ class ClusterOptions(Options):
 
     def __post_init__(self) -> None:
         for name, low in (("min_size", 2), ("min_samples", 1), ("min_clusters", 1), ("chosen", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"cluster.{name} = {getattr(self, name)}; expected at least {low}")
+            number(f"cluster.{name}", getattr(self, name), low, whole=True)
         if self.max_size < self.min_size:
             raise ValueError(f"cluster.max_size = {self.max_size} is below cluster.min_size = {self.min_size}")
-        if self.epsilon < 0:
-            raise ValueError(f"cluster.epsilon = {self.epsilon}; expected a cosine distance, at least 0")
-        if self.selection not in get_args(Selection):
-            raise ValueError(f"cluster.selection = {self.selection!r} is unknown; use one of eom, leaf")
+        number("cluster.epsilon", self.epsilon, 0, 2)
+        choice("cluster.selection", self.selection, Selection)
 
 
 class Cluster(PartStage):

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 from yaml import YAMLError
 
 from data_gen.grounding.answer import Answer, AnswerOptions
@@ -59,8 +59,7 @@ class GroundingConfig(Options):
     export: ExportOptions = field(default_factory=ExportOptions)
 
     def __post_init__(self) -> None:
-        if self.part_documents < 1:
-            raise ValueError(f"part_documents = {self.part_documents}; expected at least 1")
+        number("part_documents", self.part_documents, 1, whole=True)
         named = {name: replace(options, name=name) for name, options in self.servers.items()}
         object.__setattr__(self, "servers", named)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.dedup import NearDuplicates
 from data_gen.pipeline import WholeStage
@@ -22,8 +22,7 @@ class DedupOptions(Options):
     threshold: float = 0.8
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 0.98:
-            raise ValueError(f"dedup.threshold = {self.threshold}; expected 0 (off) or a similarity up to 0.98")
+        number("dedup.threshold", self.threshold, 0, 0.98)
 
 
 class Dedup(WholeStage):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.embeddings import Encoder, SentenceTransformerEncoder, ServerEncoder, StaticEncoder
 from data_gen.grounding.chunk import chunk_texts
@@ -30,10 +30,8 @@ class EmbedOptions(Options):
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.backend not in get_args(Backend):
-            raise ValueError(f"embed.backend = {self.backend!r} is unknown; use one of {', '.join(get_args(Backend))}")
-        if self.batch_size < 1:
-            raise ValueError(f"embed.batch_size = {self.batch_size}; expected at least 1")
+        choice("embed.backend", self.backend, Backend)
+        number("embed.batch_size", self.batch_size, 1, whole=True)
 
 
 class Embed(PartStage):

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
 from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.data.validate import validate_file
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.pipeline import WholeStage
@@ -47,12 +47,9 @@ class ExportOptions(Options):
     chat_template_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.max_prompt_tokens < 1:
-            raise ValueError(f"export.max_prompt_tokens = {self.max_prompt_tokens}; expected at least 1")
-        if self.overlong not in get_args(Overlong):
-            raise ValueError(f"export.overlong = {self.overlong!r} is unknown; use one of drop, fit")
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"export.val_fraction = {self.val_fraction}; expected a share, at least 0 and below 1")
+        number("export.max_prompt_tokens", self.max_prompt_tokens, 1, whole=True)
+        choice("export.overlong", self.overlong, Overlong)
+        number("export.val_fraction", self.val_fraction, 0, 0.9)
 
 
 class Export(WholeStage):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_longrl.data.prompt import neutralise_tags
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.grounding import prompts
 from data_gen.grounding.asking import AskingStage
@@ -43,8 +43,9 @@ class GenerateOptions(Options):
 
     def __post_init__(self) -> None:
         for name in ("candidates", "attempts", "min_evidence", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"generate.{name} = {getattr(self, name)}; expected at least 1")
+            number(f"generate.{name}", getattr(self, name), 1, whole=True)
+        number("generate.temperature", self.temperature, 0)
+        number("generate.top_p", self.top_p, 0, 1, open_low=True)
 
 
 class BrokenRule(ValueError):

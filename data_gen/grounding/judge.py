@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.grounding import prompts
 from data_gen.grounding.asking import AskingStage
@@ -36,8 +36,8 @@ class JudgeOptions(Options):
 
     def __post_init__(self) -> None:
         for name in ("samples", "attempts", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"judge.{name} = {getattr(self, name)}; expected at least 1")
+            number(f"judge.{name}", getattr(self, name), 1, whole=True)
+        number("judge.temperature", self.temperature, 0)
 
 
 class Judge(AskingStage):
@@ -61,8 +61,8 @@ class Judge(AskingStage):
         samples = range(self.options.samples)
         replies = await asyncio.gather(*(self._sample(document, texts, c, n) for c in candidates for n in samples))
         ratings = []
-        for number, candidate in enumerate(candidates):
-            of_this = replies[number * len(samples) : (number + 1) * len(samples)]
+        for position, candidate in enumerate(candidates):
+            of_this = replies[position * len(samples) : (position + 1) * len(samples)]
             which = {"cluster": candidate["cluster"], "candidate": candidate["candidate"]}
             ratings.append(which | mean_rating(of_this))
         counts = Counter("candidates unrated" if r["score"] is None else "candidates rated" for r in ratings)

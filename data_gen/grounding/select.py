@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from verl_longrl.rewards.options import Options
+from verl_longrl.rewards.options import Options, number
 
 from data_gen.decontaminate import Benchmarks
 from data_gen.grounding.prompts import CRITERIA
@@ -36,11 +36,9 @@ class SelectOptions(Options):
 
     def __post_init__(self) -> None:
         for name in ("threshold", "min_criterion"):
-            if not 0 <= getattr(self, name) <= 10:
-                raise ValueError(f"select.{name} = {getattr(self, name)}; expected a score from 0 to 10")
+            number(f"select.{name}", getattr(self, name), 0, 10)
         for name in ("max_closed_book", "min_pass_rate", "max_pass_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"select.{name} = {getattr(self, name)}; expected a share from 0 to 1")
+            number(f"select.{name}", getattr(self, name), 0, 1)
         if self.min_pass_rate > self.max_pass_rate:
             raise ValueError(f"select.min_pass_rate = {self.min_pass_rate} is above its maximum, {self.max_pass_rate}")
 

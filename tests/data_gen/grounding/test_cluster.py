@@ -51,9 +51,9 @@ def test_too_few_chunks_are_noise():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_size": 1}, r"cluster.min_size = 1; expected at least 2"),
+        ({"min_size": 1}, r"cluster.min_size = 1 is out of range; expected a whole number at least 2"),
         ({"max_size": 3}, r"cluster.max_size = 3 is below cluster.min_size = 4"),
-        ({"epsilon": -0.1}, r"cluster.epsilon = -0.1; expected a cosine distance"),
+        ({"epsilon": -0.1}, r"cluster.epsilon = -0.1 is out of range; expected a number at least 0 and at most 2"),
         ({"selection": "best"}, r"cluster.selection = 'best' is unknown; use one of eom, leaf"),
     ],
 )

@@ -97,8 +97,8 @@ def test_shares():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 11.0}, r"select.threshold = 11.0; expected a score from 0 to 10"),
-        ({"max_pass_rate": 1.5}, r"select.max_pass_rate = 1.5; expected a share from 0 to 1"),
+        ({"threshold": 11.0}, r"select.threshold = 11.0 is out of range; expected a number at least 0 and at most 10"),
+        ({"max_pass_rate": 1.5}, r"select.max_pass_rate = 1.5 is out of range"),
         ({"min_pass_rate": 0.95}, r"select.min_pass_rate = 0.95 is above its maximum, 0.9"),
     ],
 )

@@ -17,14 +17,16 @@ AnswerBy = Literal["rule", "judge", "reward_model"]
 AnswerMode = Literal["exact", "contain", "f1"]
 
 
-def _choice(name: str, value: object, kind: Any) -> None:
+def choice(name: str, value: object, kind: Any) -> None:
+    """Raises ValueError, naming the option, when `value` is none of the Literal `kind`'s."""
     if value not in get_args(kind):
         raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
 
 
-def _number(
+def number(
     name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False, whole: bool = False
 ) -> None:
+    """Raises ValueError, naming the option, when `value` is no number from `low` to `high` (nan is none)."""
     ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
         expected = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < 1e300 else "")
@@ -120,10 +122,10 @@ class AnswerOptions(Options):
     skip_exact: bool = True
 
     def __post_init__(self) -> None:
-        _choice("answer.by", self.by, AnswerBy)
-        _choice("answer.mode", self.mode, AnswerMode)
-        _number("answer.f1_threshold", self.f1_threshold, 0, 1, open_low=True)
-        _number("answer.max_length_ratio", self.max_length_ratio, 1)
+        choice("answer.by", self.by, AnswerBy)
+        choice("answer.mode", self.mode, AnswerMode)
+        number("answer.f1_threshold", self.f1_threshold, 0, 1, open_low=True)
+        number("answer.max_length_ratio", self.max_length_ratio, 1)
 
 
 @dataclass(frozen=True)
@@ -154,17 +156,17 @@ class RewardOptions(Options):
     verdict: float | None = field(default=None, metadata={"internal": True})
 
     def __post_init__(self) -> None:
-        _choice("method", self.method, Method)
-        _number("eta", self.eta, 0, 1)
-        _number("beta", self.beta, 0, open_low=True)
-        _number("timeout_s", self.timeout_s, 0, open_low=True)
-        _number("workers", self.workers, 1, 256, whole=True)
-        _number("worker_memory_gib", self.worker_memory_gib, 0.25)
-        _number("max_failure_share", self.max_failure_share, 0, 1)
+        choice("method", self.method, Method)
+        number("eta", self.eta, 0, 1)
+        number("beta", self.beta, 0, open_low=True)
+        number("timeout_s", self.timeout_s, 0, open_low=True)
+        number("workers", self.workers, 1, 256, whole=True)
+        number("worker_memory_gib", self.worker_memory_gib, 0.25)
+        number("max_failure_share", self.max_failure_share, 0, 1)
         if isinstance(self.scorers, str):
             raise ValueError(f"scorers = {self.scorers!r} is one string; expected a list: [{self.scorers!r}]")
         if self.verdict is not None:
-            _number("verdict", self.verdict, 0, 1)
+            number("verdict", self.verdict, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,11 @@ class ServerOptions(Options):
                     f"{self.block}.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the "
                     "scheme)"
                 )
-        _number(f"{self.block}.timeout_s", self.timeout_s, 0, open_low=True)
+        number(f"{self.block}.timeout_s", self.timeout_s, 0, open_low=True)
         for name in ("concurrency", "attempts"):
-            _number(f"{self.block}.{name}", getattr(self, name), 1, whole=True)
+            number(f"{self.block}.{name}", getattr(self, name), 1, whole=True)
         for name in ("backoff_s", "max_backoff_s", "cooldown_s"):
-            _number(f"{self.block}.{name}", getattr(self, name), 0)
+            number(f"{self.block}.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class JudgeOptions(ServerOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("max_tokens", "max_candidate_chars"):
-            _number(f"judge.{name}", getattr(self, name), 1, whole=True)
+            number(f"judge.{name}", getattr(self, name), 1, whole=True)
         for name in ("cache_size", "max_context_chars"):
-            _number(f"judge.{name}", getattr(self, name), 0, whole=True)
-        _number("judge.temperature", self.temperature, 0)
+            number(f"judge.{name}", getattr(self, name), 0, whole=True)
+        number("judge.temperature", self.temperature, 0)
