@@ -1,15 +1,20 @@
-"""Replies that were paid for are never asked for twice: one SQLite file, safe against a kill at any moment."""
+"""Replies that were paid for are never asked for twice, whoever stops a run, and however many processes go on."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+_PART: ContextVar[str] = ContextVar("part")
+
 
 class ReplyCache:
-    """Digest of a request -> reply (JSON); to be used by one process.
+    """Digest of a request -> reply (JSON): an SQLite file, safe against a kill at any moment; for one process.
 
     Raises ValueError when `path` is no such cache, or in use.
     """
@@ -49,3 +54,53 @@ class ReplyCache:
 
     def close(self) -> None:
         self._database.close()
+
+
+class PartCaches:
+    """One cache for each part of a run's documents, so that a part's replies are there for whoever makes the part: one
+    process, or any rank of any world size.
+
+    Which part a reply belongs to is the task's business: `enter` says it for the task that calls it and for all that
+    it starts from then on. `spent` sums over `parts`, which are this process's.
+    """
+
+    def __init__(self, folder: Path, parts: Iterable[str]):
+        self.folder, self.parts = folder, list(parts)
+        self._caches: dict[str, ReplyCache] = {}
+
+    def enter(self, part: str) -> None:
+        _PART.set(part)
+
+    def leave(self, part: str) -> None:
+        """The part is done: release its file."""
+        if part in self._caches:
+            self._caches.pop(part).close()
+
+    def get(self, key: bytes) -> Any | None:
+        return self._cache(_PART.get()).get(key)
+
+    def put(self, key: bytes, reply: Any, purpose: str) -> None:
+        self._cache(_PART.get()).put(key, reply, purpose)
+
+    def spent(self, purpose: str) -> dict[str, int]:
+        """As ReplyCache.spent."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            if self._file(part).exists():
+                is_open = part in self._caches
+                total.update(self._cache(part).spent(purpose))
+                if not is_open:
+                    self.leave(part)
+        return dict(total)
+
+    def close(self) -> None:
+        for part in list(self._caches):
+            self.leave(part)
+
+    def _file(self, part: str) -> Path:
+        return self.folder / f"{part}.sqlite"
+
+    def _cache(self, part: str) -> ReplyCache:
+        if part not in self._caches:
+            self._caches[part] = ReplyCache(self._file(part))
+        return self._caches[part]

@@ -83,6 +83,19 @@ class ServerEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return _unit(asyncio.run(self._encode(texts)))
 
+    def model(self) -> str:
+        """The name of the model that is served. Raises ServersGone."""
+
+        async def ask() -> str:
+            llm = LLM(self._options)
+            try:
+                await llm.open()
+                return llm.model
+            finally:
+                await llm.close()
+
+        return asyncio.run(ask())
+
     async def _encode(self, texts: Sequence[str]) -> np.ndarray:
         llm = LLM(self._options)
         try:

@@ -22,7 +22,7 @@ import numpy as np
 from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.options import ServerOptions, choice, number
 
-from data_gen.cache import ReplyCache
+from data_gen.cache import PartCaches, ReplyCache
 
 Structured = Literal["auto", "on", "off"]
 Messages = list[dict[str, str]]
@@ -87,7 +87,8 @@ class Reply:
 class LLM:
     """A model, for use within one event loop.
 
-    `open` before anything else, `close` at the end; `totals` counts what was spent.
+    `open` before anything else, `close` at the end; `totals` counts what was spent. `structured`: whether JSON is asked
+    for by structured decoding, None as long as nobody knows (`can_structure` finds out).
 
     Args:
         options: the servers.
@@ -95,7 +96,7 @@ class LLM:
         purpose: what the replies are for; `totals` goes on from what the cache has of this purpose.
     """
 
-    def __init__(self, options: LLMOptions, cache: ReplyCache | None = None, purpose: str = ""):
+    def __init__(self, options: LLMOptions, cache: ReplyCache | PartCaches | None = None, purpose: str = ""):
         self.options, self.purpose = options, purpose
         self._servers = Endpoints(options)
         self._cache = cache
@@ -103,8 +104,9 @@ class LLM:
         self._asking: dict[bytes, asyncio.Task[list[Any]]] = {}
         self._refused = 0
         self._last_answer = float("-inf")
-        self._structured = {"on": True, "off": False}.get(options.structured)
+        self.structured = {"on": True, "off": False}.get(options.structured)
         self._probing = asyncio.Lock()
+        self._room = asyncio.Semaphore(options.concurrency)
 
     async def open(self) -> None:
         """Raises ServersGone when no server is reachable, or one refuses the key or serves another model."""
@@ -139,18 +141,19 @@ class LLM:
             "seed": seed,
             **self.options.extra_body,
         }
-        if schema is not None and await self._can_structure():
+        if schema is not None and await self.can_structure():
             body["response_format"] = _response_format(schema)
-        request = json.dumps({"model": self.model, **body}).encode()
-        key = hashlib.blake2b(request, digest_size=16).digest()
-        reply = self._cache.get(key) if self._cache else None
-        if reply is not None:
-            self._counts["cached"] += 1
-            return Reply(*reply)
-        if key not in self._asking:  # equal requests at the same time are one
-            task = self._asking[key] = asyncio.create_task(self._ask(key, request))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all who asked may have left
-        return Reply(*await asyncio.shield(self._asking[key]))
+        async with self._room:  # so that requests, which may be a document long, exist only while they are being asked
+            request = json.dumps({"model": self.model, **body}).encode()
+            key = hashlib.blake2b(request, digest_size=16).digest()
+            reply = self._cache.get(key) if self._cache else None
+            if reply is not None:
+                self._counts["cached"] += 1
+                return Reply(*reply)
+            if key not in self._asking:  # equal requests at the same time are one
+                task = self._asking[key] = asyncio.create_task(self._ask(key, request))
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all who asked may have left
+            return Reply(*await asyncio.shield(self._asking[key]))
 
     async def _ask(self, key: bytes, request: bytes) -> list[Any]:
         try:
@@ -200,9 +203,10 @@ class LLM:
             return ServersGone(f"{servers} refused the first {self._refused} requests, the last one with: {error}")
         return RequestFailed(f"refused: {error}")
 
-    async def _can_structure(self) -> bool:
+    async def can_structure(self) -> bool:
+        """Whether the server decodes JSON by a schema; asked once, where the options leave it open."""
         async with self._probing:
-            if self._structured is None:
+            if self.structured is None:
                 properties = {"ok": {"type": "boolean"}}
                 schema = {"type": "object", "properties": properties, "required": ["ok"], "additionalProperties": False}
                 body = {
@@ -212,12 +216,12 @@ class LLM:
                 }
                 try:
                     await self._servers.post("/chat/completions", body, _read_chat)
-                    self._structured = True
+                    self.structured = True
                 except RequestError as error:
                     if error.status not in (400, 415, 422, 500, 501):
                         raise self._failure(error, []) from error
-                    self._structured = False  # also after a 500: servers break over grammars they cannot build
-        return self._structured
+                    self.structured = False  # also after a 500: servers break over grammars they cannot build
+        return self.structured
 
     def totals(self) -> dict[str, float]:
         """requests answered, prompt_tokens, completion_tokens, cost (US dollars), by earlier processes too; cached,

@@ -125,6 +125,12 @@ class DocumentStage(Stage):
     async def open(self, store: Store) -> None:
         """Connect; called before the first document, if any is to be made."""
 
+    def enter(self, part: str) -> None:
+        """The documents that come now are of this part; called in the task that starts theirs."""
+
+    def leave(self, part: str) -> None:
+        """This part is written."""
+
     @abstractmethod
     async def row(self, document: Document) -> Row:
         """The row of one document."""
@@ -132,8 +138,8 @@ class DocumentStage(Stage):
     async def close(self) -> None:
         """Disconnect; called even after a failure, that of `open` included."""
 
-    def totals(self) -> Mapping[str, float]:
-        """What was spent, for the stage's marker."""
+    def totals(self, store: Store) -> Mapping[str, float]:
+        """What was spent, for the stage's marker; also when nothing was left to do."""
         return {}
 
     def note(self) -> str:
@@ -144,14 +150,14 @@ class DocumentStage(Stage):
         mine, todo = self._parts(store)
         made = recount(store, self.name, [part for part in mine if part not in set(todo)])
         if not todo:
-            return made, dict(self.totals())
+            return made, dict(self.totals(store))
         before = store.report(self.after[-1])
         total = None
         if before is not None and store.shard.world_size == 1:
             counts = before["counts"]
             total = counts["documents"] - sum(n for key, n in counts.items() if key.startswith("dropped: "))
         with progress(self.name, total, self.unit, start=made["documents"]) as advance:
-            return made + asyncio.run(self._make_all(store, todo, advance)), dict(self.totals())
+            return made + asyncio.run(self._make_all(store, todo, advance)), dict(self.totals(store))
 
     async def _make_all(self, store: Store, parts: Sequence[str], advance: Advance) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -167,11 +173,13 @@ class DocumentStage(Stage):
         async def write(part: str, rows: list[asyncio.Task[Row]]) -> None:
             made = [await row for row in rows]
             counts.update(await asyncio.to_thread(store.write, self.name, part, made))  # the disk may take its time
+            self.leave(part)
 
         try:
             await self.open(store)
             async with asyncio.TaskGroup() as group:
                 for part in parts:
+                    self.enter(part)
                     rows: list[asyncio.Task[Row]] = []
                     for document in store.documents(part, self.after):
                         await room.acquire()
@@ -198,6 +206,7 @@ class WholeStage(Stage):
             super().run(store, patience_s)
         else:
             store.wait_for(self.name, [0], patience_s)
+            store.begin(self.name, self._settings(store))
 
     def _require(self, store: Store, patience_s: float) -> None:
         for stage in self.after:

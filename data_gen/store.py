@@ -5,7 +5,7 @@
         stage.json                the settings its parts were made with
         000003.jsonl              a part: one line per document, under its name only when complete
         rank-0-of-1.json          marker: this rank has made all its parts; their counts, seconds
-      whole.json                instead, where one process does a stage for all ranks
+        whole.json                instead, where one process does a stage for all ranks
       ...
 
 Every document that enters a stage leaves it as exactly one row: with the stage's results, or with `drop`, a reason. A
@@ -23,10 +23,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -154,17 +154,37 @@ class Store:
     def begin(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Continue the stage with these settings. Raises StoreError when its parts were made with others."""
         path = self.root / stage / "stage.json"
-        if path.exists() and len(list(path.parent.iterdir())) > 1:  # a first try that made nothing binds nobody
-            made_with = json.loads(path.read_text())
-            changed = sorted(key for key in {*made_with, *settings} if made_with.get(key) != settings.get(key))
-            if changed:
-                key = changed[0]
-                raise StoreError(
-                    f"{self.root / stage} was made with {key} = {made_with.get(key)!r}, now it is "
-                    f"{settings.get(key)!r}; give another --output, or --redo {stage} to make it and what follows anew"
-                )
-        else:
-            write_atomically(path, [json.dumps(settings, indent=1, ensure_ascii=False).encode()])
+        made_with = json.loads(path.read_text()) if path.exists() else None
+        if made_with == settings:
+            return
+        if made_with is not None and any(path.parent.glob("*.jsonl")):
+            key = min(key for key in {*made_with, *settings} if made_with.get(key) != settings.get(key))
+            raise StoreError(
+                f"{self.root / stage} was made with {key} = {made_with.get(key)!r}, now it is "
+                f"{settings.get(key)!r}; give another --output, or --redo {stage} to make it and what follows anew"
+            )
+        if made_with is not None:  # a first try that made nothing binds nobody
+            shutil.rmtree(path.parent)
+        write_atomically(path, [json.dumps(settings, indent=1, ensure_ascii=False).encode()])
+
+    def agree(self, stage: str, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+        """What the first process of a stage found out about the world, for all that come later: `found` where this is
+        the first, else what the first one kept."""
+        path = self.root / stage / f"{name}.json"
+        if not path.exists():
+            aside = _aside(path)
+            try:
+                aside.write_text(json.dumps(found))
+                with suppress(FileExistsError):
+                    os.link(aside, path)  # unlike a rename, only where there is none yet
+            finally:
+                aside.unlink(missing_ok=True)
+        return self.agreed(stage, name) or dict(found)
+
+    def agreed(self, stage: str, name: str) -> dict[str, Any] | None:
+        """What a process of the stage has found out, None when none has yet."""
+        path = self.root / stage / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
 
     def done(self, stage: str) -> bool:
         """Whether this rank, or one for all, has finished the stage."""
@@ -220,7 +240,13 @@ class Store:
         return total
 
     def remove(self, stages: Iterable[str]) -> None:
-        """Delete what these stages made."""
+        """Delete what these stages made. Raises StoreError while another rank is at work."""
+        for path in self.root.glob(".rank-*.lock"):
+            if path != self._lock():
+                with path.open("w") as file:
+                    _lock(
+                        file, f"{path.name.strip('.').removesuffix('.lock')} is at work in {self.root}; stop it first"
+                    )
         for stage in stages:
             if (self.root / stage).exists():
                 shutil.rmtree(self.root / stage)
@@ -228,19 +254,14 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this rank's place in the folder. Raises StoreError when another process holds it."""
-        path = self.root / f".rank-{self.shard.rank}.lock"
+        path = self._lock()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             opened = path.open("w")
         except OSError as error:
             raise StoreError(f"{self.root} cannot be written ({error.strerror}); give another --output") from error
         with opened as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(
-                    f"another process is working in {self.root} as rank {self.shard.rank}; wait for it, or stop it"
-                ) from None
+            _lock(file, f"another process is working in {self.root} as rank {self.shard.rank}; wait for it, or stop it")
             self._sweep()
             yield
 
@@ -251,6 +272,9 @@ class Store:
             if pid.isdigit() and not Path("/proc", pid).exists():
                 path.unlink(missing_ok=True)
 
+    def _lock(self) -> Path:
+        return self.root / f".rank-{self.shard.rank}.lock"
+
     def _part(self, stage: str, part: str) -> Path:
         return self.root / stage / f"{part}.jsonl"
 
@@ -259,6 +283,14 @@ class Store:
 
     def _marker(self, stage: str) -> Path:
         return self.root / stage / f"rank-{self.shard.rank}-of-{self.shard.world_size}.json"
+
+
+def _lock(file: IO[str], otherwise: str) -> None:
+    """Take the file's lock until it is closed; StoreError(otherwise) when another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(otherwise) from None
 
 
 def count(row: Row) -> Counter[str]:

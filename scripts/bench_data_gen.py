@@ -206,7 +206,7 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
             for stage in rows:
                 store.finish(stage, {"documents": documents})
             options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
-            stage = Judge(JudgeOptions(), options, 0, Path(folder) / "replies.sqlite")
+            stage = Judge(JudgeOptions(), options, 0)
             bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
             began = time.perf_counter()
             stage.run(store, 0)

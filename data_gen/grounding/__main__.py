@@ -50,17 +50,16 @@ def _run(
                 raise config.ConfigError(f"--redo {redo}: unknown stage; stages: {', '.join(STAGES)}")
             if world_size > 1:
                 raise config.ConfigError(
-                    "--redo with --world-size > 1 would delete what other ranks make; run it alone"
+                    f"--redo with --world-size > 1 would delete what other ranks make; run the command reset {redo} "
+                    "once, then all ranks without --redo"
                 )
-        prepared = [settings.stage(name, inputs, output, rank) for name in stages]
+        prepared = [settings.stage(name, inputs) for name in stages]
         again = STAGES[STAGES.index(redo) :] if redo else ()
         for stage in prepared:
             if stage.name in again or not store.done(stage.name):
                 stage.check()
         if again:  # all that can be refused was refused
-            store.remove(again)
-            for name in card.FILES:
-                (output / name).unlink(missing_ok=True)
+            _remove(store, again)
         for stage in prepared:
             name = stage.name
             stage.run(store, patience_s)
@@ -72,6 +71,13 @@ def _run(
             print(f"card     {output / 'README.md'}")
             for parquet in sorted(output.glob("*.parquet")):
                 print(f"{parquet.stem:8} {parquet}")
+
+
+def _remove(store: Store, stages: tuple[str, ...]) -> None:
+    """Delete what these stages and all after them made; the replies of models stay."""
+    store.remove(stages)
+    for name in card.FILES:
+        (store.root / name).unlink(missing_ok=True)
 
 
 def _guarded(*arguments: object) -> None:
@@ -141,11 +147,33 @@ for _name, _help in {
 
 
 @app.command()
-def status(output: Output) -> None:
-    """What a run has made so far."""
+def reset(
+    stage: Annotated[str, typer.Argument(help="The first stage to delete.")],
+    output: Output,
+) -> None:
+    """Delete a stage and all after it, to make them anew. Replies of models are kept and not asked for again."""
+    if stage not in STAGES:
+        raise typer.BadParameter(f"unknown stage {stage!r}; stages: {', '.join(STAGES)}", param_hint="STAGE")
+    _existing(output)
+    store = Store(output, PARTS_OF)
+    try:
+        with store.locked():
+            _remove(store, STAGES[STAGES.index(stage) :])
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _existing(output: Path) -> None:
     if not output.is_dir():
         print(f"error: {output}: no such folder", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@app.command()
+def status(output: Output) -> None:
+    """What a run has made so far."""
+    _existing(output)
     Console().print(card.table(Store(output, PARTS_OF)))
 
 
@@ -158,6 +186,7 @@ def show(
 ) -> None:
     """Print random clusters or selected questions, to judge them by eye."""
     views = {"clusters": viewer.clusters, "questions": viewer.questions}
+    _existing(output)
     store = Store(output, PARTS_OF)
     kind = what or ("questions" if store.parts("select") else "clusters")
     if kind not in views:

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from verl_longrl.rewards import JudgeError
@@ -24,10 +23,12 @@ from data_gen.grounding import prompts
 from data_gen.grounding.asking import AskingStage
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
-from data_gen.llm import LLMOptions, RequestFailed
+from data_gen.llm import LLMOptions, Messages, RequestFailed
 from data_gen.replies import UnreadableReply, final_text
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
+
+_WAYS = ("closed_book", "with_document")
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,8 @@ class Answer(AskingStage):
         selection: SelectOptions,
         servers: dict[str, LLMOptions],
         seed: int,
-        replies: Path,
     ):
-        super().__init__(servers, replies)
+        super().__init__(servers)
         self.options, self.selection, self.seed = options, selection, seed
         self.grading = GraderOptions(max_tokens=options.max_tokens)
         self.secret = hashlib.sha256(f"{seed}".encode()).digest()
@@ -84,7 +84,7 @@ class Answer(AskingStage):
         answers = await asyncio.gather(*(self._examine(document, text, candidate) for candidate in chosen))
         counts = Counter({"candidates answered": len(answers)})
         for answer in answers:
-            for way in ("closed_book", "with_document"):
+            for way in _WAYS:
                 for samples in answer[way].values():
                     counts[f"answers {way}"] += len(samples)
                     counts[f"answers {way} right"] += sum(bool(sample["correct"]) for sample in samples)
@@ -93,10 +93,11 @@ class Answer(AskingStage):
 
     async def _examine(self, document: Document, text: str, candidate: dict[str, Any]) -> dict[str, Any]:
         """All answers to one question."""
-        shown = {"closed_book": None, "with_document": text}
+        question = candidate["question"]
+        prompt = {way: prompts.answer_prompt(question, text if way == "with_document" else None) for way in _WAYS}
         wanted = [
             (way, server, n)
-            for way in shown
+            for way in _WAYS
             for server in self.options.servers
             for n in range(getattr(self.options, way))
         ]
@@ -104,24 +105,23 @@ class Answer(AskingStage):
         evidence = "\n".join(texts[i] for i in candidate["evidence"])
         samples = await asyncio.gather(
             *(
-                self._answer(candidate, shown[way], evidence, server, document["judge"]["id"], way, n)
+                self._answer(candidate, prompt[way], evidence, server, document["judge"]["id"], way, n)
                 for way, server, n in wanted
             )
         )
         result: dict[str, Any] = {"cluster": candidate["cluster"], "candidate": candidate["candidate"]}
-        result |= {way: {server: [] for server in self.options.servers} for way in shown}
+        result |= {way: {server: [] for server in self.options.servers} for way in _WAYS}
         for (way, server, _), sample in zip(wanted, samples, strict=True):
             result[way][server].append(sample)
         return result
 
     async def _answer(
-        self, candidate: dict[str, Any], document: str | None, evidence: str, server: str, *key: object
+        self, candidate: dict[str, Any], prompt: Messages, evidence: str, server: str, *key: object
     ) -> dict[str, Any]:
-        question = candidate["question"]
         name = (*key, server, candidate["cluster"], candidate["candidate"])
         try:
             reply = await self.llms[server].chat(
-                prompts.answer_prompt(question, document),
+                prompt,
                 max_tokens=self.options.max_tokens,
                 temperature=self.options.temperature,
                 top_p=self.options.top_p,
@@ -133,7 +133,10 @@ class Answer(AskingStage):
         if reply.finish_reason == "length":  # so it would be in training
             return {"text": text, "correct": False, "detail": "cut off at answer.max_tokens"}
         try:
-            return {"text": text, "correct": await self._grade(question, candidate["answer"], text, evidence)}
+            return {
+                "text": text,
+                "correct": await self._grade(candidate["question"], candidate["answer"], text, evidence),
+            }
         except (RequestFailed, JudgeError) as error:
             return {"text": text, "correct": None, "detail": str(error)}
 

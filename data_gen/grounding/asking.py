@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from data_gen.cache import ReplyCache
+from data_gen.cache import PartCaches
 from data_gen.llm import LLM, LLMOptions
 from data_gen.pipeline import DocumentStage
-from data_gen.store import Store
+from data_gen.store import Store, StoreError
 
 
 class AskingStage(DocumentStage):
-    """A stage with clients: `llms`, by server name, between `open` and `close`; the file `replies` is their cache."""
+    """A stage with clients: `llms`, by server name, between `open` and `close`.
 
-    def __init__(self, servers: Mapping[str, LLMOptions], replies: Path):
-        self.servers, self.replies = servers, replies
+    structured: whether it asks for JSON by schema.
+    """
+
+    structured: ClassVar[bool] = False
+
+    def __init__(self, servers: Mapping[str, LLMOptions]):
+        self.servers = servers
         self.llms: dict[str, LLM] = {}
-        self.cache: ReplyCache | None = None
         self.window = sum(options.concurrency for options in servers.values())
 
     def server_settings(self) -> dict[str, Any]:
@@ -30,33 +34,66 @@ class AskingStage(DocumentStage):
             for key in ("model", "extra_body", "structured")
         }
 
-    def _create(self) -> ReplyCache:
-        self.cache = ReplyCache(self.replies)
+    def _connect(self, store: Store) -> None:
+        self.caches = PartCaches(store.root / "replies", store.mine())
         for name, options in self.servers.items():
-            self.llms[name] = LLM(options, self.cache, f"{self.name} {name}")
-        return self.cache
+            self.llms[name] = LLM(options, self.caches, f"{self.name} {name}")
 
     async def open(self, store: Store) -> None:
-        self._create()
-        for llm in self.llms.values():
+        self._connect(store)
+        for name, llm in self.llms.items():
             await llm.open()
+            known = store.agreed(self.name, f"server-{name}") or {}
+            if not known and self.structured:
+                known = {"structured": await llm.can_structure()}
+            known = keep_to_model(store, self.name, name, llm.model, known)
+            llm.structured = known.get("structured", llm.structured)
+            how = ""
+            if self.structured:
+                how = f", JSON {'by structured decoding' if llm.structured else 'as the prompt asks for it'}"
+            print(f"{self.name}: servers.{name} serves {llm.model}{how}", file=sys.stderr)
+
+    def enter(self, part: str) -> None:
+        self.caches.enter(part)
+
+    def leave(self, part: str) -> None:
+        self.caches.leave(part)
 
     async def close(self) -> None:
         for llm in self.llms.values():
             await llm.close()
-        if self.cache is not None:
-            self.cache.close()
+        self.caches.close()
 
-    def totals(self) -> Mapping[str, float]:
+    def totals(self, store: Store) -> Mapping[str, float]:
         if not self.llms:  # nothing was left to ask: what earlier processes spent
-            self._create().close()
+            self._connect(store)
+        return self._spent()
+
+    def _spent(self) -> Counter[str]:
         total: Counter[str] = Counter()
         for llm in self.llms.values():
             total.update(llm.totals())  # type: ignore[arg-type]
         return total
 
     def note(self) -> str:
-        totals = self.totals()
+        totals = self._spent()
         cost = f", ${totals['cost']:.2f}" if totals["cost"] else ""
         tokens = (totals["prompt_tokens"] + totals["completion_tokens"]) / 1e6
         return f"{totals['requests']:.0f} requests, {tokens:.2f}M tokens{cost}"
+
+
+def keep_to_model(
+    store: Store, stage: str, server: str, model: str, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a stage's first process found out about a server: its model (whether or not the configuration names it), and
+    `more`.
+
+    Raises StoreError when the server serves another model now.
+    """
+    known = store.agree(stage, f"server-{server}", {**(more or {}), "model": model})
+    if known["model"] != model:
+        raise StoreError(
+            f"{store.root / stage} was made with {known['model']}, now servers.{server} serves {model}; serve "
+            f"{known['model']} again, or use --redo {stage} to make the stage and what follows anew"
+        )
+    return known

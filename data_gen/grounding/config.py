@@ -74,9 +74,8 @@ class GroundingConfig(Options):
             ".model=NAME where it serves several)"
         )
 
-    def stage(self, name: str, inputs: list[str], output: Path, rank: int) -> Stage:
+    def stage(self, name: str, inputs: list[str]) -> Stage:
         """The stage of this name, ready to run. Raises ConfigError, CorpusError (an input that is not there)."""
-        replies = output / "replies" / f"rank-{rank}.sqlite"
         match name:
             case "ingest":
                 if not inputs:
@@ -92,14 +91,14 @@ class GroundingConfig(Options):
             case "cluster":
                 return Cluster(self.cluster, self.seed)
             case "generate":
-                return Generate(self.generate, self.server(self.generate.server, "generate.server"), self.seed, replies)
+                return Generate(self.generate, self.server(self.generate.server, "generate.server"), self.seed)
             case "judge":
-                return Judge(self.judge, self.server(self.judge.server, "judge.server"), self.seed, replies)
+                return Judge(self.judge, self.server(self.judge.server, "judge.server"), self.seed)
             case "answer":
                 names = dict.fromkeys((*self.answer.servers, self.answer.grader))
                 keys = dict.fromkeys(self.answer.servers, "answer.servers")
                 servers = {name: self.server(name, keys.get(name, "answer.grader")) for name in names}
-                return Answer(self.answer, self.select, servers, self.seed, replies)
+                return Answer(self.answer, self.select, servers, self.seed)
             case "select":
                 return Select(self.select, self.benchmarks)
             case "export":

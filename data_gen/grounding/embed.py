@@ -10,6 +10,7 @@ import numpy as np
 from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.embeddings import Encoder, SentenceTransformerEncoder, ServerEncoder, StaticEncoder
+from data_gen.grounding.asking import keep_to_model
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions
 from data_gen.pipeline import PartStage
@@ -49,6 +50,8 @@ class Embed(PartStage):
 
     def open(self, store: Store) -> None:
         self.encoder = self._encoder()
+        if isinstance(self.encoder, ServerEncoder):
+            keep_to_model(store, self.name, self.options.server, self.encoder.model())
 
     def _encoder(self) -> Encoder:
         if self.options.backend == "static":

@@ -11,7 +11,6 @@ import asyncio
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from verl_longrl.data.prompt import neutralise_tags
@@ -57,10 +56,11 @@ class Generate(AskingStage):
     `evidence` (chunk numbers of the document, ascending), `explanation`; else `detail`. Drops: no_candidate."""
 
     name = "generate"
+    structured = True
     after = ("ingest", "chunk", "cluster")
 
-    def __init__(self, options: GenerateOptions, server: LLMOptions, seed: int, replies: Path):
-        super().__init__({options.server: server}, replies)
+    def __init__(self, options: GenerateOptions, server: LLMOptions, seed: int):
+        super().__init__({options.server: server})
         self.options, self.seed = options, seed
 
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from verl_longrl.rewards.options import Options, number
@@ -45,10 +44,11 @@ class Judge(AskingStage):
     no rating could be read), the criteria, `remark`. Drops: unrated."""
 
     name = "judge"
+    structured = True
     after = ("ingest", "chunk", "cluster", "generate")
 
-    def __init__(self, options: JudgeOptions, server: LLMOptions, seed: int, replies: Path):
-        super().__init__({options.server: server}, replies)
+    def __init__(self, options: JudgeOptions, server: LLMOptions, seed: int):
+        super().__init__({options.server: server})
         self.options, self.seed = options, seed
 
     def settings(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Slow(DocumentStage):
             raise RuntimeError("no server")
         return drop(name, "odd") if document["double"]["n"] == 2 else {"id": name, "counts": {"asked": 1}}
 
-    def totals(self):
+    def totals(self, store):
         return {"requests": len(self.asked)}
 
 

@@ -193,11 +193,11 @@ M = "0a1b2c3d"
 
 
 def test_a_cut_reply_is_an_error(server):
-    with pytest.raises(JudgeError, match=r"raise judge.max_tokens"):
+    with pytest.raises(JudgeError, match=r"raise its max_tokens"):
         read_verdict(f"So\nVERDICT-{M}: SAME\nBut", M, "length")
     server.behave = lambda body, n: reply("Let me think about", "length")
     (error,), _ = ask(options(server.url), "Paris")
-    assert "raise judge.max_tokens" in str(error)
+    assert "raise its max_tokens" in str(error)
     assert len(server.bodies) == 1
 
 

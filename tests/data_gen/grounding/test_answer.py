@@ -10,6 +10,7 @@ from data_gen.grounding.prompts import CRITERIA
 from data_gen.grounding.select import SelectOptions
 from data_gen.llm import LLMOptions
 from data_gen.replies import UnreadableReply
+from data_gen.store import Store
 
 CANDIDATE = {
     "cluster": 1,
@@ -50,11 +51,12 @@ def test_reasoning_that_never_ends_is_no_answer():
 def examine(server, tmp_path, **options):
     """The row of DOCUMENT."""
     servers = {"default": LLMOptions(endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0)}
-    stage = Answer(AnswerOptions(**options), SelectOptions(), servers, 0, tmp_path / "replies.sqlite")
+    stage = Answer(AnswerOptions(**options), SelectOptions(), servers, 0)
 
     async def run():
         try:
-            await stage.open(None)
+            await stage.open(Store(tmp_path, "dedup"))
+            stage.enter("0")
             return await stage.row(DOCUMENT)
         finally:
             await stage.close()
@@ -110,6 +112,6 @@ def test_what_could_not_be_had(server, tmp_path, reading, grading, correct):
     assert row["counts"]["answers with_document ungraded"] == (correct is None)
 
 
-def test_a_document_without_finalists_is_not_asked_about(server, tmp_path):
-    stage = Answer(AnswerOptions(), SelectOptions(threshold=9.9), {}, 0, tmp_path / "x.sqlite")
+def test_a_document_without_finalists_is_not_asked_about():
+    stage = Answer(AnswerOptions(), SelectOptions(threshold=9.9), {}, 0)
     assert asyncio.run(stage.row(DOCUMENT)) == {"id": "d", "answers": [], "counts": {"candidates answered": 0}}

@@ -1,7 +1,5 @@
 """A wrong configuration is refused in words that name the key and the fix, before anything is read or asked."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -76,12 +74,12 @@ def test_the_printed_configuration_is_the_default_and_loads(tmp_path):
 
 def test_a_server_that_is_not_defined_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"judge.server = default, and no server is defined; define it with"):
-        GroundingConfig().stage("judge", [], tmp_path, 0)
+        GroundingConfig().stage("judge", [])
     config = load(None, ["servers.big.endpoints=[http://h/v1]", "generate.server=bag"])
     with pytest.raises(ConfigError, match=r"generate.server = bag, and the nearest of those defined is big"):
-        config.stage("generate", [], tmp_path, 0)
+        config.stage("generate", [])
 
 
 def test_ingest_needs_input():
     with pytest.raises(ConfigError, match="stage ingest needs --input"):
-        GroundingConfig().stage("ingest", [], Path(), 0)
+        GroundingConfig().stage("ingest", [])

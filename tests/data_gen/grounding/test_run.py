@@ -20,7 +20,7 @@ from verl_longrl.rewards import score
 
 from data_gen.grounding import card
 from data_gen.grounding.config import PARTS_OF, STAGES
-from data_gen.store import Store
+from data_gen.store import Shard, Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tokenizers are imported
 
@@ -152,6 +152,64 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
         [{**entry, "spent": None} for entry in card.funnel(Store(output, PARTS_OF))] for output in (alone, shared)
     ]
     assert numbers[0] == numbers[1]
+
+    asked = len(server.bodies)  # one process goes on where three were, and pays for nothing again
+    run(documents, shared, file, "--redo", "generate")
+    assert files(shared) == files(alone)
+    assert len(server.bodies) - asked <= 2  # but for the question whether the server decodes JSON
+    spent = [Store(output, PARTS_OF).report("answer") for output in (alone, shared)]
+    assert all(spent[0][key] == spent[1][key] for key in ("requests", "prompt_tokens", "completion_tokens"))
+
+
+def test_ranks_hold_to_one_configuration(documents, tmp_path, config_file, server):
+    output, file = tmp_path / "run", config_file(server.url)
+    ranks = ["--world-size", "2", "--patience", "60"]
+    first = subprocess.Popen(command(documents, output, file, *ranks, "--rank", "0"))
+    second = ["--rank", "1", "export.max_prompt_tokens=3000"]
+    assert "export was made with export.max_prompt_tokens = 4096, now it is 3000" in run(
+        documents, output, file, *ranks, *second, code=1
+    )
+    assert first.wait(300) == 0
+    refused = run(documents, output, file, *ranks, "--redo", "select", code=1)
+    assert "run the command reset select once" in refused
+
+
+def test_reset_deletes_nothing_that_is_in_use(documents, tmp_path, config_file, server):
+    output = tmp_path / "run"
+    reset = [sys.executable, "-m", "data_gen.grounding", "reset", "chunk", "--output", str(output)]
+    run(documents, output, config_file(server.url), "--until", "embed")
+    with Store(output, PARTS_OF, Shard(1, 2)).locked():
+        done = subprocess.run(reset, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "rank-1 is at work" in done.stderr) == (1, True)
+        assert (output / "embed").exists()
+    assert subprocess.run(reset, timeout=60).returncode == 0
+    assert (output / "dedup").exists()
+    assert not (output / "chunk").exists()
+    assert not (output / "embed").exists()
+
+
+def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents, tmp_path, config_file, server):
+    """Not the server's mood, but its first answer, decides how JSON is asked for; and its model stays the same."""
+    output, file = tmp_path / "run", config_file(server.url, servers={"default": {"endpoints": [server.url]}})
+    probes = [0]
+
+    def behave(body, n):
+        if "response_format" in body and body["max_tokens"] == 16:
+            probes[0] += 1
+            return 0.0 if probes[0] == 1 else sensible_model.failure(400)
+        return 0.0 if len(server.bodies) < 60 else sensible_model.failure(401)
+
+    server.behave = behave
+    printed = run(documents, output, file, "--until", "generate", code=1)
+    assert "generate: servers.default serves judge, JSON by structured decoding" in printed
+    server.models = ["another"]
+    assert "generate was made with judge, now servers.default serves another" in run(
+        documents, output, file, "--until", "generate", code=1
+    )
+    server.models, server.behave = ["judge"], lambda body, n: 0.0
+    asked = len(server.bodies)
+    run(documents, output, file, "--until", "generate")
+    assert all("response_format" in body and body["max_tokens"] != 16 for body in server.bodies[asked:])
 
 
 def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file):

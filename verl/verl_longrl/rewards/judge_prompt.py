@@ -115,7 +115,7 @@ def read_verdict(text: str, mark: str, finish_reason: str | None = None) -> bool
     names the other verdict."""
     final = text.rpartition("</think>")[2]
     if finish_reason == "length" or "<think>" in final:
-        raise JudgeError(f"the judge's reply was cut off, it ends {text[-80:]!r}; raise judge.max_tokens")
+        raise JudgeError(f"the judge's reply was cut off, it ends {text[-80:]!r}; raise its max_tokens")
     found = [match for match in _VERDICT.finditer(final) if match[1].lower() == mark]
     if not found:
         raise JudgeError(f"the judge gave no verdict, its reply ends {final[-120:]!r}")
