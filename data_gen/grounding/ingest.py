@@ -20,7 +20,7 @@ from verl_longrl.data.prompt import neutralise_tags
 from verl_longrl.rewards.options import Options
 
 from data_gen.corpora import TEXT_SUFFIXES, CorpusError, RawDocument, Source, find, fingerprint
-from data_gen.decontaminate import Benchmarks, require
+from data_gen.decontaminate import Benchmarks, fingerprints, require
 from data_gen.dedup import signature
 from data_gen.pipeline import Stage, recount
 from data_gen.progress import Advance, progress
@@ -80,7 +80,7 @@ class Ingest(Stage):
             "part_documents": self.part_documents,
             "ingest.buckets": self.options.buckets,
             "ingest.text_field": self.options.text_field,
-            "decontaminate.files": [f"{Path(file).name}, {Path(file).stat().st_size}" for file in self.benchmark_files],
+            "benchmarks": fingerprints(self.benchmark_files),
         }
 
     def _make(self, store: Store) -> tuple[Counter[str], dict[str, Any]]:

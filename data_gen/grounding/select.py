@@ -15,7 +15,7 @@ from typing import Any
 
 from verl_longrl.rewards.options import Options, number
 
-from data_gen.decontaminate import Benchmarks
+from data_gen.decontaminate import Benchmarks, fingerprints, require
 from data_gen.grounding.prompts import CRITERIA
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, drop
@@ -52,10 +52,12 @@ class Select(PartStage):
     after = ("generate", "judge", "answer")
 
     def __init__(self, options: SelectOptions, benchmarks: tuple[str, ...]):
+        require(benchmarks)
         self.options, self.benchmark_files = options, benchmarks
 
     def settings(self) -> dict[str, Any]:
-        return {f"select.{key}": value for key, value in vars(self.options).items()}
+        own = {f"select.{key}": value for key, value in vars(self.options).items()}
+        return {"benchmarks": fingerprints(self.benchmark_files), **own}
 
     def open(self, store: Store) -> None:
         self.benchmarks = Benchmarks(self.benchmark_files)

@@ -1,7 +1,8 @@
-"""13 words in a row that stand in a benchmark are found, wherever they are; 12 are not."""
+"""What stands in a benchmark is found, wherever it is: 13 words in a row of a longer text, 8 to 12 of a short one."""
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,14 +12,17 @@ from data_gen.decontaminate import Benchmarks, ngrams
 
 WORDS = [f"w{i}" for i in range(40)]
 LONG = " ".join(WORDS)
+KINGS = "in which year did the last of the kings of hull die"
+SHORT = "The united states of America."
 
 
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"q": "Who was it?", "deep": [{"context": LONG}]}) + "\n")
     (tmp_path / "b.txt").write_text("Which of the two rivers is longer?")
+    (tmp_path / "d.json").write_text(json.dumps(["In which year did the last of the kings of Hull die?", SHORT]))
     pq.write_table(pa.table({"question": ["天地玄黄宇宙洪荒日月盈昃辰宿列张"]}), tmp_path / "c.parquet")
-    return [tmp_path / name for name in ("a.jsonl", "b.txt", "c.parquet")]
+    return [tmp_path / name for name in ("a.jsonl", "b.txt", "c.parquet", "d.json")]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,15 @@ def files(tmp_path):
         ("which of the two rivers is longer", "which of the two rivers is longer"),
         ("which of the two rivers is shorter", ""),
         ("who was it", ""),  # too short to mean anything
+        ("united states of america", ""),
+        ("the United States of America", "the united states of america"),
+        ("He came from the United States of America to Hull, where he was a printer.", ""),  # what anybody may say
+        (f"They asked me: {KINGS}? I knew it not, and said so, and went.", KINGS),  # a benchmark's question, in a text
+        (f"And {KINGS}?", KINGS),
+        ("the last of the kings of Hull die", "the last of the kings of hull die"),  # a question, in a benchmark's text
+        ("the last of the kings of Hull", ""),
+        (" ".join(WORDS[20:29]), " ".join(WORDS[20:29])),
+        (" ".join(WORDS[38:]) + " which of the two rivers is", ""),  # across two texts of the benchmark
         ("他说：天地玄黄，宇宙洪荒，日月盈昃", "天 地 玄 黄 宇 宙 洪 荒 日 月 盈 昃 辰"[:0]),
         ("他说：天地玄黄，宇宙洪荒，日月盈昃，辰宿", "天 地 玄 黄 宇 宙 洪 荒 日 月 盈 昃 辰"),
         ("", ""),
@@ -47,9 +60,10 @@ def test_without_benchmarks_nothing_is_found():
 
 
 def test_ngrams_are_as_many_as_they_are_and_order_counts():
-    assert len(ngrams(LONG, 13)) == 28
-    assert len(set(ngrams(LONG, 2).tolist()) & set(ngrams(" ".join(reversed(WORDS)), 2).tolist())) == 0
-    assert len(ngrams("a b", 13)) == 0
+    forth = np.arange(40, dtype=np.uint64)
+    assert len(ngrams(forth, 13)) == 28
+    assert not set(ngrams(forth, 2).tolist()) & set(ngrams(forth[::-1].copy(), 2).tolist())
+    assert len(ngrams(forth[:2], 13)) == 0
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
