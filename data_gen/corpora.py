@@ -35,7 +35,8 @@ class CorpusError(ValueError):
 
 @dataclass(frozen=True)
 class RawDocument:
-    """A document as found. `where`: file, and line or row; `meta`: the other fields it came with."""
+    """A document as found. `where`: file, and line or row; `meta`: its other fields as JSON values (binary ones are left
+    out)."""
 
     text: str
     where: str
@@ -261,9 +262,5 @@ def _document(record: Any, where: str, text_field: str) -> RawDocument | CorpusE
         return CorpusError(
             f"{where}: no text in {text_field!r}{kind}, found {found}; name the right field with ingest.text_field=NAME"
         )
-    meta = {key: value for key, value in record.items() if key != text_field and _plain(value)}
-    return RawDocument(record[text_field], where, meta)
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    kept = {key: value for key, value in record.items() if key != text_field and not isinstance(value, bytes)}
+    return RawDocument(record[text_field], where, json.loads(json.dumps(kept, default=str)))  # dates as text

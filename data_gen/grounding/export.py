@@ -1,8 +1,9 @@
 """Stage export: selected questions as the project's training parquet, split by document, checked, and described.
 
-First every document's row is decided (split, chunks shown, length), then the files are rendered from these decisions,
-so any number of documents takes the memory of one part. A document over the token budget can be fitted to it: chunks
-that are no evidence are left out, at random, until it fits; the rest is renumbered, and the labels with it.
+First every document's row is decided (chunks shown, length), then the files are rendered from these decisions, checked
+by the project's validator, and put in their place; any number of documents takes the memory of one part. A document
+over the token budget can be fitted to it: chunks that are no evidence are left out, at random, until it fits; the rest
+is renumbered, and the labels with it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ExportOptions(Options):
 
 
 class Export(WholeStage):
-    """Row: `split`, `chunks` (numbers of those shown), `prompt_tokens`. Drops: overlong. Writes train.parquet and
+    """Row: `chunks` (numbers of those shown), `prompt_tokens`. Drops: overlong. Writes train.parquet and
     val.parquet beside the stages."""
 
     name = "export"
@@ -81,28 +82,32 @@ class Export(WholeStage):
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         self.counter = self._counter()
         parts = store.parts("select")
-        held_out = self._held_out(store, parts)
         counts: Counter[str] = Counter()
         for part in parts:
-            counts += store.write(self.name, part, self._decisions(store, part, held_out))
+            counts += store.write(self.name, part, self._decisions(store, part))
             advance()
+        names = [row["id"] for part in parts for row in store.read(self.name, part) if "drop" not in row]
+        held_out = self._held_out(names)
+        counts.update({"train rows": len(names) - len(held_out), "val rows": len(held_out)})
+        for leftover in (store.root / self.name).glob(".*.tmp"):  # of a process that was killed here
+            leftover.unlink()
         for split in SPLITS:
-            file = store.root / f"{split}.parquet"
+            file, unchecked = store.root / f"{split}.parquet", store.root / self.name / f"{split}.parquet"
             file.unlink(missing_ok=True)
             if counts[f"{split} rows"]:
-                write_samples(file, self._samples(store, parts, split))
-                self._check(file)
+                write_samples(unchecked, self._samples(store, parts, split, held_out))
+                self._check(unchecked)
+                unchecked.replace(file)
         return counts
 
-    def _held_out(self, store: Store, parts: list[str]) -> set[str]:
-        """Documents for validation: a seeded choice that depends on their ids alone."""
-        names = [row["id"] for part in parts for row in store.read("select", part) if "drop" not in row]
+    def _held_out(self, names: list[str]) -> set[str]:
+        """Documents for validation: a seeded choice that depends on their ids alone; neither side is left empty."""
         count = round(len(names) * self.options.val_fraction)
-        if self.options.val_fraction and len(names) > 1:
-            count = max(count, 1)
-        return set(sorted(names, key=lambda name: digest(self.seed, "split", name))[:count])
+        if self.options.val_fraction:
+            count = min(max(count, 1), len(names) - 1)
+        return set(sorted(names, key=lambda name: digest(self.seed, "split", name))[: max(count, 0)])
 
-    def _decisions(self, store: Store, part: str, held_out: set[str]) -> Iterator[Row]:
+    def _decisions(self, store: Store, part: str) -> Iterator[Row]:
         for document in store.documents(part, self.after):
             name, chunks = document["select"]["id"], list(range(len(document["chunk"]["spans"])))
             tokens = self._count(document, chunks)
@@ -111,10 +116,9 @@ class Export(WholeStage):
             if tokens > self.options.max_prompt_tokens:
                 yield drop(name, "overlong", f"{tokens} tokens > {self.options.max_prompt_tokens}")
                 continue
-            split = "val" if name in held_out else "train"
             fitted = len(chunks) < len(document["chunk"]["spans"])
-            counts = {f"{split} rows": 1, "fitted": int(fitted), "prompt tokens": tokens}
-            yield {"id": name, "split": split, "chunks": chunks, "prompt_tokens": tokens, "counts": counts}
+            counts = {"fitted": int(fitted), "prompt tokens": tokens}
+            yield {"id": name, "chunks": chunks, "prompt_tokens": tokens, "counts": counts}
 
     def _fit(self, document: Document, tokens: int) -> tuple[list[int], int]:
         """The chunks that remain when enough others are left out, and the prompt's length with them."""
@@ -138,11 +142,11 @@ class Export(WholeStage):
     def _count(self, document: Document, chunks: list[int]) -> int:
         return self.counter.count([self._prompt(document, chunks)])[0]
 
-    def _samples(self, store: Store, parts: list[str], split: str) -> Iterator[Sample]:
+    def _samples(self, store: Store, parts: list[str], split: str, held_out: set[str]) -> Iterator[Sample]:
         index = 0
         for part in parts:
             for document in store.documents(part, (*self.after, self.name)):
-                if document[self.name]["split"] == split:
+                if (document[self.name]["id"] in held_out) == (split == "val"):
                     yield self._sample(document, split, index)
                     index += 1
 

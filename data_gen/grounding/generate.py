@@ -24,7 +24,7 @@ from data_gen.replies import UnreadableReply, read_json
 from data_gen.store import Document, Row, drop
 from data_gen.text import derive_seed
 
-_MENTION = re.compile(r"\b(?:excerpt|chunk|passage)s?\s*[\[(#]?\s*\d+|</?CHUNK_\d+>", re.IGNORECASE)
+_MENTION = re.compile(r"\b(?:excerpt|chunk)s?\s*[\[(#]?\s*\d+|</?CHUNK_\d+>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_rows_are_documents_and_keep_their_fields(tmp_path, kind):
         data = (json.dumps(ROWS) if kind == "json" else lines).encode()
         path.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
     first, second = documents(path)
-    assert (first.text, first.meta) == ("one", {"title": "A", "year": 1})
+    assert (first.text, first.meta) == ("one", {"title": "A", "year": 1, "tags": ["x"]})
     assert second.where in (f"{path}: line 2", f"{path}: row 1")
     assert documents(path, skip=1) == [second]
     assert documents(path, text_field="title")[0].text == "A"

@@ -1,5 +1,7 @@
 """Over-long documents are fitted or dropped, and labels stay true."""
 
+from dataclasses import replace
+
 import planted
 import pytest
 from verl_longrl.data.prompt import parse_chunks
@@ -26,7 +28,7 @@ def store(tmp_path, tokenizer_folder):
             select.append(
                 {
                     "id": name,
-                    "question": "What are both?",
+                    "question": "What are both" + " of" * (3 * part + n) + "?",
                     "answer": "x and y",
                     "evidence": [2 + n, 20],
                     "explanation": "e",
@@ -65,6 +67,26 @@ def test_a_small_set_still_holds_one_out_unless_told_not_to(store, tokenizer_fol
     assert len(found["train"]) == 6
 
 
+def test_the_share_is_of_what_is_left_and_neither_side_is_empty(store, tokenizer_folder):
+    lengths = sorted(s.prompt_tokens for s in export(store, tokenizer_folder, val_fraction=0.0)[0]["train"])
+    for left, held_out in ((6, 5), (2, 1), (1, 0)):  # of 6 documents
+        store.remove(["export"])
+        limits = {"max_prompt_tokens": lengths[left - 1], "overlong": "drop"}
+        found, counts = export(store, tokenizer_folder, val_fraction=0.9, **limits)
+        assert (len(found["train"]), len(found.get("val", []))) == (left - held_out, held_out)
+        assert (counts["train rows"], counts["val rows"]) == (left - held_out, held_out)
+
+
+def test_a_file_that_fails_the_self_check_is_not_handed_out(store, tokenizer_folder, monkeypatch):
+    right = Export._sample
+    wrong = lambda self, *which: replace(right(self, *which), ref_chunks=[2, 999])  # noqa: E731
+    monkeypatch.setattr(Export, "_sample", wrong)
+    with pytest.raises(StoreError, match="the exported file fails the project's own validator"):
+        export(store, tokenizer_folder)
+    assert not (store.root / "train.parquet").exists()
+    assert store.report("export") is None
+
+
 @pytest.mark.parametrize("budget", [900, 500, 280])
 def test_fitting_drops_other_chunks_and_renumbers(store, tokenizer_folder, budget):
     whole, _ = export(store, tokenizer_folder)
@@ -87,7 +109,7 @@ def test_fitting_drops_other_chunks_and_renumbers(store, tokenizer_folder, budge
 
 def test_what_cannot_be_fitted_is_dropped_with_a_reason(store, tokenizer_folder):
     _, counts = export(store, tokenizer_folder, max_prompt_tokens=100)
-    assert counts == {"documents": 6, "dropped: overlong": 6}
+    assert counts == {"documents": 6, "dropped: overlong": 6, "train rows": 0, "val rows": 0}
     store.remove(["export"])
     _, counts = export(store, tokenizer_folder, max_prompt_tokens=500, overlong="drop")
     assert counts["dropped: overlong"] == 6
