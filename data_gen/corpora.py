@@ -35,8 +35,7 @@ class CorpusError(ValueError):
 
 @dataclass(frozen=True)
 class RawDocument:
-    """A document as found. `where`: file, and line or row; `meta`: its other fields as JSON values (binary ones are left
-    out)."""
+    """A document as found. `where`: file, and line or row; `meta`: its other fields as JSON values (no binary ones)."""
 
     text: str
     where: str

@@ -47,9 +47,9 @@ def documents(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config_file(tmp_path, tokenizer_folder):
-    """config_file(server_url, **overrides) -> a YAML file for these documents."""
+    """config_file(server_url, **blocks) -> a YAML file for these documents."""
 
-    def make(url: str = "http://127.0.0.1:9/v1", **blocks) -> Path:
+    def make(url: str = "http://127.0.0.1:9/v1", timeout_s: float = 2.0, **blocks) -> Path:
         values = {
             "tokenizer": str(tokenizer_folder),
             "part_documents": 3,
@@ -57,7 +57,7 @@ def config_file(tmp_path, tokenizer_folder):
                 "default": {
                     "endpoints": [url],
                     "model": "judge",
-                    "timeout_s": 2.0,
+                    "timeout_s": timeout_s,
                     "backoff_s": 0.01,
                     "max_backoff_s": 0.2,
                     "cooldown_s": 0.0,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 from recipe.longrl.demo import run as demo
+
+SCRIPT = Path(__file__).parents[2] / "run_longrl.sh"
 
 
 class Run:
@@ -26,15 +29,20 @@ class Run:
         return self.folder / "run"
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
-        """Start `python -m recipe.longrl.main` in a process group of its own."""
-        command = [sys.executable, "-m", "recipe.longrl.main", *demo.overrides(self.assets), "hardware=cpu"]
-        command += [
-            f"longrl.output_dir={self.output}",
-            "data.train_batch_size=4",
-            "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-        ]
-        command += ["actor_rollout_ref.rollout.n=4", "data.max_response_length=32", *overrides]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        """Start `python -m recipe.longrl.main` on the demo's data, in a process group of its own."""
+        command = [sys.executable, "-m", "recipe.longrl.main", *demo.overrides(self.assets)]
+        return self._start(command, overrides, {})
+
+    def start_script(self, train: Path, val: Path, *overrides: str) -> subprocess.Popen[str]:
+        """Start `bash run_longrl.sh` on these files, in a process group of its own."""
+        environment = {"TRAIN_FILES": str(train), "VAL_FILES": str(val), "MODEL_PATH": str(self.assets / "model")}
+        return self._start(["bash", str(SCRIPT), "model=demo"], overrides, {**environment, "LONGRL_VENV": sys.prefix})
+
+    def _start(self, command: list[str], overrides: Iterable[str], more: dict[str, str]) -> subprocess.Popen[str]:
+        command = [*command, "hardware=cpu", f"longrl.output_dir={self.output}", "data.train_batch_size=4"]
+        command += ["actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.rollout.n=4"]
+        command += ["data.max_response_length=32", *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment.pop("RAY_ADDRESS", None)
         self.log = (self.folder / "console.txt").open("a")

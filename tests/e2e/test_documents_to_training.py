@@ -62,9 +62,9 @@ def test_the_exported_parquet_trains(run, tmp_path):
         server.close()
     trained = [len(list(read_samples(output / f"{split}.parquet"))) for split in ("train", "val")]
     assert trained[0] >= 4
-    process = run.start(
-        f"data.train_files=[{output / 'train.parquet'}]",
-        f"data.val_files=[{output / 'val.parquet'}]",
+    process = run.start_script(
+        output / "train.parquet",
+        output / "val.parquet",
         "trainer.total_training_steps=2",
         "trainer.save_freq=-1",
         "trainer.test_freq=-1",

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import random
 import signal
 import subprocess
@@ -212,31 +211,40 @@ def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents
     assert all("response_format" in body and body["max_tokens"] != 16 for body in server.bodies[asked:])
 
 
-def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file):
-    behave = sensible_model.Misbehaving(share=0.03, hang_s=0.5)
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 20), (2, 6)])
+def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file, ranks, kills):
+    """Processes are killed while they work and the server misbehaves; what they began, one process ends."""
+    behave = sensible_model.Misbehaving(share=0.03, hang_s=1.5)
     server = sensible_model.serve(behave)
-    undisturbed, killed, file = tmp_path / "undisturbed", tmp_path / "killed", config_file(server.url)
-    draw = random.Random(0)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    file = config_file(server.url, timeout_s=0.7)
+    draw, codes = random.Random(0), []
     try:
-        began = time.monotonic()
         run(documents, undisturbed, file)
-        seconds = time.monotonic() - began
-        for _ in range(20):
+        while codes.count(-signal.SIGKILL) < kills:
             behave.seen.clear()  # every life meets all the trouble
-            process = subprocess.Popen(
-                command(documents, killed, file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                process.wait(draw.uniform(0.2, 1.0) * seconds)
-            except subprocess.TimeoutExpired:
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-            if process.returncode == 0:  # it came to its end: go back to some stage and on from there
-                redo = draw.choice(STAGES)
-                Store(killed, PARTS_OF).remove(STAGES[STAGES.index(redo) :])
+            before = set(killed.rglob("*"))
+            world = [
+                subprocess.Popen(
+                    command(documents, killed, file, "--rank", str(rank), "--world-size", str(ranks)),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                for rank in range(ranks)
+            ]
+            while set(killed.rglob("*")) <= before and world[0].poll() is None:  # it is still being imported
+                time.sleep(0.02)
+            time.sleep(draw.uniform(0, 2.5))
+            for process in world:
+                process.kill()  # nothing, if it has come to its end
+            codes += [process.wait() for process in world]
+            if codes[-ranks:] == [0] * ranks:  # all have come to their end: go back to some stage, and on from there
+                Store(killed, PARTS_OF).remove(STAGES[draw.randrange(6) :])
         run(documents, killed, file)
     finally:
         server.close()
+    assert set(codes) <= {0, -signal.SIGKILL}  # none of them failed
+    assert behave.did["hang"]
     assert files(killed) == files(undisturbed)
     assert not list(killed.rglob("*.tmp"))
     adds_up(killed)
