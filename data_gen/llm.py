@@ -17,8 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
+import orjson
 from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.options import ServerOptions, choice, number
 
@@ -101,12 +103,13 @@ class LLM:
         self._servers = Endpoints(options)
         self._cache = cache
         self._counts: Counter[str] = Counter(cache.spent(purpose) if cache else {})
-        self._asking: dict[bytes, asyncio.Task[list[Any]]] = {}
+        self._asking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._refused = 0
         self._last_answer = float("-inf")
         self.structured = {"on": True, "off": False}.get(options.structured)
         self._probing = asyncio.Lock()
-        self._room = asyncio.Semaphore(options.concurrency)
+        # Requests, which may be a document long, exist for those in flight, and for as many that wait for a slot.
+        self._room = asyncio.Semaphore(2 * options.concurrency)
 
     async def open(self) -> None:
         """Raises ServersGone when no server is reachable, or one refuses the key or serves another model."""
@@ -143,28 +146,24 @@ class LLM:
         }
         if schema is not None and await self.can_structure():
             body["response_format"] = _response_format(schema)
-        async with self._room:  # so that requests, which may be a document long, exist only while they are being asked
-            request = json.dumps({"model": self.model, **body}).encode()
-            key = hashlib.blake2b(request, digest_size=16).digest()
-            reply = self._cache.get(key) if self._cache else None
-            if reply is not None:
-                self._counts["cached"] += 1
+        async with self._room:
+            request = _encode({"model": self.model, **body})
+            key = hashlib.sha256(request).digest()[:16]
+            asking = self._asking.get(key)
+            if asking is None:
+                asking = self._asking[key] = asyncio.Lock()
+            async with asking:  # equal requests at the same time: the second finds the first one's reply in the cache
+                reply = self._cache.get(key) if self._cache else None
+                if reply is not None:
+                    self._counts["cached"] += 1
+                    return Reply(*reply)
+                reply = await self._post("/chat/completions", request, _read_chat)
+                await asyncio.sleep(0)  # the next request goes out before this reply is read
+                self._counts["prompt_tokens"] += reply[2]
+                self._counts["completion_tokens"] += reply[3]
+                if self._cache:
+                    self._cache.put(key, reply, self.purpose)
                 return Reply(*reply)
-            if key not in self._asking:  # equal requests at the same time are one
-                task = self._asking[key] = asyncio.create_task(self._ask(key, request))
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all who asked may have left
-            return Reply(*await asyncio.shield(self._asking[key]))
-
-    async def _ask(self, key: bytes, request: bytes) -> list[Any]:
-        try:
-            reply = await self._post("/chat/completions", request, _read_chat)
-            self._counts["prompt_tokens"] += reply[2]
-            self._counts["completion_tokens"] += reply[3]
-            if self._cache:
-                self._cache.put(key, reply, self.purpose)
-            return reply
-        finally:
-            del self._asking[key]
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of `texts`, float32 of shape (texts, dimensions); not cached. Raises as `chat` does."""
@@ -233,12 +232,15 @@ class LLM:
         return totals | {"retries": self._servers.metrics()["retries"], "cost": cost}
 
     async def close(self) -> None:
-        """Give up what is being asked and release the connections."""
-        asked = list(self._asking.values())
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        """Release the connections."""
         await self._servers.close()
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)  # 40 times as fast as json, which for long prompts is a tenth of a request's work
+    except TypeError:  # lone surrogates: a model may have written \\ud800
+        return json.dumps(body).encode()
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@
 chunk: our splitter against LangChain's RecursiveCharacterTextSplitter.from_huggingface_tokenizer, same separators,
 limit and documents of 32K tokens, on one core, alternating; the chunks are checked to be the same. cluster: HDBSCAN on
 documents of 128 chunks, ms. llm: a stage's requests per second against a server that answers after 50 ms, at
-concurrency 64, over the ideal 64 / 0.05 s; and what a bare client gets. memory: peak of the stages from ingest to
-cluster on 40 and on 400 documents, in processes of their own. Writes docs/results/data_gen.json.
+concurrency 64, over the ideal 64 / 0.05 s; and what a bare client gets. memory: peak of the whole pipeline on 80 and on
+800 documents (10 and 100 parts), in processes of their own. Writes docs/results/data_gen.json.
 """
 
 import itertools
@@ -29,6 +29,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
 
 RESULT = Path("docs/results/data_gen.json")
 ROOT = Path(__file__).resolve().parents[1]
+SUPPORT = ROOT / "tests" / "support"
 DELAY_S = 0.05
 
 
@@ -66,7 +67,7 @@ def bench_chunk(rounds: int = 3) -> dict:
         tokenizer, chunk_size=512, chunk_overlap=0, separators=list(SEPARATORS)
     )
     ours = Splitter(tokenizer.backend_tokenizer, 512)
-    one_pass, ratios, seconds = [], [], {"ours": 0.0, "langchain": 0.0}
+    one_pass, ratios, seconds, differ, total = [], [], {"ours": 0.0, "langchain": 0.0}, 0, 0
     for document in documents_32k():
         for _ in range(rounds):
             times = [time.perf_counter()]
@@ -82,12 +83,14 @@ def bench_chunk(rounds: int = 3) -> dict:
             seconds["ours"] += mine
             seconds["langchain"] += other
         texts = [document[start:end] for start, end, _ in chunks]
-        differ = sum(a != b for a, b in zip(texts, expected, strict=False)) if len(texts) == len(expected) else None
+        total += len(texts)
+        differ += sum(a != b for a, b in itertools.zip_longest(texts, expected))
     return {
         "ratio": statistics.median(ratios),
         "ratio_of_one_pass": statistics.median(one_pass),
         "seconds": seconds,
-        "different_chunks_in_last_document": differ,
+        "chunks": total,
+        "different_chunks": differ,
     }
 
 
@@ -217,38 +220,63 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
     return {"requests_per_s": rate, "ideal": ideal, "share_of_ideal": rate / ideal, "bare_client": bare / ideal}
 
 
-def pipeline_memory(documents: int) -> float:
-    """Peak memory in GiB of a process that takes `documents` documents of 10K tokens from file to clusters."""
-    command = [sys.executable, __file__, "--pipeline", str(documents)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(printed.splitlines()[-1])
-
-
-def run_pipeline(documents: int) -> None:
-    """Ingest to cluster, in this process; prints its peak memory in GiB."""
-    sys.path.insert(0, str(ROOT / "tests" / "support"))
+def run_pipeline(documents: int, url: str) -> None:
+    """The whole pipeline, in this process, on documents of 1,000 tokens in parts of eight; prints its peak memory in
+    GiB."""
+    sys.path.insert(0, str(SUPPORT))
     import planted
 
     from data_gen.grounding.config import PARTS_OF, STAGES, load
     from data_gen.store import Store
+    from recipe.longrl.demo import tokenizer
 
+    overrides = [
+        "part_documents=8",
+        "ingest.buckets=[100,65536]",
+        "chunk.max_tokens=110",
+        "embed.backend=static",
+        "cluster.epsilon=0.15",
+        f"servers.default.endpoints=[{url}]",
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "documents.jsonl"
+        source, model = Path(folder) / "documents.jsonl", Path(folder) / "tokenizer"
         with source.open("w") as file:
             for seed in range(documents):
-                text, _ = planted.document(seed, topics=6, paragraphs=10, sentences=12)
-                file.write(json.dumps({"text": text}) + "\n")
-        settings = load(None, ["tokenizer=builtin", "ingest.buckets=[100,65536]", "embed.backend=static"])
+                file.write(json.dumps({"text": planted.document(seed)[0]}) + "\n")
+        tokenizer.build([planted.document(seed)[0] for seed in range(3)]).save_pretrained(model)
+        settings = load(None, [*overrides, f"tokenizer={model}"])
         store = Store(Path(folder) / "run", PARTS_OF)
-        for name in STAGES[:5]:
-            settings.stage(name, [str(source)], store.root, 0).run(store, 0)
+        for name in STAGES:
+            settings.stage(name, [str(source)]).run(store, 0)
+        report = store.report("export")
+    assert report is not None
+    assert report["counts"]["train rows"] > documents / 4
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def bench_memory() -> dict:
-    """Peak memory on 40 and 400 documents."""
-    small, large = pipeline_memory(40), pipeline_memory(400)
-    return {"gib_40": small, "gib_400": large, "ratio": large / small}
+    """Peak memory of the whole pipeline on 80 and 800 documents: ten parts and a hundred."""
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sensible_model, time; print(sensible_model.serve().url, flush=True); time.sleep(9e4)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        url = server.stdout.readline().strip()
+        peaks = []
+        for documents in (80, 800):
+            command = [sys.executable, __file__, "--pipeline", str(documents), "--url", url]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            peaks.append(float(printed.splitlines()[-1]))
+    finally:
+        server.kill()
+    return {"gib_80": peaks[0], "gib_800": peaks[1], "ratio": peaks[1] / peaks[0]}
 
 
 BENCHES = {"chunk": bench_chunk, "cluster": bench_cluster, "llm": bench_llm, "memory": bench_memory}
@@ -258,13 +286,14 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; default all.")] = None,
     serve_only: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
     pipeline: Annotated[int, typer.Option(hidden=True)] = 0,
+    url: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure, print, and update the result file."""
     if serve_only:
         serve()
         return
     if pipeline:
-        run_pipeline(pipeline)
+        run_pipeline(pipeline, url)
         return
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for name in names or BENCHES:

@@ -7,6 +7,8 @@ embed and cluster with the built-in tokenizer and static vectors, and writes doc
 times, and 20 clusters to judge by eye. Needs a Debian machine with its package mirror.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,29 +26,40 @@ PACKAGES = (
     "debian-policy",
     "developers-reference",
     "git-doc",
-    "postgresql-doc-15",
-    "python3.11-doc",
+    "postgresql-doc-*",
+    "python3.*-doc",
     "sqlite3-doc",
 )
+"""Of those with a *, the newest that this Debian has."""
 SETTINGS = ("tokenizer=builtin", "embed.backend=static", "chunk.max_tokens=128", "cluster.center=true")
 RESULT = Path("docs/results/real_documents.md")
 
 
+def packages() -> list[str]:
+    """PACKAGES as this Debian names them."""
+    known = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, check=True).stdout.split()
+    found = []
+    for pattern in PACKAGES:
+        matching = [name for name in known if re.fullmatch(pattern.replace("*", "[0-9]+"), name)]
+        found += sorted(matching, key=lambda name: [int(n) for n in re.findall(r"[0-9]+", name)])[-1:]
+        if not matching:
+            print(f"{pattern}: this Debian has none", file=sys.stderr)
+    return found
+
+
 def fetch(folder: Path) -> Path:
     """The packages' files under folder/documents."""
-    documents = folder / "documents"
-    documents.mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
-        target = documents / package
+    documents, archives = folder / "documents", folder / "packages"
+    for made in (documents, archives):
+        made.mkdir(parents=True, exist_ok=True)
+    for package in packages():
+        target, aside = documents / package, folder / "unpacking"
         if target.exists():
             continue
-        (folder / "packages").mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["apt-get", "download", package], cwd=folder / "packages", capture_output=True, text=True)
-        found = list((folder / "packages").glob(f"{package}_*.deb"))
-        if done.returncode or not found:
-            print(f"{package}: not available here ({done.stderr.strip().splitlines()[-1:]})", file=sys.stderr)
-            continue
-        subprocess.run(["dpkg-deb", "-x", found[0], target], check=True)
+        subprocess.run(["apt-get", "download", "--quiet", package], cwd=archives, check=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        subprocess.run(["dpkg-deb", "-x", next(archives.glob(f"{package}_*.deb")), aside], check=True)
+        aside.rename(target)
     return documents
 
 
@@ -59,7 +72,7 @@ def main(
     settings = load(None, list(SETTINGS))
     store = Store(folder / "run", PARTS_OF)
     for name in STAGES[:5]:
-        settings.stage(name, [str(documents)], store.root, 0).run(store, 0)
+        settings.stage(name, [str(documents)]).run(store, 0)
         print(card.line(store, name), flush=True)
     entries = card.funnel(store)
     seconds = sum(entry["spent"]["seconds"] for entry in entries)
@@ -71,7 +84,7 @@ def main(
     text = [
         "# Real documents through the first stages",
         "",
-        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(PACKAGES)}; "
+        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(sorted(p.name for p in documents.iterdir()))}; "
         f"settings {' '.join(SETTINGS)}; one process on two cores, {seconds:.0f} s in all.",
         "",
         "| stage | documents in | kept | dropped, counts | seconds |",

@@ -71,10 +71,10 @@ def test_equal_requests_at_once_are_one(server, tmp_path):
     assert len({reply.text for reply in replies}) == len(server.bodies) == totals["requests"] == 1
 
 
-def test_a_damaged_cache_is_named(tmp_path):
-    (tmp_path / "c.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ValueError, match=r"c.sqlite: .*delete it, and its replies are asked for again"):
-        ReplyCache(tmp_path / "c.sqlite")
+def test_half_a_character_which_a_model_may_have_written_can_be_asked_about(server):
+    server.behave = lambda body, n: f"{len(text_of(body))}"
+    (one,), _ = talk(options(server.url), "a\ud800b")
+    assert one.text == "3"
 
 
 def test_trouble_is_retried_and_retry_after_obeyed(server):
