@@ -254,9 +254,14 @@ def _hub(name: str) -> Iterator[Record | CorpusError]:
         ) from error
 
 
+def _fields(record: Record) -> str:
+    names = ", ".join(list(record)[:8])
+    return f"the fields {names}" + (f" and {len(record) - 8} more" if len(record) > 8 else "")
+
+
 def _document(record: Any, where: str, text_field: str) -> RawDocument | CorpusError:
     if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
-        found = f"the fields {', '.join(record)}" if isinstance(record, dict) else type(record).__name__
+        found = _fields(record) if isinstance(record, dict) else type(record).__name__
         kind = f" ({type(record[text_field]).__name__})" if isinstance(record, dict) and text_field in record else ""
         return CorpusError(
             f"{where}: no text in {text_field!r}{kind}, found {found}; name the right field with ingest.text_field=NAME"

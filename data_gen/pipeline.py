@@ -42,6 +42,10 @@ class Stage(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything the stage's rows depend on beside its inputs; JSON values."""
 
+    def named(self, options: Any) -> dict[str, Any]:
+        """All of an option group as settings, under the names they have in the configuration."""
+        return {f"{self.name}.{key}": value for key, value in vars(options).items()}
+
     def run(self, store: Store, patience_s: float) -> None:
         """Make what is missing of this rank's parts. Raises StoreError when the folder or the stages before do not
         fit."""

@@ -81,10 +81,11 @@ def main(
         f"{', '.join(f'{k} {n}' for k, n in {**e['dropped'], **e['counts']}.items())} | {e['spent']['seconds']:.1f} |"
         for e in entries
     ]
+    read = sorted(path.name for path in documents.iterdir())
     text = [
         "# Real documents through the first stages",
         "",
-        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(sorted(p.name for p in documents.iterdir()))}; "
+        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(read)}; "
         f"settings {' '.join(SETTINGS)}; one process on two cores, {seconds:.0f} s in all.",
         "",
         "| stage | documents in | kept | dropped, counts | seconds |",

@@ -74,9 +74,8 @@ class Answer(AskingStage):
         self.secret = hashlib.sha256(f"{seed}".encode()).digest()
 
     def settings(self) -> dict[str, Any]:
-        own = {f"answer.{key}": value for key, value in vars(self.options).items()}
         finalists = {f"select.{key}": getattr(self.selection, key) for key in ("threshold", "min_criterion")}
-        return {"seed": self.seed, **finalists, **own, **self.server_settings()}
+        return {"seed": self.seed, **finalists, **self.named(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         text = document["ingest"]["text"]

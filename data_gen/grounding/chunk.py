@@ -35,11 +35,7 @@ class Chunk(PartStage):
         self.options, self.tokenizer = options, tokenizer
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "tokenizer": self.tokenizer,
-            "chunk.max_tokens": self.options.max_tokens,
-            "chunk.separators": self.options.separators,
-        }
+        return {"tokenizer": self.tokenizer, **self.named(self.options)}
 
     def open(self, store: Store) -> None:
         tokenizer = load_tokenizer(self.tokenizer)

@@ -57,7 +57,7 @@ class Cluster(PartStage):
         self.options, self.seed = options, seed
 
     def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed} | {f"cluster.{key}": value for key, value in vars(self.options).items()}
+        return {"seed": self.seed, **self.named(self.options)}
 
     def rows(self, store: Store, part: str, documents: list[Document]) -> Iterator[Row]:
         vectors = store.read_array("embed", part) if documents else np.zeros((0, 1))

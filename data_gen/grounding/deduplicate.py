@@ -35,7 +35,7 @@ class Dedup(WholeStage):
         self.options = options
 
     def settings(self) -> dict[str, Any]:
-        return {"dedup.threshold": self.options.threshold}
+        return self.named(self.options)
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         self.seen: set[str] = set()

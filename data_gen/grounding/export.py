@@ -64,8 +64,7 @@ class Export(WholeStage):
         self.options, self.tokenizer, self.seed = options, tokenizer, seed
 
     def settings(self) -> dict[str, Any]:
-        own = {f"export.{key}": value for key, value in vars(self.options).items()}
-        return {"seed": self.seed, "tokenizer": self.tokenizer, **own}
+        return {"seed": self.seed, "tokenizer": self.tokenizer, **self.named(self.options)}
 
     def check(self) -> None:
         self._counter()

@@ -64,8 +64,7 @@ class Generate(AskingStage):
         self.options, self.seed = options, seed
 
     def settings(self) -> dict[str, Any]:
-        own = {f"generate.{key}": value for key, value in vars(self.options).items()}
-        return {"seed": self.seed, **own, **self.server_settings()}
+        return {"seed": self.seed, **self.named(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         name, texts = document["cluster"]["id"], chunk_texts(document)

@@ -52,8 +52,7 @@ class Judge(AskingStage):
         self.options, self.seed = options, seed
 
     def settings(self) -> dict[str, Any]:
-        own = {f"judge.{key}": value for key, value in vars(self.options).items()}
-        return {"seed": self.seed, **own, **self.server_settings()}
+        return {"seed": self.seed, **self.named(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         texts, name = chunk_texts(document), document["generate"]["id"]

@@ -56,8 +56,7 @@ class Select(PartStage):
         self.options, self.benchmark_files = options, benchmarks
 
     def settings(self) -> dict[str, Any]:
-        own = {f"select.{key}": value for key, value in vars(self.options).items()}
-        return {"benchmarks": fingerprints(self.benchmark_files), **own}
+        return {"benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
 
     def open(self, store: Store) -> None:
         self.benchmarks = Benchmarks(self.benchmark_files)
