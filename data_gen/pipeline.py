@@ -217,6 +217,6 @@ class WholeStage(Stage):
             store.wait_for(stage, range(store.shard.world_size), patience_s)
 
     def _make(self, store: Store) -> tuple[Counter[str], dict[str, Any]]:
-        parts = store.parts(self.after[0])
-        with progress(self.name, len(parts), self.unit) as advance:
+        parts = len(store.parts(self.after[0])) if self.after else None
+        with progress(self.name, parts, self.unit) as advance:
             return self.make(store, advance), {}

@@ -226,7 +226,7 @@ def run_pipeline(documents: int, url: str) -> None:
     sys.path.insert(0, str(SUPPORT))
     import planted
 
-    from data_gen.grounding.config import PARTS_OF, STAGES, load
+    from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
     from data_gen.store import Store
     from recipe.longrl.demo import tokenizer
 
@@ -244,7 +244,7 @@ def run_pipeline(documents: int, url: str) -> None:
             for seed in range(documents):
                 file.write(json.dumps({"text": planted.document(seed)[0]}) + "\n")
         tokenizer.build([planted.document(seed)[0] for seed in range(3)]).save_pretrained(model)
-        settings = load(None, [*overrides, f"tokenizer={model}"])
+        settings = GroundingConfig.load(None, [*overrides, f"tokenizer={model}"])
         store = Store(Path(folder) / "run", PARTS_OF)
         for name in STAGES:
             settings.stage(name, [str(source)]).run(store, 0)

@@ -16,8 +16,9 @@ from typing import Annotated
 
 import typer
 
-from data_gen.grounding import card, show
-from data_gen.grounding.config import PARTS_OF, STAGES, load
+from data_gen import report
+from data_gen.grounding import show
+from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
 from data_gen.store import Store
 
 PACKAGES = (
@@ -69,12 +70,12 @@ def main(
 ) -> None:
     """Fetch, run, write the result."""
     documents = fetch(folder)
-    settings = load(None, list(SETTINGS))
+    settings = GroundingConfig.load(None, list(SETTINGS))
     store = Store(folder / "run", PARTS_OF)
-    for name in STAGES[:5]:
+    for name in list(STAGES)[:5]:
         settings.stage(name, [str(documents)]).run(store, 0)
-        print(card.line(store, name), flush=True)
-    entries = card.funnel(store)
+        print(report.line(store, name), flush=True)
+    entries = report.funnel(store, list(STAGES))
     seconds = sum(entry["spent"]["seconds"] for entry in entries)
     rows = [
         f"| {e['stage']} | {e['documents']} | {e['kept']} | "

@@ -19,8 +19,8 @@ from verl_longrl.rewards.judge_prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions as GraderOptions
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.asking import AskingStage
 from data_gen.grounding import prompts
-from data_gen.grounding.asking import AskingStage
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
 from data_gen.llm import LLMOptions, Messages, RequestFailed

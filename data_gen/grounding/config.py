@@ -1,18 +1,10 @@
-"""The pipeline's configuration: one YAML file, any key of it also as KEY=VALUE on the command line."""
+"""The stages of the grounding pipeline, and what a user may set about them."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from verl_longrl.rewards.options import Options, number
-from yaml import YAMLError
-
+from data_gen.config import ConfigError, PipelineConfig
 from data_gen.grounding.answer import Answer, AnswerOptions
 from data_gen.grounding.chunk import Chunk, ChunkOptions
 from data_gen.grounding.cluster import Cluster, ClusterOptions
@@ -23,30 +15,28 @@ from data_gen.grounding.generate import Generate, GenerateOptions
 from data_gen.grounding.ingest import Ingest, IngestOptions
 from data_gen.grounding.judge import Judge, JudgeOptions
 from data_gen.grounding.select import Select, SelectOptions
-from data_gen.llm import LLMOptions
 from data_gen.pipeline import Stage
 
-STAGES = ("ingest", "dedup", "chunk", "embed", "cluster", "generate", "judge", "answer", "select", "export")
+STAGES = {
+    "ingest": "read documents, keep those of 8K to 64K tokens.",
+    "dedup": "drop equal and nearly equal documents.",
+    "chunk": "split documents into chunks.",
+    "embed": "embed the chunks.",
+    "cluster": "cluster the chunks of each document by meaning.",
+    "generate": "have a model write questions about clusters.",
+    "judge": "have a model rate the questions.",
+    "answer": "have models answer the best, without and with the document.",
+    "select": "choose the best question of each document.",
+    "export": "write training parquet, split by document.",
+}
 PARTS_OF = "dedup"
 """All ranks wait for this stage; its parts are what they share out."""
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, its value and the fix."""
-
-
 @dataclass(frozen=True)
-class GroundingConfig(Options):
-    """seed: of every choice. tokenizer: of the model that will be trained (folder, hub name, or "builtin" for a trial
-    of the first stages without a network). part_documents: documents in a part, the unit of resuming. benchmarks: files
-    whose texts must not appear in the data. servers: name -> an OpenAI-compatible server (see LLMOptions). The blocks:
-    see the stages' options."""
+class GroundingConfig(PipelineConfig):
+    """The keys of every pipeline, and one block of options for each stage."""
 
-    seed: int = 0
-    tokenizer: str = "Qwen/Qwen2.5-7B-Instruct"
-    part_documents: int = 64
-    benchmarks: tuple[str, ...] = ()
-    servers: dict[str, LLMOptions] = field(default_factory=dict)
     ingest: IngestOptions = field(default_factory=IngestOptions)
     dedup: DedupOptions = field(default_factory=DedupOptions)
     chunk: ChunkOptions = field(default_factory=ChunkOptions)
@@ -57,22 +47,6 @@ class GroundingConfig(Options):
     answer: AnswerOptions = field(default_factory=AnswerOptions)
     select: SelectOptions = field(default_factory=SelectOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
-
-    def __post_init__(self) -> None:
-        number("part_documents", self.part_documents, 1, whole=True)
-        named = {name: replace(options, name=name) for name, options in self.servers.items()}
-        object.__setattr__(self, "servers", named)
-
-    def server(self, name: str, key: str) -> LLMOptions:
-        """The server that `key` names. Raises ConfigError when there is none."""
-        if name in self.servers:
-            return self.servers[name]
-        near = difflib.get_close_matches(name, self.servers, n=1, cutoff=0.0)
-        known = f"the nearest of those defined is {near[0]}" if near else "no server is defined"
-        raise ConfigError(
-            f"{key} = {name}, and {known}; define it with servers.{name}.endpoints=[http://HOST:8000/v1] (and "
-            ".model=NAME where it serves several)"
-        )
 
     def stage(self, name: str, inputs: list[str]) -> Stage:
         """The stage of this name, ready to run. Raises ConfigError, CorpusError (an input that is not there)."""
@@ -104,23 +78,3 @@ class GroundingConfig(Options):
             case "export":
                 return Export(self.export, self.tokenizer, self.seed)
         raise ConfigError(f"unknown stage {name}; stages: {', '.join(STAGES)}")
-
-
-def load(file: Path | None, overrides: Sequence[str]) -> GroundingConfig:
-    """The configuration in a YAML file (None: defaults) with `KEY=VALUE` overrides on top.
-
-    Raises:
-        ConfigError: unreadable, an unknown key (the nearest valid one is named), or a wrong value.
-    """
-    if broken := [override for override in overrides if "=" not in override]:
-        raise ConfigError(f"{broken[0]!r} is no override; write KEY=VALUE, such as cluster.epsilon=0.25")
-    try:
-        given = OmegaConf.load(file) if file else OmegaConf.create()
-        if not isinstance(given, DictConfig):
-            raise ValueError("a list; expected keys such as tokenizer: and servers:")
-        merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
-        values: Any = OmegaConf.to_container(merged, resolve=True)
-        return GroundingConfig.from_dict(values)
-    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        where = f"{file}: " if file and not isinstance(error, OSError) else ""
-        raise ConfigError(f"{where}{error}") from error

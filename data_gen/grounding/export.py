@@ -12,24 +12,21 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
-from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
-from verl_longrl.data.schema import Sample, write_samples
-from verl_longrl.data.validate import validate_file
+from verl_longrl.data.schema import Sample
 from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
-from data_gen.store import Document, Row, Store, StoreError, drop
-from data_gen.text import derive_seed, digest
-from data_gen.tokenizer import load_tokenizer
+from data_gen.publish import held_out, prompt_counter, publish
+from data_gen.store import Document, Row, Store, drop
+from data_gen.text import derive_seed
 
 Overlong = Literal["drop", "fit"]
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -67,44 +64,22 @@ class Export(WholeStage):
         return {"seed": self.seed, "tokenizer": self.tokenizer, **self.named(self.options)}
 
     def check(self) -> None:
-        self._counter()
-
-    def _counter(self) -> PromptCounter:
-        tokenizer = load_tokenizer(self.tokenizer)
-        if not tokenizer.chat_template:
-            raise StoreError(
-                f"tokenizer {self.tokenizer} has no chat template, so prompt lengths cannot be counted as training "
-                "sees them; use the tokenizer of the model that will be trained (tokenizer=PATH) from stage ingest on"
-            )
-        return PromptCounter(tokenizer, self.options.chat_template_kwargs)
+        prompt_counter(self.tokenizer, self.options.chat_template_kwargs)
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
-        self.counter = self._counter()
+        self.counter = prompt_counter(self.tokenizer, self.options.chat_template_kwargs)
         parts = store.parts("select")
         counts: Counter[str] = Counter()
         for part in parts:
             counts += store.write(self.name, part, self._decisions(store, part))
             advance()
         names = [row["id"] for part in parts for row in store.read(self.name, part) if "drop" not in row]
-        held_out = self._held_out(names)
-        counts.update({"train rows": len(names) - len(held_out), "val rows": len(held_out)})
-        for leftover in (store.root / self.name).glob(".*.tmp"):  # of a process that was killed here
-            leftover.unlink()
-        for split in SPLITS:
-            file, unchecked = store.root / f"{split}.parquet", store.root / self.name / f"{split}.parquet"
-            file.unlink(missing_ok=True)
-            if counts[f"{split} rows"]:
-                write_samples(unchecked, self._samples(store, parts, split, held_out))
-                self._check(unchecked)
-                unchecked.replace(file)
+        val = held_out(names, self.options.val_fraction, self.seed)
+        rows = {"train": len(names) - len(val), "val": len(val)}
+        counts.update({f"{split} rows": number for split, number in rows.items()})
+        samples = partial(self._samples, store, parts, val)
+        publish(store, self.name, rows, samples, self.options.max_prompt_tokens)
         return counts
-
-    def _held_out(self, names: list[str]) -> set[str]:
-        """Documents for validation: a seeded choice that depends on their ids alone; neither side is left empty."""
-        count = round(len(names) * self.options.val_fraction)
-        if self.options.val_fraction:
-            count = min(max(count, 1), len(names) - 1)
-        return set(sorted(names, key=lambda name: digest(self.seed, "split", name))[: max(count, 0)])
 
     def _decisions(self, store: Store, part: str) -> Iterator[Row]:
         for document in store.documents(part, self.after):
@@ -141,11 +116,11 @@ class Export(WholeStage):
     def _count(self, document: Document, chunks: list[int]) -> int:
         return self.counter.count([self._prompt(document, chunks)])[0]
 
-    def _samples(self, store: Store, parts: list[str], split: str, held_out: set[str]) -> Iterator[Sample]:
+    def _samples(self, store: Store, parts: list[str], val: set[str], split: str) -> Iterator[Sample]:
         index = 0
         for part in parts:
             for document in store.documents(part, (*self.after, self.name)):
-                if (document[self.name]["id"] in held_out) == (split == "val"):
+                if (document[self.name]["id"] in val) == (split == "val"):
                     yield self._sample(document, split, index)
                     index += 1
 
@@ -175,9 +150,3 @@ class Export(WholeStage):
             prompt_tokens=export["prompt_tokens"],
             tokenizer_fingerprint=self.counter.fingerprint,
         )
-
-    def _check(self, file: Path) -> None:
-        """The self-check: what training would refuse is not handed out."""
-        report = validate_file(file, max_prompt_length=self.options.max_prompt_tokens)
-        if not report.ok:
-            raise StoreError("\n".join(["the exported file fails the project's own validator:", *report.lines()]))

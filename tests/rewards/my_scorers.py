@@ -49,6 +49,8 @@ def probe(response, ground_truth, extra_info, options):
         return Score(float(os.getpid()))
     elif response == "sleep":
         time.sleep(float(ground_truth))
+    elif response == "imported":
+        return Score(float(ground_truth in sys.modules))
     elif response == "modules":
         heavy = [name for name in ("torch", "ray", "verl", "openai", "numpy", "pandas") if name in sys.modules]
         return Score(float(len(heavy)), {}, "ok", " ".join(heavy))

@@ -24,7 +24,7 @@ def test_table(expected, case):
     assert correctness(case["candidate"], case["gold"], RewardOptions(answer=answer)) == expected
 
 
-@pytest.mark.parametrize("mode", ["exact", "contain", "f1"])
+@pytest.mark.parametrize("mode", ["exact", "contain", "f1"])  # two_way: test_two_way.py
 @pytest.mark.parametrize(
     "case", [case for case in TABLE["gaming"] if "mode" not in case], ids=lambda c: repr(c["candidate"])
 )
@@ -51,7 +51,7 @@ def test_numpy_gold():
     assert gold_answers(numpy.array(["a1", "b2"])) == ["a1", "b2"]
 
 
-@pytest.mark.parametrize("mode", ["exact", "contain", "f1"])
+@pytest.mark.parametrize("mode", ["exact", "contain", "two_way", "f1"])
 def test_nothing_hides_behind_the_cut(mode):
     hidden = "Paris" + " ." * MAX_CHARS + " or London"
     assert correctness(hidden, "Paris", RewardOptions(answer=AnswerOptions(mode=mode))) == 0

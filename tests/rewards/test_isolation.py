@@ -124,6 +124,11 @@ def test_workers_import_nothing_heavy(isolation):
     assert result.reason == ""
 
 
+def test_workers_are_born_with_math_verify(isolation):
+    """Its half a second would make the first formula of every new worker late, and a late worker is not used again."""
+    assert run(isolation, "imported", "math_verify").value == 1
+
+
 def test_workers_or_their_server_killed_while_idle():
     with IsolatedScorer(OPTIONS) as own:
         pid = int(run(own, "pid").value)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verl_longrl.rewards.parsing import parse_grounded
+from verl_longrl.rewards.parsing import parse_boxed, parse_grounded, plain_text
 
 CASES = yaml.safe_load((Path(__file__).parent / "cases/parser.yaml").read_text())
 
@@ -60,3 +60,50 @@ def test_either_an_answer_or_a_reason(pieces):
         < text.index("<answer>")
         < text.index("</answer>")
     )
+
+
+BOXED = yaml.safe_load((Path(__file__).parent / "cases/boxed.yaml").read_text())
+
+
+@pytest.mark.parametrize("case", BOXED, ids=lambda case: case["name"])
+def test_boxes(case):
+    parsed = parse_boxed(case["response"], **case.get("options", {}))
+    assert parsed.error == case.get("error", "")
+    assert parsed.answer == case.get("answer", "")
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\boxed{", "{", "}", "\\", "\\boxed{a}", "\\text{", "answer ", "answer:", "Answer:\n"]
+)
+def test_no_box_is_slow(piece):
+    response = piece * (500_000 // len(piece))
+    started = time.perf_counter()
+    for text in (response, "\\boxed{" + response):
+        plain_text(parse_boxed(text, answer_line=True).answer)
+        plain_text(text)
+    assert time.perf_counter() - started < 20
+
+
+@given(st.lists(st.sampled_from(["{", "}", "a", " ", "\\frac", "\\{", "\\\\"])))
+def test_a_balanced_answer_comes_back_whole(pieces):
+    answer = "".join(pieces)
+    depths = [0]
+    for piece in pieces:
+        depths.append(depths[-1] + {"{": 1, "}": -1}.get(piece, 0))
+    if depths[-1] == 0 and min(depths) == 0:
+        assert parse_boxed(f"<think>\\boxed{{no}}</think> \\boxed{{{answer}}} }}").answer == answer.strip()
+
+
+@pytest.mark.parametrize(
+    ("latex", "text"),
+    [
+        ("\\text{Paris}", "Paris"),
+        ("\\textbf{New}\\ \\textbf{York}", "New York"),
+        ("\\text{\\textbf{a}}\\quad \\mathrm{b}", "a  b"),
+        ("\\textheight \\frac{1}{2}", "\\textheight \\frac12"),
+        ("\\{1\\}", "\\{1\\}"),
+        ("plain", "plain"),
+    ],
+)
+def test_plain_text(latex, text):
+    assert plain_text(latex) == text

@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
-from data_gen.grounding import card
-from data_gen.grounding.config import STAGES, ConfigError, GroundingConfig, load
+from data_gen.config import ConfigError
+from data_gen.grounding.config import STAGES, GroundingConfig
+
+load = GroundingConfig.load
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_the_file_is_named(tmp_path):
 
 def test_the_printed_configuration_is_the_default_and_loads(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text(card.default_config())
+    file.write_text(GroundingConfig.default_yaml())
     values = yaml.safe_load(file.read_text())
     assert set(values) >= {"seed", "tokenizer", "servers", *STAGES}
     loaded = load(file, ["cluster.epsilon=0.25"])

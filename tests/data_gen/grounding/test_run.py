@@ -17,11 +17,14 @@ from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
-from data_gen.grounding import card
-from data_gen.grounding.config import PARTS_OF, STAGES
+from data_gen import report
+from data_gen.grounding.config import PARTS_OF
+from data_gen.grounding.config import STAGES as DESCRIBED
 from data_gen.store import Shard, Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tokenizers are imported
+
+STAGES = list(DESCRIBED)
 
 
 def command(documents, output, config, *more):
@@ -148,7 +151,8 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
     assert [process.wait(300) for process in ranks] == [0, 0, 0]
     assert files(shared) == files(alone)
     numbers = [
-        [{**entry, "spent": None} for entry in card.funnel(Store(output, PARTS_OF))] for output in (alone, shared)
+        [{**entry, "spent": None} for entry in report.funnel(Store(output, PARTS_OF), STAGES)]
+        for output in (alone, shared)
     ]
     assert numbers[0] == numbers[1]
 
@@ -290,7 +294,7 @@ def test_each_stage_alone_and_status(documents, tmp_path, config_file, server):
     assert not Path(output / "cluster").exists()
 
 
-def test_help_and_wrong_commands():
+def test_help_and_wrong_commands(tmp_path):
     def out(*arguments):
         done = subprocess.run(
             [sys.executable, "-m", "data_gen.grounding", *arguments], capture_output=True, text=True, timeout=60
@@ -300,10 +304,10 @@ def test_help_and_wrong_commands():
     code, text = out("--help")
     assert code == 0
     assert all(name in text for name in ("run", "status", "config", *STAGES))
-    code, text = out("run", "--output", "x", "--until", "nothing")
-    assert code == 2
+    code, text = out("run", "--output", str(tmp_path), "--until", "nothing")
+    assert code == 1
     assert "unknown stage" in text
-    code, text = out("run", "--output", "x", "--input", "/nowhere/at/all")
+    code, text = out("run", "--output", str(tmp_path), "--input", "/nowhere/at/all")
     assert (code, "error: --input /nowhere/at/all: no such file or folder" in text) == (1, True)
     assert "Traceback" not in text
 
@@ -320,7 +324,7 @@ def test_help_and_wrong_commands():
         ),
         (["--output", "o", "benchmarks=x.jsonl"], "benchmarks = 'x.jsonl' is one string; expected a list: ['x.jsonl']"),
         (["--output", "o", "ingest.buckets=[10,20]"], "ingest: no document is left (too_long"),
-        (["--output", "o", "--redo", "nothing"], "--redo nothing: unknown stage"),
+        (["--output", "o", "--redo", "nothing"], "nothing: unknown stage"),
         (["--output", "o", "--rank", "5"], "rank 5 of world size 1; ranks go from 0"),
         (["--output", "o", "servers=foo"], "servers = 'foo'; expected keys and values"),
     ],

@@ -163,7 +163,27 @@ def patch_duplicate_backend() -> None:
     torch.distributed.init_process_group = init_process_group
 
 
+def patch_pinned_offload() -> None:
+    """Let a reference policy (KL loss) be sharded on a CPU.
+
+    Upstream's FSDP2 engine offloads it with `CPUOffloadPolicy(pin_memory=True)`, and torch refuses to pin memory where
+    there is no accelerator to pin it for. Unneeded once upstream leaves the choice to the platform.
+    """
+    from torch.distributed.fsdp import CPUOffloadPolicy as policy
+
+    if getattr(policy, "pins_nothing", False):
+        return
+    original = policy.__init__
+
+    def __init__(self: Any, pin_memory: bool = False) -> None:
+        original(self, pin_memory=False)
+
+    policy.__init__ = __init__  # type: ignore[method-assign]
+    policy.pins_nothing = True  # type: ignore[attr-defined]
+
+
 def activate() -> None:
     """What a CPU needs beyond the platform class itself; called by the plugin when the CPU is the platform."""
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # FSDP is registered for cuda and npu; its code is neutral
     patch_duplicate_backend()
+    patch_pinned_offload()

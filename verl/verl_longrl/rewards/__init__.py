@@ -10,7 +10,13 @@ and `manager.LongRLRewardManager` for verl.
     score("longrlvr", response, "Paris", {"ref_chunks": [3, 17]}).value
 """
 
-from verl_longrl.rewards import grounding  # noqa: F401  registers the scorers of this package
+from verl_longrl.rewards import (  # noqa: F401  registers the scorers of this package
+    grounding,
+    loongrl,
+    mathematics,
+    multiple_choice,
+    retrieval,
+)
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rewards.options import AnswerOptions, JudgeOptions, RewardOptions
 from verl_longrl.rewards.registry import load_scorers, registered, resolve, scorer

@@ -2,13 +2,13 @@
 
 Two texts are compared as tokens, which forgive how an answer is written and keep what it says (see `tokens.py`).
 `exact` wants equal tokens. `contain` accepts the gold answer as a run of whole tokens inside a short answer ("The
-capital is Paris"). `f1` wants a token F1 at or above a threshold, with the same numbers, symbols, negations and hedges.
+capital is Paris"). `two_way` also accepts most of the gold answer ("Martin Luther King" for "Martin Luther King Jr.";
+see `two_way.py`). `f1` wants a token F1 at or above a threshold, with the same numbers, symbols, negations and hedges.
+`auto` is each task's own: `two_way` for LoongRL's, `contain` for all others.
 
-Character-level two-way matching, as published for KeyChain, pays for "the", "e" or "yes" inside "yesterday".
-Here the gold answer must occur as whole tokens in the candidate, never the reverse; yes/no answers must open
-with the gold word and not mention the other; any further number, operator, negation, alternative or list next to the
-gold answer loses, and so do another currency ("€5" for "$5") and more than `max_length_ratio` times the informative
-tokens of the gold answer.
+In `contain`, yes/no answers must open with the gold word and not mention the other; any further number, operator,
+negation, alternative or list next to the gold answer loses, and so do another currency ("€5" for "$5") and more than
+`max_length_ratio` times the informative tokens of the gold answer.
 
 What remains possible under `contain` is one extra informative word or unit beside a one-word gold answer ("Paris
 France", "5%" or "5 million" for "5"); use `exact` or a judge where that matters. No rule knows synonyms.
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from verl_longrl.rewards.options import AnswerOptions, RewardOptions
+from verl_longrl.rewards.options import AnswerOptions, AnswerRule, RewardOptions
 from verl_longrl.rewards.tokens import (
     FUNCTION_WORDS,
     MAX_CHARS,
@@ -31,14 +31,11 @@ from verl_longrl.rewards.tokens import (
     numbers,
     tokens,
 )
+from verl_longrl.rewards.two_way import is_relative_date, says_most_of
+from verl_longrl.rewards.wording import DENIALS, HEDGES, POLAR, informative, position, separators
 
-_POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
-_DENIALS = {"not", "no", "never", "neither", "nor", "none", "without", "except", "cannot"}
-_DENIALS |= {"cant", "isnt", "wasnt", "arent", "dont", "doesnt", "didnt"}  # apostrophes are gone by then
-_HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "unknown", "unsure"}
 _UNIT_SIGNS = {"%", "‰"}
 _LEAD_IN = re.compile(r"\b(?:is|was|are|were)\b|(?<![<>!=])=(?![=>])|:(?=\s)", re.IGNORECASE)
-_SEPARATORS = re.compile(r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)", re.IGNORECASE)
 
 
 def gold_answers(ground_truth: Any) -> list[str]:
@@ -77,10 +74,6 @@ def _other_currency(candidate: str, gold: str) -> bool:
     return bool(mine and theirs) and mine.isdisjoint(theirs)
 
 
-def _informative(words: Iterable[str]) -> int:
-    return sum(word not in FUNCTION_WORDS and not is_symbol(word) for word in words)
-
-
 def _operators(words: Iterable[str]) -> bool:
     return any(is_symbol(word) and word not in _UNIT_SIGNS for word in words)
 
@@ -102,30 +95,24 @@ def _f1(mine: list[str], theirs: list[str]) -> float:
     return 2 * shared / (len(mine) + len(theirs)) if shared else 0.0
 
 
-def _position(words: list[str], gold: list[str]) -> int:
-    """Where `gold` occurs in `words` as a run of whole tokens, -1 when it does not."""
-    spots = (i for i in range(len(words) - len(gold) + 1) if words[i : i + len(gold)] == gold)
-    return next(spots, -1)
-
-
 def _states(text: str, gold: str, max_length_ratio: float) -> bool:
     """Whether `text` states `gold` and nothing that competes with it."""
     words, target = _both(text, gold)
-    at = _position(words, target)
+    at = position(words, target)
     if at < 0 or all(word in FUNCTION_WORDS for word in target):
         return False
     rest = words[:at] + words[at + len(target) :]
     return (
-        not (_DENIALS | _HEDGES).intersection(rest)
+        not (DENIALS | HEDGES).intersection(rest)
         and not numbers(rest)
         and not _operators(rest)
-        and len(_SEPARATORS.findall(text.strip())) <= len(_SEPARATORS.findall(gold.strip()))
-        and _informative(words) <= max_length_ratio * max(1, _informative(target))
+        and len(separators(text)) <= len(separators(gold))
+        and informative(words) <= max_length_ratio * max(1, informative(target))
     )
 
 
 def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
-    if _DENIALS.intersection(tokens(candidate)) - set(tokens(gold)):
+    if DENIALS.intersection(tokens(candidate)) - set(tokens(gold)):
         return False
     lead_ins = [match.end() for match in _LEAD_IN.finditer(candidate)]
     views = [candidate, candidate[lead_ins[-1] :]] if lead_ins else [candidate]
@@ -134,22 +121,27 @@ def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
 
 def _agrees(words: list[str], polar: str) -> bool:
     """A yes/no answer: opens with the gold word and mentions neither the other one nor a hedge."""
-    unsaid = {_POLAR[polar], *_HEDGES} | ((_DENIALS - {"no"}) if polar in ("yes", "true") else set())
-    return words[0] == polar and not unsaid.intersection(words) and _informative(words) <= 3
+    unsaid = {POLAR[polar], *HEDGES} | ((DENIALS - {"no"}) if polar in ("yes", "true") else set())
+    return words[0] == polar and not unsaid.intersection(words) and informative(words) <= 3
 
 
-def matches(candidate: str, gold: str, options: AnswerOptions) -> bool:
-    """Whether `candidate` gives `gold`, under `options.mode`."""
+def matches(candidate: str, gold: str, options: AnswerOptions, own: AnswerRule = "contain") -> bool:
+    """Whether `candidate` gives `gold`, under `options.mode`; own: what `auto` means for this task."""
+    mode = own if options.mode == "auto" else options.mode
     mine, theirs = _both(candidate, gold)
     if not mine or _other_currency(candidate, gold):
         return False
-    if mine == theirs or options.mode == "exact":
+    if mine == theirs or mode == "exact":
         return mine == theirs
-    if len(theirs) == 1 and theirs[0] in _POLAR:
+    if len(theirs) == 1 and theirs[0] in POLAR:
         return _agrees(mine, theirs[0])
-    if options.mode == "contain":
+    if mode == "contain":
         return _contains(candidate, gold, options.max_length_ratio)
-    telling = _DENIALS | _HEDGES  # these, numbers and symbols decide more than their share of tokens says
+    if mode == "two_way":
+        return not is_relative_date(theirs) and (
+            _contains(candidate, gold, options.max_length_ratio) or says_most_of(candidate, gold, mine, theirs)
+        )
+    telling = DENIALS | HEDGES  # these, numbers and symbols decide more than their share of tokens says
     return (
         _f1(mine, theirs) >= options.f1_threshold
         and numbers(mine) == numbers(theirs)
@@ -158,13 +150,14 @@ def matches(candidate: str, gold: str, options: AnswerOptions) -> bool:
     )
 
 
-def correctness(candidate: str, ground_truth: Any, options: RewardOptions) -> float:
+def correctness(candidate: str, ground_truth: Any, options: RewardOptions, own: AnswerRule = "contain") -> float:
     """A, the correctness of an answer in [0, 1]: the judge's verdict when there is one, else by rule.
 
     Every scorer with a judged answer calls this, and returns the answer text as `Score.candidate`; that is
-    all a scorer does to support judges. Raises ValueError for an empty ground_truth.
+    all a scorer does to support judges. own: the rule of this task where the user chose none (`answer.mode` auto).
+    Raises ValueError for an empty ground_truth.
     """
     golds = gold_answers(ground_truth)
     if options.verdict is not None:
         return options.verdict
-    return float(any(matches(candidate, gold, options.answer) for gold in golds))
+    return float(any(matches(candidate, gold, options.answer, own) for gold in golds))

@@ -79,7 +79,6 @@ def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], op
         return Score(0.0, {}, "format_error", parsed.error)
     agreement = f_beta(parsed.cited, evidence, options.beta, count_duplicates=options.paper_exact)
     answer = correctness(parsed.answer, ground_truth, options)
-    outcome_only = options.method == "outcome_only"
     num_chunks = extra_info.get("num_chunks")
     distinct = set(parsed.cited)
     parts = {
@@ -91,5 +90,5 @@ def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], op
         "cited": float(len(distinct)),
         "outside": 0.0 if num_chunks is None else float(sum(i >= num_chunks for i in distinct)),
     }
-    value = answer if outcome_only else grounded_reward(answer, agreement.f, options.eta)
+    value = grounded_reward(answer, agreement.f, options.eta) if options.method == "longrlvr" else answer
     return Score(value, parts, candidate=parsed.answer)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-Method = Literal["longrlvr", "outcome_only"]
+Method = Literal["longrlvr", "outcome_only", "loongrl"]
 AnswerBy = Literal["rule", "judge", "reward_model"]
-AnswerMode = Literal["exact", "contain", "f1"]
+AnswerRule = Literal["exact", "contain", "two_way", "f1"]
+AnswerMode = Literal["auto", AnswerRule]
+Retrieval = Literal["fraction", "all"]
 
 
 def choice(name: str, value: object, kind: Any) -> None:
@@ -109,14 +111,15 @@ class AnswerOptions(Options):
     """How the correctness A of an answer is decided.
 
     by: rule (this machine, no model), judge (an OpenAI-compatible server) or reward_model (the same, served
-    by verl). mode: exact, contain (the gold answer as a token sequence inside a short answer) or f1 (token F1
-    at or above f1_threshold). max_length_ratio: contain only: an answer may have at most this many times the
-    informative tokens of the gold answer. skip_exact: an answer equal to the gold one after normalisation is
+    by verl). mode: exact, contain (the gold answer as a token sequence inside a short answer), two_way (contain, or
+    most of the gold answer), f1 (token F1 at or above f1_threshold) or auto (each task's own: two_way for LoongRL's,
+    contain for all others). max_length_ratio: contain and two_way only: an answer may have at most this many times
+    the informative tokens of the gold answer. skip_exact: an answer equal to the gold one after normalisation is
     right without asking the judge.
     """
 
     by: AnswerBy = "rule"
-    mode: AnswerMode = "contain"
+    mode: AnswerMode = "auto"
     f1_threshold: float = 0.8
     max_length_ratio: float = 2.0
     skip_exact: bool = True
@@ -132,12 +135,15 @@ class AnswerOptions(Options):
 class RewardOptions(Options):
     """How a response becomes a reward.
 
-    method: longrlvr (answer + context reward) or outcome_only (answer alone; the context parts are still
-    reported). eta, beta: weights of LongRLVR's context reward. paper_exact: read responses and count
-    duplicate citations as the released code does. require_think: a response without `</think>` is malformed.
-    timeout_s: seconds one response may take in an isolation worker. workers: isolation workers kept ready by each
-    of verl's reward workers. worker_memory_gib: address space of one. scorers: modules or files that register
-    scorers of your own. max_failure_share: share of a step's samples that may fail before the run stops.
+    method: longrlvr (answer + context reward), outcome_only (answer alone; the context parts are still reported) or
+    loongrl (the same; LoongRL has no context reward). eta, beta: weights of LongRLVR's context reward. paper_exact:
+    LongRLVR's responses and duplicate citations are read as its released code does, LoongRL's answers decided by its
+    published rule whatever answer.mode says. retrieval: what a list of values to be found is worth (LoongRL):
+    fraction (recall times precision) or all (1 when it is complete and has nothing else, else 0). require_think: a
+    response without `</think>` is malformed. timeout_s: seconds one response may take in an isolation worker.
+    workers: isolation workers kept ready by each of verl's reward workers. worker_memory_gib: address space of one.
+    scorers: modules or files that register scorers of your own. max_failure_share: share of a step's samples that may
+    fail before the run stops.
 
     verdict: A as decided by a judge; set by `score_async` for the second pass, never by a config.
     """
@@ -146,6 +152,7 @@ class RewardOptions(Options):
     eta: float = 0.1
     beta: float = 2.0
     paper_exact: bool = False
+    retrieval: Retrieval = "fraction"
     require_think: bool = False
     answer: AnswerOptions = field(default_factory=AnswerOptions)
     timeout_s: float = 5.0
@@ -157,6 +164,7 @@ class RewardOptions(Options):
 
     def __post_init__(self) -> None:
         choice("method", self.method, Method)
+        choice("retrieval", self.retrieval, Retrieval)
         number("eta", self.eta, 0, 1)
         number("beta", self.beta, 0, open_low=True)
         number("timeout_s", self.timeout_s, 0, open_low=True)

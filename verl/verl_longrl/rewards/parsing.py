@@ -1,12 +1,16 @@
-"""What a response says, and why it cannot be read when it cannot.
+r"""What a response says, and why it cannot be read when it cannot.
 
 The contract: reasoning closed by `</think>` (its opening tag may be in the prompt), then exactly one
 `<useful_chunks>` block naming chunks as `<CHUNK_i>`, then exactly one `<answer>` block. Only the text after
 the last `</think>` counts, so tags rehearsed while thinking neither help nor hurt. Everything here runs in
 linear time: there is no input that makes it slow.
 
-`paper_exact` reads responses as the released LongRLVR code does: the whole text including the reasoning, tags
-in any order, exactly one non-greedy match of each.
+KeyChain, plain QA, retrieval, choice and math answer in the last `\boxed{...}`, with nothing between the word and its
+brace. An earlier box is a draft; a box that never closes is a breach, not a reason to go back to an earlier one.
+
+`paper_exact` reads grounded responses as the released LongRLVR code does: the whole text including the reasoning, tags
+in any order, exactly one non-greedy match of each. It reads boxed ones as LoongRL is published: `</think>` is required,
+stars are removed.
 """
 
 from __future__ import annotations
@@ -17,6 +21,13 @@ from dataclasses import dataclass
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 _TAG = re.compile(r"<\s{0,4}(/?)\s{0,4}(useful_chunks|answer)\s{0,4}>")
 _CHUNK = re.compile(r"<\s{0,4}CHUNK_\s{0,4}([0-9]+)\s{0,4}>")
+_BOX = "\\boxed{"
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is text
+_ANSWER_LINE = re.compile(r"answer\s{0,4}:([^\n]*)", re.IGNORECASE)
+_SPACE_COMMAND = re.compile(r"\\(?:q?quad(?![A-Za-z])|[ ,;:!])")
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|math(?:bf|it|rm|sf|tt)|mbox)(?![A-Za-z])|(?<!\\)[{}]"
+)
 _CONTRACT = [("", "useful_chunks"), ("/", "useful_chunks"), ("", "answer"), ("/", "answer")]
 
 
@@ -27,6 +38,14 @@ class GroundedResponse:
     maybe empty)."""
 
     cited: tuple[int, ...] = ()
+    answer: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class BoxedResponse:
+    """The `answer` in a response's last box, stripped, maybe empty; `error`, the reason why there is no such box."""
+
     answer: str = ""
     error: str = ""
 
@@ -65,6 +84,41 @@ def parse_grounded(response: str, *, require_think: bool = False, paper_exact: b
     chunks = text[tags[0].end() : tags[1].start()]
     answer = text[tags[2].end() : tags[3].start()]
     return GroundedResponse(cited_chunks(chunks), answer.strip())
+
+
+def parse_boxed(
+    response: str, *, require_think: bool = False, answer_line: bool = False, paper_exact: bool = False
+) -> BoxedResponse:
+    """Read one boxed response; never raises, the reason of a breach is in `.error`.
+
+    answer_line: without any box, the rest of the line after the last "Answer:" counts (DAPO's prompts ask for it).
+    """
+    if paper_exact and THINK_CLOSE in response:
+        text, error = response.rpartition(THINK_CLOSE)[2].replace("*", ""), ""
+    else:
+        text, error = visible_text(response, require_think=require_think or paper_exact)
+    if error:
+        return BoxedResponse(error=error)
+    _, box, after = text.rpartition(_BOX)
+    if box:
+        return _close(after)
+    lines = _ANSWER_LINE.findall(text) if answer_line else []
+    return BoxedResponse(lines[-1].strip(" \t\r*")) if lines else BoxedResponse(error="no \\boxed{} in the answer")
+
+
+def _close(text: str) -> BoxedResponse:
+    """The text up to the brace that closes a box opened right before it."""
+    depth = 1
+    for brace in _BRACE.finditer(text):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return BoxedResponse(text[: brace.start()].strip())
+    return BoxedResponse(error="the last \\boxed{ has no closing brace")
+
+
+def plain_text(latex: str) -> str:
+    """What LaTeX's text commands, spaces and braces are around: Paris, of `\\text{Paris}`. The rest stays as it is."""
+    return _TEXT_COMMAND.sub("", _SPACE_COMMAND.sub(" ", latex)).strip()
 
 
 def _breach(found: list[tuple[str, str]]) -> str:

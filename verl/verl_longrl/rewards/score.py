@@ -21,8 +21,8 @@ FAILURES: tuple[Status, ...] = ("timeout", "judge_error", "scorer_error")
 PART_KEYS: tuple[str, ...] = (
     "answer",  # A: correctness of the answer, or the task's own metric, in [0, 1]
     "context",  # F_beta of the cited chunks against the evidence, in [0, 1]
-    "recall",  # share of the evidence that was cited
-    "precision",  # share of the citations that are evidence
+    "recall",  # share of the evidence that was cited, or of the values asked for that were listed
+    "precision",  # share of the citations that are evidence, or of the list that is values asked for
     "format",  # 1 when the response keeps the response contract
     "cited",  # number of distinct chunks cited
     "outside",  # number of distinct cited chunks that the document does not have

@@ -24,7 +24,7 @@ class AskingStage(DocumentStage):
     def __init__(self, servers: Mapping[str, LLMOptions]):
         self.servers = servers
         self.llms: dict[str, LLM] = {}
-        self.window = sum(options.concurrency for options in servers.values())
+        self.window = max(1, sum(options.concurrency for options in servers.values()))
 
     def server_settings(self) -> dict[str, Any]:
         """What of the servers changes results: the model and the fields sent along, not where it runs."""

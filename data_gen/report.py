@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from rich.table import Table
 from verl_longrl.data.schema import read_rows
 
-from data_gen.grounding.config import STAGES, GroundingConfig
-from data_gen.grounding.export import SPLITS
+from data_gen.config import PipelineConfig
+from data_gen.publish import SPLITS
 from data_gen.store import Store, StoreError
 
 DROPPED = "dropped: "
@@ -19,11 +18,11 @@ FILES = ("train.parquet", "val.parquet", "README.md", "funnel.json", "config.yam
 """What stands beside the stages at the end of a run."""
 
 
-def funnel(store: Store) -> list[dict[str, Any]]:
+def funnel(store: Store, stages: Sequence[str]) -> list[dict[str, Any]]:
     """One entry for each finished stage: `stage`, `documents` that entered, `kept`, `dropped` (reason -> number),
     `counts` (the stage's own), `spent` (seconds, requests, tokens, cost)."""
     entries = []
-    for stage in STAGES:
+    for stage in stages:
         report = store.report(stage)
         if report is None:
             continue
@@ -45,7 +44,7 @@ def funnel(store: Store) -> list[dict[str, Any]]:
 
 def line(store: Store, stage: str) -> str:
     """One line about a stage that this rank has finished."""
-    entry = next((entry for entry in funnel(store) if entry["stage"] == stage), None)
+    entry = next(iter(funnel(store, [stage])), None)
     if entry is None:
         return f"{stage}: this rank is done, others are not"
     spent = entry["spent"]
@@ -57,7 +56,7 @@ def line(store: Store, stage: str) -> str:
 
 def require_some(store: Store, stage: str) -> None:
     """Raises StoreError when a stage has dropped every document."""
-    entry = next((entry for entry in funnel(store) if entry["stage"] == stage), None)
+    entry = next(iter(funnel(store, [stage])), None)
     if entry is not None and not entry["kept"]:
         raise StoreError(
             f"{stage}: no document is left ({_listed(entry['dropped'])}); the rows in {store.root / stage} say why. "
@@ -65,22 +64,22 @@ def require_some(store: Store, stage: str) -> None:
         )
 
 
-def table(store: Store) -> Table:
+def table(store: Store, stages: Sequence[str]) -> Table:
     """The funnel as a table."""
     result = Table("stage", "in", "kept", "dropped", "counts", "seconds", title=str(store.root))
-    for entry in funnel(store):
+    for entry in funnel(store, stages):
         numbers = (entry["documents"], entry["kept"], entry["spent"].get("seconds", 0))
         documents, kept, seconds = (f"{number:,.0f}" for number in numbers)
         result.add_row(entry["stage"], documents, kept, _listed(entry["dropped"]), _listed(entry["counts"]), seconds)
     return result
 
 
-def write(store: Store, settings: GroundingConfig) -> None:
+def write(store: Store, stages: Sequence[str], config: PipelineConfig, title: str, about: str) -> None:
     """The card (README.md), the funnel (funnel.json), the configuration (config.yaml) and plots beside the data."""
-    entries = funnel(store)
+    entries = funnel(store, stages)
     lengths = {split: _lengths(store, split) for split in SPLITS}
     (store.root / "funnel.json").write_text(json.dumps(entries, indent=1) + "\n")
-    (store.root / "config.yaml").write_text(_yaml(settings))
+    (store.root / "config.yaml").write_text(config.yaml())
     _plot(store, entries, lengths)
     rows = {split: len(values) for split, values in lengths.items()}
     every = [value for values in lengths.values() for value in values]
@@ -90,12 +89,10 @@ def write(store: Store, settings: GroundingConfig) -> None:
         for e in entries
     ]
     text = [
-        "# Grounded long-context questions",
+        f"# {title}",
         "",
         f"{rows['train']:,} training and {rows['val']:,} validation rows, split by document; prompts of {span} tokens "
-        f"(tokenizer {settings.tokenizer}). Made by `data_gen.grounding` with [config.yaml](config.yaml). "
-        "Each row asks one question whose evidence is in several chunks of the document; "
-        "`extra_info.ref_chunks` names them, `extra_info.payload` holds source, explanation, score and pass rates.",
+        f"(tokenizer {config.tokenizer}). Made with [config.yaml](config.yaml). {about}",
         "",
         "| stage | documents in | kept | dropped | counts |",
         "|---|---|---|---|---|",
@@ -105,24 +102,6 @@ def write(store: Store, settings: GroundingConfig) -> None:
         "",
     ]
     (store.root / "README.md").write_text("\n".join(text))
-
-
-def default_config() -> str:
-    """All keys with their defaults, as a file to start from; `servers` with one to fill in."""
-    values = _plain(GroundingConfig())
-    values["servers"] = {"default": {"endpoints": ["http://localhost:8000/v1"], "model": ""}}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _yaml(settings: GroundingConfig) -> str:
-    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True, width=120)
-
-
-def _plain(settings: GroundingConfig) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    for server in values["servers"].values():
-        server.pop("name")
-    return values
 
 
 def _listed(counts: dict[str, int]) -> str:

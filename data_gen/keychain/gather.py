@@ -1,0 +1,95 @@
+"""Stage haystack: the passages of all questions, and of any other text, as what prompts are filled with.
+
+The passages of questions that a later stage drops stay: they are as good as any other to hide something among.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from verl_longrl.rewards.options import Options, number
+
+from data_gen.corpora import CorpusError, find, fingerprint
+from data_gen.keychain.haystack import Haystack, body, build
+from data_gen.pipeline import WholeStage
+from data_gen.progress import Advance
+from data_gen.store import Row, Store
+from data_gen.tokenizer import load_tokenizer
+
+_PARAGRAPH = re.compile(r"\n\s*\n")
+
+
+@dataclass(frozen=True)
+class HaystackOptions(Options):
+    """files: further text for the haystack (files, folders, hf:NAME), such as books. passage_words: paragraphs of those
+    are put together up to this many words. text_field: of rows."""
+
+    files: tuple[str, ...] = ()
+    passage_words: int = 150
+    text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        number("haystack.passage_words", self.passage_words, 20, whole=True)
+
+
+class Gather(WholeStage):
+    """Row: `own`, the numbers of the question's passages in the haystack, and `gold`, those that answer it. The
+    haystack itself is in the folder `passages` (see haystack.py)."""
+
+    name = "haystack"
+    after = ("questions",)
+
+    def __init__(self, options: HaystackOptions, tokenizer: str):
+        self.options, self.tokenizer = options, tokenizer
+        self.sources = find(list(options.files))[0] if options.files else []
+
+    def settings(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer, "files": fingerprint(self.sources), **self.named(self.options)}
+
+    def make(self, store: Store, advance: Advance) -> Counter[str]:
+        folder = store.root / self.name / "passages"
+        build(folder, self._bodies(store), load_tokenizer(self.tokenizer).backend_tokenizer)
+        haystack = Haystack(folder)
+        counts: Counter[str] = Counter()
+        for part in store.parts("questions"):
+            counts += store.write(self.name, part, self._rows(store, part, haystack))
+            advance()
+        return counts + Counter({"passages": len(haystack), "tokens": haystack.total_tokens})
+
+    def _bodies(self, store: Store) -> Iterator[str]:
+        for part in store.parts("questions"):
+            for row in store.read("questions", part):
+                yield from (body(passage["title"], passage["text"]) for passage in row.get("passages", ()))
+        for source in self.sources:
+            for document in source.documents(self.options.text_field):
+                if isinstance(document, CorpusError):
+                    raise document
+                yield from passages_of(document.text, self.options.passage_words)
+
+    def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
+        for document in store.documents(part, ("questions",)):
+            row = document["questions"]
+            numbers = [haystack.find(body(passage["title"], passage["text"])) for passage in row["passages"]]
+            gold = [number for number, passage in zip(numbers, row["passages"], strict=True) if passage["gold"]]
+            yield {"id": row["id"], "own": numbers, "gold": gold}
+
+
+def passages_of(text: str, most_words: int) -> Iterator[str]:
+    """A text's paragraphs, short ones put together while they have at most `most_words` words."""
+    held: list[str] = []
+    size = 0
+    for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n")):
+        paragraph = " ".join(paragraph.split())
+        length = len(paragraph.split())
+        if held and size + length > most_words:
+            yield " ".join(held)
+            held, size = [], 0
+        if paragraph:
+            held.append(paragraph)
+            size += length
+    if held:
+        yield " ".join(held)

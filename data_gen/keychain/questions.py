@@ -1,0 +1,109 @@
+"""Stage questions: files of short multi-hop questions become rows, each with its passages; nothing is said twice.
+
+Repeated questions (by their words) and questions or passages that repeat a benchmark are dropped here, before
+anything is asked or composed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verl_longrl.rewards.options import Options, choice
+
+from data_gen.corpora import CorpusError
+from data_gen.decontaminate import Benchmarks, fingerprints, require
+from data_gen.keychain.readers import Layout, Question, Skipped, read_questions
+from data_gen.pipeline import WholeStage
+from data_gen.progress import Advance
+from data_gen.store import Row, Store, drop
+from data_gen.text import digest, words
+
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class QuestionsOptions(Options):
+    """layout: of the files (see readers.py); auto looks at each file's first row. limit: questions taken from each
+    file, 0 for all."""
+
+    layout: Layout = "auto"
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        choice("questions.layout", self.layout, Layout)
+        if self.limit < 0:
+            raise ValueError(f"questions.limit = {self.limit}; expected 0 (all) or a number of questions")
+
+
+class Questions(WholeStage):
+    """Row: `question`, `answers`, `passages` ({title, text, gold}), `source`. Drops: unreadable, what readers skip
+    (unanswerable), duplicate, contaminated."""
+
+    name = "questions"
+    unit = "questions"
+
+    def __init__(self, options: QuestionsOptions, inputs: list[str], part_documents: int, benchmarks: tuple[str, ...]):
+        require(benchmarks)
+        for path in inputs:
+            if not Path(path).is_file():
+                raise CorpusError(
+                    f"--input {path}: no such file; give files of questions, such as hotpot_train_v1.1.json"
+                )
+        self.options, self.inputs = options, inputs
+        self.part_documents, self.benchmark_files = part_documents, benchmarks
+
+    def settings(self) -> dict[str, Any]:
+        files = [f"{path} {Path(path).stat().st_size}" for path in self.inputs]
+        own = {"input": files, "part_documents": self.part_documents, "benchmarks": fingerprints(self.benchmark_files)}
+        return {**own, **self.named(self.options)}
+
+    def make(self, store: Store, advance: Advance) -> Counter[str]:
+        self.benchmarks = Benchmarks(self.benchmark_files)
+        self.seen: set[bytes] = set()
+        self.unreadable = 0
+        counts: Counter[str] = Counter()
+        rows = (self._row(found) for path in self.inputs for found in self._read(path))
+        for part in itertools.count():
+            batch = list(itertools.islice(rows, self.part_documents))
+            if not batch:
+                return counts
+            counts += store.write(self.name, f"{part:06d}", batch)
+            advance(len(batch))
+        raise AssertionError("the loop ends with the questions")
+
+    def _read(self, path: str) -> Iterator[Question | Skipped | CorpusError]:
+        found = read_questions(path, self.options.layout)
+        return itertools.islice(found, self.options.limit) if self.options.limit else found
+
+    def _row(self, found: Question | Skipped | CorpusError) -> Row:
+        if isinstance(found, CorpusError):
+            self.unreadable += 1
+            if self.unreadable <= SHOWN:
+                print(f"questions: {found}", file=sys.stderr)
+            elif self.unreadable == SHOWN + 1:
+                print("questions: more cannot be read; all: grep '\"unreadable\"' in its .jsonl files", file=sys.stderr)
+            return drop(digest(found).hex(), "unreadable", str(found))
+        if isinstance(found, Skipped):
+            return drop(digest(found.where).hex(), found.reason, found.where)
+        key = digest(*words(found.question))
+        name = key.hex()
+        if key in self.seen:
+            return drop(name, "duplicate", found.where)
+        self.seen.add(key)
+        answers = [f"{found.question} {answer}" for answer in found.answers]
+        texts = [found.question, *answers, *(f"{p.title}\n{p.text}" for p in found.passages)]
+        if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
+            return drop(name, "contaminated", f"{found.where}: {copied!r}")
+        return {
+            "id": name,
+            "question": found.question,
+            "answers": list(found.answers),
+            "passages": [vars(passage) for passage in found.passages],
+            "source": found.where,
+            "counts": {f"layout: {found.layout}": 1},
+        }

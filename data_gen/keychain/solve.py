@@ -1,0 +1,61 @@
+"""The proof that a KeyChain prompt has one solution: a reader that knows nothing but the final text.
+
+It finds every pair by its form, begins at the key that the task names, and follows values to keys. A sample is sound
+when that leads to exactly one question, through keys that have one value each, and no other chain leads to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+_PAIR = re.compile(r'\{"[0-9a-f-]{8,36}": "(?:[^"\\]|\\.)*"\}')
+_HEAD = re.compile(r'Begin with the key "([^"]+)"')
+
+
+class UnsoundChain(ValueError):
+    """The prompt does not lead to one question; the message says why."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The question, the keys that lead to it in order, and how many pairs the prompt has."""
+
+    question: str
+    keys: tuple[str, ...]
+    pairs: int
+
+
+def solve(prompt: str) -> Solution:
+    """Follow the chain of a prompt.
+
+    Raises UnsoundChain when it breaks, forks, loops, or when another chain ends in the same question.
+    """
+    pairs = [next(iter(json.loads(found).items())) for found in _PAIR.findall(prompt)]
+    heads = _HEAD.findall(prompt)
+    if len(heads) != 1:
+        raise UnsoundChain(f"{len(heads)} keys to begin with; expected one")
+    values: dict[str, list[str]] = defaultdict(list)
+    origins: dict[str, list[str]] = defaultdict(list)
+    for key, value in pairs:
+        values[key].append(value)
+        origins[value].append(key)
+    keys, current = [], heads[0]
+    while current in values:
+        if current in keys:
+            raise UnsoundChain(f"the chain loops at {current}")
+        if len(values[current]) > 1:
+            raise UnsoundChain(f"{current} has {len(values[current])} values")
+        keys.append(current)
+        current = values[current][0]
+    if not keys:
+        raise UnsoundChain(f"no pair has the key {current}, at which the chain begins")
+    if re.fullmatch(r"[0-9a-f]{8}|[0-9a-f-]{36}", current):
+        raise UnsoundChain(f"the chain ends in the key {current}, which no pair has")
+    for target, origin in zip((*keys[1:], current), keys, strict=True):
+        if origins[target] != [origin]:
+            raise UnsoundChain(f"{target!r} is reached from {origins[target]}, not only from {origin}")
+    if keys[0] in origins:
+        raise UnsoundChain(f"the chain's first key is the value of {origins[keys[0]]}")
+    return Solution(current, tuple(keys), len(pairs))

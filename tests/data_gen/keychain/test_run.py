@@ -1,0 +1,147 @@
+"""The whole pipeline from a native HotpotQA file to parquet, with a real HTTP server for the filter."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import multihop
+import pytest
+from openai_server import Server
+from transformers import AutoTokenizer
+from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.schema import read_samples
+from verl_longrl.data.validate import validate_file
+from verl_longrl.rewards import score
+
+from data_gen.keychain.config import PARTS_OF, STAGES
+from data_gen.keychain.solve import solve
+from data_gen.store import Store
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tokenizer):
+    """A folder with questions in native form, and a tokenizer."""
+    folder = tmp_path_factory.mktemp("files")
+    made = multihop.rows(90)
+    made.insert(3, {**made[0], "_id": "again"})
+    made.insert(9, {**made[1], "context": "no list"})
+    (folder / "hotpot.json").write_text(json.dumps(made))
+    tokenizer.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    server.honest = multihop.answer
+    yield server
+    server.close()
+
+
+def run(files, output, *arguments, code=0, wait=True, questions="hotpot.json"):
+    command = [sys.executable, "-m", "data_gen.keychain", "run", "--input", str(files / questions)]
+    command += ["--output", str(output), f"tokenizer={files / 'tokenizer'}", "part_documents=16"]
+    command += ["compose.max_prompt_tokens=3072", "export.val_fraction=0.1", *arguments]
+    if not wait:
+        return subprocess.Popen(command)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def parquet(output):
+    return {split: (output / f"{split}.parquet").read_bytes() for split in ("train", "val")}
+
+
+def test_questions_become_training_data(files, tmp_path, server):
+    output = tmp_path / "run"
+    asked = [f"servers.default.endpoints=[{server.url}]", "filter.server=default", "filter.samples=6"]
+    printed = run(files, output, *asked)
+    assert "questions: 90 of 92 documents (duplicate 1, unreadable 1)" in printed
+    assert "context" in printed  # what could not be read, and why
+    kinds = Counter(multihop.difficulty(row["question"]) for row in multihop.rows(90))
+    dropped = Store(output, PARTS_OF).report("filter")["counts"]
+    assert dropped["dropped: always_right"] >= kinds["easy"]
+    assert dropped["dropped: never_right"] >= kinds["hard"]
+    assert sum(n for key, n in dropped.items() if key.startswith("dropped")) <= 90 - kinds["fair"] + 4
+
+    counter = PromptCounter(AutoTokenizer.from_pretrained(files / "tokenizer"))
+    samples = [s for split in ("train", "val") for s in read_samples(output / f"{split}.parquet")]
+    assert len(samples) >= kinds["fair"] - 4
+    assert {s.data_source for s in samples} == {"loongrl_keychain", "loongrl_qa"}
+    rows = {row["question"]: row for row in multihop.rows(90)}
+    for sample in samples:
+        text, row = sample.prompt[0]["content"], rows[sample.question]
+        assert sample.ground_truth == [row["answer"]]
+        assert counter.count([sample.prompt]) == [sample.prompt_tokens]
+        assert 0.99 * 3072 <= sample.prompt_tokens <= 3072
+        shown = text.split("\n\nPassage ")
+        for at in sample.payload["gold_at"]:
+            assert any(title in shown[at + 1].partition("\n")[2] for title, _ in row["supporting_facts"])
+        if sample.data_source == "loongrl_keychain":
+            assert solve(text).question == sample.question
+            assert list(solve(text).keys) == sample.payload["keys"]
+        else:
+            assert f"Question: {sample.question}" in text
+        response = f"I follow it.</think>\\boxed{{{row['answer']}}}"
+        assert score(sample.data_source, response, sample.ground_truth).value == 1.0
+        assert score(sample.data_source, "no</think>\\boxed{Nowhere}", sample.ground_truth).value == 0.0
+    for split in ("train", "val"):
+        assert validate_file(output / f"{split}.parquet", max_prompt_length=3072).ok
+    assert "| fill |" in (output / "README.md").read_text()
+
+    before, requests = parquet(output), len(server.bodies)
+    run(files, output, *asked, "--redo", "filter")  # the replies are kept
+    assert (parquet(output), len(server.bodies)) == (before, requests)
+
+
+def test_ranks_make_what_one_process_makes(files, tmp_path):
+    run(files, tmp_path / "alone")
+    ranks = [run(files, tmp_path / "shared", "--rank", f"{r}", "--world-size", "2", wait=False) for r in range(2)]
+    assert [process.wait(240) for process in ranks] == [0, 0]
+    assert parquet(tmp_path / "shared") == parquet(tmp_path / "alone")
+
+
+def test_further_text_fills_prompts_too(files, tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(
+        "\n\n".join(f"A chapter about nothing but the sea, number {i}. It has two sentences." for i in range(900))
+    )
+    run(files, tmp_path / "run", f"haystack.files=[{book}]", "questions.limit=20", "chains.identifiers=hex8")
+    samples = list(read_samples(tmp_path / "run" / "train.parquet"))
+    assert any("A chapter about nothing but the sea" in s.prompt[0]["content"] for s in samples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compose.max_prompt_tokens=9000000"], "too few to fill prompts of 9,000,000 at random; give more files"),
+        (["tokenizer=builtin"], "tokenizer builtin has no chat template"),
+        (["chains.hops=0"], "chains.hops = 0 is out of range"),
+        (["filter.server=big"], "filter.server = big, and no server is defined"),
+        (["filter.rescue=big"], "filter.rescue = big has nobody to rescue; set filter.server too"),
+        (["haystack.files=[nothere]"], "nothere: no such file or folder"),
+        (["benchmarks=[nothere]"], "benchmarks: nothere: no such file"),
+        (["questions.layout=musique"], "no document is left (unreadable 92)"),
+        (["chain.hops=3"], "unknown option chain = "),
+    ],
+)
+def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
+    assert message in run(files, tmp_path / "run", *arguments, code=1)
+
+
+def test_files_that_are_no_questions(files, tmp_path):
+    assert "no such file; give files of questions" in run(files, tmp_path / "a", code=1, questions="none.json")
+    (files / "broken.json").write_text("[{")
+    assert "cannot be read" in run(files, tmp_path / "b", code=1, questions="broken.json")
+
+
+def test_every_stage_is_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "data_gen.keychain", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert all(name in done.stdout for name in (*STAGES, "run", "status", "reset", "config"))

@@ -1,0 +1,41 @@
+"""The proof accepts a sound prompt and nothing else."""
+
+import pytest
+
+from data_gen.keychain.prompts import keychain_question, link
+from data_gen.keychain.solve import UnsoundChain, solve
+
+A, B, C, D, E = ("00000000", "11111111", "22222222", "33333333", "44444444")
+SOUND = [(A, B), (B, C), (C, 'Who said "no\\yes"?'), (D, E), (E, "Who else?")]
+
+
+def prompt(pairs, head=A):
+    text = "One thing.".join(link(key, value) for key, value in pairs)
+    return f"Begin. {text} The end.\n\n{keychain_question(head)}"
+
+
+def test_a_sound_prompt_is_solved():
+    found = solve(prompt(SOUND))
+    assert (found.question, found.keys, found.pairs) == ('Who said "no\\yes"?', (A, B, C), 5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (SOUND[1:], "no pair has the key 00000000"),
+        ([*SOUND[:1], *SOUND[2:]], "the chain ends in the key 11111111, which no pair has"),
+        ([(A, B), (B, A)], "the chain loops at 00000000"),
+        ([*SOUND, (B, D)], "11111111 has 2 values"),
+        ([*SOUND, (D, C)], "is reached from"),
+        ([*SOUND, (D, SOUND[2][1])], "is reached from"),
+        ([*SOUND, (D, A)], "the chain's first key is the value of"),
+    ],
+)
+def test_an_unsound_prompt_is_refused(pairs, message):
+    with pytest.raises(UnsoundChain, match=message):
+        solve(prompt(pairs))
+
+
+def test_a_prompt_without_a_key_to_begin_with_is_refused():
+    with pytest.raises(UnsoundChain, match="0 keys to begin with"):
+        solve("Nothing is hidden here.")
