@@ -94,8 +94,10 @@ class Haystack:
         if not (folder / "haystack.json").exists():
             raise HaystackError(f"{folder} has no complete haystack; run the stage haystack first")
         names = ("starts", "tokens", "digests", "ends", "first_end", "by_tokens", "by_digest")
-        self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        self._texts = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r") if len(self) else np.zeros(0, np.uint8)
+        # as plain arrays over the mapped files: slicing a memmap costs a microsecond
+        self._arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
+        mapped = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r") if len(self) else np.zeros(0, np.uint8)
+        self._texts = np.asarray(mapped)
         self.tokens = self._arrays["tokens"]
         self._sorted_tokens = self.tokens[self._arrays["by_tokens"]]
         self._sorted_digests = self._arrays["digests"][self._arrays["by_digest"]]

@@ -58,6 +58,7 @@ class Hider:
         """The question behind the chains of a prompt of `budget` tokens. Raises FewQuestions."""
         drawn = puzzle(draw, self.options, self.options.number_of_chains(budget), len(self._pool))
         questions = [question, *self._false(question, drawn.questions - 1, draw)]
+        self._count_questions(questions)
         links = [self._link(pair, questions) for pair in ordered(draw, drawn, self.options.order)]
         keys = tuple(self._pool[pair.key] for pair in drawn.true)
         return Hidden(prompts.keychain_question(keys[0]), links, keys)
@@ -79,10 +80,14 @@ class Hider:
             return Link(text.encode(), tokens + self._between + self._tokens[pair.key2] + self._after)
         assert pair.question is not None
         text = prompts.link(key, questions[pair.question])
-        rest = text.partition(key)[2]  # counted in one piece, for a question may begin and end with anything
-        if rest not in self._questions:
-            (self._questions[rest],) = self.lengths.count([rest])
-        return Link(text.encode("utf-8", "replace"), tokens + self._questions[rest])
+        return Link(text.encode("utf-8", "replace"), tokens + self._questions[questions[pair.question]])
+
+    def _count_questions(self, questions: Sequence[str]) -> None:
+        """Tokens from the end of a key to the end of its pair; in one piece, for a question may begin and end with
+        anything."""
+        new = [question for question in questions if question not in self._questions]
+        rests = [prompts.link("", question)[3:] for question in new]
+        self._questions.update(zip(new, self.lengths.count(rests), strict=True))
 
 
 def ordered(draw: random.Random, drawn: Puzzle, order: Order) -> list[Pair]:
