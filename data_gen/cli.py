@@ -20,7 +20,6 @@ from data_gen.store import Shard, Store
 ERRORS = (ValueError, OSError, EndpointError, ServersGone)
 """What a user can put right: wrong values and files (our errors are ValueErrors), servers."""
 
-Input = Annotated[list[str] | None, typer.Option(help="File, folder, or hf:NAME[:CONFIG[:SPLIT]]; may be repeated.")]
 Output = Annotated[Path, typer.Option(help="Folder of the run. The same command continues what is in it.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file; all keys with their defaults: the command `config`.")]
 Rank = Annotated[int, typer.Option(help="This process's number, 0 to world size - 1.")]
@@ -34,11 +33,11 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 class Pipeline:
     """What a command line needs to know of a pipeline.
 
-    stages: name -> one line about it, in order; the last one writes the parquet. parts_of: the stage whose parts ranks
-    share out (see Store). title, about: of the data set's card.
-    """
+    inputs: what --input may be. stages: name -> one line about it, in order; the last one writes the parquet.
+    parts_of: the stage whose parts ranks share out (see Store). title, about: of the data set's card."""
 
     config: type[PipelineConfig]
+    inputs: str
     stages: dict[str, str]
     parts_of: str
     title: str
@@ -121,11 +120,12 @@ def create(pipeline: Pipeline) -> typer.Typer:
     """The command line."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
     last = list(pipeline.stages)[-1]
+    inputs = typer.Option(None, "--input", help=f"{pipeline.inputs}; may be repeated.")
 
     @app.command()
     def run(
         output: Output,
-        input: Input = None,
+        input: list[str] | None = inputs,
         config: Config = None,
         until: Annotated[str, typer.Option(help="Last stage to run.")] = last,
         rank: Rank = 0,
@@ -144,7 +144,7 @@ def create(pipeline: Pipeline) -> typer.Typer:
         @app.command(name, help=about)
         def stage(
             output: Output,
-            input: Input = None,
+            input: list[str] | None = inputs,
             config: Config = None,
             rank: Rank = 0,
             world_size: World = 1,

@@ -33,9 +33,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     if name == BUILTIN:
         (file,) = builtin_folder().glob("tokenizers/l2_supercat_*.json")
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-        return tokenizer
+        return _whole(tokenizer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -48,6 +46,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"tokenizer {name} is {type(tokenizer).__name__}, without the fast backend that chunk spans need; use "
             "another copy of it that has a tokenizer.json"
         )
+    return _whole(tokenizer)
+
+
+def _whole(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Without the truncation and padding that a tokenizer may have been saved with."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 

@@ -13,6 +13,7 @@ from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
 
 pipeline = cli.Pipeline(
     config=GroundingConfig,
+    inputs="File, folder, or hf:NAME[:CONFIG[:SPLIT]]",
     stages=STAGES,
     parts_of=PARTS_OF,
     title="Grounded long-context questions",

@@ -8,6 +8,7 @@ from data_gen.keychain.config import PARTS_OF, STAGES, KeychainConfig
 app = cli.create(
     cli.Pipeline(
         config=KeychainConfig,
+        inputs="File of questions",
         stages=STAGES,
         parts_of=PARTS_OF,
         title="KeyChain questions in long contexts",

@@ -8,7 +8,7 @@ any chain is a question; `structures` makes the others harder to tell from the t
 - unequal: 1 to 2h - 1 hops;
 - dangling: ends in a key that no pair has;
 - loop: ends in a key of its own;
-- fork: begins like another of these chains, and leaves it at a key that then has two values.
+- fork: begins like another of these chains, and leaves it at a key that then has several values.
 
 The true chain is never forked into, looped into or shared: `solve.py` proves it for every sample.
 """
@@ -33,8 +33,8 @@ Order = Literal["random", "reverse"]
 class ChainOptions(Options):
     """per_1k_tokens: chains for every 1,024 tokens of the budget (published: 1 in stage I, 4 in stage II), at least 2.
     hops: pairs of the true chain. identifiers: 36-character UUIDs or 8 hexadecimal digits. structures: of the other
-    chains, drawn evenly. order: where the true chain's pairs stand in the text: anywhere, or each before the one that
-    leads to it."""
+    chains, drawn evenly. order: where a chain's pairs stand in the text: anywhere, or (reverse) each before the one
+    that leads to it."""
 
     per_1k_tokens: float = 1.0
     hops: int = 4
@@ -73,12 +73,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Puzzle:
-    """All pairs of a prompt: `true` in the order in which they are followed, `others` in no order. `head`: the key at
-    which the true chain begins. `questions`: how many there are, the true one included."""
+    """All pairs of a prompt, chain by chain in the order in which they are followed: `true`, and the `others`. `head`:
+    the key at which the true chain begins. `questions`: how many there are, the true one included."""
 
     head: int
     true: tuple[Pair, ...]
-    others: tuple[Pair, ...]
+    others: tuple[tuple[Pair, ...], ...]
     questions: int
 
 
@@ -116,7 +116,7 @@ def puzzle(draw: random.Random, options: ChainOptions, chains: int, identifiers:
         if structure == "fork" and others:
             line = [Pair(draw.choice(draw.choice(others)).key, keys[0]), *line]
         others.append(line)
-    return Puzzle(true[0].key, tuple(true), tuple(pair for line in others for pair in line), questions)
+    return Puzzle(true[0].key, tuple(true), tuple(map(tuple, others)), questions)
 
 
 def _line(keys: Sequence[int], last: Pair) -> list[Pair]:

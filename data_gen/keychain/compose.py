@@ -75,8 +75,12 @@ class ComposeError(ValueError):
     """A prompt of the wanted length cannot be made; the message says why and what to change."""
 
 
-class TooLong(ComposeError):
-    """A question's own passages and chains are over the budget."""
+class Unfillable(ComposeError):
+    """This question's prompt cannot be made, and others can; `reason` is one to count it by."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 class Composer:
@@ -85,6 +89,7 @@ class Composer:
     Args:
         haystack: where passages are from.
         counter: counts whole prompts.
+        chains: None when no question will be hidden.
         others: questions that false chains end in, of any samples.
         seed: of every choice.
 
@@ -96,7 +101,7 @@ class Composer:
         haystack: Haystack,
         counter: PromptCounter,
         options: ComposeOptions,
-        chains: ChainOptions,
+        chains: ChainOptions | None,
         others: Sequence[str],
         seed: int,
     ):
@@ -109,26 +114,28 @@ class Composer:
         self.options, self.seed = options, seed
         self.lengths = Lengths(counter)
         self.filler = Filler(haystack, self.lengths)
-        self.hider = Hider(chains, others, self.lengths, budget, seed)
-        self._made = 0
+        self.hider = Hider(chains, others, self.lengths, budget, seed) if chains else None
         self.by_sums = options.counting == "sums" or (options.counting == "auto" and self._sums_are_right())
 
     def keychain(self, asked: Asked) -> Composed:
-        """A prompt in which a chain leads to the question. Raises ComposeError."""
+        """A prompt in which a chain leads to the question. Raises Unfillable, ComposeError."""
         draw = random.Random(derive_seed(self.seed, "keychain", asked.id))
         return self._exact(asked, self._hide(asked.question, self.options.max_prompt_tokens, draw), draw)
 
     def plain(self, asked: Asked) -> Composed:
-        """A prompt that asks the question openly. Raises ComposeError."""
+        """A prompt that asks the question openly. Raises Unfillable."""
         draw = random.Random(derive_seed(self.seed, "plain", asked.id))
         return self._exact(asked, Hidden(prompts.plain_question(asked.question), [], ()), draw)
 
     def _hide(self, question: str, budget: int, draw: random.Random) -> Hidden:
+        assert self.hider is not None
         try:
             hidden = self.hider.hide(question, budget, draw)
         except FewQuestions as error:
             raise ComposeError(str(error)) from error
         tokens = sum(link.tokens for link in hidden.links)
+        if self.lengths.count([question])[0] > budget // 8:
+            raise Unfillable("too_long", "the question alone is longer than an eighth of the prompt")
         if tokens > MOST_CHAINS * budget:
             raise ComposeError(
                 f"the {len(hidden.links)} pairs of a prompt's chains take {tokens} of its {budget} tokens, which "
@@ -141,9 +148,14 @@ class Composer:
         """Whether sums agree with counting whole prompts, on prompts that are made to find out."""
         draw = random.Random(derive_seed(self.seed, "probe"))
         budget = min(self.options.max_prompt_tokens, PROBE_TOKENS)
-        for _ in range(PROBES):
-            question = draw.choice(self.hider.others)
-            made = self._fill(Asked("(probe)", question), self._hide(question, budget, draw), draw, budget)
+        for probe in range(PROBES):
+            if self.hider is not None:
+                question = draw.choice(self.hider.others) if self.hider.others else "Who was it?"
+                hidden = self._hide(question, budget, draw)
+            else:
+                question = f"Who was number {probe}?"
+                hidden = Hidden(prompts.plain_question(question), [], ())
+            made = self._fill(Asked("(probe)", question), hidden, draw, budget)
             if made.tokens != self.lengths.prompt(made.text):
                 return False
         return True
@@ -151,10 +163,9 @@ class Composer:
     def _exact(self, asked: Asked, hidden: Hidden, draw: random.Random) -> Composed:
         """A prompt within the budget, its length known to be right."""
         budget = target = self.options.max_prompt_tokens
-        self._made += 1
         for _ in range(10):
             made = self._fill(asked, hidden, draw, target)
-            if self.by_sums and self._made % CHECK_EVERY:
+            if self.by_sums and derive_seed(self.seed, "check", asked.id) % CHECK_EVERY:
                 return made
             tokens = self.lengths.prompt(made.text)
             if self.by_sums and tokens != made.tokens:
@@ -165,22 +176,21 @@ class Composer:
             if (1 - SLACK) * budget <= tokens <= budget:
                 return replace(made, tokens=tokens)
             target += budget - tokens
-        raise ComposeError(f"question {asked.id}: no prompt of {budget} tokens found; raise compose.max_prompt_tokens")
+        raise Unfillable("no_filling", f"no prompt of {budget} tokens found in ten tries")
 
     def _fill(self, asked: Asked, hidden: Hidden, draw: random.Random, budget: int) -> Composed:
         """A prompt of at most `budget` tokens by sums, and at most SLACK under it."""
         fixed = self.lengths.prompt(prompts.OPENING + hidden.task) + sum(link.tokens for link in hidden.links)
-        own = sum(int(self.filler.haystack.tokens[number]) for number in set(asked.own))
-        if fixed + own + self.lengths.headings(len(asked.own)) > budget:
-            raise TooLong(f"question {asked.id}: its own passages and chains take more than {budget} tokens")
+        own = set(asked.own)
+        needed = fixed + sum(int(self.filler.haystack.tokens[n]) for n in own) + self.lengths.headings(len(own))
+        if needed > budget:
+            raise Unfillable("too_long", f"its own passages and chains take {needed} of {budget} tokens")
         without = answer_pattern(asked.answers) if self.options.exclude_answers else None
         try:
             passages = self.filler.fill(asked.own, budget - fixed, int(SLACK * budget), without, draw)
             text = join(passages, [link.text for link in hidden.links], draw)
         except NothingFits as error:
-            raise ComposeError(
-                f"question {asked.id}: {error}; give a larger haystack, or raise compose.max_prompt_tokens"
-            ) from error
+            raise Unfillable("no_filling", str(error)) from error
         tokens = fixed + sum(passage.tokens for passage in passages) + self.lengths.headings(len(passages))
         gold_at = tuple(at for at, passage in enumerate(passages) if passage.number in asked.gold)
         return Composed(prompts.OPENING + text + hidden.task, tokens, len(passages), gold_at, hidden.keys)

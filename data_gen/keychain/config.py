@@ -44,7 +44,7 @@ class KeychainConfig(PipelineConfig):
                     raise ConfigError("stage questions needs --input: files of questions")
                 return Questions(self.questions, inputs, self.part_documents, self.benchmarks)
             case "haystack":
-                return Gather(self.haystack, self.tokenizer)
+                return Gather(self.haystack, self.tokenizer, self.benchmarks)
             case "filter":
                 named = {"filter.server": self.filter.server, "filter.rescue": self.filter.rescue}
                 servers = {server: self.server(server, key) for key, server in named.items() if server}

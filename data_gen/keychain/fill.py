@@ -14,7 +14,7 @@ from typing import Any
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.compose import Asked, Composed, ComposeOptions, Composer, TooLong
+from data_gen.keychain.compose import Asked, Composed, ComposeOptions, Composer, Unfillable
 from data_gen.keychain.haystack import Haystack
 from data_gen.keychain.solve import UnsoundChain, solve
 from data_gen.pipeline import PartStage
@@ -35,7 +35,8 @@ class FillOptions(Options):
 
 
 class Fill(PartStage):
-    """Row: `kind` (keychain, plain), `prompt`, `prompt_tokens`, `passages`, `gold_at`, `keys`. Drops: too_long."""
+    """Row: `kind` (keychain, plain), `prompt`, `prompt_tokens`, `passages`, `gold_at`, `keys`. Drops: too_long,
+    no_filling (no passages for the room that is left)."""
 
     name = "fill"
     after = ("questions", "haystack", "filter")
@@ -60,7 +61,8 @@ class Fill(PartStage):
         questions = [d["questions"]["question"] for part in parts for d in store.documents(part, ("questions",))]
         haystack = Haystack(store.root / "haystack" / "passages")
         counter = prompt_counter(self.tokenizer)
-        self.composer = Composer(haystack, counter, self.compose, self.chains, questions, self.seed)
+        chains = self.chains if self.options.keychain_share else None
+        self.composer = Composer(haystack, counter, self.compose, chains, questions, self.seed)
 
     def rows(self, store: Store, part: str, documents: list[Document]) -> Iterator[Row]:
         for document in documents:
@@ -72,8 +74,8 @@ class Fill(PartStage):
         hidden = derive_seed(self.seed, "kind", row["id"]) < self.options.keychain_share * 2**31
         try:
             made = self.composer.keychain(asked) if hidden else self.composer.plain(asked)
-        except TooLong as error:
-            return drop(row["id"], "too_long", str(error))
+        except Unfillable as error:
+            return drop(row["id"], error.reason, str(error))
         if hidden:
             prove(made, row["question"])
         kind = "keychain" if hidden else "plain"

@@ -14,12 +14,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from verl_longrl.rewards.tokens import FUNCTION_WORDS
 
 from data_gen.keychain import prompts
 from data_gen.keychain.haystack import ENDING, Haystack
 from data_gen.keychain.lengths import Lengths
+from data_gen.text import words
 
+_EVERYWHERE = FUNCTION_WORDS | {"yes", "no", "true", "false"}
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # scripts that put no space between words
+_SYMBOL = re.compile(r"\w[+#*/=<>^&@%$€£]|[+#*/=<>^&@%$€£]\w")
 _MISSES, _TRIES = 20, 50
+_BYTES_PER_TOKEN = 16
+"""More than text has on average, however long its words."""
 
 
 class Passage(NamedTuple):
@@ -98,6 +105,7 @@ class Filler:
     def _cut(self, number: int, least: int, most: int) -> Passage | None:
         """The first sentences of a passage, where they come to `least` to `most` tokens."""
         text, ends = self.haystack.raw(number), self.haystack.ends(number).tolist()
+        ends = [end for end in ends if end <= _BYTES_PER_TOKEN * most]
         counts = self.lengths.count([text[:end].decode("utf-8", "replace") + ENDING for end in ends])
         for at, count in enumerate(counts):
             if least <= count <= most:
@@ -133,11 +141,18 @@ def join(passages: Sequence[Passage], links: Sequence[bytes], draw: random.Rando
 
 
 def answer_pattern(answers: Collection[str]) -> re.Pattern[str] | None:
-    """Finds any of the answers as whole words in casefolded text; yes and no, which stand everywhere, are not looked
-    for. None when there is nothing to look for."""
-    wanted = [answer.strip().casefold() for answer in answers]
-    wanted = [re.escape(answer) for answer in wanted if answer and answer not in ("yes", "no", "true", "false")]
-    return re.compile(rf"(?<!\w)(?:{'|'.join(wanted)})(?!\w)") if wanted else None
+    """Finds any of the answers as whole words in casefolded text. Answers that stand everywhere (yes, no, "the", single
+    letters) are not looked for. None when there is nothing to look for."""
+    wanted = []
+    for answer in answers:
+        spelled = answer.casefold().split()
+        telling = any(len(word) > 1 and word not in _EVERYWHERE for word in words(answer))
+        if telling or _UNSPACED.search(answer) or _SYMBOL.search(answer):
+            pattern = r"\s+".join(map(re.escape, spelled))
+            before = "" if _UNSPACED.match(spelled[0][0]) else r"(?<!\w)"
+            after = "" if _UNSPACED.match(spelled[-1][-1]) else r"(?!\w)"
+            wanted.append(before + pattern + after)
+    return re.compile("|".join(wanted)) if wanted else None
 
 
 def _holds(passage: Passage, pattern: re.Pattern[str] | None) -> bool:

@@ -5,6 +5,7 @@ The passages of questions that a later stage drops stay: they are as good as any
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from typing import Any
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.corpora import CorpusError, find, fingerprint
+from data_gen.decontaminate import Benchmarks, fingerprints
 from data_gen.keychain.haystack import Haystack, body, build
+from data_gen.keychain.sentences import sentence_ends
+from data_gen.keychain.solve import mistakable
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
 from data_gen.store import Row, Store
@@ -25,8 +29,9 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True)
 class HaystackOptions(Options):
-    """files: further text for the haystack (files, folders, hf:NAME), such as books. passage_words: paragraphs of those
-    are put together up to this many words. text_field: of rows."""
+    """files: further text for the haystack (files, folders, hf:NAME), such as books; what repeats a benchmark is left
+    out. passage_words: short paragraphs of those are put together up to this many words, longer ones parted at sentence
+    ends. text_field: of rows."""
 
     files: tuple[str, ...] = ()
     passage_words: int = 150
@@ -43,12 +48,16 @@ class Gather(WholeStage):
     name = "haystack"
     after = ("questions",)
 
-    def __init__(self, options: HaystackOptions, tokenizer: str):
-        self.options, self.tokenizer = options, tokenizer
-        self.sources = find(list(options.files))[0] if options.files else []
+    def __init__(self, options: HaystackOptions, tokenizer: str, benchmarks: tuple[str, ...]):
+        self.options, self.tokenizer, self.benchmark_files = options, tokenizer, benchmarks
+        try:
+            self.sources = find(list(options.files))[0] if options.files else []
+        except CorpusError as error:
+            raise CorpusError(f"haystack.files: {error}") from error
 
     def settings(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer, "files": fingerprint(self.sources), **self.named(self.options)}
+        own = {"tokenizer": self.tokenizer, "files": fingerprint(self.sources)}
+        return {**own, "benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         folder = store.root / self.name / "passages"
@@ -64,11 +73,14 @@ class Gather(WholeStage):
         for part in store.parts("questions"):
             for row in store.read("questions", part):
                 yield from (body(passage["title"], passage["text"]) for passage in row.get("passages", ()))
+        benchmarks = Benchmarks(self.benchmark_files if self.sources else ())
         for source in self.sources:
             for document in source.documents(self.options.text_field):
                 if isinstance(document, CorpusError):
-                    raise document
-                yield from passages_of(document.text, self.options.passage_words)
+                    raise CorpusError(f"haystack.files: {document}")
+                for text in passages_of(document.text, self.options.passage_words):
+                    if not mistakable(text) and not benchmarks.overlap(text):
+                        yield text
 
     def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
         for document in store.documents(part, ("questions",)):
@@ -79,17 +91,25 @@ class Gather(WholeStage):
 
 
 def passages_of(text: str, most_words: int) -> Iterator[str]:
-    """A text's paragraphs, short ones put together while they have at most `most_words` words."""
+    """A text in passages of at most `most_words` words: paragraphs put together, or parted at sentence ends. A sentence
+    that is longer stays whole."""
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
     held: list[str] = []
     size = 0
-    for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n")):
-        paragraph = " ".join(paragraph.split())
-        length = len(paragraph.split())
-        if held and size + length > most_words:
-            yield " ".join(held)
-            held, size = [], 0
-        if paragraph:
-            held.append(paragraph)
+    for paragraph in _PARAGRAPH.split(text):
+        for sentence in _sentences(" ".join(paragraph.split()), most_words):
+            length = len(sentence.split())
+            if held and size + length > most_words:
+                yield " ".join(held)
+                held, size = [], 0
+            held.append(sentence)
             size += length
     if held:
         yield " ".join(held)
+
+
+def _sentences(paragraph: str, most_words: int) -> list[str]:
+    """The paragraph, or its sentences where it is too long."""
+    if len(paragraph.split()) <= most_words:
+        return [paragraph] if paragraph else []
+    return [paragraph[a:b].strip() for a, b in itertools.pairwise([0, *sentence_ends(paragraph), len(paragraph)])]

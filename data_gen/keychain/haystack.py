@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -76,9 +77,9 @@ def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
     write_atomically(folder / "texts.bin", written())
     arrays = {"starts": starts, "tokens": tokens, "digests": digests, "ends": ends, "first_end": first_end}
     for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", np.asarray(values))
-    np.save(folder / "by_tokens.npy", np.argsort(np.asarray(tokens), kind="stable"))
-    np.save(folder / "by_digest.npy", np.argsort(np.asarray(digests), kind="stable"))
+        _save(folder / f"{name}.npy", np.asarray(values))
+    _save(folder / "by_tokens.npy", np.argsort(np.asarray(tokens), kind="stable"))
+    _save(folder / "by_digest.npy", np.argsort(np.asarray(digests), kind="stable"))
     summary = {"passages": len(tokens), "tokens": int(np.sum(np.asarray(tokens)))}
     write_atomically(folder / "haystack.json", [json.dumps(summary).encode()])
     return len(tokens)
@@ -127,8 +128,17 @@ class Haystack:
 
     def of_length(self, low: int, high: int) -> np.ndarray:
         """Numbers of the passages of `low` to `high` tokens, shortest first."""
-        first, last = np.searchsorted(self._sorted_tokens, [low, high + 1])
+        bounds = np.array([low, high + 1], dtype=self._sorted_tokens.dtype)  # of another type, all would be converted
+        first, last = np.searchsorted(self._sorted_tokens, bounds)
         return self._arrays["by_tokens"][first:last]
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    """Write an array, and see it on the disk."""
+    with path.open("wb") as file:
+        np.save(file, values)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _byte_ends(text: str) -> list[int]:

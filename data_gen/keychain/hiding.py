@@ -43,7 +43,11 @@ class Hider:
 
     def __init__(self, options: ChainOptions, others: Iterable[str], lengths: Lengths, budget: int, seed: int):
         self.options, self.lengths = options, lengths
-        self.others = list({_key(question): question for question in others}.values())
+        different = list({_key(question): question for question in others}.values())
+        self._questions: dict[str, int] = {}
+        self._count_questions(different)
+        longest = max(64, budget // 64)  # a false question may not take a prompt's room
+        self.others = [question for question in different if self._questions[question] <= longest]
         draw = random.Random(derive_seed(seed, "identifiers"))
         pool: dict[str, None] = {}
         while len(pool) < max(4096, 2 * options.identifiers_needed(budget)):
@@ -52,7 +56,6 @@ class Hider:
         self._before, self._between, self._after = lengths.count([' {"', '": "', '"}.'])
         alone = lengths.count([f' {{"{name}"}}.' for name in self._pool])
         self._tokens = [tokens - self._before - self._after for tokens in alone]
-        self._questions: dict[str, int] = {}
 
     def hide(self, question: str, budget: int, draw: random.Random) -> Hidden:
         """The question behind the chains of a prompt of `budget` tokens. Raises FewQuestions."""
@@ -92,13 +95,13 @@ class Hider:
 
 def ordered(draw: random.Random, drawn: Puzzle, order: Order) -> list[Pair]:
     """All pairs in the order in which they will stand in the text."""
-    pairs = [*drawn.true, *drawn.others]
-    draw.shuffle(pairs)
-    if order == "reverse":
-        true = set(drawn.true)
-        backwards = iter(drawn.true[::-1])
-        pairs = [next(backwards) if pair in true else pair for pair in pairs]
-    return pairs
+    lines = [drawn.true, *drawn.others]
+    places = [number for number, line in enumerate(lines) for _ in line]
+    draw.shuffle(places)
+    if order == "random":
+        lines = [tuple(draw.sample(line, len(line))) for line in lines]
+    rest = [iter(reversed(line)) for line in lines]
+    return [next(rest[number]) for number in places]
 
 
 def _key(question: str) -> str:

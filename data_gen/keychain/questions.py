@@ -18,10 +18,11 @@ from verl_longrl.rewards.options import Options, choice
 from data_gen.corpora import CorpusError
 from data_gen.decontaminate import Benchmarks, fingerprints, require
 from data_gen.keychain.readers import Layout, Question, Skipped, read_questions
+from data_gen.keychain.solve import mistakable
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
 from data_gen.store import Row, Store, drop
-from data_gen.text import digest, words
+from data_gen.text import digest
 
 SHOWN = 20
 
@@ -42,7 +43,7 @@ class QuestionsOptions(Options):
 
 class Questions(WholeStage):
     """Row: `question`, `answers`, `passages` ({title, text, gold}), `source`. Drops: unreadable, what readers skip
-    (unanswerable), duplicate, contaminated."""
+    (unanswerable), duplicate, no_passages, looks_like_a_chain, contaminated."""
 
     name = "questions"
     unit = "questions"
@@ -52,7 +53,7 @@ class Questions(WholeStage):
         for path in inputs:
             if not Path(path).is_file():
                 raise CorpusError(
-                    f"--input {path}: no such file; give files of questions, such as hotpot_train_v1.1.json"
+                    f"--input {path}: no such file; give files (no folders), such as hotpot_train_v1.1.json"
                 )
         self.options, self.inputs = options, inputs
         self.part_documents, self.benchmark_files = part_documents, benchmarks
@@ -90,13 +91,18 @@ class Questions(WholeStage):
             return drop(digest(found).hex(), "unreadable", str(found))
         if isinstance(found, Skipped):
             return drop(digest(found.where).hex(), found.reason, found.where)
-        key = digest(*words(found.question))
+        key = digest(" ".join(found.question.casefold().split()))
         name = key.hex()
         if key in self.seen:
             return drop(name, "duplicate", found.where)
         self.seen.add(key)
+        if not found.passages:
+            return drop(name, "no_passages", found.where)
+        passages = [f"{passage.title}\n{passage.text}" for passage in found.passages]
+        if any(map(mistakable, (found.question, *passages))):
+            return drop(name, "looks_like_a_chain", found.where)
         answers = [f"{found.question} {answer}" for answer in found.answers]
-        texts = [found.question, *answers, *(f"{p.title}\n{p.text}" for p in found.passages)]
+        texts = [found.question, *answers, *passages]
         if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
             return drop(name, "contaminated", f"{found.where}: {copied!r}")
         return {

@@ -27,14 +27,14 @@ from data_gen.text import derive_seed
 @dataclass(frozen=True)
 class FilterOptions(Options):
     """server: which of `servers` answers; "" for no filter. rescue: which answers what that one never gets right; ""
-    for none. samples: answers of each. min_rate, max_rate: shares of right answers with which a question stays; the
-    default drops those that are never or always right. The others: sampling."""
+    for none. samples: answers of each. above, below: a question stays when its share of right answers is between the
+    two; the default drops those that are never or always right. The others: sampling."""
 
     server: str = ""
     rescue: str = ""
     samples: int = 8
-    min_rate: float = 0.01
-    max_rate: float = 0.99
+    above: float = 0.0
+    below: float = 1.0
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 2048
@@ -44,15 +44,15 @@ class FilterOptions(Options):
             number(f"filter.{name}", getattr(self, name), 1, whole=True)
         number("filter.temperature", self.temperature, 0)
         number("filter.top_p", self.top_p, 0, 1, open_low=True)
-        number("filter.min_rate", self.min_rate, 0, 1)
-        number("filter.max_rate", self.max_rate, self.min_rate, 1)
+        number("filter.above", self.above, 0, 1)
+        number("filter.below", self.below, self.above, 1, open_low=True)
         if self.rescue and not self.server:
             raise ValueError(f"filter.rescue = {self.rescue} has nobody to rescue; set filter.server too")
 
 
 class Filter(AskingStage):
-    """Row: `rates`, by server name the share of right answers. Drops: never_right, always_right (below min_rate, above
-    max_rate), unanswered."""
+    """Row: `rates`, by server name the share of right answers. Drops: too_hard (not above `above`), too_easy
+    (not below `below`), unanswered (by most requests)."""
 
     name = "filter"
     after = ("questions", "haystack")
@@ -72,18 +72,18 @@ class Filter(AskingStage):
             if rate is None:
                 return drop(row["id"], "unanswered", f"no answer from {server}")
             rates[server] = rate
-            if rate >= options.min_rate:
+            if rate > options.above:
                 break
         rate = list(rates.values())[-1] if rates else None
         made: Row = {"id": row["id"], "rates": rates, "counts": Counter({f"asked {server}": 1 for server in rates})}
-        if rate is not None and rate < options.min_rate:
-            return {**drop(row["id"], "never_right"), **made}
-        if rate is not None and rate > options.max_rate:
-            return {**drop(row["id"], "always_right"), **made}
+        if rate is not None and rate <= options.above:
+            return {**drop(row["id"], "too_hard", f"{rate:.2f}"), **made}
+        if rate is not None and rate >= options.below:
+            return {**drop(row["id"], "too_easy", f"{rate:.2f}"), **made}
         return made
 
     async def _rate(self, row: Row, server: str) -> float | None:
-        """The share of right answers; None when there was none at all."""
+        """The share of right answers; None when fewer than half were answered."""
         text = "".join(
             prompts.heading(number) + body(passage["title"], passage["text"]) + ENDING
             for number, passage in enumerate(row["passages"], 1)
@@ -91,7 +91,7 @@ class Filter(AskingStage):
         messages = prompts.messages(prompts.OPENING + text + prompts.plain_question(row["question"]))
         found = await asyncio.gather(*(self._right(row, messages, server, n) for n in range(self.options.samples)))
         answered = [right for right in found if right is not None]
-        return sum(answered) / len(answered) if answered else None
+        return sum(answered) / len(answered) if 2 * len(answered) >= len(found) else None
 
     async def _right(self, row: Row, messages: list[dict[str, str]], server: str, sample: int) -> bool | None:
         try:

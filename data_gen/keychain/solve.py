@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 _PAIR = re.compile(r'\{"[0-9a-f-]{8,36}": "(?:[^"\\]|\\.)*"\}')
+_KEY = re.compile(r"[0-9a-f]{8}|[0-9a-f-]{36}")
 _HEAD = re.compile(r'Begin with the key "([^"]+)"')
 
 
@@ -32,16 +33,16 @@ def solve(prompt: str) -> Solution:
 
     Raises UnsoundChain when it breaks, forks, loops, or when another chain ends in the same question.
     """
-    pairs = [next(iter(json.loads(found).items())) for found in _PAIR.findall(prompt)]
+    pairs = [pair for found in _PAIR.findall(prompt) for pair in _read(found)]
     heads = _HEAD.findall(prompt)
-    if len(heads) != 1:
-        raise UnsoundChain(f"{len(heads)} keys to begin with; expected one")
+    if not heads:
+        raise UnsoundChain("no key to begin with is named")
     values: dict[str, list[str]] = defaultdict(list)
     origins: dict[str, list[str]] = defaultdict(list)
     for key, value in pairs:
         values[key].append(value)
         origins[value].append(key)
-    keys, current = [], heads[0]
+    keys, current = [], heads[-1]
     while current in values:
         if current in keys:
             raise UnsoundChain(f"the chain loops at {current}")
@@ -51,7 +52,7 @@ def solve(prompt: str) -> Solution:
         current = values[current][0]
     if not keys:
         raise UnsoundChain(f"no pair has the key {current}, at which the chain begins")
-    if re.fullmatch(r"[0-9a-f]{8}|[0-9a-f-]{36}", current):
+    if _KEY.fullmatch(current):
         raise UnsoundChain(f"the chain ends in the key {current}, which no pair has")
     for target, origin in zip((*keys[1:], current), keys, strict=True):
         if origins[target] != [origin]:
@@ -59,3 +60,16 @@ def solve(prompt: str) -> Solution:
     if keys[0] in origins:
         raise UnsoundChain(f"the chain's first key is the value of {origins[keys[0]]}")
     return Solution(current, tuple(keys), len(pairs))
+
+
+def mistakable(text: str) -> bool:
+    """Whether a text that is no part of a chain looks like one: such text is kept out of prompts."""
+    return bool(_PAIR.search(text) or _HEAD.search(text) or _KEY.fullmatch(text.strip()))
+
+
+def _read(found: str) -> list[tuple[str, str]]:
+    """The key and value of what has a pair's form; nothing where it is no JSON."""
+    try:
+        return list(json.loads(found).items())
+    except ValueError:
+        return []

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
+from data_gen.keychain.gather import passages_of
 from data_gen.keychain.haystack import ENDING, Haystack, HaystackError, build
 from data_gen.keychain.sentences import sentence_ends
+from data_gen.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.engine
 TEXTS = ["A\nOne ends. Two begins.", "Ü\nÜber alles? Ja. Ärger!", "A\nOne ends. Two begins.", "empty", "x " * 300]
@@ -48,3 +52,24 @@ def test_what_is_not_there_is_said(small, tmp_path):
         small.find("other")
     with pytest.raises(HaystackError, match="no complete haystack; run the stage haystack first"):
         Haystack(tmp_path / "none")
+
+
+def test_a_tokenizer_s_own_truncation_and_padding_are_left_out(tmp_path, tokenizer):
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.enable_truncation(8)
+    backend.enable_padding(length=64)
+    tokenizer_of_somebody = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    tokenizer_of_somebody.save_pretrained(tmp_path / "t")
+    loaded = load_tokenizer(str(tmp_path / "t")).backend_tokenizer
+    assert [len(e) for e in loaded.encode_batch_fast(["a b", "x " * 99])] == [
+        len(tokenizer.encode(text, add_special_tokens=False)) for text in ("a b", "x " * 99)
+    ]
+
+
+def test_texts_become_passages_of_a_length():
+    book = "A title\n\nOne short. Two short.\n\n" + "A sentence of six words here. " * 60 + "\n\nEnd \ud800 here."
+    made = list(passages_of(book, 40))
+    assert all(len(text.split()) <= 40 for text in made)
+    assert made[0].startswith("A title One short. Two short. A sentence")
+    assert made[-1].endswith("End ? here.")
+    assert sum(text.count("A sentence of six words here.") for text in made) == 60

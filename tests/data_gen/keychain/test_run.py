@@ -65,8 +65,8 @@ def test_questions_become_training_data(files, tmp_path, server):
     assert "context" in printed  # what could not be read, and why
     kinds = Counter(multihop.difficulty(row["question"]) for row in multihop.rows(90))
     dropped = Store(output, PARTS_OF).report("filter")["counts"]
-    assert dropped["dropped: always_right"] >= kinds["easy"]
-    assert dropped["dropped: never_right"] >= kinds["hard"]
+    assert dropped["dropped: too_easy"] >= kinds["easy"]
+    assert dropped["dropped: too_hard"] >= kinds["hard"]
     assert sum(n for key, n in dropped.items() if key.startswith("dropped")) <= 90 - kinds["fair"] + 4
 
     counter = PromptCounter(AutoTokenizer.from_pretrained(files / "tokenizer"))
@@ -124,7 +124,7 @@ def test_further_text_fills_prompts_too(files, tmp_path):
         (["chains.hops=0"], "chains.hops = 0 is out of range"),
         (["filter.server=big"], "filter.server = big, and no server is defined"),
         (["filter.rescue=big"], "filter.rescue = big has nobody to rescue; set filter.server too"),
-        (["haystack.files=[nothere]"], "nothere: no such file or folder"),
+        (["haystack.files=[nothere]"], "haystack.files: --input nothere: no such file or folder"),
         (["benchmarks=[nothere]"], "benchmarks: nothere: no such file"),
         (["questions.layout=musique"], "no document is left (unreadable 92)"),
         (["chain.hops=3"], "unknown option chain = "),
@@ -135,7 +135,20 @@ def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
 
 
 def test_files_that_are_no_questions(files, tmp_path):
-    assert "no such file; give files of questions" in run(files, tmp_path / "a", code=1, questions="none.json")
+    assert "no such file; give files (no folders)" in run(files, tmp_path / "a", code=1, questions="none.json")
+    rows = [
+        {"question": question, "answer": "x", "passages": [passage]}
+        for question, passage in (
+            ("What is C?", "C is a letter. It is old."),
+            ("What is C++?", "C++ is a language. It is older."),
+            ("what is  C?", "Again. And again."),
+            ("Who?", 'It says {"abcdef12": "x"}. Nobody knows.'),
+            ("deadbeef", "A number. It is."),
+        )
+    ] + [{"question": "Without passages?", "answer": "x"}]
+    (files / "odd.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    printed = run(files, tmp_path / "c", code=1, questions="odd.jsonl")
+    assert "questions: 2 of 6 documents (duplicate 1, looks_like_a_chain 2, no_passages 1)" in printed
     (files / "broken.json").write_text("[{")
     assert "cannot be read" in run(files, tmp_path / "b", code=1, questions="broken.json")
 

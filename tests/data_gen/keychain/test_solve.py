@@ -3,7 +3,7 @@
 import pytest
 
 from data_gen.keychain.prompts import keychain_question, link
-from data_gen.keychain.solve import UnsoundChain, solve
+from data_gen.keychain.solve import UnsoundChain, mistakable, solve
 
 A, B, C, D, E = ("00000000", "11111111", "22222222", "33333333", "44444444")
 SOUND = [(A, B), (B, C), (C, 'Who said "no\\yes"?'), (D, E), (E, "Who else?")]
@@ -37,5 +37,26 @@ def test_an_unsound_prompt_is_refused(pairs, message):
 
 
 def test_a_prompt_without_a_key_to_begin_with_is_refused():
-    with pytest.raises(UnsoundChain, match="0 keys to begin with"):
+    with pytest.raises(UnsoundChain, match="no key to begin with"):
         solve("Nothing is hidden here.")
+
+
+def test_text_that_only_looks_like_a_chain_is_no_part_of_it():
+    text = 'Begin with the key "foo" and go. {"abcdef12": "x\ny"} or {"abcdef12": "\\d+"}. ' + prompt(SOUND)
+    assert solve(text).keys == (A, B, C)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('See {"abcdef12": "x"} here.', True),
+        ('Begin with the key "foo".', True),
+        ("deadbeef", True),
+        ("1fe45348-d99a-4e88-9cf8-cd34c18785ce", True),
+        ("Who has the key?", False),
+        ("The number is 12345678.", False),
+        ('{"name": "x"}', False),
+    ],
+)
+def test_mistakable(text, found):
+    assert mistakable(text) is found
