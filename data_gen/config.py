@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class PipelineConfig(Options):
+class PipelineConfig(Options, ABC):
     """What all pipelines have; a pipeline's own adds a block of options for each of its stages.
 
     seed: of every choice. tokenizer: of the model that will be trained (folder, hub name, or "builtin" for a trial of
@@ -41,9 +42,9 @@ class PipelineConfig(Options):
         named = {name: replace(options, name=name) for name, options in self.servers.items()}
         object.__setattr__(self, "servers", named)
 
+    @abstractmethod
     def stage(self, name: str, inputs: list[str]) -> Stage:
         """The stage of this name, ready to run. Raises ConfigError, CorpusError (an input that is not there)."""
-        raise NotImplementedError
 
     def server(self, name: str, key: str) -> LLMOptions:
         """The server that `key` names. Raises ConfigError when there is none."""
