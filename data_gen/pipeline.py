@@ -26,8 +26,8 @@ from data_gen.text import digest
 class Stage(ABC):
     """One step of a pipeline.
 
-    Class attributes: `name`; `after`, the stages whose rows it reads, of which the last decides which documents
-    enter; `unit`, what its progress counts.
+    Class attributes: `name`; `after`, the stages whose rows it reads, of which the last that was wanted decides which
+    documents enter; `unit`, what its progress counts.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,8 @@ class Stage(ABC):
         """Before a run of several stages: refuse now what would only be found out hours later."""
 
     def wanted(self) -> bool:
-        """Whether the configuration asks for any of it; a stage that is not wanted makes nothing, and says nothing."""
+        """Whether the configuration asks for any of it; a stage that is not wanted makes nothing, says nothing, and has
+        no say in what enters the stages after it (see Store.documents)."""
         return True
 
     def parts(self, store: Store) -> list[str]:
@@ -59,6 +60,9 @@ class Stage(ABC):
         fit."""
         store.begin(self.name, self._settings(store))
         if store.done(self.name):
+            return
+        if not self.wanted():
+            store.finish(self.name, {}, self.whole, skipped=1)
             return
         started = time.monotonic()
         if self.after:
@@ -166,7 +170,7 @@ class DocumentStage(Stage):
         made = recount(store, self.name, [part for part in mine if part not in set(todo)])
         if not todo:
             return made, dict(self.totals(store))
-        before = store.report(self.after[-1])
+        before = store.report(store.made(self.after)[-1])
         total = None
         if before is not None and store.shard.world_size == 1:
             counts = before["counts"]

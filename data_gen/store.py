@@ -132,7 +132,9 @@ class Store:
         return np.load(self._part(stage, part).with_suffix(".npy"), mmap_mode="r")
 
     def documents(self, part: str, stages: Sequence[str]) -> Iterator[Document]:
-        """Documents of a part that the last of `stages` did not drop, each with its rows of all `stages`, in order."""
+        """Documents of a part that the last of `stages` did not drop, each with its rows of all `stages`, in order.
+        Stages that were skipped (because nobody asked for what they make) have no rows, and no say."""
+        stages = self.made(stages)
         readers = {stage: self.read(stage, part) for stage in stages}
         for last in readers[stages[-1]]:
             if "drop" in last:
@@ -189,6 +191,10 @@ class Store:
     def done(self, stage: str) -> bool:
         """Whether this rank, or one for all, has finished the stage."""
         return self._marker(stage).exists() or self._whole(stage).exists()
+
+    def made(self, stages: Iterable[str]) -> list[str]:
+        """Those of the stages that were not skipped, in order."""
+        return [stage for stage in stages if not self._skipped(stage)]
 
     def finish(self, stage: str, counts: Mapping[str, int], whole: bool = False, **more: Any) -> None:
         """Mark the stage as finished by this rank, or (`whole`) by this one for all."""
@@ -277,6 +283,10 @@ class Store:
 
     def _part(self, stage: str, part: str) -> Path:
         return self.root / stage / f"{part}.jsonl"
+
+    def _skipped(self, stage: str) -> bool:
+        markers = (self._whole(stage), self._marker(stage))
+        return any(path.exists() and "skipped" in json.loads(path.read_text()) for path in markers)
 
     def _whole(self, stage: str) -> Path:
         return self.root / stage / "whole.json"

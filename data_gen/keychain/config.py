@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.keychain.chains import ChainOptions
 from data_gen.keychain.compose import ComposeOptions
-from data_gen.keychain.export import Export, ExportOptions
+from data_gen.keychain.export import Export
 from data_gen.keychain.fill import Fill, FillOptions
 from data_gen.keychain.gather import Gather, HaystackOptions
 from data_gen.keychain.needles import RetrievalOptions
@@ -15,6 +15,7 @@ from data_gen.keychain.questions import Questions, QuestionsOptions
 from data_gen.keychain.retrieval import Retrieval
 from data_gen.keychain.screen import Filter, FilterOptions
 from data_gen.pipeline import Stage
+from data_gen.publish import SplitOptions
 
 STAGES = {
     "questions": "read questions with their passages (HotpotQA, 2WikiMultihopQA, MuSiQue, JSON Lines).",
@@ -40,7 +41,7 @@ class KeychainConfig(PipelineConfig):
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     chains: ChainOptions = field(default_factory=ChainOptions)
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
-    export: ExportOptions = field(default_factory=ExportOptions)
+    export: SplitOptions = field(default_factory=SplitOptions)
 
     def stage(self, name: str, inputs: list[str]) -> Stage:
         match name:

@@ -8,8 +8,9 @@ from data_gen.config import ConfigError, PipelineConfig
 from data_gen.grounding.deduplicate import Dedup, DedupOptions
 from data_gen.grounding.ingest import Ingest, IngestOptions
 from data_gen.multitask.compose import Compose, ComposeOptions
-from data_gen.multitask.export import Export, ExportOptions
+from data_gen.multitask.export import Export
 from data_gen.pipeline import Stage
+from data_gen.publish import SplitOptions
 
 STAGES = {
     "ingest": "read documents, keep those of 8K to 64K tokens.",
@@ -28,7 +29,7 @@ class MultitaskConfig(PipelineConfig):
     ingest: IngestOptions = field(default_factory=IngestOptions)
     dedup: DedupOptions = field(default_factory=DedupOptions)
     compose: ComposeOptions = field(default_factory=ComposeOptions)
-    export: ExportOptions = field(default_factory=ExportOptions)
+    export: SplitOptions = field(default_factory=SplitOptions)
 
     def stage(self, name: str, inputs: list[str]) -> Stage:
         match name:

@@ -89,9 +89,9 @@ def test_the_share_is_of_what_is_left_and_neither_side_is_empty(store, tokenizer
 
 
 def test_a_file_that_fails_the_self_check_is_not_handed_out(store, tokenizer_folder, monkeypatch):
-    right = Export._sample
-    wrong = lambda self, *which: replace(right(self, *which), ref_chunks=[2, 999])  # noqa: E731
-    monkeypatch.setattr(Export, "_sample", wrong)
+    right = Export.samples
+    wrong = lambda self, document: (replace(s, ref_chunks=[2, 999]) for s in right(self, document))  # noqa: E731
+    monkeypatch.setattr(Export, "samples", wrong)
     with pytest.raises(StoreError, match="the exported file fails the project's own validator"):
         export(store, tokenizer_folder)
     assert not (store.root / "train.parquet").exists()
