@@ -51,6 +51,10 @@ FREE = {
         *("*offload*", "fsdp_size", "wrap_policy*", "*prefetch", "reshard*", "entropy*", "pad_to_*", "ulysses_*"),
         *("use_*", "turbo_config*"),
     ),
+    "actor_rollout_ref.actor.megatron": (
+        *("*offload*", "*parallel_size", "*parallel", "max_seqlen*", "override_transformer_config.recompute*", "pad_*"),
+        *("entropy*", "use_dist*", "dist_*", "distrib_*"),
+    ),
     "actor_rollout_ref.model": (
         *("use_shm", "enable_*", "use_remove_padding", "use_liger", "use_fused_kernels", "fused_kernel_options*"),
         *("tiled_mlp*", "trust_remote_code", "override_config.attn_implementation"),

@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from recipe.longrl.parallel import parallel
+
 GIB = 2**30
 MARGIN_GIB = 4.0
 """What the estimate leaves out; a run that comes closer to the GPU's memory than this may fail."""
@@ -171,7 +173,7 @@ def _micro_batch_tokens(config: DictConfig) -> tuple[int, int]:
     if actor.use_dynamic_bsz:
         return actor.ppo_max_token_len_per_gpu, rollout.log_prob_max_token_len_per_gpu
     longest = config.data.max_prompt_length + config.data.max_response_length
-    on_a_gpu = -(-longest // actor.ulysses_sequence_parallel_size)
+    on_a_gpu = -(-longest // parallel(config).sequence)
     rows = (actor.ppo_micro_batch_size_per_gpu or 1, rollout.log_prob_micro_batch_size_per_gpu or 1)
     return on_a_gpu * rows[0], on_a_gpu * rows[1]
 

@@ -15,9 +15,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
+from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.rope import RopeError, with_rope
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
+
+
+MEGATRON_NAMES = {"grad_clip": "optim.clip_grad", "optim.lr_scheduler_type": "optim.lr_decay_style"}
+"""Keys of actor_rollout_ref.actor that methods set under FSDP's names, and what Megatron's configuration calls them."""
 
 
 class SettingsError(ValueError):
@@ -77,6 +82,8 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
 
     rollout, data = config.actor_rollout_ref.rollout, config.data
     with open_dict(config):
+        if uses_megatron(config):
+            _rename(config.actor_rollout_ref.actor, MEGATRON_NAMES)
         if rollout.max_model_len is None:
             rollout.max_model_len = data.max_prompt_length + data.max_response_length
         # Rotation is ours (verl_longrl.trainer.checkpoints): upstream's deletes the old before the new is whole.
@@ -96,6 +103,15 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
             if config.trainer.device == "cpu":
                 config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
     return longrl
+
+
+def _rename(node: DictConfig, names: dict[str, str]) -> None:
+    """Move values from one dotted key to another, where there are any."""
+    for key, other in names.items():
+        parent, _, name = key.rpartition(".")
+        holder = OmegaConf.select(node, parent) if parent else node
+        if name in holder:
+            OmegaConf.update(node, other, holder.pop(name), force_add=True)
 
 
 def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:

@@ -4,10 +4,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from verl.utils.config import omega_conf_to_dataclass
 
 from recipe.longrl import config as config_package
 from recipe.longrl import settings
-from recipe.longrl.preflight import batch
+from recipe.longrl.preflight import batch, environment
 
 pytestmark = pytest.mark.engine
 ROOT = Path(config_package.__file__).parent
@@ -27,7 +28,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
     overrides = [f"method={method}", f"model={model}", f"hardware={hardware}"]
     if model in ("custom", "demo_keychain"):  # these name no weights of their own
         overrides.append("actor_rollout_ref.model.path=some/model")
-    small = hardware != "128gpu" if method == "golongrl" else hardware == "cpu"
+    small = not hardware.startswith("128gpu") if method == "golongrl" else hardware == "cpu"
     if small and not model.startswith("demo"):  # nobody trains a 7B model at 64K on a CPU, but it must compose
         overrides.append("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=180224")
     config = composed(*overrides)
@@ -35,6 +36,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
     assert longrl.reward.method == method
     checks = list(batch.checks(config))
     assert [check.status for check in checks] == ["ok"], checks
+    omega_conf_to_dataclass(config.actor_rollout_ref.actor)  # what upstream makes of it: no key is unknown to it
     assert config.trainer.default_local_dir.endswith("checkpoints")
 
 
@@ -87,6 +89,34 @@ def test_published_hyper_parameters_of_golongrl(composed):
     assert (found.estimator, found.difficulty_reweight, found.alpha, found.gamma) == ("tmn", True, 0.8, 1.0)
     plain = composed("method=golongrl", "hardware=128gpu", "tmn=false")
     assert settings.resolve(plain).advantage.estimator == "upstream"
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "tensor", "expert", "data_parallel"),
+    [("qwen3-4b", "128gpu-megatron", 8, 1, 2), ("qwen3-30b-a3b", "128gpu-megatron-moe", 4, 4, 4)],
+)
+def test_golongrl_with_megatron_as_published(composed, model, hardware, tensor, expert, data_parallel):
+    config = composed("method=golongrl", f"model={model}", f"hardware={hardware}", "tmn=false")
+    assert settings.resolve(config).advantage.estimator == "upstream"
+    (check,) = batch.checks(config)
+    assert (
+        f"128 devices = data parallel {data_parallel} x sequence parallel 8 x model parallel {tensor}" in check.detail
+    )
+    assert config.actor_rollout_ref.rollout.tensor_model_parallel_size == 8
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    assert (actor.strategy, actor.megatron.expert_model_parallel_size) == ("megatron", expert)
+    assert (actor.megatron.param_offload, actor.megatron.optimizer_offload) == (True, True)
+    assert actor.megatron.override_transformer_config["recompute_granularity"] == "full"
+    assert (actor.optim.lr, actor.optim.clip_grad, actor.optim.lr_decay_style) == (2e-6, 1.0, "constant")
+    found = {check.name: check for check in environment.checks(config, dry_run=False)}["megatron"]
+    assert (found.status, "Megatron-Core" in found.detail) == ("FAIL", True)
+
+
+def test_methods_keep_their_optimizer_with_megatron(composed):
+    config = composed("method=loongrl", "hardware=128gpu-megatron")
+    settings.resolve(config)
+    optim = omega_conf_to_dataclass(config.actor_rollout_ref.actor).optim
+    assert (optim.lr_decay_style, optim.clip_grad) == ("cosine", 1.0)
 
 
 def test_methods_differ_in_the_reward_alone(composed):

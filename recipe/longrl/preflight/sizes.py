@@ -7,13 +7,16 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import memory
+from recipe.longrl.parallel import n_gpus, parallel, uses_megatron
 from recipe.longrl.preflight import cluster, folder
-from recipe.longrl.preflight.batch import n_gpus
 from recipe.longrl.preflight.check import Check
 
 
 def checks(config: DictConfig, longrl: LongRLConfig, shape: Any, dry_run: bool) -> Iterator[Check]:
     """One line per kind of memory, disk last. shape: the model's Hugging Face config."""
+    if uses_megatron(config):
+        yield Check("memory", "warn", "not estimated with Megatron, whose sizes the estimate does not know")
+        return
     gpu_gib = _device_gib(config, longrl)
     sizes = memory.estimate(config, shape, gpu_gib, n_gpus(config))
     yield _training(config, sizes, gpu_gib)
@@ -33,7 +36,7 @@ def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
         f"{sizes.log_prob_peak:.2f}, of {gpu_gib:.0f}"
     )
     fixes = ["raise actor.ulysses_sequence_parallel_size (and lower the tokens per GPU with it)"]
-    if config.actor_rollout_ref.actor.ulysses_sequence_parallel_size == n_gpus(config):
+    if parallel(config).sequence == n_gpus(config):
         fixes = []
     if sizes.log_prob_peak > gpu_gib - _margin(config):
         fixes = [

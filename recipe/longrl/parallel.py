@@ -1,0 +1,42 @@
+"""How the trainer's GPUs share the work, under the names that FSDP and Megatron have for it."""
+
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+MEGATRON = "megatron"
+
+
+class Parallel(NamedTuple):
+    """sequence: GPUs that share the tokens of a sequence (Ulysses, or context parallelism). model: GPUs that hold one
+    copy of the model between them beside that (tensor times pipeline parallelism; FSDP gathers each layer whole).
+    sequence_key: under actor_rollout_ref, what sets `sequence`."""
+
+    sequence: int
+    model: int
+    sequence_key: str
+
+    @property
+    def rank(self) -> int:
+        """GPUs of a data-parallel rank."""
+        return self.sequence * self.model
+
+
+def n_gpus(config: DictConfig) -> int:
+    """GPUs (logical devices on the CPU) of the trainer."""
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
+
+
+def uses_megatron(config: DictConfig) -> bool:
+    """Whether the trainer's engine is Megatron-Core (a hardware=...-megatron group), not FSDP."""
+    return bool(config.actor_rollout_ref.actor.strategy == MEGATRON)
+
+
+def parallel(config: DictConfig) -> Parallel:
+    """The trainer's parallelism."""
+    actor = config.actor_rollout_ref.actor
+    if uses_megatron(config):
+        sizes = actor.megatron
+        model = sizes.tensor_model_parallel_size * sizes.pipeline_model_parallel_size
+        return Parallel(sizes.context_parallel_size, model, "actor.megatron.context_parallel_size")
+    return Parallel(actor.ulysses_sequence_parallel_size, 1, "actor.ulysses_sequence_parallel_size")
