@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import released_golongrl
 from typer.testing import CliRunner
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.validate import validate_file, validate_rows
@@ -67,15 +68,15 @@ BAD_ROWS = {
     "truth empty dict": (put("reward_model", {"ground_truth": {"a": ""}}), "is empty ({'a': ''})"),
     "truth without a word": (
         put("reward_model", {"ground_truth": "?!"}),
-        "ground_truth: is '?!', which no answer can be",
+        "ground_truth: is '?!', which has nothing to compare; fix: write a non-empty answer string or a list",
     ),
     "truth a dict where an answer is expected": (
         put("reward_model", {"ground_truth": {"city": "Paris"}}),
-        "is {'city': 'Paris'}, which no answer can be compared with; fix: write an answer with a word",
+        "is {'city': 'Paris'}, which has nothing to compare; fix: write a non-empty answer string",
     ),
     "truth a list of lists": (
         put("reward_model", {"ground_truth": [["Paris"]]}),
-        "which no answer can be compared with",
+        "is [['Paris']], which has nothing to compare",
     ),
     "question missing": (put("extra_info.question", None), "extra_info.question: is missing; fix: write the question"),
     "question empty": (put("extra_info.question", " "), "extra_info.question: is ' '; fix: write the question"),
@@ -155,6 +156,85 @@ def test_bad_row_is_named(make_row, case):
     assert not report.ok
     assert any(message in line for line in report.lines()), report.lines()
     assert all(line.startswith("train.parquet: row 1: ") and "; fix: " in line for line in report.lines())
+
+
+BAD_TRUTHS = {  # what is wrong, as `test_gold.py` has it of every task: source, reward_mode, truth, message
+    "a table that is no JSON": (
+        "multitableqa_pretraining",
+        "",
+        '{"data": [[1]',
+        "is {'doc_ids': [], 'golden_label': '{\"",
+    ),
+    "a table without rows": (
+        "golongrl_table",
+        "",
+        '{"data": []}',
+        'which is no table; fix: write JSON such as {"columns"',
+    ),
+    "an unknown task": (
+        "longbench_pro",
+        "T3.9 Single-Hop QA",
+        ["a"],
+        "extra_info.reward_mode: is 'T3.9 Single-Hop QA', which is none of LongBench Pro's 25 tasks; fix: write one of "
+        "them; the nearest is 'T3.2 Single-Hop Fact QA'",
+    ),
+    "no task": ("longbench_pro", None, ["a"], "extra_info.reward_mode: is None, which is none of"),
+    "nothing asked for": ("longbench_pro", "T5.1", [], "asks for nothing; fix: write a list of texts"),
+    "nothing to order": (
+        "longbench_pro",
+        "T2.1",
+        ["a", "A"],
+        "is ['a', 'A'], which cannot be ordered; fix: write at least",
+    ),
+    "two letters": ("selection", "", "AB", "which is no choice; fix: write one letter such as 'B'"),
+    "no letter": ("custom_mathqa_choice_1", "", "27", "is '27', which is no choice"),
+    "a bare dict": ("EM", "", {"city": "Paris"}, "is {'city': 'Paris'}, which has nothing to compare"),
+    "no number": ("math_longcot_math_verify", "", "?", "is '?', which has nothing to compare"),
+    "no word": ("Summary", "", ["The end.", "..."], "which has a reference without a word; fix: write text"),
+    "no value": ("loongrl_retrieval", "", ["a", " "], "is ['a', ' '], which has nothing to compare"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRUTHS)
+def test_what_its_scorer_cannot_read_is_named(make_row, case):
+    source, mode, truth, message = BAD_TRUTHS[case]
+    if source in ("longbench_pro", "multitableqa_pretraining", "selection", "math_longcot_math_verify"):
+        items, label = (truth, "") if isinstance(truth, list) else ([], truth)
+        truth = {"doc_ids": items, "golden_label": label, "summary": "English"}
+    row = make_row() | {"data_source": source, "reward_model": {"ground_truth": truth}}
+    row["extra_info"] = {"reward_mode": mode, "question": "q"}
+    (line,) = validate_rows([row], name="train.parquet").lines()
+    assert message in line
+    column = "extra_info.reward_mode" if "reward_mode" in message else "reward_model.ground_truth"
+    assert line.startswith(f"train.parquet: row 0: {column}: ")
+
+
+def test_rows_of_golongrls_release_are_good(tmp_path):
+    path = write_table(tmp_path, released_golongrl.rows())
+    sources = "EM 2, longbench_pro 50, math_longcot_math_verify 2, multitableqa_pretraining 2, selection 2"
+    assert validate_file(path).lines() == [f"{path}: ok, 58 rows ({sources})"]
+
+
+def test_an_empty_cell_of_a_table_is_no_empty_truth(make_row):
+    row = make_row() | {"data_source": "golongrl_table"}
+    row["extra_info"]["ref_chunks"] = None
+    row["reward_model"] = {"ground_truth": '[[null, 1], ["a", 2]]', "ground_truth_format": "json"}
+    assert validate_rows([row]).ok
+
+
+def test_a_reader_of_the_users_that_fails_is_a_finding(make_row, monkeypatch):
+    from verl_longrl.rewards import Score, registry, scorer
+
+    monkeypatch.setattr(registry, "_names", dict(registry._names))
+    scorer("t_reads", gold=lambda truth, extra: truth["unit"])(lambda *_: Score(1.0))
+    row = make_row() | {"data_source": "t_reads", "reward_model": {"ground_truth": {"value": "5"}}}
+    row["extra_info"]["ref_chunks"] = None
+    (line,) = validate_rows([row]).lines()
+    assert (
+        "is {'value': '5'}, which the scorer of 't_reads' cannot read (KeyError: 'unit'); fix: write what that" in line
+    )
+    row["reward_model"]["ground_truth"]["unit"] = "km"
+    assert validate_rows([row]).ok
 
 
 def test_left_cut_prompt_is_found(make_row):

@@ -2,7 +2,8 @@
 
 Checks are pure functions row -> findings; `validate.py` adds file and row number. A row is *grounded* when
 its `data_source` is scored as "longrlvr" or it carries `ref_chunks`; only then must its prompt hold a
-document of chunk tags and its references agree with it.
+document of chunk tags and its references agree with it. Whether a ground truth can be scored is what its scorer's own
+reader says (`rewards/registry.py`, `gold`), so a row that passes is none that the scorer refuses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
 
 ROLES = ("system", "user", "assistant", "tool")
 GROUNDED = "longrlvr"
+TRUTH = "reward_model.ground_truth"
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,11 @@ class Finding:
 
 def check_row(row: Mapping[str, Any], prompt_key: str = "prompt") -> list[Finding]:
     """Everything wrong with one row (as a dict, as `read_rows` yields it)."""
-    findings = [*_data_source(row), *_prompt(row, prompt_key), *_ground_truth(row), *_prompt_tokens(row)]
-    extra = row.get("extra_info")
-    if extra is not None and not isinstance(extra, Mapping):
-        return [*findings, _wrong_type("extra_info", extra, "a struct")]
-    try:
-        extra = decode_extra_info(extra)
-    except (ValueError, TypeError) as error:
-        return [
-            *findings,
-            Finding("extra_info.payload", str(error), "write a JSON object, or use write_samples"),
-        ]
+    extra = _extra_info(row)
+    known = {} if isinstance(extra, Finding) else extra
+    findings = [*_data_source(row), *_prompt(row, prompt_key), *_ground_truth(row, known), *_prompt_tokens(row)]
+    if isinstance(extra, Finding):
+        return [*findings, extra]
     index = extra.get("index", 0)
     if not _is_int(index):
         findings.append(_wrong_type("extra_info.index", index, "an integer"))
@@ -123,27 +119,47 @@ def _prompt(row: Mapping[str, Any], key: str) -> Iterator[Finding]:
         )
 
 
-def _ground_truth(row: Mapping[str, Any]) -> Iterator[Finding]:
-    column = "reward_model.ground_truth"
+def _extra_info(row: Mapping[str, Any]) -> dict[str, Any] | Finding:
+    """The row's `extra_info` as scorers see it, or what is wrong with it."""
+    extra = row.get("extra_info")
+    if extra is not None and not isinstance(extra, Mapping):
+        return _wrong_type("extra_info", extra, "a struct")
+    try:
+        return decode_extra_info(extra)
+    except (ValueError, TypeError) as error:
+        return Finding("extra_info.payload", str(error), "write a JSON object, or use write_samples")
+
+
+def _ground_truth(row: Mapping[str, Any], extra: Mapping[str, Any]) -> Iterator[Finding]:
     model = row.get("reward_model")
     if not isinstance(model, Mapping) or model.get("ground_truth") is None:
-        yield Finding(column, "is missing", "write the reference answer")
+        yield Finding(TRUTH, "is missing", "write the reference answer")
         return
     try:
         truth = decode_ground_truth(model)
     except (ValueError, TypeError) as error:
-        yield Finding(column, f"{error} in {shorten(model['ground_truth'])}", "write samples with write_samples")
+        yield Finding(TRUTH, f"{error} in {shorten(model['ground_truth'])}", "write samples with write_samples")
         return
     if not isinstance(truth, str | list | dict):
-        yield _wrong_type(column, truth, "a string, a list of answers or a dict")
+        yield _wrong_type(TRUTH, truth, "a string, a list of answers or a dict")
     elif _is_blank(truth):
-        yield Finding(column, f"is empty ({shorten(truth)})", "write the reference answer, or drop the row")
-    elif _is_name(source := row.get("data_source")) and _scored_as_grounded(source) and not _comparable(truth):
-        yield Finding(
-            column,
-            f"is {shorten(truth)}, which no answer can be compared with",
-            "write an answer with a word, a number or a symbol in it, or a list of such answers",
-        )
+        yield Finding(TRUTH, f"is empty ({shorten(truth)})", "write the reference answer, or drop the row")
+    elif _is_name(source := row.get("data_source")) and not _resolution_error(source):
+        yield from _unscorable(source, truth, extra)
+
+
+def _unscorable(source: str, truth: Any, extra: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the scorer of `source` has against a ground truth."""
+    from verl_longrl.rewards import GoldError, check_gold
+
+    try:
+        check_gold(source, truth, extra)
+    except GoldError as error:
+        column = TRUTH if error.column == "ground_truth" else error.column
+        yield Finding(column, f"is {shorten(error.value)}, which {error.problem}", f"write {error.expected}")
+    except Exception as error:  # noqa: BLE001  a reader may be the user's own, and a file is reported whatever is in it
+        what = f"is {shorten(truth)}, which the scorer of {source!r} cannot read ({type(error).__name__}: {error})"
+        yield Finding(TRUTH, what, "write what that scorer expects, or drop the row")
 
 
 def _prompt_tokens(row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -224,16 +240,6 @@ def _is_name(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value)
 
 
-def _comparable(truth: Any) -> bool:
-    from verl_longrl.rewards.answers import gold_answers
-
-    try:
-        gold_answers(truth)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -242,8 +248,6 @@ def _is_blank(truth: Any) -> bool:
     """Empty text, or a container in which nothing is left once empty text is taken away."""
     if isinstance(truth, str):
         return not truth.strip()
-    if isinstance(truth, list):
-        return not truth or any(_is_blank(item) for item in truth)
-    if isinstance(truth, dict):
-        return all(_is_blank(item) for item in truth.values())
+    if isinstance(truth, list | dict):
+        return all(map(_is_blank, truth.values() if isinstance(truth, dict) else truth))
     return truth is None

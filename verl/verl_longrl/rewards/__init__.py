@@ -20,7 +20,7 @@ from verl_longrl.rewards import (  # noqa: F401  registers the scorers of this p
 )
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rewards.options import AnswerOptions, JudgeOptions, RewardOptions
-from verl_longrl.rewards.registry import load_scorers, registered, resolve, scorer
+from verl_longrl.rewards.registry import GoldError, check_gold, load_scorers, registered, resolve, scorer
 from verl_longrl.rewards.score import FAILURES, METRIC_KEYS, PART_KEYS, STATUSES, Score
 from verl_longrl.rewards.scoring import JudgeError, score, score_async
 
@@ -31,10 +31,12 @@ __all__ = [
     "STATUSES",
     "AnswerOptions",
     "FailureGuard",
+    "GoldError",
     "JudgeError",
     "JudgeOptions",
     "RewardOptions",
     "Score",
+    "check_gold",
     "load_scorers",
     "registered",
     "resolve",

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from verl_longrl.rewards.options import AnswerOptions, AnswerRule, RewardOptions
+from verl_longrl.rewards.registry import GoldError
 from verl_longrl.rewards.tokens import (
     FUNCTION_WORDS,
     MAX_CHARS,
@@ -39,15 +40,12 @@ _LEAD_IN = re.compile(r"\b(?:is|was|are|were)\b|(?<![<>!=])=(?![=>])|:(?=\s)", r
 
 
 def gold_answers(ground_truth: Any) -> list[str]:
-    """The accepted answers: a string, a number or a list of them. Raises ValueError when there is nothing to compare:
+    """The accepted answers: a string, a number or a list of them. Raises GoldError when there is nothing to compare:
     nothing given, text without a word, number or symbol, or something that is no answer (a dict, a list in a list)."""
     values = ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth
     golds = values if isinstance(values, (list, tuple)) else [values]
     if not golds or not all(isinstance(gold, (str, int, float)) and tokens(str(gold)) for gold in golds):
-        raise ValueError(
-            f"ground_truth = {repr(values)[:200]} has nothing to compare; expected a non-empty answer string or a list "
-            "of them"
-        )
+        raise GoldError(values, "has nothing to compare", "a non-empty answer string or a list of them")
     return [str(gold) for gold in golds]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from verl_longrl.rewards.answers import gold_answers
 from verl_longrl.rewards.gold import gold_label
-from verl_longrl.rewards.multiple_choice import chosen_letter
+from verl_longrl.rewards.multiple_choice import chosen_letter, one_letter
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.parsing import THINK_CLOSE, parse_choices, plain_text, published_text
 from verl_longrl.rewards.registry import scorer
@@ -52,24 +52,28 @@ def published_letter(text: str) -> str | None:
     return next((match[1] for match in found if match), None)
 
 
-@scorer("golongrl_choice", "selection")
+def gold_choice(ground_truth: Any) -> str:
+    """The letter asked for: a letter, or a released row's golden_label, which may be the whole sentence. Raises
+    GoldError when that is not one letter."""
+    return one_letter(map(_gold_letter, gold_answers(gold_label(ground_truth))), ground_truth)
+
+
+@scorer("golongrl_choice", "selection", gold=lambda truth, _: gold_choice(truth))
 def choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a letter; `ground_truth` is it, or a released row's golden_label, which may be the whole sentence.
 
-    Raises ValueError when that is not one letter.
+    Raises GoldError when that is not one letter.
     """
-    labels = gold_answers(gold_label(ground_truth))
-    golds = set(map(_gold_letter, labels))
-    if len(golds) != 1 or "" in golds:
-        raise ValueError(f"ground_truth = {repr(ground_truth)[:200]} is no choice; expected one letter such as 'B'")
+    gold = gold_choice(ground_truth)
     if options.paper_exact:
+        labels = gold_answers(gold_label(ground_truth))
         text, error = published_text(response)
         letter = published_letter(text.rpartition(THINK_CLOSE)[2])
         return _score(float(letter is not None and letter in {*labels, *map(published_letter, labels)}), error)
     parsed = parse_choices(response, require_think=options.require_think)
     letters = [letter for letter in map(named_letter, parsed.lines) if letter is not None]
     error = parsed.error or ("" if letters else '"The correct answer is" names no letter')
-    return _score(float(bool(letters) and letters[-1] in golds), error)
+    return _score(float(bool(letters) and letters[-1] == gold), error)
 
 
 def _gold_letter(label: str) -> str:

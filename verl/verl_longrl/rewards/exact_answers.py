@@ -35,7 +35,7 @@ def same_text(candidate: str, golds: list[str]) -> bool:
     return any(folded(candidate) == folded(gold) for gold in golds) or equal(candidate, golds)
 
 
-@scorer("golongrl_retrieval", "EM")
+@scorer("golongrl_retrieval", "EM", gold=lambda truth, _: gold_answers(gold_label(truth)))
 def retrieval(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a bare answer; `ground_truth` is it, or a list of accepted ones, or a released row's golden_label."""
     golds = gold_answers(gold_label(ground_truth))
@@ -48,7 +48,7 @@ def retrieval(response: str, ground_truth: Any, extra_info: Mapping[str, Any], o
     return _score(float(any(same_text(text, golds) for text in {whole.text, stated.text} - {""})), whole.error)
 
 
-@scorer("golongrl_qa", "Accuracy")
+@scorer("golongrl_qa", "Accuracy", gold=lambda truth, _: gold_first(truth))
 def qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score the first line; `ground_truth` is the answer, or a list of accepted ones, or a released row's doc_ids, of
     which the first counts."""

@@ -3,13 +3,15 @@
 A released row holds one struct for all tasks, {doc_ids, golden_label, summary}: `doc_ids` are the items or references,
 `golden_label` the answer or the table, and `summary` is the language ("English" or "Chinese"), not a summary. Our own
 rows hold a text, a list of texts, or a table. Either may come in numpy arrays, as parquet readers give them. A row that
-asks for nothing raises ValueError: that is the row's fault, never a wrong answer.
+asks for nothing raises GoldError: that is the row's fault, never a wrong answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from verl_longrl.rewards.registry import GoldError
 
 _RELEASED = ("doc_ids", "golden_label")
 
@@ -37,7 +39,8 @@ def gold_label(ground_truth: Any) -> Any:
     """The one answer, or our own list of accepted ones: a released row's golden_label, or the first of its doc_ids."""
     truth = _plain(ground_truth)
     if _is_released(truth):
-        truth = truth.get("golden_label") or next(iter(truth.get("doc_ids") or []), None)
+        items = truth.get("doc_ids")
+        truth = truth.get("golden_label") or (next(iter(items), None) if isinstance(items, list) else items)
     if truth is None or (isinstance(truth, str) and not truth.strip()):
         raise _nothing(ground_truth, "a non-empty answer, or a list of them")
     return truth
@@ -72,8 +75,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _nothing(ground_truth: Any, expected: str) -> ValueError:
-    return ValueError(
-        f"ground_truth = {repr(ground_truth)[:200]} asks for nothing; expected {expected}, or a released row's "
-        "{doc_ids, golden_label, summary}"
-    )
+def _nothing(ground_truth: Any, expected: str) -> GoldError:
+    expected = f"{expected}, or a released row's {{doc_ids, golden_label, summary}}"
+    return GoldError(ground_truth, "asks for nothing", expected)

@@ -35,7 +35,7 @@ from verl_longrl.rewards.item_sets import exhaustive, matching
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.ordering import ordering
 from verl_longrl.rewards.ranking import ranking
-from verl_longrl.rewards.registry import Scorer, resolve, scorer
+from verl_longrl.rewards.registry import GoldError, Scorer, check_gold, resolve, scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.summaries import summary
 from verl_longrl.rewards.tables import table
@@ -88,15 +88,14 @@ _BY_CODE = {name.partition(" ")[0]: task for name, task in LONGBENCH_PRO.items()
 def longbench_pro_task(reward_mode: Any) -> str:
     """The task of a released row, by LongBench Pro's name for it or by the code before that name ("T3.1").
 
-    Raises ValueError for any other name, with the nearest valid one.
+    Raises GoldError for any other name, with the nearest valid one.
     """
     name = str(reward_mode).strip()
     task = LONGBENCH_PRO.get(name) or _BY_CODE.get(name)
     if not task:
         near = difflib.get_close_matches(name, LONGBENCH_PRO, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"extra_info.reward_mode = {reward_mode!r} is none of LongBench Pro's 25 tasks; the nearest is {near!r}"
-        )
+        problem, expected = "is none of LongBench Pro's 25 tasks", f"one of them; the nearest is {near!r}"
+        raise GoldError(reward_mode, problem, expected, column="extra_info.reward_mode")
     return task
 
 
@@ -114,7 +113,11 @@ def task_name(data_source: str, extra_info: Mapping[str, Any]) -> str:
     return next((task for task, own in TASKS.items() if own is function), data_source)
 
 
-@scorer("longbench_pro")
+def _longbench_pro_gold(ground_truth: Any, extra_info: Mapping[str, Any]) -> None:
+    check_gold(longbench_pro_task(extra_info.get("reward_mode")), ground_truth, extra_info)
+
+
+@scorer("longbench_pro", gold=_longbench_pro_gold)
 def longbench_pro(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a released row by the metric of the task that `extra_info.reward_mode` names."""
     return TASKS[longbench_pro_task(extra_info.get("reward_mode"))](response, ground_truth, extra_info, options)

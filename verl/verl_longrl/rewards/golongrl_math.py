@@ -30,7 +30,7 @@ _CURRENCY = re.compile(r"(?:US)?[$€£¥](?=\s?-?[0-9.])")
 _IN_PARENTHESES = re.compile(r"\(\s?(-?[0-9][0-9,.]{0,40}\s?%?)\s?\)")
 
 
-@scorer("golongrl_math", patterns=("*math_verify*",))
+@scorer("golongrl_math", patterns=("*math_verify*",), gold=lambda truth, _: gold_answers(gold_label(truth)))
 def golongrl_math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a number or formula; `ground_truth` is it, or a list of accepted ones, or a released row's golden_label."""
     golds = gold_answers(gold_label(ground_truth))

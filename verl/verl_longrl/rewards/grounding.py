@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from verl_longrl.rewards.answers import correctness
+from verl_longrl.rewards.answers import correctness, gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.parsing import parse_grounded
 from verl_longrl.rewards.registry import scorer
@@ -70,7 +70,7 @@ def evidence_chunks(extra_info: Mapping[str, Any]) -> list[int]:
     return list(ids)
 
 
-@scorer("longrlvr", patterns=("longrlvr_*",))
+@scorer("longrlvr", patterns=("longrlvr_*",), gold=lambda truth, _: gold_answers(truth))
 def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a grounded answer; `ground_truth` is the answer or a list of accepted ones."""
     evidence = evidence_chunks(extra_info)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from verl_longrl.rewards.gold import gold_items
 from verl_longrl.rewards.items import score_items
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
@@ -37,13 +38,13 @@ def published_share(wanted: Sequence[str], listed: Sequence[str]) -> float:
     return sum(item in listed for item in wanted) / len(wanted)
 
 
-@scorer("golongrl_exhaustive", "F1_Score")
+@scorer("golongrl_exhaustive", "F1_Score", gold=lambda truth, _: gold_items(truth))
 def exhaustive(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a list by F1; `ground_truth` is the list, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, f1, published=f1)
 
 
-@scorer("golongrl_matching", "SubEM")
+@scorer("golongrl_matching", "SubEM", gold=lambda truth, _: gold_items(truth))
 def matching(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a list by the share that was found; `ground_truth` is the list, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, share, published=published_share)

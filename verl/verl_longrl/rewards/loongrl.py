@@ -21,7 +21,12 @@ from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.two_way import published
 
 
-@scorer("loongrl_qa", "loongrl_keychain", patterns=("custom_longcontextqa_*", "custom_longcontext_needle_qa_*"))
+@scorer(
+    "loongrl_qa",
+    "loongrl_keychain",
+    patterns=("custom_longcontextqa_*", "custom_longcontext_needle_qa_*"),
+    gold=lambda truth, _: gold_answers(truth),
+)
 def loongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a boxed answer; `ground_truth` is the answer or a list of accepted ones."""
     parsed = parse_boxed(response, require_think=options.require_think, paper_exact=options.paper_exact)

@@ -68,7 +68,14 @@ def _is_unfinished(parsed: list[Any]) -> bool:
     return any(expression.has(Derivative, Integral, Limit, Product, Sum) for expression in parsed)
 
 
-@scorer("math", "math_dapo", "lighteval/MATH", "DigitalLearningGmbH/MATH-lighteval", patterns=("custom_math_*",))
+@scorer(
+    "math",
+    "math_dapo",
+    "lighteval/MATH",
+    "DigitalLearningGmbH/MATH-lighteval",
+    patterns=("custom_math_*",),
+    gold=lambda truth, _: gold_answers(truth),
+)
 def math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a boxed answer; `ground_truth` is the answer or a list of accepted ones, in LaTeX or plain text."""
     golds = gold_answers(ground_truth)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from verl_longrl.rewards.answers import gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.parsing import parse_boxed, plain_text
-from verl_longrl.rewards.registry import scorer
+from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
 
 _ALONE = re.compile(r"[\s$*]*([A-Za-z])[\s$*.]*")
@@ -37,14 +37,25 @@ def chosen_letter(text: str) -> str:
     return (match[1] or match[2]).upper()
 
 
-@scorer("loongrl_choice", patterns=("custom_mathqa_choice_*",))
+def one_letter(letters: Iterable[str], ground_truth: Any) -> str:
+    """The letter that every accepted answer of a ground truth names. Raises GoldError when there is no such letter."""
+    letter, *others = set(letters)
+    if others or not letter:
+        raise GoldError(ground_truth, "is no choice", "one letter such as 'B'")
+    return letter
+
+
+def gold_letter(ground_truth: Any) -> str:
+    """The letter asked for. Raises GoldError when `ground_truth` is not one letter."""
+    return one_letter(map(chosen_letter, gold_answers(ground_truth)), ground_truth)
+
+
+@scorer("loongrl_choice", patterns=("custom_mathqa_choice_*",), gold=lambda truth, _: gold_letter(truth))
 def loongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a boxed letter. Raises ValueError when `ground_truth` is not one letter."""
-    golds = {chosen_letter(gold) for gold in gold_answers(ground_truth)}
-    if len(golds) != 1 or "" in golds:
-        raise ValueError(f"ground_truth = {repr(ground_truth)[:200]} is no choice; expected one letter such as 'B'")
+    """Score a boxed letter. Raises GoldError when `ground_truth` is not one letter."""
+    gold = gold_letter(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think)
     if parsed.error:
         return Score(0.0, {}, "format_error", parsed.error)
-    answer = float(chosen_letter(parsed.answer) in golds)
+    answer = float(chosen_letter(parsed.answer) == gold)
     return Score(answer, {"answer": answer, "format": 1.0})

@@ -20,7 +20,7 @@ from typing import Any
 from verl_longrl.rewards.gold import gold_items
 from verl_longrl.rewards.items import items, score_items
 from verl_longrl.rewards.options import RewardOptions
-from verl_longrl.rewards.registry import scorer
+from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
 
 
@@ -43,13 +43,19 @@ def published_pairwise(wanted: Sequence[str], listed: Sequence[str]) -> float:
     return value if value <= 1 else 0.0  # the released code fails on it, and a failure is 0 there
 
 
-@scorer("golongrl_ordering", "Pairwise_Accuracy")
+def gold_order(ground_truth: Any) -> list[str]:
+    """The items in their order. Raises GoldError when fewer than two different ones are asked for: there is nothing to
+    order."""
+    golds = gold_items(ground_truth)
+    if len(items(golds, []).wanted) < 2:
+        raise GoldError(golds, "cannot be ordered", "at least two different items")
+    return golds
+
+
+@scorer("golongrl_ordering", "Pairwise_Accuracy", gold=lambda truth, _: gold_order(truth))
 def ordering(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score an ordered list; `ground_truth` is the list in its order, or a released row's doc_ids.
 
-    Raises ValueError when fewer than two different items are asked for: there is nothing to order.
+    Raises GoldError when fewer than two different items are asked for.
     """
-    golds = gold_items(ground_truth)
-    if len(items(golds, []).wanted) < 2:
-        raise ValueError(f"ground_truth = {golds!r} cannot be ordered; expected at least two different items")
-    return score_items(response, ground_truth, options, pairwise, published=published_pairwise)
+    return score_items(response, gold_order(ground_truth), options, pairwise, published=published_pairwise)

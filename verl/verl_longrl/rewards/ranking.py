@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from verl_longrl.rewards.gold import gold_items
 from verl_longrl.rewards.items import score_items
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
@@ -45,7 +46,7 @@ def published_ndcg(wanted: Sequence[str], listed: Sequence[str]) -> float:
     return ndcg({item: k - i for i, item in enumerate(wanted)}, sorted(last, key=lambda item: last[item]), k)
 
 
-@scorer("golongrl_ranking", "NDCG")
+@scorer("golongrl_ranking", "NDCG", gold=lambda truth, _: gold_items(truth))
 def ranking(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a ranked list; `ground_truth` is the list, best first, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, guarded_ndcg, published=published_ndcg)

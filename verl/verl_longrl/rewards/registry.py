@@ -1,10 +1,12 @@
 """From a sample's `data_source` to the function that scores it.
 
-    @scorer("my_task", patterns=("my_task_*",))
+    @scorer("my_task", patterns=("my_task_*",), gold=my_reader)
     def my_scorer(response, ground_truth, extra_info, options) -> Score: ...
 
 Exact names win over patterns, longer patterns over shorter ones. `load_scorers` imports a user's modules or
-files, here and in every isolation worker.
+files, here and in every isolation worker. `gold` is how the scorer reads a row's ground truth: validation calls it for
+every row, so that a row that cannot be scored is found before training. Without it such a row is found when it is
+scored.
 """
 
 from __future__ import annotations
@@ -25,12 +27,28 @@ from verl_longrl.rewards.score import Score
 Scorer = Callable[[str, Any, Mapping[str, Any], RewardOptions], Score]
 """(response, ground_truth, extra_info, options) -> Score: synchronous and pure, so it may be called twice."""
 
+GoldReader = Callable[[Any, Mapping[str, Any]], Any]
+"""(ground_truth, extra_info) -> whatever the scorer compares with. Raises ValueError, best a `GoldError`, where no
+response could be scored. Quick: it runs once for every row at every start."""
+
 _names: dict[str, Scorer] = {}
 _patterns: dict[str, Scorer] = {}
+_readers: dict[Scorer, GoldReader] = {}
 
 
-def scorer(*names: str, patterns: Iterable[str] = (), replace: bool = False) -> Callable[[Scorer], Scorer]:
-    """Register the decorated function under `names` (exact) and `patterns` (shell wildcards).
+class GoldError(ValueError):
+    """A row that cannot be scored, whatever the response: `column` is `value`, which `problem` ("is no table")."""
+
+    def __init__(self, value: Any, problem: str, expected: str, column: str = "ground_truth"):
+        super().__init__(f"{column} = {repr(value)[:200]} {problem}; expected {expected}")
+        self.value, self.problem, self.expected, self.column = value, problem, expected, column
+
+
+def scorer(
+    *names: str, patterns: Iterable[str] = (), replace: bool = False, gold: GoldReader | None = None
+) -> Callable[[Scorer], Scorer]:
+    """Register the decorated function under `names` (exact) and `patterns` (shell wildcards); `gold` reads its ground
+    truths.
 
     Raises ValueError when another function holds a name already, unless `replace` is set.
     """
@@ -45,6 +63,8 @@ def scorer(*names: str, patterns: Iterable[str] = (), replace: bool = False) -> 
                         "cannot take it; choose another name or register with replace=True"
                     )
                 table[key] = function
+        if gold is not None:
+            _readers[function] = gold
         return function
 
     return register
@@ -62,6 +82,14 @@ def resolve(data_source: str) -> Scorer:
         f"no scorer for data_source {data_source!r}; nearest registered: {', '.join(near)}. Correct the "
         "data_source column, or register a scorer with @scorer and list its module in the `scorers` option"
     )
+
+
+def check_gold(data_source: str, ground_truth: Any, extra_info: Mapping[str, Any]) -> None:
+    """Read a ground truth as the scorer of `data_source` does, where that has said how. Raises what its reader raises,
+    and LookupError as `resolve` does."""
+    reader = _readers.get(resolve(data_source))
+    if reader is not None:
+        reader(ground_truth, extra_info)
 
 
 def registered() -> list[str]:

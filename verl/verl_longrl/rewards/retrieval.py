@@ -57,7 +57,7 @@ def listing(text: str, values: Collection[str]) -> Listing:
     return Listing(len(found) / len(wanted), inside / (inside + outside)) if found else Listing(0.0, 0.0)
 
 
-@scorer("loongrl_retrieval", patterns=("custom_rulerniah_*",))
+@scorer("loongrl_retrieval", patterns=("custom_rulerniah_*",), gold=lambda truth, _: gold_answers(truth))
 def loongrl_retrieval(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a boxed list; `ground_truth` is the list of values, or the only one."""
     values = gold_answers(ground_truth)

@@ -21,7 +21,7 @@ from rapidfuzz.distance import LCSseq
 from verl_longrl.rewards.gold import gold_language, gold_references
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.parsing import parse_text, published_text
-from verl_longrl.rewards.registry import scorer
+from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.rouge_as_released import released_rouge_l
 from verl_longrl.rewards.score import Score
 
@@ -50,28 +50,33 @@ def rouge_l(summary: Sequence[str], reference: Sequence[str]) -> RougeL:
     return RougeL(precision, recall, 2 * precision * recall / (precision + recall))
 
 
-@scorer("golongrl_summary", "Summary")
+def gold_tokens(ground_truth: Any) -> list[list[str]]:
+    """The tokens of each reference. Raises GoldError for a reference without a word."""
+    tokenized = [rouge_tokens(reference) for reference in gold_references(ground_truth)]
+    if not all(tokenized):
+        raise GoldError(ground_truth, "has a reference without a word", "text")
+    return tokenized
+
+
+@scorer("golongrl_summary", "Summary", gold=lambda truth, _: gold_tokens(truth))
 def summary(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a summary; `ground_truth` is a reference, a list of them, or a released row's doc_ids.
 
     With `paper_exact` Chinese is cut into words where the row says that it is Chinese: a released row in `summary`, our
-    own in `extra_info.language`. Raises ValueError for a reference without a word.
+    own in `extra_info.language`. Raises GoldError for a reference without a word.
     """
-    references = gold_references(ground_truth)
-    tokenized = [rouge_tokens(reference) for reference in references]
-    if not all(tokenized):
-        raise ValueError(f"ground_truth = {repr(ground_truth)[:200]} has a reference without a word; expected text")
+    references = gold_tokens(ground_truth)
     if options.paper_exact:
         text, error = published_text(response)
         if error:
             return Score(0.0, {}, "format_error", error)
         chinese = gold_language(ground_truth, extra_info) == "Chinese"
-        answer = max(released_rouge_l(text, reference, chinese=chinese) for reference in references)
+        answer = max(released_rouge_l(text, reference, chinese=chinese) for reference in gold_references(ground_truth))
         return Score(answer, {"answer": answer, "format": 1.0})
     parsed = parse_text(response, require_think=options.require_think)
     if parsed.error:
         return Score(0.0, {}, "format_error", parsed.error)
     mine = rouge_tokens(parsed.text)
-    best = max((rouge_l(mine, theirs) for theirs in tokenized), key=lambda score: score.f)
+    best = max((rouge_l(mine, theirs) for theirs in references), key=lambda score: score.f)
     parts = {"answer": best.f, "recall": best.recall, "precision": best.precision, "format": 1.0}
     return Score(best.f, parts)

@@ -25,7 +25,7 @@ from verl_longrl.rewards.gold import gold_label
 from verl_longrl.rewards.items import folded
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.parsing import parse_json
-from verl_longrl.rewards.registry import scorer
+from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tokens import MAX_CHARS, number, tokens
 
@@ -141,27 +141,35 @@ def _published(values: Sequence[Any], wanted: list[Any]) -> float:
     return common / (len(given) + len(wanted) - common)
 
 
-@scorer("golongrl_table", "multitableqa_pretraining")
+def gold_table(ground_truth: Any) -> Table:
+    """The table asked for: JSON text or decoded, or a released row's golden_label. Raises GoldError when that is no
+    table with at least one row."""
+    table = read_table(_decoded(gold_label(ground_truth)))
+    if not table or not table.rows:
+        expected = 'JSON such as {"columns": ["name", "total"], "data": [["a", 1]]}, with at least one row'
+        raise GoldError(ground_truth, "is no table", expected)
+    return table
+
+
+def _decoded(label: Any) -> Any:
+    try:
+        return json.loads(label) if isinstance(label, str) else label
+    except json.JSONDecodeError:
+        return None
+
+
+@scorer("golongrl_table", "multitableqa_pretraining", gold=lambda truth, _: gold_table(truth))
 def table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a table; `ground_truth` is one, as JSON text or decoded, or a released row's golden_label.
 
-    Raises ValueError when that is no table with at least one row.
+    Raises GoldError when that is no table with at least one row.
     """
-    label = gold_label(ground_truth)
-    try:
-        value = json.loads(label) if isinstance(label, str) else label
-    except json.JSONDecodeError:
-        value = None
-    wanted = read_table(value)
-    if not wanted or not wanted.rows:
-        raise ValueError(
-            f"ground_truth = {repr(ground_truth)[:200]} is no table; expected JSON such as "
-            '{"columns": ["name", "total"], "data": [["a", 1]]}, with at least one row'
-        )
+    wanted = gold_table(ground_truth)
     parsed = parse_json(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
         return Score(0.0, {}, "format_error", parsed.error)
     if options.paper_exact:
+        value = _decoded(gold_label(ground_truth))
         rows = value["data"] if isinstance(value, dict) and "data" in value else wanted.rows
         answer = _published(parsed.values, rows)
         return Score(answer, {"answer": answer, "format": 1.0})
