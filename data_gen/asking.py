@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from data_gen.cache import PartCaches
-from data_gen.llm import LLM, LLMOptions
+from data_gen.llm import LLM, LLMOptions, Messages, RequestFailed
 from data_gen.pipeline import DocumentStage
+from data_gen.replies import BrokenRule, UnreadableReply, read_json
 from data_gen.store import Store, StoreError
+from data_gen.text import derive_seed
+
+T = TypeVar("T")
+SKIPPED = "skipped"
+"""The status of a reply that says why there is none; it is not asked for again."""
 
 
 class AskingStage(DocumentStage):
@@ -52,6 +58,39 @@ class AskingStage(DocumentStage):
             if self.structured:
                 how = f", JSON {'by structured decoding' if llm.structured else 'as the prompt asks for it'}"
             print(f"{self.name}: servers.{name} serves {llm.model}{how}", file=sys.stderr)
+
+    async def ask_json(
+        self,
+        server: str,
+        messages: Messages,
+        read: Callable[[dict[str, Any]], T],
+        *,
+        schema: Mapping[str, Any],
+        keys: Sequence[str],
+        attempts: int,
+        key: Sequence[object],
+        **sampling: Any,
+    ) -> T:
+        """What `read` makes of the JSON object of a reply. One that cannot be read or breaks a rule (BrokenRule,
+        UnreadableReply) is asked for again, up to `attempts` times in all, each with a seed of its own made of `key`.
+
+        Raises BrokenRule of the last one: unreadable, no_reply (the servers refuse this request), or what `read` found.
+        """
+        for attempt in range(attempts):
+            try:
+                reply = await self.llms[server].chat(
+                    messages, seed=derive_seed(*key, attempt), schema=schema, **sampling
+                )
+                return read(read_json(reply.text, keys, reply.finish_reason))
+            except RequestFailed as error:
+                raise BrokenRule(f"no_reply: {error}") from error
+            except UnreadableReply as error:
+                broken = BrokenRule(f"unreadable: {error}")
+            except BrokenRule as error:
+                broken = error
+            if broken.status == SKIPPED:
+                break
+        raise broken
 
     def enter(self, part: str) -> None:
         self.caches.enter(part)

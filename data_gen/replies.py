@@ -18,6 +18,19 @@ class UnreadableReply(ValueError):
     """No JSON object with the expected keys; the message quotes the end of the reply."""
 
 
+class BrokenRule(ValueError):
+    """A reply that breaks a rule of what was asked for; the message is "STATUS: what was found"."""
+
+    @property
+    def status(self) -> str:
+        """One word, to count it by."""
+        return str(self).partition(": ")[0]
+
+    @property
+    def detail(self) -> str:
+        return str(self).partition(": ")[2]
+
+
 def final_text(reply: str) -> str:
     """The reply without its reasoning, stripped.
 

@@ -8,18 +8,15 @@ prompt, so that an answer cannot talk to it). What no grader could read counts a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from verl_longrl.rewards import JudgeError
-from verl_longrl.rewards.answers import equal
-from verl_longrl.rewards.judge_prompt import build_messages, read_verdict
-from verl_longrl.rewards.options import JudgeOptions as GraderOptions
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.asking import AskingStage
+from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
@@ -70,8 +67,7 @@ class Answer(AskingStage):
     ):
         super().__init__(servers)
         self.options, self.selection, self.seed = options, selection, seed
-        self.grading = GraderOptions(max_tokens=options.max_tokens)
-        self.secret = hashlib.sha256(f"{seed}".encode()).digest()
+        self.grader = Grader(options.max_tokens, seed)
 
     def settings(self) -> dict[str, Any]:
         finalists = {f"select.{key}": getattr(self.selection, key) for key in ("threshold", "min_criterion")}
@@ -132,26 +128,11 @@ class Answer(AskingStage):
         if reply.finish_reason == "length":  # so it would be in training
             return {"text": text, "correct": False, "detail": "cut off at answer.max_tokens"}
         try:
-            return {
-                "text": text,
-                "correct": await self._grade(candidate["question"], candidate["answer"], text, evidence),
-            }
+            question, reference = candidate["question"], candidate["answer"]
+            right = await self.grader.is_right(self.llms[self.options.grader], question, reference, text, evidence)
+            return {"text": text, "correct": right}
         except (RequestFailed, JudgeError) as error:
             return {"text": text, "correct": None, "detail": str(error)}
-
-    async def _grade(self, question: str, reference: str, answer: str, evidence: str) -> bool:
-        if not answer:
-            return False
-        if equal(answer, reference):
-            return True
-        messages, mark = build_messages(question, reference, answer, evidence, self.grading, secret=self.secret)
-        reply = await self.llms[self.options.grader].chat(
-            messages,
-            max_tokens=self.grading.max_tokens,
-            temperature=0.0,
-            seed=derive_seed(self.seed, "grade", question, answer),
-        )
-        return read_verdict(reply.text, mark, reply.finish_reason)
 
 
 def read_answer(reply: str) -> str:

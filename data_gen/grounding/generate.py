@@ -19,10 +19,9 @@ from verl_longrl.rewards.options import Options, number
 from data_gen.asking import AskingStage
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, RequestFailed
-from data_gen.replies import UnreadableReply, read_json
+from data_gen.llm import LLMOptions
+from data_gen.replies import BrokenRule
 from data_gen.store import Document, Row, drop
-from data_gen.text import derive_seed
 
 _MENTION = re.compile(r"\b(?:excerpt|chunk)s?\s*[\[(#]?\s*\d+|</?CHUNK_\d+>", re.IGNORECASE)
 
@@ -45,10 +44,6 @@ class GenerateOptions(Options):
             number(f"generate.{name}", getattr(self, name), 1, whole=True)
         number("generate.temperature", self.temperature, 0)
         number("generate.top_p", self.top_p, 0, 1, open_low=True)
-
-
-class BrokenRule(ValueError):
-    """A reply that cannot become a candidate; the first word of the message is its status."""
 
 
 class Generate(AskingStage):
@@ -77,36 +72,29 @@ class Generate(AskingStage):
         return {"id": name, "candidates": candidates, "counts": counts}
 
     async def _candidate(self, name: str, texts: list[str], cluster: list[int], k: int, j: int) -> dict[str, Any]:
-        messages = prompts.question_prompt([texts[i] for i in cluster])
-        status, detail = "", ""
-        for attempt in range(self.options.attempts):
-            try:
-                reply = await self.llms[self.options.server].chat(
-                    messages,
-                    max_tokens=self.options.max_tokens,
-                    temperature=self.options.temperature,
-                    top_p=self.options.top_p,
-                    seed=derive_seed(self.seed, "generate", name, k, j, attempt),
-                    schema=prompts.QUESTION_SCHEMA,
-                )
-                found = read_json(reply.text, ("question", "answer", "evidence"), reply.finish_reason)
-                fields = read_candidate(found, cluster, self.options.min_evidence)
-                return {"cluster": k, "candidate": j, "status": "ok", **fields}
-            except RequestFailed as error:
-                return {"cluster": k, "candidate": j, "status": "no_reply", "detail": str(error)}
-            except UnreadableReply as error:
-                status, detail = "unreadable", str(error)
-            except BrokenRule as error:
-                status, _, detail = str(error).partition(": ")
-                if status == "skipped":
-                    break
-        return {"cluster": k, "candidate": j, "status": status, "detail": detail}
+        which = {"cluster": k, "candidate": j}
+        try:
+            fields = await self.ask_json(
+                self.options.server,
+                prompts.question_prompt([texts[i] for i in cluster]),
+                lambda found: read_candidate(found, cluster, self.options.min_evidence),
+                schema=prompts.QUESTION_SCHEMA,
+                keys=("question", "answer", "evidence"),
+                attempts=self.options.attempts,
+                key=(self.seed, "generate", name, k, j),
+                max_tokens=self.options.max_tokens,
+                temperature=self.options.temperature,
+                top_p=self.options.top_p,
+            )
+        except BrokenRule as error:
+            return which | {"status": error.status, "detail": error.detail}
+        return which | {"status": "ok", **fields}
 
 
 def read_candidate(found: dict[str, Any], cluster: list[int], min_evidence: int) -> dict[str, Any]:
     """A candidate's fields from the model's JSON, its evidence mapped from the cluster's numbers to the document's.
 
-    Raises BrokenRule: "STATUS: what was found".
+    Raises BrokenRule.
     """
     question, answer = found["question"], found["answer"]
     if question == prompts.SKIPPED:

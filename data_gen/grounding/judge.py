@@ -14,12 +14,12 @@ from typing import Any
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.asking import AskingStage
+from data_gen.grading import ratings
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, RequestFailed
-from data_gen.replies import UnreadableReply, read_json
+from data_gen.llm import LLMOptions
+from data_gen.replies import BrokenRule
 from data_gen.store import Document, Row, drop
-from data_gen.text import derive_seed
 
 
 @dataclass(frozen=True)
@@ -78,22 +78,20 @@ class Judge(AskingStage):
         shown = [texts[i] for i in cluster]
         messages = prompts.rating_prompt(shown, candidate["question"], candidate["answer"], evidence)
         key = (document["generate"]["id"], candidate["cluster"], candidate["candidate"], number)
-        remark = ""
-        for attempt in range(self.options.attempts):
-            try:
-                reply = await self.llms[self.options.server].chat(
-                    messages,
-                    max_tokens=self.options.max_tokens,
-                    temperature=self.options.temperature,
-                    seed=derive_seed(self.seed, "judge", *key, attempt),
-                    schema=prompts.RATING_SCHEMA,
-                )
-                return read_rating(read_json(reply.text, ("score", *prompts.CRITERIA), reply.finish_reason))
-            except RequestFailed as error:
-                return {"remark": str(error)}
-            except UnreadableReply as error:
-                remark = str(error)
-        return {"remark": remark}
+        try:
+            return await self.ask_json(
+                self.options.server,
+                messages,
+                read_rating,
+                schema=prompts.RATING_SCHEMA,
+                keys=("score", *prompts.CRITERIA),
+                attempts=self.options.attempts,
+                key=(self.seed, "judge", *key),
+                max_tokens=self.options.max_tokens,
+                temperature=self.options.temperature,
+            )
+        except BrokenRule as error:
+            return {"remark": error.detail}
 
 
 def mean_rating(ratings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,10 +105,4 @@ def mean_rating(ratings: list[dict[str, Any]]) -> dict[str, Any]:
 
 def read_rating(found: dict[str, Any]) -> dict[str, Any]:
     """Score and criteria as floats from 0 to 10. Raises UnreadableReply for anything else."""
-    rating: dict[str, Any] = {}
-    for name in ("score", *prompts.CRITERIA):
-        value = found[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
-            raise UnreadableReply(f"{name} = {value!r}; expected a number from 0 to 10")
-        rating[name] = float(value)
-    return rating | {"remark": str(found.get("remark", ""))}
+    return {**ratings(found, ("score", *prompts.CRITERIA)), "remark": str(found.get("remark", ""))}
