@@ -11,9 +11,10 @@ app = cli.create(
         inputs="File, folder, or hf:NAME[:CONFIG[:SPLIT]]",
         stages=STAGES,
         parts_of=PARTS_OF,
-        title="Long-context tasks with computed answers",
-        about="Answers are computed from the text that the prompt shows, and proven by the row's own reward; "
-        "`extra_info.payload` holds source, the kind of question, and which of the document's passages are shown.",
+        title="Many kinds of long-context task",
+        about="Answers are computed from the text that the prompt shows, or written by a model and confirmed by "
+        "another; each is proven by the row's own reward. `extra_info.payload` holds source, the kind of question, "
+        "which of the document's passages are shown, and the evidence of what was written.",
     )
 )
 

@@ -1,15 +1,17 @@
-"""Stage compose: of each document some tasks, every answer computed from the very passages that the prompt shows.
+"""Stage compose: of each document the tasks assigned to it, every answer computed from the very passages that the
+prompt shows.
 
 A document is divided into passages; what is over the budget is cut at one of them before anything is computed, so that
 no label speaks of text that is not there. Every sample is proven by its own reward (`proof.py`), and one that is not is
-dropped and counted.
+left out and counted. Where the text has nothing that an assigned task could ask, another one takes its place, of those
+that suit the document.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +21,7 @@ from verl_longrl.data.schema import Message
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.multitask import prompts
-from data_gen.multitask.passages import is_english, mistakable, spans
+from data_gen.multitask.passages import spans
 from data_gen.multitask.proof import is_proven
 from data_gen.multitask.shown import Shown
 from data_gen.multitask.tasks import TASKS
@@ -27,7 +29,7 @@ from data_gen.multitask.tasks.task import Limits, Made, Unsuited
 from data_gen.multitask.windows import Windows
 from data_gen.pipeline import PartStage
 from data_gen.publish import prompt_counter
-from data_gen.store import Document, Row, Store, drop
+from data_gen.store import Document, Row, Store
 from data_gen.text import derive_seed
 
 QUESTION_TOKENS = 256
@@ -37,13 +39,11 @@ TRIES = 8
 
 @dataclass(frozen=True)
 class ComposeOptions(Options):
-    """max_prompt_tokens: length limit of a prompt as the model sees it, chat template included. per_document: tasks
-    made of a document, at most. tasks: which ones; a document's are drawn from them. passage_words: least length of a
-    passage. min_passages: a prompt that shows fewer is not made. least_items, most_items: what an answer lists or
-    counts."""
+    """max_prompt_tokens: length limit of a prompt as the model sees it, chat template included. passage_words: least
+    length of a passage. min_passages: a prompt that shows fewer is not made. (These hold for written tasks too.) tasks:
+    which ones are computed. least_items, most_items: what an answer lists or counts."""
 
     max_prompt_tokens: int = 65536
-    per_document: int = 4
     tasks: tuple[str, ...] = tuple(TASKS)
     passage_words: int = 80
     min_passages: int = 12
@@ -52,25 +52,26 @@ class ComposeOptions(Options):
 
     def __post_init__(self) -> None:
         number("compose.max_prompt_tokens", self.max_prompt_tokens, 1024, whole=True)
-        number("compose.per_document", self.per_document, 1, whole=True)
         number("compose.passage_words", self.passage_words, 10, whole=True)
         number("compose.min_passages", self.min_passages, 4, whole=True)
         number("compose.least_items", self.least_items, 2, whole=True)
         number("compose.most_items", self.most_items, self.least_items, whole=True)
-        if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(TASKS):
+        if len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"compose.tasks = {list(self.tasks)}; expected some of {', '.join(TASKS)}, each once")
 
 
 class Compose(PartStage):
-    """Row: `samples`, each with `task`, `kind`, `question`, `answer_as`, `gold`, `numbered`, `window` (the passages
-    shown, from 0, end excluded) and `prompt_tokens`. Drops: not_english, looks_numbered (a reader could take its text
-    for the prompt's own), too_short (few passages), no_task (the counts say why of each task)."""
+    """Row: `samples` (see samples.py), maybe none: a model may have written some. The counts say how many of each task
+    there are, or why not."""
 
     name = "compose"
-    after = ("ingest", "dedup")
+    after = ("ingest", "assign")
 
     def __init__(self, options: ComposeOptions, tokenizer: str, seed: int):
         self.options, self.tokenizer, self.seed = options, tokenizer, seed
+
+    def wanted(self) -> bool:
+        return bool(self.options.tasks)
 
     def settings(self) -> dict[str, Any]:
         return {"seed": self.seed, "tokenizer": self.tokenizer, **self.named(self.options)}
@@ -83,21 +84,15 @@ class Compose(PartStage):
 
     def rows(self, store: Store, part: str, documents: list[Document]) -> Iterator[Row]:
         for document in documents:
-            yield self._row(document["ingest"]["id"], document["ingest"]["text"])
+            yield self._row(document["ingest"], document["assign"])
 
-    def _row(self, name: str, text: str) -> Row:
-        if not is_english(text):
-            return drop(name, "not_english")
-        if mistakable(text):
-            return drop(name, "looks_numbered")
-        passages = passages_of(text, self.options)
-        if len(passages) < self.options.min_passages:
-            return drop(name, "too_short", f"{len(passages)} passages < {self.options.min_passages}")
-        samples, counts = self.composer.samples(name, passages)
-        tokens = sum(sample["prompt_tokens"] for sample in samples)
-        if not samples:
-            return drop(name, "no_task") | {"counts": dict(counts)}
-        return {"id": name, "samples": samples, "counts": {**counts, "prompt tokens": tokens}}
+    def _row(self, document: Row, assigned: Row) -> Row:
+        tasks = [task for task in assigned["tasks"] if task in self.options.tasks]
+        spare = [task for task in assigned["spare"] if task in self.options.tasks]
+        passages = passages_of(document["text"], self.options)
+        samples, counts = self.composer.samples(document["id"], passages, tasks, spare)
+        counts["prompt tokens"] = sum(sample["prompt_tokens"] for sample in samples)
+        return {"id": document["id"], "samples": samples, "counts": counts}
 
 
 class Composer:
@@ -107,15 +102,17 @@ class Composer:
         self.options, self.counter, self.seed = options, counter, seed
         self.limits = Limits(options.least_items, options.most_items)
 
-    def samples(self, name: str, passages: list[str]) -> tuple[list[Row], Counter[str]]:
-        """The samples of a document, and how many of each task, or why none."""
-        windows = Windows(self._tokens(passages))
+    def samples(
+        self, name: str, passages: list[str], tasks: Sequence[str], spare: Sequence[str] = ()
+    ) -> tuple[list[Row], Counter[str]]:
+        """The samples of a document, and how many of each task, or why none: as many as `tasks`, of these as far as
+        the text has something to ask, then of the `spare` ones, then of those again that had something."""
+        windows = Windows(passage_tokens(self.counter, passages))
         shown_in = cache(lambda start, end: Shown(passages[start:end]))  # most documents are shown whole
-        order = random.Random(derive_seed(self.seed, "tasks", name)).sample(self.options.tasks, len(self.options.tasks))
         samples: list[Row] = []
         counts: Counter[str] = Counter()
-        waiting, round_of = deque(order), Counter[str]()
-        while waiting and len(samples) < self.options.per_document:
+        waiting, round_of = deque(dict.fromkeys([*tasks, *spare])), Counter[str]()
+        while waiting and len(samples) < len(tasks):
             task = waiting.popleft()
             seed = derive_seed(self.seed, "task", name, task, round_of[task])
             round_of[task] += 1
@@ -150,19 +147,19 @@ class Composer:
             return {"task": task, **kept, "window": [start, end], "prompt_tokens": tokens}
         raise Unsuited("no_room")
 
-    def _tokens(self, passages: list[str]) -> list[int]:
-        """Tokens of each passage as it stands in a prompt."""
-        backend: Any = self.counter.tokenizer.backend_tokenizer
-        texts = [f"{prompts.heading(n)}{passage}\n\n" for n, passage in enumerate(passages, 1)]
-        return [len(found) for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
-
 
 def passages_of(text: str, options: ComposeOptions) -> list[str]:
     """The passages of a document."""
     return [text[start:end] for start, end in spans(text, options.passage_words)]
 
 
+def passage_tokens(counter: PromptCounter, passages: list[str]) -> list[int]:
+    """Tokens of each passage as it stands in a prompt, with its number."""
+    backend: Any = counter.tokenizer.backend_tokenizer
+    texts = [f"{prompts.heading(n)}{passage}\n\n" for n, passage in enumerate(passages, 1)]
+    return [len(found) for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
 def prompt(shown: list[str], made: Made) -> list[Message]:
     """The prompt that shows these passages and asks this."""
-    body = prompts.numbered(shown) if made.numbered else prompts.whole(shown)
-    return prompts.messages(body, made.question, made.answer_as)
+    return prompts.messages(shown, made.question, made.answer_as, made.numbered)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from verl_longrl.data.schema import Sample
 
-from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
+from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.difficulty import kept
+from data_gen.multitask.samples import prompt_of
 from data_gen.multitask.tasks import ABILITIES, data_source
-from data_gen.multitask.tasks.task import Made
 from data_gen.publish import ExportStage, SplitOptions
-from data_gen.store import Document, Row
+from data_gen.store import Document, Row, drop
 
 
 class Export(ExportStage):
-    """Row: as every export's."""
+    """Row: as every export's. Drops: no_sample."""
 
-    after = ("ingest", "compose")
+    after = ("ingest", "compose", "verify", "difficulty")
     origins = (after,)
 
     def __init__(self, options: SplitOptions, compose: ComposeOptions, tokenizer: str, seed: int):
@@ -24,31 +26,33 @@ class Export(ExportStage):
         self.compose = compose
 
     def decide(self, name: str, document: Document) -> Row:
-        return {"id": name, "rows": len(document["compose"]["samples"])}
+        rows = len(kept(document))
+        return {"id": name, "rows": rows} if rows else drop(name, "no_sample")
 
     def samples(self, document: Document) -> Iterator[Sample]:
-        passages = passages_of(document["ingest"]["text"], self.compose)
-        for row in document["compose"]["samples"]:
-            yield self._sample(document["ingest"], row, passages)
+        for sample, difficulty in kept(document):
+            yield self._sample(document, sample, difficulty)
 
-    def _sample(self, ingest: Row, row: Row, passages: list[str]) -> Sample:
-        made = Made(neighbour=None, **{name: row[name] for name in Made._fields if name != "neighbour"})
-        start, end = row["window"]
+    def _sample(self, document: Document, sample: Row, difficulty: dict[str, Any]) -> Sample:
+        ingest, task = document["ingest"], sample["task"]
+        written = {key: sample[key] for key in ("evidence", "explanation", "checked") if sample.get(key)}
         return Sample(
-            data_source=data_source(row["task"]),
-            prompt=prompt(passages[start:end], made),
-            ground_truth=made.gold,
+            data_source=data_source(task),
+            prompt=prompt_of(document, sample, self.compose),
+            ground_truth=sample["gold"],
             index=0,
-            question=made.question,
-            task=data_source(row["task"]),
-            ability=ABILITIES[row["task"]],
+            question=sample["question"],
+            task=data_source(task),
+            ability=ABILITIES[task],
             payload={
                 "document": ingest["id"],
                 "source": ingest["source"],
                 "meta": ingest["meta"],
-                "kind": made.kind,
-                "window": row["window"],
-                "passages": len(passages),
+                "sample": sample["id"],
+                "kind": sample["kind"],
+                "window": sample["window"],
+                **written,
+                **difficulty,
             },
-            prompt_tokens=row["prompt_tokens"],
+            prompt_tokens=sample["prompt_tokens"],
         )

@@ -16,6 +16,8 @@ WORD_RULE = "Capital and small letters are the same here. The word counts also b
 YEAR_RULE = "A year is any number from 1000 to 2099 that is written with four digits."
 
 BOXED = _THINK + "give the number, and nothing else, inside \\boxed{}."
+CHOICE = _THINK + 'write "The correct answer is (X)" with the letter of the right option for X, and nothing else.'
+SUMMARY = _THINK + "write [Answer] on a line of its own, and below it the summary, and nothing else."
 BARE = _THINK + "write that sentence, word for word as it stands in the text, and nothing else."
 
 
@@ -43,7 +45,7 @@ def heading(number: int) -> str:
     return f"Passage {number}:\n"
 
 
-def numbered(passages: Sequence[str]) -> str:
+def with_numbers(passages: Sequence[str]) -> str:
     """The passages, each below its number."""
     return OPENING_NUMBERED + "\n\n".join(heading(number) + passage for number, passage in enumerate(passages, 1))
 
@@ -53,6 +55,12 @@ def whole(passages: Sequence[str]) -> str:
     return OPENING + "\n\n".join(passages)
 
 
-def messages(body: str, question: str, answer: str) -> list[dict[str, str]]:
-    """The conversation: a text with its opening, the question about it, how to answer."""
-    return [{"role": "user", "content": f"{body}{CLOSING}{question}\n\n{answer}"}]
+def asked(passages: Sequence[str], what: str) -> list[dict[str, str]]:
+    """The conversation in which something is asked about a text, in the words of `what`."""
+    return [{"role": "user", "content": f"{whole(passages)}{CLOSING}{what}"}]
+
+
+def messages(passages: Sequence[str], question: str, answer_as: str, numbered: bool) -> list[dict[str, str]]:
+    """The conversation: the passages, with or without their numbers, the question about them, how to answer."""
+    body = with_numbers(passages) if numbered else whole(passages)
+    return [{"role": "user", "content": f"{body}{CLOSING}{question}\n\n{answer_as}"}]

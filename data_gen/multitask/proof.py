@@ -3,34 +3,27 @@ not."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from verl_longrl.rewards import score
 
+from data_gen import responses
 from data_gen.multitask.tasks import data_source
 from data_gen.multitask.tasks.task import Made
-
-REASONING = "I have looked through the text.</think>\n"
 
 
 def response(task: str, answer: Any) -> str:
     """A response that gives this answer as prompts of the task ask for it."""
-    match task:
-        case "math":
-            given = f"\\boxed{{{answer}}}"
-        case "table":
-            given = f"<answer>{json.dumps(answer, ensure_ascii=False)}</answer>"
-        case "retrieval":
-            given = answer
-        case _:
-            given = "\n".join(["[Answer]", *([answer] if isinstance(answer, str) else answer)])
-    return REASONING + given
+    return responses.response(data_source(task), answer)
+
+
+def accepted(task: str, gold: Any) -> list[Any]:
+    """The answers that a ground truth accepts, each of which earns the full reward alone."""
+    return gold if task in ("qa", "summary") and isinstance(gold, list) else [gold]
 
 
 def is_proven(task: str, made: Made) -> bool:
-    """Whether the reward tells the answer from its neighbour, and gives all of itself to the answer alone."""
-    right, wrong = (
-        score(data_source(task), response(task, answer), made.gold) for answer in (made.gold, made.neighbour)
-    )
-    return right.value == 1.0 and wrong.status in ("ok", "format_error") and wrong.value < 1.0
+    """Whether the reward gives all of itself to each accepted answer, and less to the neighbour."""
+    right = [score(data_source(task), response(task, answer), made.gold) for answer in accepted(task, made.gold)]
+    wrong = score(data_source(task), response(task, made.neighbour), made.gold)
+    return all(found.value == 1.0 for found in right) and wrong.status in ("ok", "format_error") and wrong.value < 1.0

@@ -24,7 +24,7 @@ _PAIRS = (("“", "”"), ("(", ")"), ("[", "]"))
 
 def sentence_runs(passage: str) -> Iterator[list[str]]:
     """Sentences that follow one another without a gap, each flat, in order; none that could be cut differently."""
-    for line in _unwrapped(passage):
+    for line in unwrapped(passage):
         cuts = [0, *sentence_ends(line), len(line)]
         run: list[str] = []
         for a, b in itertools.pairwise(cuts):
@@ -38,7 +38,7 @@ def sentence_runs(passage: str) -> Iterator[list[str]]:
             yield run
 
 
-def _unwrapped(passage: str) -> list[str]:
+def unwrapped(passage: str) -> list[str]:
     """The lines of a passage as they were before they were wrapped, flat."""
     lines: list[str] = []
     goes_on = False

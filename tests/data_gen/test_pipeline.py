@@ -158,3 +158,49 @@ def test_a_change_before_is_a_change_after(store):
     changed.run(store, 0)
     with pytest.raises(StoreError, match="slow was made with inputs"):
         Slow().run(store, 0)
+
+
+class Dropping(PartStage):
+    """Drops every document whose n is `number`; its rows say of which stages it was given rows."""
+
+    def __init__(self, name, after, number, wanted=True):
+        self.name, self.after, self.number, self.is_wanted = name, after, number, wanted
+
+    def wanted(self):
+        return self.is_wanted
+
+    def settings(self):
+        return {"wanted": self.is_wanted}
+
+    def rows(self, store, part, documents):
+        for document in documents:
+            name, n = document["source"]["id"], document["source"]["n"]
+            yield drop(name, "number") if n == self.number else {"id": name, "given": list(document)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "left"),
+    [
+        ((True, True), ["source", "first", "second"], ["02"]),
+        ((True, False), ["source", "first"], ["01", "02"]),
+        ((False, True), ["source", "second"], ["00", "02"]),
+        ((False, False), ["source"], ["00", "01", "02"]),
+    ],
+)
+def test_stages_that_nobody_wants_have_no_say_in_what_comes_after(store, wanted, given, left):
+    first = Dropping("first", ("source",), 0, wanted[0])
+    second = Dropping("second", ("source", "first"), 1, wanted[1])
+    last = Dropping("last", ("source", "first", "second"), None)
+    for stage in (first, second, last):
+        stage.run(store, 0)
+        assert len(store.parts(stage.name)) == (4 if stage.wanted() else 0)
+    rows = list(store.read("last", "0"))
+    assert [row["id"] for row in rows] == left
+    assert all(row["given"] == given for row in rows)
+
+
+def test_a_stage_may_be_wanted_later(store):
+    Dropping("first", ("source",), 0, False).run(store, 0)
+    Dropping("first", ("source",), 0).run(store, 0)
+    assert store.report("first")["counts"]["dropped: number"] == 4
+    assert store.made(["source", "first"]) == ["source", "first"]

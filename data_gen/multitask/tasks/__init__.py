@@ -1,4 +1,4 @@
-"""The tasks, by the names that `compose.tasks` uses; their rewards are those of `golongrl_NAME`."""
+"""The tasks whose answers are computed, and the names of all tasks; their rewards are those of `golongrl_NAME`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ TASKS: dict[str, Generator] = {
 ABILITIES = {
     "retrieval": "precise long-range information retrieval",
     "qa": "evidence-grounded comprehension and reasoning",
+    "choice": "evidence-grounded comprehension and reasoning",
     "exhaustive": "high-recall exhaustive retrieval and verification",
     "math": "numerical extraction and quantitative reasoning",
     "table": "multi-table structured extraction",
     "matching": "fragment-level structured matching and induction",
     "ranking": "dimension-quantified retrieval and graded ranking",
     "ordering": "sequence reconstruction and ordering",
+    "summary": "long document summarization",
 }
-"""As the released rows of these tasks name what they train."""
+"""All tasks, each with what it trains as the released rows name it."""
 
 
 def data_source(task: str) -> str:

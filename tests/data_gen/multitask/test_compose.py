@@ -28,14 +28,13 @@ def answer(sample, passages):
 
 @pytest.mark.parametrize("budget", [1500, 3000, 20000])
 def test_prompts_are_as_long_as_they_may_be_and_answers_speak_of_what_is_shown(texts, counter, budget):
-    options = ComposeOptions(max_prompt_tokens=budget, per_document=8, passage_words=40, min_passages=6)
+    options = ComposeOptions(max_prompt_tokens=budget, passage_words=40, min_passages=6)
     composer = Composer(options, counter, 0)
     tasks, cut = Counter(), 0
     for number, text in enumerate(texts):
         passages = passages_of(text, options)
-        samples, counts = composer.samples(f"document {number}", passages)
-        assert counts == composer.samples(f"document {number}", passages)[1]
-        assert samples == composer.samples(f"document {number}", passages)[0]
+        samples, counts = composer.samples(f"document {number}", passages, list(TASKS))
+        assert (samples, counts) == composer.samples(f"document {number}", passages, list(TASKS))
         for sample in samples:
             start, end = sample["window"]
             tasks[sample["task"]] += 1
@@ -46,23 +45,36 @@ def test_prompts_are_as_long_as_they_may_be_and_answers_speak_of_what_is_shown(t
                 assert sample["prompt_tokens"] > 0.6 * budget
             assert answer(sample, passages[start:end]) == sample["gold"]
     assert set(tasks) == set(TASKS)
+    assert max(tasks.values()) <= len(texts)
     assert (cut == 0) == (budget == 20000)
 
 
-def test_a_documents_tasks_are_different_ones_and_no_question_is_asked_twice(texts, counter):
-    options = ComposeOptions(max_prompt_tokens=8192, per_document=4, passage_words=40)
+def test_assigned_tasks_are_asked_first_then_others_and_no_question_is_asked_twice(texts, counter, monkeypatch):
+    options = ComposeOptions(max_prompt_tokens=8192, passage_words=40)
     passages = passages_of(texts[0], options)
-    samples, counts = Composer(options, counter, 0).samples("document", passages)
-    assert len({sample["task"] for sample in samples}) == len(samples) == 4
-    assert sum(counts[task] for task in TASKS) == 4
-    other, _ = Composer(options, counter, 1).samples("document", passages)
-    assert other != samples
-    only = ComposeOptions(max_prompt_tokens=8192, per_document=30, passage_words=40, tasks=("qa", "math"))
-    samples, counts = Composer(only, counter, 0).samples("document", passages)
+    composer, assigned = Composer(options, counter, 0), ["ordering", "qa", "table"]
+    samples, counts = composer.samples("document", passages, assigned, ["math", "ranking"])
+    assert [sample["task"] for sample in samples] == assigned
+    assert counts == Counter(assigned)
+    assert Composer(options, counter, 1).samples("document", passages, assigned)[0] != samples
+    assert composer.samples("document", passages, []) == ([], {})
+
+    samples, counts = composer.samples("document", passages, ["qa", "math"] * 15)
     assert {sample["task"] for sample in samples} == {"qa", "math"}
     assert len({sample["question"] for sample in samples}) == len(samples) > 8
     assert counts["qa"] + counts["math"] == len(samples)
     assert len(samples) == 30 or counts["qa: said_twice"] == counts["math: said_twice"] == 1
+
+    monkeypatch.setitem(compose.TASKS, "qa", nothing)
+    samples, counts = composer.samples("document", passages, assigned, ["math", "ranking"])
+    assert [sample["task"] for sample in samples] == ["ordering", "table", "math"]
+    assert counts == {"ordering": 1, "table": 1, "math": 1, "qa: few_terms": 1}
+    samples, _ = composer.samples("document", passages, assigned)
+    assert [sample["task"] for sample in samples] == ["ordering", "table", "ordering"]
+
+
+def nothing(shown, draw, limits):
+    raise Unsuited("few_terms")
 
 
 def test_a_sample_that_its_reward_does_not_prove_is_dropped_and_counted(texts, counter, monkeypatch):
@@ -72,14 +84,11 @@ def test_a_sample_that_its_reward_does_not_prove_is_dropped_and_counted(texts, c
     def broken(shown, draw, limits):
         return Made("broken", "Which?", "Say.", ["[Answer]"], ["b"])
 
-    def none(shown, draw, limits):
-        raise Unsuited("few_terms")
-
     monkeypatch.setitem(compose.TASKS, "exhaustive", tie)
     monkeypatch.setitem(compose.TASKS, "matching", broken)
-    monkeypatch.setitem(compose.TASKS, "table", none)
-    options = ComposeOptions(max_prompt_tokens=8192, passage_words=40, tasks=("exhaustive", "matching", "table"))
-    samples, counts = Composer(options, counter, 0).samples("document", passages_of(texts[0], options))
+    monkeypatch.setitem(compose.TASKS, "table", nothing)
+    options, tasks = ComposeOptions(max_prompt_tokens=8192, passage_words=40), ["exhaustive", "matching", "table"]
+    samples, counts = Composer(options, counter, 0).samples("document", passages_of(texts[0], options), tasks)
     assert samples == []
     assert counts == {"exhaustive: unscorable": 1, "matching: unscorable": 1, "table: few_terms": 1}
 
@@ -89,18 +98,19 @@ def test_a_question_that_leaves_no_room_is_not_asked(texts, counter, monkeypatch
         return Made("long", "Which? " * 4000, "Say.", "a", "b")
 
     monkeypatch.setitem(compose.TASKS, "qa", long)
-    options = ComposeOptions(max_prompt_tokens=2048, passage_words=40, tasks=("qa",))
-    assert Composer(options, counter, 0).samples("x", passages_of(texts[0], options)) == ([], {"qa: no_room": 1})
+    options = ComposeOptions(max_prompt_tokens=2048, passage_words=40)
+    made = Composer(options, counter, 0).samples("x", passages_of(texts[0], options), ["qa"])
+    assert made == ([], {"qa: no_room": 1})
 
 
 def test_a_question_of_any_length_has_room_beside_fewer_passages(texts, counter, monkeypatch):
-    options = ComposeOptions(max_prompt_tokens=4096, passage_words=200, per_document=1, min_passages=4, tasks=("qa",))
+    options = ComposeOptions(max_prompt_tokens=4096, passage_words=200, min_passages=4)
     passages = passages_of("\n\n".join(texts[:3]), options)
     composer, shown = Composer(options, counter, 0), set()
     for words in range(0, 700, 10):
         asked = Made("long", f"Which? {'so ' * words}", "Say.", "a", "b")
         monkeypatch.setitem(compose.TASKS, "qa", lambda *arguments, asked=asked: asked)
-        (sample,), _ = composer.samples("x", passages)
+        (sample,), _ = composer.samples("x", passages, ["qa"])
         assert sample["prompt_tokens"] <= 4096
         shown.add(sample["window"][1] - sample["window"][0])
     assert len(shown) > 1
@@ -110,9 +120,7 @@ def test_a_question_of_any_length_has_room_beside_fewer_passages(texts, counter,
     ("wrong", "message"),
     [
         ({"tasks": ("qa", "summary")}, "expected some of retrieval, qa"),
-        ({"tasks": ()}, "expected some of"),
         ({"tasks": ("qa", "qa")}, "each once"),
-        ({"per_document": 0}, "compose.per_document = 0 is out of range"),
         ({"most_items": 2}, "compose.most_items = 2 is out of range; expected a whole number at least 3"),
         ({"max_prompt_tokens": 10}, "compose.max_prompt_tokens = 10"),
     ],

@@ -50,7 +50,7 @@ def command(files, output, *arguments):
     return [
         *("run", "--input", str(files / "documents"), "--output", str(output), f"tokenizer={files / 'tokenizer'}"),
         *("part_documents=3", "ingest.buckets=[500,60000]", f"compose.max_prompt_tokens={BUDGET}"),
-        *("compose.passage_words=40", "compose.per_document=6", "export.val_fraction=0.2", *arguments),
+        *("compose.passage_words=40", "assign.per_document=6", "export.val_fraction=0.2", *arguments),
     ]
 
 
@@ -78,7 +78,8 @@ def made(files, tmp_path_factory):
 def test_documents_become_training_data(files, made):
     output, printed = made
     assert "dedup: 13 of 14 documents (duplicate 1)" in printed
-    assert "compose: 9 of 13 documents (looks_numbered 1, no_task 1, not_english 1, too_short 1)" in printed
+    assert "pool: 9 of 13 documents (looks_numbered 1, no_pool 1, not_english 1, too_short 1)" in printed
+    assert "write.server names no server, so all tasks are computed" in printed
     tokenizer = AutoTokenizer.from_pretrained(files / "tokenizer")
     counter = PromptCounter(tokenizer)
     by_split = {split: list(read_samples(output / f"{split}.parquet")) for split in ("train", "val")}
@@ -108,10 +109,18 @@ def test_documents_become_training_data(files, made):
     for split in ("train", "val"):
         assert [sample.index for sample in by_split[split]] == list(range(len(by_split[split])))
         assert validate_file(output / f"{split}.parquet", max_prompt_length=BUDGET).ok
-    counts = Store(output, PARTS_OF).report("compose")["counts"]
+    store = Store(output, PARTS_OF)
     tasks = Counter(sample.data_source for sample in samples)
-    assert {data_source(task): counts[task] for task in TASKS} == tasks
-    assert "| compose | 13 | 9 |" in (output / "README.md").read_text()
+    assigned, composed = (
+        {task: store.report(name)["counts"][task] for task in TASKS} for name in ("assign", "compose")
+    )
+    assert {data_source(task): number for task, number in composed.items()} == tasks
+    assert max(assigned.values()) - min(assigned.values()) == 1
+    assert sum(assigned.values()) == len(samples)
+    card = (output / "README.md").read_text()
+    assert "| pool | 13 | 9 |" in card
+    assert "| compose | 9 | 9 |" in card
+    assert "| write |" not in card
 
 
 def test_a_run_that_was_stopped_continues_with_the_same_bytes(files, made):
@@ -142,9 +151,14 @@ def test_ranks_make_what_one_process_makes(files, made, tmp_path):
     ("arguments", "message"),
     [
         (["compose.tasks=[qa,sumary]"], "compose.tasks = ['qa', 'sumary']; expected some of retrieval, qa,"),
-        (["compose.per_documents=2"], "the nearest valid one is compose.per_document"),
+        (["assign.per_documents=2"], "the nearest valid one is assign.per_document"),
+        (["compose.tasks=[]"], "compose.tasks = [], and write.server names no server"),
+        (["write.server=big"], "write.server = big, and no server is defined"),
+        (["write.overlong_server=big"], "write.overlong_server = big without write.server"),
+        (["write.tasks=[qa,table]"], "write.tasks = ['qa', 'table']; expected some of qa, choice, summary"),
         (["tokenizer=builtin"], "tokenizer builtin has no chat template"),
-        (["compose.min_passages=900"], "compose: no document is left"),
+        (["compose.min_passages=900"], "pool: no document is left"),
+        (["compose.max_prompt_tokens=1024"], "export: no document is left (no_sample 10)"),
     ],
 )
 def test_what_is_wrong_is_said(files, tmp_path, arguments, message):

@@ -10,13 +10,15 @@ import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verl_longrl.rewards import score
+from verl_longrl.rewards import golongrl, score
 
 from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
+from data_gen.multitask.pool import COMPUTED, WRITTEN
 from data_gen.multitask.proof import is_proven, response
 from data_gen.multitask.shown import Shown
 from data_gen.multitask.tasks import ABILITIES, TASKS, data_source
 from data_gen.multitask.tasks.task import Limits, Unsuited
+from data_gen.multitask.written import BRIEFS
 
 KINDS = {
     "retrieval": {"after", "before"},
@@ -152,4 +154,7 @@ def test_whatever_the_text_the_answer_is_right_or_there_is_none(task, passages, 
 
 
 def test_every_task_has_a_reward_and_a_name():
-    assert set(ABILITIES) == set(TASKS) == set(KINDS)
+    assert set(ABILITIES) == {*TASKS, *BRIEFS}
+    assert set(TASKS) == set(KINDS) == set(COMPUTED)
+    assert set(BRIEFS) == set(WRITTEN)
+    assert set(map(data_source, ABILITIES)) == set(golongrl.TASKS)
