@@ -1,8 +1,9 @@
 """First pass over the sources: which of their rows can be trained on, and why the others cannot.
 
 Every row is imported, compared with all rows before it (by prompt, over all sources) and with the benchmarks (by what
-it asks), and counted in tokens; of a usable one only its place, the digest of its prompt and its length are kept, a few
-hundred bytes. So a choice among the usable rows gives exactly as many as are asked for, however long they are.
+it asks, and by the long text that it shows), and counted in tokens; of a usable one only its place, the digest of its
+prompt and its length are kept, a few hundred bytes. So a choice among the usable rows gives exactly as many as are
+asked for, however long they are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from data_gen.imports.layouts import Layout, Read, file_layout, read
 from data_gen.mix.config import SourceOptions
 from data_gen.progress import Advance
 from data_gen.text import digest
+
+EDGE = 1000
+"""Characters at either end of a prompt that may say what to do, in words that many prompts share."""
 
 
 class Usable(NamedTuple):
@@ -92,7 +96,8 @@ class Surveyor:
                 survey.drop(row, "duplicate", f"the same prompt as {self._seen[key]}")
                 continue
             self._seen[key] = row.where
-            if copied := next(filter(None, map(self.benchmarks.overlap, asked(row.found))), ""):
+            texts = (*asked(row.found), *shown(row.found))
+            if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
                 survey.drop(row, "contaminated", repr(copied))
                 continue
             yield row, key
@@ -125,3 +130,8 @@ def asked(sample: Sample) -> list[str]:
     truth = sample.ground_truth
     answers = [truth] if isinstance(truth, str) else truth if isinstance(truth, list) else []
     return [sample.question, *(f"{sample.question} {answer}" for answer in answers)]
+
+
+def shown(sample: Sample) -> list[str]:
+    """The long text of each turn of a prompt, without its edges; "" of a short turn."""
+    return [message["content"][EDGE:-EDGE] for message in sample.prompt]

@@ -64,6 +64,7 @@ def test_train_kill_resume(run):
         seen |= of_step
     assert seen <= set(prompts)
     assert "<CHUNK_0>" in next(iter(prompts.values()))["text"]
+    assert all(prompt["prompt_tokens"] > 100 for prompt in prompts.values())  # words; each has several chunks
 
     # two ranks wrote the checkpoint
     manifest = run.checkpoint(STEPS)

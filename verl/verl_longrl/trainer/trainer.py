@@ -16,6 +16,7 @@ Padding rows, which upstream adds to even out the data-parallel ranks, are left 
 """
 
 import json
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -213,6 +214,8 @@ class LongRLTrainer(PPOTrainerSync):
         if self._doubt is not None and self.global_steps >= self.total_training_steps:
             raise TooManyFailures(f"{self._doubt}. Repeat the command to do the last step and this again")
         progress(_metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
+        if line := _tasks_line(metrics):
+            progress(line)
         self._write_metrics("val", self.global_steps, metrics)
         return metrics
 
@@ -255,6 +258,8 @@ class LongRLTrainer(PPOTrainerSync):
                         "index": infos[i].get("index"),
                         "ground_truth": truths[i].get("ground_truth"),
                         "ref_chunks": infos[i].get("ref_chunks"),
+                        "difficulty": infos[i].get("difficulty"),
+                        "prompt_tokens": len(prompts[i]),
                     },
                 )
                 for i, uid in enumerate(first_of)
@@ -358,9 +363,16 @@ def _step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
 
 def _metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:
     """One readable line, e.g. `step 12/150  reward 0.83  context 0.71  recall 0.66 ...  3.1 s`."""
-    found = ("context", "recall", "precision") if metrics.get(f"{prefix}/precision") else ()  # most tasks have none
+    found = ("context", "recall", "precision") if metrics.get(f"{prefix}/context") else ()  # most tasks have none
     shown = {"reward": "score"} | {part: part for part in (*found, "answer", "format")}
     parts = [
         f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics
     ]
     return "  ".join([label, *parts, f"{seconds:.1f} s"])
+
+
+def _tasks_line(metrics: dict[str, Any]) -> str:
+    """The held-out reward of each task, or "" where there is one: `  by task: golongrl_ordering 0.420  ...`."""
+    tasks = [(found[1], name) for name in sorted(metrics) if (found := re.fullmatch("val/(.+)/score", name))]
+    rewards = "  ".join(f"{task} {metrics[name]:.3f}" for task, name in tasks)
+    return f"  by task: {rewards}" if len(tasks) > 1 else ""

@@ -1,0 +1,244 @@
+"""Where responses and their scores are: what a model answered, prompt by prompt, however long the files are.
+
+| source | path | one prompt is | its id |
+|---|---|---|---|
+| stage difficulty of data_gen.multitask | the run's folder | a sample, as the small model answers it | the sample's |
+| training with `longrl.log_rollouts` | the run's folder | a group of rollouts of one step | STEP:PROMPT |
+| hard mining | the run's folder `mining` | a row of a data file | FILE:ROW |
+
+A training run logs the groups that it trained on; those that group filtering replaced, because all rewards were equal,
+are known by number only, from its metrics.jsonl.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import orjson
+from verl_longrl.data.schema import decode_extra_info, read_rows
+from verl_longrl.rewards.score import FAILURES
+
+from data_gen.diagnose.modes import Response
+from data_gen.multitask.tasks import data_source
+
+_WITH_SIZE = re.compile(r"(.*) \((\d+) bytes\)")
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message names the file and the fix."""
+
+
+class Answered(NamedTuple):
+    """A prompt and its responses. tokens: the prompt's length; difficulty: a level of data_gen.multitask; both None
+    where the source does not say."""
+
+    id: str
+    task: str
+    tokens: int | None
+    difficulty: str | None
+    responses: list[Response]
+
+
+@dataclass
+class Filtered:
+    """Groups of a training run that were replaced because all their rewards were equal: task -> how many, and of how
+    many the answers were all right, or all wrong."""
+
+    groups: Counter[str] = field(default_factory=Counter)
+    all_right: Counter[str] = field(default_factory=Counter)
+    all_wrong: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Filtered) -> None:
+        """Count those of another run too."""
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            mine.update(theirs)
+
+
+class Source(ABC):
+    """Iterates over prompts and their responses; afterwards `filtered` holds what is not among them. `kind`: what it
+    is, for people."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.filtered = Filtered()
+
+    def __iter__(self) -> Iterator[Answered]:
+        try:
+            yield from self._read()
+        except KeyError as error:
+            raise SourceError(f"{self.path}: a row has no {error}; expected those of {self.kind}") from error
+
+    @abstractmethod
+    def _read(self) -> Iterator[Answered]:
+        """Its prompts, in order. Raises SourceError."""
+
+
+def source(path: Path, last_steps: int = 0) -> Source:
+    """The source at a path. last_steps: of a training run, only so many; 0 for all. Raises SourceError."""
+    folder = path.parent if path.name == "rollouts.jsonl" else path
+    if (folder / "difficulty").is_dir():
+        return DifficultyStage(folder)
+    if (folder / "rollouts.jsonl").is_file():
+        return Mining(folder)
+    for rollouts in (folder / "rollouts", folder):
+        if (rollouts / "prompts.jsonl").is_file():
+            return Training(rollouts, last_steps)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    raise SourceError(
+        f"{path}: nothing to diagnose; expected the output of data_gen.multitask with difficulty.small set "
+        "(difficulty/), a training run with longrl.log_rollouts=true (rollouts/prompts.jsonl), or a run's mining "
+        "(rollouts.jsonl)"
+    )
+
+
+class DifficultyStage(Source):
+    """The small model's responses: those to all samples, of the model that is nearer to the one that is trained."""
+
+    kind = "data_gen.multitask, stage difficulty"
+
+    def _read(self) -> Iterator[Answered]:
+        parts = sorted((self.path / "difficulty").glob("*.jsonl"))
+        if not parts:
+            raise SourceError(
+                f"{self.path / 'difficulty'}: has no rows; set difficulty.small, and run that stage to its end"
+            )
+        for part in parts:
+            for row in lines(part):
+                yield from (_sample(sample) for sample in row["samples"] if sample["rates"])  # others were not asked
+
+
+def _sample(sample: Mapping[str, Any]) -> Answered:
+    small = next(iter(sample["rates"]))
+    responses = [
+        Response(
+            None if response["reward"] is None else response["parts"].get("answer", 0.0),
+            response["status"],
+            response["reason"],
+            response["parts"].get("recall", 0.0),
+            response["parts"].get("precision", 0.0),
+        )
+        for response in sample["responses"]
+        if response["server"] == small
+    ]
+    task = data_source(sample["task"])  # as training names it
+    return Answered(sample["id"], task, sample["prompt_tokens"], sample["level"], responses)
+
+
+class Training(Source):
+    """The rollouts of a run's steps."""
+
+    kind = "training run"
+
+    def __init__(self, path: Path, last_steps: int):
+        super().__init__(path)
+        steps = sorted(int(file.stem) for file in path.glob("*.jsonl") if file.stem.isdigit())
+        if not steps:
+            raise SourceError(f"{path}: has no STEP.jsonl; the run has not finished a step yet")
+        self.steps = steps[-last_steps:]
+
+    def _read(self) -> Iterator[Answered]:
+        prompts = lines(self.path / "prompts.jsonl")
+        about = {prompt["prompt"]: (prompt.get("prompt_tokens"), prompt.get("difficulty")) for prompt in prompts}
+        for step in self.steps:
+            for _, group in itertools.groupby(lines(self.path / f"{step}.jsonl"), key=lambda row: row["uid"]):
+                rows = list(group)
+                prompt, task = rows[0]["prompt"], rows[0]["task"]
+                tokens, difficulty = about.get(prompt, (None, None))
+                yield Answered(f"{step}:{prompt}", task, tokens, difficulty, list(map(_rollout, rows)))
+        self._count_filtered()
+
+    def _count_filtered(self) -> None:
+        metrics = self.path.parent / "metrics.jsonl"
+        if not metrics.is_file():
+            return
+        steps = set(self.steps)
+        for line in lines(metrics):
+            if line["split"] != "train" or line["step"] not in steps:
+                continue
+            for key, number in line.items():
+                task, _, name = key.removeprefix("task/").rpartition("/")
+                counter = {
+                    "filtered": self.filtered.groups,
+                    "filtered_all_right": self.filtered.all_right,
+                    "filtered_all_wrong": self.filtered.all_wrong,
+                }.get(name)
+                if key.startswith("task/") and counter is not None and number:
+                    counter[task] += int(number)
+
+
+def _rollout(row: Mapping[str, Any]) -> Response:
+    listing = not row["cited"]  # recall and precision of citations say nothing about the answer
+    return Response(
+        None if row["status"] in FAILURES else row["answer"],
+        row["status"],
+        row["reason"],
+        row["recall"] if listing else 0.0,
+        row["precision"] if listing else 0.0,
+        row["response"],
+    )
+
+
+class Mining(Source):
+    """What a model answered to the rows of data files; a row that was asked again counts once."""
+
+    kind = "hard mining"
+
+    def _read(self) -> Iterator[Answered]:
+        rollouts = self.path / "rollouts.jsonl"
+        about = [_rows_of(stored) for stored in self._files()]
+        last = {(line["file"], line["row"]): number for number, line in enumerate(lines(rollouts))}
+        for number, line in enumerate(lines(rollouts)):
+            at, row = line["file"], line["row"]
+            if last[at, row] == number and "too_long" not in line:
+                name, rows = about[at] if at < len(about) else (str(at), {})
+                tokens, difficulty = rows.get(row, (None, None))
+                texts = line["responses"] or [None] * len(line["answers"])
+                responses = [
+                    Response(None if status in FAILURES else answer, status, text=text)
+                    for answer, status, text in zip(line["answers"], line["statuses"], texts, strict=True)
+                ]
+                yield Answered(f"{name}:{row}", line["task"], tokens, difficulty, responses)
+
+    def _files(self) -> list[str]:
+        asked = self.path / "asked.json"
+        return json.loads(asked.read_text())["files"] if asked.is_file() else []
+
+
+def _rows_of(stored: str) -> tuple[str, dict[int, tuple[int | None, str | None]]]:
+    """The name of a data file, given as PATH (N bytes), and of each of its rows length and difficulty; of none where
+    the file is not there any more, or is another."""
+    found = _WITH_SIZE.fullmatch(stored)
+    path = Path(found[1] if found else stored)
+    if not found or not path.is_file() or path.stat().st_size != int(found[2]):
+        return path.name, {}
+    rows = read_rows(path, ["prompt_tokens", "extra_info.payload"])
+    return path.name, {
+        number: (row["prompt_tokens"], decode_extra_info(row["extra_info"]).get("difficulty"))
+        for number, row in enumerate(rows)
+    }
+
+
+def lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON Lines file, one in memory at a time; a last line that a kill cut off is left out. Raises
+    SourceError naming the line."""
+    with file.open("rb") as opened:
+        for number, line in enumerate(opened, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise SourceError(
+                    f"{file}: line {number}: not JSON ({error}); the file was changed or damaged"
+                ) from error
