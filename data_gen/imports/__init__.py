@@ -1,1 +1,1 @@
-"""Sets of short questions, made by others, as samples of the project."""
+"""Sets of questions that others made, as samples of the project."""

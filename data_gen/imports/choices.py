@@ -1,4 +1,5 @@
-r"""Multiple choice in MathQA's layout, asked for as the reward `loongrl_choice` reads it: one letter in \boxed{}.
+r"""Multiple choice: MathQA's problems, asked for as the reward `loongrl_choice` reads it (one letter in \boxed{}), and
+LongBench v2's questions about a long text, as `golongrl_choice` does ("The correct answer is (X)").
 
 The choices of MathQA are one text, "a ) 38 , b ) 27.675 , c ) rs . 1 , 500 , ..."; a choice may itself hold commas, so
 the text is cut where a letter with its bracket follows one, and the letters must come in order.
@@ -8,16 +9,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from reprlib import repr as short
+from string import ascii_uppercase
 from typing import Any
 
 from verl_longrl.data.schema import Sample
 
-from data_gen.imports.fields import Unusable, clean, proven, text
+from data_gen.imports.fields import Unusable, clean, language_of, long_sample, proven, text
+from data_gen.imports.prompts import TEXT, about, answer_as
 from data_gen.keychain.prompts import messages
 
-TASK = "loongrl_choice"
+TASK, LONG_TASK = "loongrl_choice", "golongrl_choice"
 LETTERS = "ABCDE"
 ANSWER = (
     "Think step by step first and end your reasoning with </think>. Then give the letter of the right choice, and "
@@ -35,18 +39,10 @@ def mathqa(row: Mapping[str, Any]) -> Sample:
     """
     problem = text(row, "Problem", "problem", "question")
     choices = options(row.get("options"))
-    letter = text(row, "correct").strip("() .").upper()
-    if len(letter) != 1 or letter not in LETTERS[: len(choices)]:
-        raise Unusable(
-            "letter_outside", f"correct is {short(row['correct'])}, expected A to {LETTERS[len(choices) - 1]}"
-        )
-    said = [" ".join(choice.casefold().split()) for choice in choices]
-    if said.count(said[LETTERS.index(letter)]) > 1:
-        raise Unusable("repeated_option", f"the right choice {letter} stands there twice: {short(choices)}")
-    listed = "\n".join(f"({mark}) {choice}" for mark, choice in zip(LETTERS, choices, strict=False))
+    letter = _right(text(row, "correct"), choices)
     sample = Sample(
         data_source=TASK,
-        prompt=messages(f"{problem}\n\nChoices:\n{listed}\n\n{ANSWER}"),
+        prompt=messages(f"{problem}\n\nChoices:\n{_listed(choices)}\n\n{ANSWER}"),
         ground_truth=letter,
         index=0,
         question=problem,
@@ -54,6 +50,40 @@ def mathqa(row: Mapping[str, Any]) -> Sample:
         ability="math_choice",
     )
     return proven(sample, letter)
+
+
+def long_choices(row: Mapping[str, Any]) -> Sample:
+    """A row of LongBench v2 (arXiv 2412.15204): `context`, `question`, `choice_A` to `choice_D` (or more), and a letter
+    in `answer`.
+
+    Raises:
+        Unusable: as `mathqa`.
+    """
+    context, question, language = text(row, "context"), text(row, "question"), language_of(row)
+    names = takewhile(lambda name: row.get(name) is not None, map("choice_{}".format, ascii_uppercase))
+    choices = [clean(row[name]) for name in names]
+    if len(choices) < 2 or not all(choices):
+        raise Unusable("no_options", f"the choices are {short(choices)}, expected text in choice_A, choice_B and so on")
+    letter = _right(text(row, "answer"), choices)
+    asked = f"{question}\n\n{_listed(choices)}"
+    prompt = about(context, TEXT[language], asked, answer_as(LONG_TASK, language))
+    return proven(long_sample(LONG_TASK, prompt, letter, question, row), letter, language)
+
+
+def _right(letter: str, choices: Sequence[str]) -> str:
+    """The letter of the right choice, as a capital. Raises Unusable."""
+    capital = letter.strip("() .").upper()
+    if len(capital) != 1 or capital not in ascii_uppercase[: len(choices)]:
+        last = ascii_uppercase[len(choices) - 1]
+        raise Unusable("letter_outside", f"the right choice is {short(letter)}, expected A to {last}")
+    said = [" ".join(choice.casefold().split()) for choice in choices]
+    if said.count(said[ascii_uppercase.index(capital)]) > 1:
+        raise Unusable("repeated_option", f"the right choice {capital} stands there twice: {short(choices)}")
+    return capital
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return "\n".join(f"({mark}) {choice}" for mark, choice in zip(ascii_uppercase, choices, strict=False))
 
 
 def options(value: Any) -> list[str]:

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from reprlib import repr as short
 from typing import Any
 
-from verl_longrl.data.schema import Sample
+from verl_longrl.data.schema import GroundTruth, Message, Sample
 from verl_longrl.rewards import score
+
+from data_gen.multitask.tasks import ABILITIES
+from data_gen.responses import response
 
 
 class Unusable(ValueError):
@@ -46,13 +49,32 @@ def found(row: Mapping[str, Any]) -> str:
     return f"fields found: {', '.join(list(row)[:12])}{more}" if row else "the row has no fields"
 
 
-def proven(sample: Sample, answer: str) -> Sample:
-    """The sample, if this answer in a box earns the full reward under the sample's own scorer.
+def language_of(row: Mapping[str, Any]) -> str:
+    """ "Chinese" or "English", by the row's `language`; English where it has none."""
+    return "Chinese" if clean(row.get("language")) in ("Chinese", "zh") else "English"
+
+
+def long_sample(task: str, prompt: list[Message], truth: GroundTruth, question: str, row: Mapping[str, Any]) -> Sample:
+    """The sample of a row with a long prompt, of one of GoLongRL's tasks (a data source)."""
+    return Sample(
+        data_source=task,
+        prompt=prompt,
+        ground_truth=truth,
+        index=0,
+        question=question,
+        task=task,
+        ability=ABILITIES[task.removeprefix("golongrl_")],
+        payload={"language": language_of(row)},
+    )
+
+
+def proven(sample: Sample, answer: Any, language: str = "English") -> Sample:
+    """The sample, if this answer, given as its prompt asks, earns the full reward under the sample's own scorer.
 
     Raises:
         Unusable: (unscorable) it does not, so no response could.
     """
-    scored = score(sample.data_source, f"</think>\\boxed{{{answer}}}", sample.ground_truth)
+    scored = score(sample.data_source, response(sample.data_source, answer, language), sample.ground_truth)
     if scored.value != 1.0:
         why = f": {scored.reason}" if scored.reason else ""
         raise Unusable(

@@ -6,6 +6,9 @@
 | dapo | DAPO-Math-17k's: a prompt with DAPO's own instruction | `math`, asked in the project's words |
 | math | `problem` or `question`, and `answer` | `math` |
 | mathqa | `Problem`, `options`, `correct` | `loongrl_choice` |
+| document | `context`, `question`, `answer`, maybe `task`; or LongBench Pro's | the task of GoLongRL that it names |
+| choices | LongBench v2's: `context`, `question`, `choice_A` and so on, `answer` | `golongrl_choice` |
+| tables | MultiTabQA's: `tables`, `question` or `query`, `answer` | `golongrl_table` |
 
 Files are .parquet, .jsonl, or .json (a list, read whole); both also .gz. A row that cannot be used stands in its place
 as the reason why, so that nothing vanishes; a file that cannot be read is an error.
@@ -21,11 +24,13 @@ from verl_longrl.data.checks import check_row
 from verl_longrl.data.schema import Sample
 
 from data_gen.corpora import CorpusError, place, read_records
-from data_gen.imports.choices import mathqa
+from data_gen.imports.choices import long_choices, mathqa
+from data_gen.imports.documents import document
 from data_gen.imports.fields import Unusable, found
 from data_gen.imports.mathematics import DAPO, dapo, problem
+from data_gen.imports.tables import tables
 
-Layout = Literal["auto", "rows", "dapo", "math", "mathqa"]
+Layout = Literal["auto", "rows", "dapo", "math", "mathqa", "document", "choices", "tables"]
 Row = Mapping[str, Any]
 
 
@@ -47,12 +52,23 @@ def ready(row: Row) -> Sample:
     return Sample.from_row(row)
 
 
-IMPORTERS: dict[str, Callable[[Row], Sample]] = {"rows": ready, "dapo": dapo, "math": problem, "mathqa": mathqa}
+IMPORTERS: dict[str, Callable[[Row], Sample]] = {
+    "rows": ready,
+    "dapo": dapo,
+    "math": problem,
+    "mathqa": mathqa,
+    "document": document,
+    "choices": long_choices,
+    "tables": tables,
+}
 NEEDS = {
     "rows": "data_source, prompt, reward_model",
     "dapo": f"prompt, reward_model, data_source {DAPO}",
     "math": "problem or question, answer",
     "mathqa": "Problem, options, correct",
+    "document": "context (a text), question or question_nonthinking, answer",
+    "choices": "context, question, choice_A, choice_B, answer",
+    "tables": "tables, question or query, answer",
 }
 _DOCUMENTS = {"context", "paragraphs", "passages"}
 
@@ -70,6 +86,12 @@ def layout_of(row: Row) -> Layout:
         return "dapo"
     if {"data_source", "prompt", "reward_model"} <= fields:
         return "rows"
+    if {"choice_A", "choice_B"} <= fields:
+        return "choices"
+    if {"tables", "answer"} <= fields:
+        return "tables"
+    if "answer" in fields and fields & {"question", "question_nonthinking"} and isinstance(row.get("context"), str):
+        return "document"
     if "answer" in fields and fields & {"problem", "question"} and not fields & _DOCUMENTS:
         return "math"
     layouts = "; ".join(f"{layout} has {names}" for layout, names in NEEDS.items())

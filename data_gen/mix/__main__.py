@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
 
 from data_gen.cli import guarded
+from data_gen.imports.layouts import Layout
 from data_gen.mix.config import MixConfig
 from data_gen.mix.mixing import TRAIN, mix
 
@@ -22,8 +23,8 @@ def main(
         list[str] | None,
         typer.Argument(
             metavar="FILE[:KEY=VALUE,...]",
-            help="Files (or a quoted pattern), with layout=auto|rows|dapo|math|mathqa, and count=ROWS or weight=SHARE "
-            "(neither: all rows); repeat=true lets rows come again.",
+            help=f"Files (or a quoted pattern), with layout=NAME ({', '.join(get_args(Layout))}), and count=ROWS or "
+            "weight=SHARE (neither: all rows); repeat=true lets rows come again.",
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file; the same keys, and sources: as a list.")] = None,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from verl_longrl.data.schema import Sample, write_samples
+from verl_longrl.rewards.golongrl import task_name
 from verl_longrl.rewards.registry import load_scorers
 
 from data_gen.config import ConfigError
@@ -141,7 +142,8 @@ def _labelled(sample: Sample, source: str, row: str) -> Sample:
     """With where it comes from: `source` is the file; `origin` what its own payload says of that, or else the row."""
     origin = sample.payload.get("origin") or sample.payload.get("source") or f"{source}: {row}"
     payload = {**sample.payload, "source": source, "origin": origin}
-    return replace(sample, split="train", task=sample.task or sample.data_source, payload=payload)
+    task = task_name(sample.data_source, {**sample.payload, "task": sample.task})
+    return replace(sample, split="train", task=task, payload=payload)
 
 
 def _in_order(spill: Spill, chosen: list[list[Usable]], seed: int) -> Iterator[Sample]:

@@ -3,11 +3,23 @@
 import pytest
 from verl_longrl.rewards import score
 
-from data_gen.imports.choices import mathqa, options
+from data_gen.imports.choices import long_choices, mathqa, options
 from data_gen.imports.fields import Unusable
+from data_gen.responses import response
 
 TEXT = "a ) 38 , b ) 27.675 , c ) 30 , d ) data inadequate , e ) none of these"
 FIVE = ["38", "27.675", "30", "data inadequate", "none of these"]
+LONG = {
+    "_id": "66f36490821e116aacb2cc22",
+    "domain": "Single-Document QA",
+    "question": "Who burnt the mill?",
+    "choice_A": "Ann",
+    "choice_B": "Bo",
+    "choice_C": "Cy",
+    "choice_D": "None of these",
+    "answer": "C",
+    "context": "Ann built the mill.\nCy burnt it.",
+}
 ROW = {"Problem": "the banker ' s gain is rs . 36 . find it .", "Rationale": "...", "options": TEXT, "correct": "b"}
 
 
@@ -89,4 +101,44 @@ def test_a_choice_that_comes_twice_matters_only_where_it_is_right():
 def test_what_cannot_be_used_has_a_reason(fields, reason):
     with pytest.raises(Unusable) as caught:
         mathqa(ROW | fields)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("language", ["English", "Chinese"])
+def test_a_question_about_a_long_text_is_answered_in_a_sentence(language):
+    for letter in "ABCD":
+        sample = long_choices(LONG | {"answer": letter, "language": language})
+        assert (sample.data_source, sample.task, sample.ground_truth) == ("golongrl_choice", "golongrl_choice", letter)
+        for given in "ABCD":
+            said = response("golongrl_choice", given, language)
+            assert score("golongrl_choice", said, sample.ground_truth).value == float(given == letter)
+    read, _, question, choices, asked = sample.prompt[0]["content"].removeprefix("Read the ").split("\n\n")[-5:]
+    assert (read, question) == (LONG["context"], LONG["question"])
+    assert choices == "(A) Ann\n(B) Bo\n(C) Cy\n(D) None of these"
+    assert ("The correct answer is (X)" if language == "English" else "正确答案是（X）") in asked
+
+
+def test_a_text_may_have_fewer_choices_or_more():
+    assert long_choices(LONG | {"answer": "b", "choice_C": None, "choice_D": None}).ground_truth == "B"
+    sample = long_choices(LONG | {"answer": "(F)", "choice_E": "Eve", "choice_F": 7})
+    assert sample.ground_truth == "F"
+    assert "(F) 7\n" in sample.prompt[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"context": None}, "no_context"),
+        ({"question": ""}, "no_question"),
+        ({"choice_B": None}, "no_options"),
+        ({"choice_B": " "}, "no_options"),
+        ({"answer": None}, "no_answer"),
+        ({"answer": "E"}, "letter_outside"),
+        ({"answer": "Cy"}, "letter_outside"),
+        ({"choice_A": "cy"}, "repeated_option"),
+    ],
+)
+def test_a_question_about_a_long_text_that_cannot_be_used_has_a_reason(fields, reason):
+    with pytest.raises(Unusable) as caught:
+        long_choices(LONG | fields)
     assert caught.value.reason == reason

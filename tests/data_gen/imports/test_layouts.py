@@ -6,11 +6,15 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import released_golongrl
 from verl_longrl.data.schema import Sample, write_samples
+from verl_longrl.rewards import score
+from verl_longrl.rewards.golongrl import task_name
 
 from data_gen.corpora import CorpusError
 from data_gen.imports.fields import Unusable
 from data_gen.imports.layouts import file_layout, layout_of, read
+from data_gen.responses import response
 
 ASKED = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
@@ -24,6 +28,20 @@ DAPO = {
 }
 MATH = {"problem": "What is 1+1?", "answer": "2"}
 MATHQA = {"Problem": "what is 1 + 1 ?", "options": "a ) 1 , b ) 2", "correct": "b", "category": "general"}
+DOCUMENT = {"context": "Ann built the mill.", "question": "Who?", "answer": "Ann"}
+PRO = {
+    "context": "Ann built the mill.",
+    "question_nonthinking": "Who?",
+    "question_thinking": "Think. Who?",
+    "answer": ["Ann"],
+    "secondary_task": "T5.2 Key-Statement Citation Alignment",
+}
+CHOICES = {"context": "Ann built the mill.", "question": "Who?", "choice_A": "Bo", "choice_B": "Ann", "answer": "B"}
+TABLES = {
+    "tables": ['{"columns": ["a"], "data": [[1]]}'],
+    "query": "select a",
+    "answer": '{"columns": ["a"], "data": [[1]]}',
+}
 RELEASED = {
     "data_source": "custom_longcontextqa_hotpot",
     "prompt": [{"role": "user", "content": "Passages. Question: who?"}],
@@ -53,6 +71,11 @@ def write(folder, name, rows):
         (MATH, "math", "math", "2"),
         (MATHQA, "mathqa", "loongrl_choice", "B"),
         (RELEASED, "rows", "custom_longcontextqa_hotpot", ["Ada"]),
+        (DOCUMENT, "document", "golongrl_qa", "Ann"),
+        (PRO, "document", "golongrl_exhaustive", ["Ann"]),
+        (CHOICES, "choices", "golongrl_choice", "B"),
+        (TABLES, "tables", "golongrl_table", {"columns": ["a"], "data": [[1]]}),
+        (TABLES | DOCUMENT, "tables", None, None),
     ],
 )
 def test_every_layout_is_known_by_its_fields(tmp_path, name, row, layout, task, truth):
@@ -62,7 +85,8 @@ def test_every_layout_is_known_by_its_fields(tmp_path, name, row, layout, task, 
     place = "line 2" if "jsonl" in name else "row 1"
     assert [r.number for r in rows] == [0, 1]
     assert rows[1].where == f"{path}: {place}"
-    assert (rows[0].found.data_source, rows[0].found.ground_truth) == (task, truth)
+    if task:
+        assert (rows[0].found.data_source, rows[0].found.ground_truth) == (task, truth)
 
 
 def test_ready_rows_pass_through(tmp_path):
@@ -81,6 +105,25 @@ def test_ready_rows_pass_through(tmp_path):
     assert row.found == Sample(**{**vars(sample), "index": 0})
     (row,) = read(write(tmp_path, "b.jsonl", [RELEASED]), "rows")
     assert row.found.payload == {"level": "hard"}
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_rows_of_golongrls_release_pass_as_they_are(tmp_path, name):
+    released = released_golongrl.rows()
+    read_back = [row.found for row in read(write(tmp_path, name, released), "rows")]
+    assert len(read_back) == len(released) == 58
+    for sample, row in zip(read_back, released, strict=True):
+        truth, task = row["reward_model"]["ground_truth"], task_name(sample.data_source, sample.payload)
+        assert (sample.data_source, sample.prompt, sample.ground_truth) == (row["data_source"], row["prompt"], truth)
+        gold = truth["golden_label"] or truth["doc_ids"]
+        if task in ("golongrl_qa", "golongrl_summary"):
+            gold = gold[0]
+        elif task == "golongrl_choice":
+            gold = "B"
+        elif task == "golongrl_table":
+            gold = released_golongrl.TABLE
+        scored = score(sample.data_source, response(task, gold, truth["summary"]), truth, sample.payload)
+        assert (scored.value, scored.status) == (1, "ok")
 
 
 def test_what_is_no_sample_stands_in_its_place(tmp_path):
@@ -106,6 +149,14 @@ def test_only_the_rows_wanted_are_read_and_nothing_after_them(tmp_path):
     [
         ({"text": "a"}, r"no layout fits \(fields found: text; rows has data_source, .*name the layout\)?$"),
         ({"question": "a", "answer": "b", "passages": []}, r"make prompts of it with data_gen.keychain first"),
+        (
+            {"question": "a", "answer": "b", "context": [["t", ["s"]]]},
+            r"make prompts of it with data_gen.keychain first",
+        ),
+        (
+            {"context": "a", "question": "b"},
+            r"document has context \(a text\), question or question_nonthinking, answer",
+        ),
         ({}, r"the row has no fields"),
     ],
 )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 from verl_longrl.data.lengths import PromptCounter
-from verl_longrl.data.schema import read_samples, write_samples
+from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
@@ -160,6 +160,20 @@ def test_a_row_without_a_question_is_compared_by_its_prompt(files, tmp_path):
     benchmarks = [str(tmp_path / "benchmark.txt")]
     report = run(files, tmp_path / "mix", [str(tmp_path / "bare.parquet")], total=None, benchmarks=benchmarks)
     assert report.sources()[0]["dropped"] == {"contaminated": 1}
+
+
+def test_a_text_that_is_shown_is_compared_and_what_all_prompts_say_is_not(files, tmp_path):
+    rules = " ".join(f"rule {i}: say nothing but the answer" for i in range(9))
+    rows = [Sample(**vars(row) | {"index": 0}) for row in list(read_samples(files / "plain" / TRAIN))[:8]]
+    for row in rows:
+        row.prompt[0]["content"] += f"\n\n{row.question}\n\n{rules}"
+    write_samples(tmp_path / "rows.parquet", rows)
+    copied = rows[3].prompt[0]["content"].split()[300:313]
+    (tmp_path / "benchmark.json").write_text(json.dumps([{"context": f"And {' '.join(copied)}."}, rules]))
+    benchmarks = [str(tmp_path / "benchmark.json")]
+    report = run(files, tmp_path / "mix", [str(tmp_path / "rows.parquet")], total=None, benchmarks=benchmarks)
+    assert report.sources()[0]["dropped"] == {"contaminated": 1}
+    assert report.sources()[0]["first_dropped"]["contaminated"].endswith(f"row 3: {' '.join(copied)!r}")
 
 
 def test_special_tokens_are_broken_up_in_what_is_imported_only(files, tmp_path):
