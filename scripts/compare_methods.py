@@ -1,10 +1,11 @@
-"""The paper's claim at small scale: LongRLVR's reward against outcome-only RLVR, from the same warm start.
+"""Training methods against each other at small scale, from the same warm start on the same data.
 
-    python scripts/compare_methods.py [--seeds 3] [--steps 80] [overrides...]
+    python scripts/compare_methods.py [--comparison longrlvr_vs_outcome] [--seeds 3] [--steps 80] [overrides...]
 
-Runs every method with every seed through the real entry point (Ray, verl, vLLM) and writes
-docs/results/longrlvr_vs_outcome_table.md and .png: mean and spread of context recall and answer accuracy on held-out
-documents by step. A run that is complete is not repeated, an interrupted one continues.
+longrlvr_vs_outcome: LongRLVR's reward against outcome-only RLVR. golongrl_tmn: TMN-Reweight against plain GRPO on five
+tasks of different reward scales. Runs every method with every seed through the real entry point (Ray, verl, vLLM) and
+writes docs/results/COMPARISON_table.md and COMPARISON.png: mean and spread on held-out documents by step. A run that is
+complete is not repeated, an interrupted one continues.
 """
 
 import json
@@ -12,6 +13,8 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,23 +22,65 @@ import numpy as np
 import typer
 from verl_longrl.trainer.rollout_log import read_jsonl
 
+from data_gen.multitask.tasks import data_source
 from recipe.longrl.demo import run as demo
-from recipe.longrl.demo.build import build
+from recipe.longrl.demo.build import BuildConfig, build
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.demo.grounded.lessons import stages
 from recipe.longrl.demo.grounded.world import WorldConfig
-
-WORLD = GroundedBuild(world=WorldConfig(evidence=((4, 1.0),)), warm_start=stages(patience=0.1))
-"""Four evidence chunks needed at once, by a model that goes on to the next with probability 0.1: it looks facts up well
-and finds all four in about one response of a thousand."""
-METHODS = ("longrlvr", "outcome_only")
-SHOWN = {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"}
+from recipe.longrl.demo.multitask.build import MultitaskBuild
 
 
-def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overrides: list[str]) -> list[dict]:
+@dataclass(frozen=True)
+class Comparison:
+    """world: what is built, and trained on with the settings of `model`. methods: their overrides by name. shown: what
+    is measured on held-out documents, with its label."""
+
+    world: BuildConfig
+    model: str
+    methods: dict[str, list[str]]
+    shown: dict[str, str]
+
+
+class Name(StrEnum):
+    longrlvr_vs_outcome = "longrlvr_vs_outcome"
+    golongrl_tmn = "golongrl_tmn"
+
+
+COMPARISONS = {
+    # Four evidence chunks needed at once, by a model that goes on to the next with probability 0.1: it looks facts up
+    # well and finds all four in about one response of a thousand.
+    Name.longrlvr_vs_outcome: Comparison(
+        GroundedBuild(world=WorldConfig(evidence=((4, 1.0),)), warm_start=stages(patience=0.1)),
+        "demo",
+        {method: [f"method={method}"] for method in ("longrlvr", "outcome_only")},
+        {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"},
+    ),
+    Name.golongrl_tmn: Comparison(
+        MultitaskBuild(),
+        "demo_multitask",
+        {"GRPO": ["method=golongrl", "tmn=false"], "TMN-Reweight": ["method=golongrl"]},
+        {
+            "score": "mean of the tasks",
+            f"{data_source('retrieval')}/score": "retrieval (EM)",
+            f"{data_source('exhaustive')}/score": "exhaustive (F1)",
+            f"{data_source('matching')}/score": "matching (SubEM)",
+            f"{data_source('ordering')}/score": "ordering (pairs)",
+            f"{data_source('ranking')}/score": "ranking (NDCG)",
+        },
+    ),
+}
+
+Runs = dict[tuple[str, int], list[dict]]
+"""(method, seed) -> validations by step."""
+
+
+def run(
+    compared: Comparison, method: str, seed: int, steps: int, test_freq: int, folder: Path, overrides: list[str]
+) -> list[dict]:
     """Train one method with one seed; returns its validations, one per measured step."""
     output = folder / f"{method}-{seed}"
-    settings = [*demo.overrides(folder / "assets"), "hardware=cpu", f"method={method}"]
+    settings = [*demo.overrides(folder / "assets", compared.model), "hardware=cpu", *compared.methods[method]]
     settings += [f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
     settings += [f"data.seed={seed}", f"actor_rollout_ref.rollout.seed={1000 * seed}"]
     settings += [f"actor_rollout_ref.actor.data_loader_seed={seed}", f"trainer.total_training_steps={steps}"]
@@ -49,20 +94,14 @@ def run(method: str, seed: int, steps: int, test_freq: int, folder: Path, overri
     return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
 
 
-def curves(runs: dict[tuple[str, int], list[dict]], part: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """method -> (steps of shape (T,), values of shape (seeds, T))."""
-    table = {}
-    for method in METHODS:
-        rows = [validations for (name, _), validations in runs.items() if name == method]
-        table[method] = (
-            np.array([row["step"] for row in rows[0]]),
-            np.array([[row[f"val/{part}"] for row in validations] for validations in rows]),
-        )
-    return table
+def curve(runs: Runs, method: str, part: str) -> np.ndarray:
+    """(seeds, T) values of one method at the T measured steps."""
+    return np.array([[row[f"val/{part}"] for row in rows] for (name, _), rows in runs.items() if name == method])
 
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides for every run.")] = None,
+    comparison: Annotated[Name, typer.Option(help="What is compared.")] = Name.longrlvr_vs_outcome,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     steps: Annotated[int, typer.Option(help="GRPO steps per run.")] = 80,
     test_freq: Annotated[int, typer.Option(help="Steps between validations.")] = 10,
@@ -71,45 +110,55 @@ def main(
     results: Annotated[Path, typer.Option(help="Where table and plot go.")] = Path("docs/results"),
 ) -> None:
     """Run the comparison and write its table and plot."""
-    build(WORLD, folder / "assets")
-    wanted = [(method, seed) for seed in range(1, seeds + 1) for method in METHODS]
+    compared, kept = COMPARISONS[comparison], folder / comparison
+    build(compared.world, kept / "assets")
+    wanted = [(method, seed) for seed in range(1, seeds + 1) for method in compared.methods]
     with ThreadPoolExecutor(parallel) as pool:
-        validations = pool.map(lambda key: run(*key, steps, test_freq, folder, overrides or []), wanted)
+        validations = pool.map(lambda key: run(compared, *key, steps, test_freq, kept, overrides or []), wanted)
         runs = dict(zip(wanted, validations, strict=True))
     command = shlex.join(["python", "scripts/compare_methods.py", *sys.argv[1:]])
-    write(runs, results, command)
+    write(compared, runs, results / comparison, command)
 
 
-def write(runs: dict[tuple[str, int], list[dict]], results: Path, command: str) -> None:
-    """Write the table and the plot."""
+def write(compared: Comparison, runs: Runs, results: Path, command: str) -> None:
+    """Write the table and the plot; results: their path without ending."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    seeds = len({seed for _, seed in runs})
+    steps = [row["step"] for row in next(iter(runs.values()))]
+    lines = [f"Command: `{command}`", "", f"Held-out documents by step; mean ± standard deviation over {seeds} seeds."]
+    lines += ["The last column is the mean over the measured steps after the first.", ""]
+    lines += [f"| | | {' | '.join(map(str, steps))} | mean |", "|---" * (len(steps) + 3) + "|"]
+    for part, label in compared.shown.items():
+        for method in compared.methods:
+            values = curve(runs, method, part)
+            columns = [*values.T, values[:, 1:].mean(1)]
+            lines.append(
+                f"| {label} | {method} | " + " | ".join(f"{c.mean():.3f} ± {c.std():.3f}" for c in columns) + " |"
+            )
+    plot(compared, runs, steps, results.with_suffix(".png"))
+    results.with_name(f"{results.name}_table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def plot(compared: Comparison, runs: Runs, steps: list[int], path: Path) -> None:
+    """One panel for each thing shown, in rows of three: means over seeds, and their standard deviations as a band."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    results.mkdir(parents=True, exist_ok=True)
-    seeds = len({seed for _, seed in runs})
-    lines = [f"Command: `{command}`", "", f"Held-out documents; mean ± standard deviation over {seeds} seeds.", ""]
-    figure, axes = pyplot.subplots(1, len(SHOWN), figsize=(4.2 * len(SHOWN), 3.6), layout="constrained")
-    tables = {part: curves(runs, part) for part in SHOWN}
-    steps = tables["recall"][METHODS[0]][0]
-    header = [f"{label} {method}" for label in SHOWN.values() for method in METHODS]
-    lines += ["| step | " + " | ".join(header) + " |", "|---" * (len(header) + 1) + "|"]
-    for index, step in enumerate(steps):
-        cells = [tables[part][method][1][:, index] for part in SHOWN for method in METHODS]
-        lines.append(f"| {step} | " + " | ".join(f"{c.mean():.3f} ± {c.std():.3f}" for c in cells) + " |")
-    for axis, (part, label) in zip(axes, SHOWN.items(), strict=True):
-        for method in METHODS:
-            at, values = tables[part][method]
-            (line,) = axis.plot(at, values.mean(0), "o-", label=method, markersize=3)
-            spread = values.std(0)
-            axis.fill_between(at, values.mean(0) - spread, values.mean(0) + spread, alpha=0.2, color=line.get_color())
-        axis.set(title=label, xlabel="step", ylim=(-0.03, 1.03))
+    rows = -(-len(compared.shown) // 3)
+    figure, axes = pyplot.subplots(rows, 3, figsize=(12.6, 3.4 * rows), layout="constrained", squeeze=False)
+    for axis, (part, label) in zip(axes.flat, compared.shown.items(), strict=True):
+        for method in compared.methods:
+            values = curve(runs, method, part)
+            mean, spread = values.mean(0), values.std(0)
+            (line,) = axis.plot(steps, mean, "o-", label=method, markersize=3)
+            axis.fill_between(steps, mean - spread, mean + spread, alpha=0.2, color=line.get_color())
+        axis.set(title=label, xlabel="step", ylim=(None, 1.03))
         axis.grid(alpha=0.3)
-    axes[0].legend()
-    figure.savefig(results / "longrlvr_vs_outcome.png", dpi=110)
-    (results / "longrlvr_vs_outcome_table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    axes.flat[0].legend()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

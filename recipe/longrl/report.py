@@ -57,11 +57,12 @@ def _parts(row: dict[str, Any], prefix: str) -> dict[str, float]:
     return {name.removeprefix(f"{prefix}/"): value for name, value in row.items() if name.startswith(f"{prefix}/")}
 
 
-def _shown(parts: list[dict[str, float]], prefix: str = "") -> dict[str, str]:
-    """`SHOWN`, without what is said of citations where no task has any."""
-    of_citations = ("context", "recall", "precision")
-    cites = any(row.get(f"{prefix}{part}") for row in parts for part in of_citations)
-    return {part: label for part, label in SHOWN.items() if cites or part not in of_citations}
+def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
+    """`SHOWN`, without what is said of citations where there are none; each task's reward where there are several."""
+    cites = any(row.get("context") for row in rows)  # recall and precision are also those of lists
+    shown = {part: label for part, label in SHOWN.items() if cites or part not in ("context", "recall", "precision")}
+    tasks = sorted({part.removesuffix("/score") for row in rows for part in row if part.endswith("/score")})
+    return shown | ({f"{task}/score": f"reward, {task}" for task in tasks} if len(tasks) > 1 else {})
 
 
 def _print(summary: dict[str, Any], title: str, output_dir: Path, plot: Path) -> None:
@@ -87,10 +88,12 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = _shown(rows, "sampled/")
-    figure, axes = pyplot.subplots(len(shown) // 3, 3, figsize=(12, len(shown)), sharex=True, squeeze=False)
-    figure.set_layout_engine("constrained")
-    for axis, (part, label) in zip(axes.flat, shown.items(), strict=True):
+    shown = _shown([_parts(row, "sampled") for row in rows])
+    lines = -(-len(shown) // 3)
+    figure, axes = pyplot.subplots(lines, 3, figsize=(12, 3 * lines), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (part, label) in zip(axes.flat, shown.items(), strict=False):
         for split, prefix, style in (("train", "sampled", "-"), ("val", "val", "o-")):
             points = [
                 (row["step"], row[f"{prefix}/{part}"])
@@ -100,12 +103,10 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
             if points:
                 name = "training rollouts" if split == "train" else "held-out documents"
                 axis.plot(*zip(*points, strict=True), style, label=name, linewidth=1.2, markersize=4)
-        axis.set_title(label)
+        axis.set(title=label, xlabel="step")
         axis.grid(alpha=0.3)
-        if part != "score":
+        if not part.endswith("score"):
             axis.set_ylim(-0.03, 1.03)
-    for axis in axes[-1]:
-        axis.set_xlabel("step")
     axes.flat[0].legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

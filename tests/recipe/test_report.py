@@ -15,14 +15,14 @@ def rows(path: Path, *entries: dict) -> None:
 def test_before_and_after(tmp_path: Path, capsys):
     rows(
         tmp_path / "metrics.jsonl",
-        {"split": "val", "step": 0, "val/recall": 0.25, "val/longrlvr/recall": 0.25, "val-core/x": 9.0},
-        {"split": "train", "step": 1, "sampled/recall": 0.5},
-        {"split": "val", "step": 2, "val/recall": 0.75, "val/longrlvr/recall": 0.75},
+        {"split": "val", "step": 0, "val/context": 0.25, "val/longrlvr/context": 0.25, "val-core/x": 9.0},
+        {"split": "train", "step": 1, "sampled/context": 0.5},
+        {"split": "val", "step": 2, "val/context": 0.75, "val/longrlvr/context": 0.75},
     )
     summary = report.write(tmp_path, command="python -m x", seconds=1.25)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
-    assert summary["before"] == {"recall": 0.25, "longrlvr/recall": 0.25}
-    assert summary["after"]["recall"] == 0.75
+    assert summary["before"] == {"context": 0.25, "longrlvr/context": 0.25}
+    assert summary["after"]["context"] == 0.75
     assert (summary["steps"], summary["seconds"], summary["command"]) == (2, 1.2, "python -m x")
     assert "+0.500" in capsys.readouterr().out
     assert (tmp_path / "plots" / "training.png").stat().st_size > 1000
@@ -36,6 +36,25 @@ def test_a_run_without_validation_compares_training_steps(tmp_path: Path, capsys
     summary = report.write(tmp_path)
     assert (summary["before"], summary["after"], summary["steps"]) == ({"recall": 0.5}, {"recall": 0.75}, 2)
     assert "training rollouts, step 1 -> step 2" in capsys.readouterr().out
+
+
+def test_several_tasks_are_shown_one_by_one(tmp_path: Path, capsys):
+    def row(step: int, one: float, other: float) -> dict:
+        tasks = {"val/golongrl_qa/score": one, "val/golongrl_exhaustive/score": other}
+        return {
+            "split": "val",
+            "step": step,
+            "val/score": (one + other) / 2,
+            "val/context": 0,
+            "val/recall": 0.5,
+        } | tasks
+
+    rows(tmp_path / "metrics.jsonl", row(0, 0.5, 0.25), row(10, 1.0, 0.375))
+    report.write(tmp_path)
+    shown = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
+    assert list(shown) == ["reward", "reward, golongrl_exhaustive", "reward, golongrl_qa"]
+    assert "+0.125" in shown["reward, golongrl_exhaustive"]
+    assert "+0.500" in shown["reward, golongrl_qa"]
 
 
 def test_a_run_without_steps_is_named(tmp_path: Path):

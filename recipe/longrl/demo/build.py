@@ -138,6 +138,7 @@ def train(policy: Qwen3ForCausalLM, words: PreTrainedTokenizerFast, config: Buil
 class World(StrEnum):
     grounded = "grounded"
     keychain = "keychain"
+    multitask = "multitask"
 
 
 @app.command()
@@ -150,10 +151,12 @@ def main(
     """Build a demo's data, tokenizer and warm-started model."""
     from recipe.longrl.demo.grounded.build import GroundedBuild
     from recipe.longrl.demo.keychain.build import KeychainBuild
+    from recipe.longrl.demo.multitask.build import MultitaskBuild
 
     if threads:
         torch.set_num_threads(threads)
-    build({World.grounded: GroundedBuild, World.keychain: KeychainBuild}[world](seed=seed), output)
+    builds = {World.grounded: GroundedBuild, World.keychain: KeychainBuild, World.multitask: MultitaskBuild}
+    build(builds[world](seed=seed), output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,15 @@
+"""GoLongRL where there is no GPU: `python -m recipe.longrl.demo.multitask.run [--dry-run] [hydra overrides...]`.
+
+Builds the multi-task world in outputs/demo_multitask/assets, then trains on its five tasks with TMN-Reweight, or with
+tmn=false by plain GRPO.
+"""
+
+from pathlib import Path
+
+from recipe.longrl.demo.multitask.build import MultitaskBuild
+from recipe.longrl.demo.run import overrides, run
+
+ASSETS = Path("outputs/demo_multitask/assets")
+
+if __name__ == "__main__":
+    run(MultitaskBuild(), ASSETS, ["method=golongrl", *overrides(ASSETS, "demo_multitask")])
