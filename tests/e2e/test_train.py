@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from verl_longrl.data.schema import read_samples
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -64,7 +65,8 @@ def test_train_kill_resume(run):
         seen |= of_step
     assert seen <= set(prompts)
     assert "<CHUNK_0>" in next(iter(prompts.values()))["text"]
-    assert all(prompt["prompt_tokens"] > 100 for prompt in prompts.values())  # words; each has several chunks
+    lengths = {sample.index: sample.prompt_tokens for sample in read_samples(run.assets / "train.parquet")}
+    assert all(prompt["prompt_tokens"] == lengths[prompt["index"]] for prompt in prompts.values())
 
     # two ranks wrote the checkpoint
     manifest = run.checkpoint(STEPS)
