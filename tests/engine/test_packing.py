@@ -1,0 +1,43 @@
+"""Every row is computed once, with its own prompt, within the budget."""
+
+import random
+
+import pytest
+from verl_longrl.engine.packing import OverBudget, Rows, cut, groups, pack
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_row_is_in_one_micro_batch_within_the_budget(seed):
+    draw = random.Random(seed)
+    prompts = [draw.randrange(5) for _ in range(draw.randrange(1, 40))]
+    lengths, responses = [10 + 3 * prompt for prompt in prompts], [draw.randrange(1, 20) for _ in prompts]
+    budget, at_least = draw.choice([45, 60, 200, 1000]), draw.randrange(1, len(prompts) + 1)
+    packed = pack(groups(prompts, lengths, responses), budget, at_least)
+    assert len(packed) >= at_least
+    assert sorted(row for batch in packed for group in batch for row in group.rows) == list(range(len(prompts)))
+    for batch in packed:
+        assert 0 < sum(group.tokens for group in batch) <= budget
+        for group in batch:
+            assert {prompts[row] for row in group.rows} == {prompts[group.rows[0]]}
+            assert group.responses == tuple(responses[row] for row in group.rows)
+            assert group.prompt == lengths[group.rows[0]]
+
+
+def test_groups_stay_whole_where_they_fit():
+    found = groups([b"a", b"b"] * 8, [100, 50] * 8, [10] * 16)
+    assert [group.rows for group in found] == [tuple(range(0, 16, 2)), tuple(range(1, 16, 2))]
+    assert [[group.tokens for group in batch] for batch in pack(found, 310)] == [[180, 130]]
+    assert [[group.tokens for group in batch] for batch in pack(found, 180)] == [[180], [130]]
+    assert (found[0].tokens, found[0].unshared) == (180, 880)
+
+
+def test_a_group_over_the_budget_is_cut():
+    group = Rows(100, (3, 5, 8), (30, 20, 40))
+    assert cut(group, 150) == [Rows(100, (3, 5), (30, 20)), Rows(100, (8,), (40,))]
+    with pytest.raises(OverBudget, match=r"row 8 has 100 \+ 40 tokens, more than the 139 of a micro-batch; raise"):
+        cut(group, 139)
+
+
+def test_more_micro_batches_than_rows_are_refused():
+    with pytest.raises(ValueError, match="2 rows give no more than 2 micro-batches"):
+        pack(groups([1, 1], [5, 5], [1, 1]), 100, at_least=3)

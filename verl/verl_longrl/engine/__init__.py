@@ -1,0 +1,8 @@
+"""The trainer's engine for responses that share a long prompt: it is computed once, and logits where responses are.
+
+| module | what | imports |
+|---|---|---|
+| `layout.py` | where prompts and responses lie in one packed row | torch |
+| `attention.py` | the attention of such a row, with its gradient | torch |
+| `packing.py` | which rows share a prompt, and which are computed together | - |
+"""
