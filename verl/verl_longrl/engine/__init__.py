@@ -5,4 +5,5 @@
 | `layout.py` | where prompts and responses lie in one packed row | torch |
 | `attention.py` | the attention of such a row, with its gradient | torch |
 | `packing.py` | which rows share a prompt, and which are computed together | - |
+| `shared_prompt.py` | verl's FSDP engine with all of it; no configuration chooses it yet | verl, transformers |
 """
