@@ -86,6 +86,13 @@ class Reply:
     completion_tokens: int
 
 
+def check_sampling(block: str, options: Any) -> None:
+    """Raises ValueError for a block's temperature, top_p (where it has one) or max_tokens that is out of range."""
+    number(f"{block}.max_tokens", options.max_tokens, 1, whole=True)
+    number(f"{block}.temperature", options.temperature, 0)
+    number(f"{block}.top_p", getattr(options, "top_p", 1.0), 0, 1, open_low=True)
+
+
 class LLM:
     """A model, for use within one event loop.
 

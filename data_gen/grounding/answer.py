@@ -20,7 +20,7 @@ from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
-from data_gen.llm import LLMOptions, Messages, RequestFailed
+from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
 from data_gen.replies import UnreadableReply, final_text
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
@@ -45,10 +45,9 @@ class AnswerOptions(Options):
     def __post_init__(self) -> None:
         if not self.servers:
             raise ValueError("answer.servers is empty; name at least one of servers, such as [default]")
-        for name, low in (("closed_book", 0), ("with_document", 0), ("max_tokens", 1)):
+        for name, low in (("closed_book", 0), ("with_document", 0)):
             number(f"answer.{name}", getattr(self, name), low, whole=True)
-        number("answer.temperature", self.temperature, 0)
-        number("answer.top_p", self.top_p, 0, 1, open_low=True)
+        check_sampling("answer", self)
 
 
 class Answer(AskingStage):

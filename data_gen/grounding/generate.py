@@ -19,7 +19,7 @@ from verl_longrl.rewards.options import Options, number
 from data_gen.asking import AskingStage
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions
+from data_gen.llm import LLMOptions, check_sampling
 from data_gen.replies import BrokenRule
 from data_gen.store import Document, Row, drop
 
@@ -40,10 +40,9 @@ class GenerateOptions(Options):
     max_tokens: int = 16384
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "attempts", "min_evidence", "max_tokens"):
+        for name in ("candidates", "attempts", "min_evidence"):
             number(f"generate.{name}", getattr(self, name), 1, whole=True)
-        number("generate.temperature", self.temperature, 0)
-        number("generate.top_p", self.top_p, 0, 1, open_low=True)
+        check_sampling("generate", self)
 
 
 class Generate(AskingStage):

@@ -17,7 +17,7 @@ from data_gen.asking import AskingStage
 from data_gen.grading import ratings
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions
+from data_gen.llm import LLMOptions, check_sampling
 from data_gen.replies import BrokenRule
 from data_gen.store import Document, Row, drop
 
@@ -34,9 +34,9 @@ class JudgeOptions(Options):
     max_tokens: int = 16384
 
     def __post_init__(self) -> None:
-        for name in ("samples", "attempts", "max_tokens"):
+        for name in ("samples", "attempts"):
             number(f"judge.{name}", getattr(self, name), 1, whole=True)
-        number("judge.temperature", self.temperature, 0)
+        check_sampling("judge", self)
 
 
 class Judge(AskingStage):

@@ -19,7 +19,7 @@ from verl_longrl.rewards.options import Options, number
 from data_gen.asking import AskingStage
 from data_gen.keychain import prompts
 from data_gen.keychain.haystack import ENDING, body
-from data_gen.llm import LLMOptions, RequestFailed
+from data_gen.llm import LLMOptions, RequestFailed, check_sampling
 from data_gen.store import Document, Row, drop
 from data_gen.text import derive_seed
 
@@ -40,10 +40,8 @@ class FilterOptions(Options):
     max_tokens: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("samples", "max_tokens"):
-            number(f"filter.{name}", getattr(self, name), 1, whole=True)
-        number("filter.temperature", self.temperature, 0)
-        number("filter.top_p", self.top_p, 0, 1, open_low=True)
+        number("filter.samples", self.samples, 1, whole=True)
+        check_sampling("filter", self)
         number("filter.above", self.above, 0, 1)
         number("filter.below", self.below, self.above, 1, open_low=True)
         if self.rescue and not self.server:

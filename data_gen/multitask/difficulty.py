@@ -33,7 +33,7 @@ from verl_longrl.rewards.options import Options, RewardOptions, choice, number
 from verl_longrl.rewards.score import FAILURES
 
 from data_gen.asking import AskingStage
-from data_gen.llm import LLMOptions, RequestFailed
+from data_gen.llm import LLMOptions, RequestFailed, check_sampling
 from data_gen.multitask.compose import ComposeOptions
 from data_gen.multitask.samples import prompt_of, samples_of
 from data_gen.multitask.tasks import data_source
@@ -73,8 +73,7 @@ class DifficultyOptions(Options):
     max_tokens: int = 16384
 
     def __post_init__(self) -> None:
-        for name in ("samples", "max_tokens"):
-            number(f"difficulty.{name}", getattr(self, name), 1, whole=True)
+        number("difficulty.samples", self.samples, 1, whole=True)
         if self.pass_at is not None:
             number("difficulty.pass_at", self.pass_at, 0, 1, open_low=True)
         number("difficulty.small_easy", self.small_easy, 0, 1)
@@ -82,8 +81,7 @@ class DifficultyOptions(Options):
         number("difficulty.large_medium", self.large_medium, 0, 1)
         number("difficulty.large_hard", self.large_hard, 0, self.large_medium)
         number("difficulty.easy_share", self.easy_share, 0, 1)
-        number("difficulty.temperature", self.temperature, 0)
-        number("difficulty.top_p", self.top_p, 0, 1, open_low=True)
+        check_sampling("difficulty", self)
         for level in self.keep:
             choice("difficulty.keep", level, Kept)
         if self.large and not self.small:

@@ -24,7 +24,7 @@ from verl_longrl.rewards.parsing import parse_lines
 
 from data_gen.asking import AskingStage
 from data_gen.grading import Grader, ratings
-from data_gen.llm import LLMOptions, Messages, RequestFailed
+from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import ComposeOptions
 from data_gen.multitask.samples import passages_shown, prompt_of
@@ -70,13 +70,12 @@ class VerifyOptions(Options):
     max_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        for name, low in (("samples", 0), ("closed_book", 0), ("attempts", 1), ("max_tokens", 1)):
+        for name, low in (("samples", 0), ("closed_book", 0), ("attempts", 1)):
             number(f"verify.{name}", getattr(self, name), low, whole=True)
         number("verify.agree", self.agree, 0, 1, open_low=True)
         number("verify.known", self.known, 0, 1, open_low=True)
         number("verify.min_rating", self.min_rating, 0, 10)
-        number("verify.temperature", self.temperature, 0)
-        number("verify.top_p", self.top_p, 0, 1, open_low=True)
+        check_sampling("verify", self)
 
     def servers(self, writer: str) -> dict[str, str]:
         """The keys that name servers, and whom they name, where `writer` writes; none where nobody does."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.llm import check_sampling
+
 WRITTEN = ("qa", "choice", "summary")
 
 
@@ -31,11 +33,10 @@ class WriteOptions(Options):
     max_tokens: int = 16384
 
     def __post_init__(self) -> None:
-        for name in ("long_tokens", "attempts", "min_evidence", "max_answer_words", "references", "max_tokens"):
+        for name in ("long_tokens", "attempts", "min_evidence", "max_answer_words", "references"):
             number(f"write.{name}", getattr(self, name), 1, whole=True)
         number("write.focused_share", self.focused_share, 0, 1)
-        number("write.temperature", self.temperature, 0)
-        number("write.top_p", self.top_p, 0, 1, open_low=True)
+        check_sampling("write", self)
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(WRITTEN):
             raise ValueError(f"write.tasks = {list(self.tasks)}; expected some of {', '.join(WRITTEN)}, each once")
         if self.overlong_server and not self.server:
