@@ -57,7 +57,7 @@ FREE = {
     ),
     "actor_rollout_ref.model": (
         *("use_shm", "enable_*", "use_remove_padding", "use_liger", "use_fused_kernels", "fused_kernel_options*"),
-        *("tiled_mlp*", "trust_remote_code", "override_config.attn_implementation"),
+        *("tiled_mlp*", "trust_remote_code", "external_lib", "override_config.attn_implementation"),
     ),
     "data": ("*_workers", "use_shm", "cache_dir", "val_batch_size", "trust_remote_code"),
     # how scores are obtained, as long as they are the same scores

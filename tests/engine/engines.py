@@ -1,25 +1,49 @@
 """One rank of a comparison of engines: python engines.py FOLDER CASE.json, with the ranks' environment variables.
 
-Computes the same rows with upstream's FSDP engine and with ours, from the same weights: log-probs and entropies without
-gradient, then a loss like PPO's with it; saves what each gives to FOLDER/RANK.pt.
+Computes the same rows with upstream's FSDP engine and with each of ours, from the same weights: log-probs and entropies
+without gradient, then the gradients of a loss that weighs every token differently and of verl's own; saves what each
+gives to FOLDER/RANK.pt.
 """
 
 import json
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
-from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+from verl.utils.ulysses import (
+    all_gather_tensor,
+    gather_heads_scatter_seq,
+    gather_seq_scatter_heads,
+    get_ulysses_sequence_parallel_group,
+)
+from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.utils.losses import ppo_loss
+from verl.workers.utils.padding import response_from_nested
+from verl_longrl.engine.responses import ResponseLogitsEngine
 from verl_longrl.engine.shared_prompt import SharedPromptEngine
 
 VOCABULARY = 97
 FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+
+
+class Disordered(SharedPromptEngine):
+    """Rows are left in the order in which they were computed."""
+
+    def _micro_batches(self, *args, **kwargs):
+        batches, rows = super()._micro_batches(*args, **kwargs)
+        return batches, [list(part) for part in torch.arange(sum(map(len, rows))).split([len(row) for row in rows])]
+
+
+KINDS = {"upstream": FSDPEngineWithLMHead, "response_logits": ResponseLogitsEngine, "shared_prompt": SharedPromptEngine}
+WRONG = {"disordered": Disordered}
 
 
 def weights(folder: Path, tied: bool) -> None:
@@ -40,42 +64,68 @@ def weights(folder: Path, tied: bool) -> None:
     Qwen3ForCausalLM(shape).save_pretrained(folder)
 
 
-def rows(groups: list[int], seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Prompts and responses in random order; so many responses for each prompt."""
+def ulysses_attention(module, query, key, value, mask, scaling, position_ids=None, **unused):
+    """What verl makes of flash-attn for padding-free rows, Ulysses included, in plain torch."""
+    group = get_ulysses_sequence_parallel_group()
+    positions = all_gather_tensor(position_ids[0], group) if group else position_ids[0]
+    parts = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (query, key, value))
+    q, k, v = (gather_seq_scatter_heads(x, seq_dim=2, head_dim=1) for x in parts)
+    row = (positions == 0).cumsum(0)
+    allowed = (row[:, None] == row).tril()
+    scores = (q @ k.mT * scaling).masked_fill(~allowed, -torch.inf)
+    return gather_heads_scatter_seq((scores.softmax(-1) @ v).transpose(1, 2), head_dim=2, seq_dim=1), None
+
+
+def rows(groups: list[int], seed: int, padding: int) -> list[tuple[torch.Tensor, torch.Tensor, bool]]:
+    """Prompts and responses in random order, so many responses for each prompt, and rows that only fill up."""
     draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     found = []
     for count in groups:
         prompt = torch.randint(VOCABULARY, (draw.randrange(20, 60),), generator=generator)
         found += [
-            (prompt, torch.randint(VOCABULARY, (draw.randrange(1, 30),), generator=generator)) for _ in range(count)
+            (prompt, torch.randint(VOCABULARY, (draw.randrange(1, 30),), generator=generator), False)
+            for _ in range(count)
         ]
+    found += [(torch.full((15,), 1), torch.tensor([2]), True)] * padding
     draw.shuffle(found)
     return found
 
 
-def batch(found, case):
-    nested = lambda tensors: torch.nested.as_nested_tensor(list(tensors), layout=torch.jagged)  # noqa: E731
-    ids = [torch.cat(row) for row in found]
+def nested(tensors):
+    return torch.nested.as_nested_tensor(list(tensors), layout=torch.jagged)
+
+
+def batch(found, case, temperature):
+    ids = [torch.cat([prompt, response]) for prompt, response, _ in found]
+    masks = [torch.zeros(len(r)) if padding else torch.ones(len(r)) for _, r, padding in found]
+    generator = torch.Generator().manual_seed(5)
+    drawn = lambda scale: nested(scale * torch.randn(len(mask), generator=generator) for mask in masks)  # noqa: E731
     return tu.get_tensordict(
         {
-            "prompts": nested(prompt for prompt, _ in found),
-            "responses": nested(response for _, response in found),
+            "prompts": nested(prompt for prompt, _, _ in found),
+            "responses": nested(response for _, response, _ in found),
             "input_ids": nested(ids),
             "position_ids": nested(torch.arange(len(row)) for row in ids),
-            "loss_mask": nested(torch.ones(len(response)) for _, response in found),
-            "temperature": torch.linspace(0.6, 1.4, len(found)),
+            "loss_mask": nested(masks),
+            "response_mask": nested(mask.clone() for mask in masks),
+            "old_log_probs": drawn(5.0),
+            "ref_log_prob": drawn(5.0),
+            "advantages": drawn(1.0),
+            **({} if temperature else {"temperature": torch.linspace(0.6, 1.4, len(found))}),
         },
         {
             "use_dynamic_bsz": True,
             "max_token_len_per_gpu": case["budget"],
             "calculate_entropy": True,
-            "use_remove_padding": False,
+            "use_remove_padding": case["padding_free"],
             "pad_token_id": 0,
+            "global_batch_size": len(found) * case["ranks"],
+            **({"temperature": temperature} if temperature else {}),
         },
     )
 
 
-def loss(model_output, data, dp_group=None):
+def weighed(model_output, data, dp_group=None):
     """Another weight for every token, so that a token in the wrong place shows."""
     total = torch.zeros(())
     for log_probs, entropy, prompt in zip(*(x.unbind() for x in (*_both(model_output), data["prompts"])), strict=True):
@@ -90,14 +140,29 @@ def _both(model_output):
     return model_output["log_probs"], model_output["entropy"]
 
 
+def ppo(mode: str):
+    """verl's loss with clipping, entropy and KL, aggregated so."""
+    config = ActorConfig(
+        strategy="fsdp2",
+        rollout_n=2,
+        use_dynamic_bsz=True,
+        loss_agg_mode=mode,
+        loss_scale_factor=30 if mode == "seq-mean-token-sum-norm" else None,
+        entropy_coeff=0.01,
+        use_kl_loss=True,
+        kl_loss_coef=0.1,
+    )
+    return partial(ppo_loss, config=config)
+
+
 def computed(kind, folder, case, found):
-    """What an engine gives: log-probs and entropies of the responses, the gradient of every parameter, the metrics."""
+    """What an engine gives: log-probs and entropies of the responses, loss and gradients of every loss, the metrics."""
     model = HFModelConfig(
         path=str(folder),
         load_tokenizer=False,
-        use_remove_padding=False,
+        use_remove_padding=case["padding_free"],
         enable_gradient_checkpointing=case["checkpointing"],
-        override_config={"attn_implementation": "sdpa"},
+        override_config={"attn_implementation": case["attention"]},
     )
     model.model_type = "language_model"
     config = FSDPEngineConfig(
@@ -105,39 +170,43 @@ def computed(kind, folder, case, found):
         model_dtype="fp32",
         mixed_precision=FLOAT32,
         use_torch_compile=False,
+        ulysses_sequence_parallel_size=case["sequence"],
+        entropy_checkpointing=case["checkpointing"],
         entropy_from_logits_with_chunking=case["chunked"],
         entropy_from_logits_chunk_size=16,
     )
     engine = kind(model, config, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
     engine.initialize()
+    rowwise = batch(found, case, None)
     with engine.eval_mode():
-        inferred = engine.infer_batch(batch(found, case))
-    with engine.train_mode():
-        engine.optimizer_zero_grad()
-        engine.forward_backward_batch(batch(found, case), loss)
-        gradients = {name: p.grad.full_tensor().clone() for name, p in engine.module.named_parameters()}
+        inferred = engine.infer_batch(rowwise)
+    gradients, losses = {}, {}
+    for name, loss in {"weighed": weighed, **{mode: ppo(mode) for mode in case["modes"]}}.items():
+        with engine.train_mode():
+            engine.optimizer_zero_grad()
+            of_loss = engine.forward_backward_batch(batch(found, case, case["temperature"]), loss)
+            losses[name] = sum(of_loss["loss"])
+            gradients[name] = {key: p.grad.full_tensor().clone() for key, p in engine.module.named_parameters()}
     values = {
-        name: [
-            value[len(prompt) - 1 : -1]
-            for value, (prompt, _) in zip(inferred["model_output"][name].unbind(), found, strict=True)
-        ]
+        name: list(response_from_nested(inferred["model_output"][name], rowwise["response_mask"]).unbind())
         for name in ("log_probs", "entropy")
     }
-    return {**values, "gradients": gradients, "metrics": inferred["metrics"]}
+    carried = sum(len(row) for row in inferred["model_output"]["log_probs"].unbind())
+    return {**values, "gradients": gradients, "losses": losses, "metrics": inferred["metrics"], "carried": carried}
 
 
 def main(folder: Path, case: dict) -> None:
     torch.set_num_threads(1)
+    ALL_ATTENTION_FUNCTIONS.register("ulysses_attention", ulysses_attention)
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     if rank == 0:
         weights(folder / "model", case["tied"])
     torch.distributed.barrier()
-    found = rows(case["groups"][rank], seed=rank)
-    kinds = {"upstream": FSDPEngineWithLMHead, "ours": SharedPromptEngine}
-    torch.save(
-        {name: computed(kind, folder / "model", case, found) for name, kind in kinds.items()}, folder / f"{rank}.pt"
-    )
+    found = rows(case["groups"][rank], case["seeds"][rank], case["padding"])
+    kinds = {**KINDS, **{name: WRONG[name] for name in case["wrong"]}}
+    results = {name: computed(kind, folder / "model", case, found) for name, kind in kinds.items()}
+    torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

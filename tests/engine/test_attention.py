@@ -1,9 +1,13 @@
 """The packed row's attention against a dense one in float64, values and gradients; wrong variants must fail."""
 
+import itertools
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from verl_longrl.engine.attention import attend
+from verl_longrl.engine.attention import _Continued, attend
 from verl_longrl.engine.layout import Group, Layout
 
 H, K, D, SCALE = 8, 4, 16, 0.3
@@ -40,9 +44,9 @@ def allowed(layout):
     return same.tril()
 
 
-def dense(q, k, v, mask):
+def dense(q, k, v, mask, scale=SCALE):
     q, k, v = (x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k, v))
-    return ((q @ k.mT * SCALE).masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(0, 1)
+    return ((q @ k.mT * scale).masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(0, 1)
 
 
 def differences(found, layout):
@@ -53,7 +57,26 @@ def differences(found, layout):
     return (wanted - got).abs().max().item(), max((a - b).abs().max().item() for a, b in grads)
 
 
-@pytest.mark.parametrize("way", ["merge", "sdpa"])
+def flash_attn_varlen_func(q, k, v, q_ends, k_ends, most_q, most_k, softmax_scale, causal):
+    """What flash-attn (2.1 and later) computes, by its documentation: segments by their ends, causality aligned at the
+    bottom right. In plain torch, for there is no flash-attn without a GPU."""
+    assert causal
+    assert (most_q, most_k) == (q_ends.diff().max(), k_ends.diff().max())
+    assert q_ends.dtype == k_ends.dtype == torch.int32
+    outs = []
+    for (q0, q1), (k0, k1) in zip(*(itertools.pairwise(ends.tolist()) for ends in (q_ends, k_ends)), strict=True):
+        rows, keys = q1 - q0, k1 - k0
+        mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)
+        outs.append(dense(q[q0:q1], k[k0:k1], v[k0:k1], mask, softmax_scale))
+    return torch.cat(outs)
+
+
+@pytest.fixture(autouse=True)
+def flash_attn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func))
+
+
+@pytest.mark.parametrize("way", ["merge", "flash", "sdpa"])
 def test_equal_to_dense_attention(layout, way):
     assert max(differences(lambda q, k, v: attend(q, k, v, layout, SCALE, way), layout)) < 1e-13
 
@@ -124,3 +147,14 @@ def test_layout():
     assert layout.predictors.tolist() == [2, 3, 2, 7]
     with pytest.raises(ValueError, match="expected some, each a prompt and responses of 1 token or more"):
         Layout([Group(3, ())])
+
+
+def test_gradients_of_shared_keys_are_added_up_in_float32():
+    """In bfloat16, of 64 responses that each add 1/512 to 1, all would be lost."""
+    layout = Layout([Group(1, (1,) * 65)])
+    keys = torch.zeros(66, K, D, dtype=torch.bfloat16, requires_grad=True)
+    copies = _Continued.apply(keys, layout)
+    grad = torch.full_like(copies, 1 / 512)
+    grad[0] = 1
+    copies.backward(grad)
+    assert keys.grad[0].unique().tolist() == [1 + 64 / 512]

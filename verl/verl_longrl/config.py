@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from verl_longrl.data.sampler import MixOptions
+from verl_longrl.engine.exactness import ENGINES
 from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions, number
 from verl_longrl.trainer.advantage import AdvantageOptions
 
@@ -20,7 +21,8 @@ from verl_longrl.trainer.advantage import AdvantageOptions
 class LongRLConfig(Options):
     """Everything under `longrl:`.
 
-    output_dir: where the run writes. advantage, mix, reward, judge: see their classes. rope: RoPE scaling for
+    output_dir: where the run writes. engine: of the trainer, one of `engine.exactness.ENGINES`, or auto: the best that
+    is exact. advantage, mix, reward, judge: see their classes. rope: RoPE scaling for
     trainer and vLLM alike (None: as the model's config says). max_filtered_batches: with algorithm.filter_groups, a
     step that filters out the groups of this many batches stops the run (None: never). carry_steps: for how many
     steps groups that passed the filter and found no place in the batch are kept. checkpoints_to_keep: newest whole
@@ -30,6 +32,7 @@ class LongRLConfig(Options):
     """
 
     output_dir: str
+    engine: str = "auto"
     advantage: AdvantageOptions = field(default_factory=AdvantageOptions)
     mix: MixOptions = field(default_factory=MixOptions)
     reward: RewardOptions = field(default_factory=RewardOptions)
@@ -48,6 +51,8 @@ class LongRLConfig(Options):
         return super().from_dict(values, path)
 
     def __post_init__(self) -> None:
+        if self.engine not in ("auto", *ENGINES):
+            raise ValueError(f"longrl.engine = {self.engine!r}; expected auto or one of {', '.join(ENGINES)}")
         for name in ("checkpoints_to_keep", "max_filtered_batches"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -7,7 +7,7 @@ Every check answers with a `Check`; none stops the others, so one run shows all 
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import settings
+from recipe.longrl import engine, settings
 from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, model, sizes
 from recipe.longrl.preflight.check import Check, collect, failed, show
 
@@ -15,7 +15,8 @@ __all__ = ["Check", "failed", "run", "show"]
 
 
 def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
-    """All checks of a resolved configuration, in the order a user meets the problems.
+    """All checks of a resolved configuration, in the order a user meets the problems. Decides on the engine, which
+    depends on the model.
 
     dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
     """
@@ -28,6 +29,7 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
     ]
     shape, unreadable = model.read("model", config.actor_rollout_ref.model)
     checks += unreadable
+    checks += collect("engine", lambda: engine.decide(config, shape))
     if shape is not None:
         checks += collect("model", lambda: model.checks(config, shape))
     checks += collect("data", lambda: data.checks(config, longrl))

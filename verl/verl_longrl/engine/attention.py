@@ -1,12 +1,17 @@
 """Attention over a packed row (layout.py): a prompt attends to itself, a response to its prompt and to itself.
 
-Two ways to compute one function and its gradient:
+Three ways to compute one function and its gradient:
 
 - `merge` (CPU): each segment with itself, and all responses of a group with their prompt, put together by their
   log-sum-exp. Nothing is copied, no mask exists, and a prompt's keys are read once for all its responses. The backward
   of each part takes the merged output and log-sum-exp, as ring attention does (Liu et al. 2023, arXiv 2310.01889), and
   is exact; merging outputs whose log-sum-exp carries no gradient gives the right values and a wrong gradient.
+- `flash` (GPU, half precision): two calls of flash-attn's varlen kernel, all prompts, and all responses with keys
+  [prompt; own], which it aligns at the bottom right (flash-attn 2.1 and later).
 - `sdpa` (any device): each response with keys [prompt; own] and a mask, by torch's attention.
+
+The last two copy a prompt's keys and values for each response: G (P + R) of them, per layer; recomputed with gradient
+checkpointing, kept without.
 
 Shapes: T tokens of the row, N of all responses, M of all prompts, L of a segment; H query heads, K key-value heads of
 which H is a multiple, D the size of a head.
@@ -14,6 +19,7 @@ which H is a multiple, D the size of a head.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -24,7 +30,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from verl_longrl.engine.layout import Layout, Segments
 
-Way = Literal["merge", "sdpa"]
+Way = Literal["merge", "flash", "sdpa"]
 _flash_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -37,11 +43,19 @@ def attend(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: f
         way: None for the best on the device.
     """
     if way is None:
-        way = "merge" if q_THD.device.type == "cpu" else "sdpa"
+        way = best_way(q_THD)
     if way == "merge":
         merged: Tensor = _Merged.apply(q_THD, k_TKD, v_TKD, layout, scale)
         return merged
-    return _sdpa(q_THD, k_TKD, v_TKD, layout, scale)
+    return (_flash if way == "flash" else _sdpa)(q_THD, k_TKD, v_TKD, layout, scale)
+
+
+def best_way(q_THD: Tensor) -> Way:
+    """The fastest that works for these queries."""
+    if q_THD.device.type == "cpu":
+        return "merge"
+    half = q_THD.dtype in (torch.float16, torch.bfloat16)
+    return "flash" if half and importlib.util.find_spec("flash_attn") else "sdpa"
 
 
 class _Merged(torch.autograd.Function):
@@ -112,6 +126,44 @@ def _cut(segments: Segments, tensors: tuple[Tensor, ...]) -> Iterator[list[Tenso
 def _joined(parts: Any) -> Tensor:
     """Segments (1, H, L, D) as (T, H, D)."""
     return torch.cat([part[0].transpose(0, 1) for part in parts])
+
+
+def _flash(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    def varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+        ends = [
+            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=q.device)
+            for lengths in segments
+        ]
+        most = [max(lengths) for lengths in segments]
+        out: Tensor = flash_attn_varlen_func(q, k, v, *ends, *most, softmax_scale=scale, causal=True)
+        return out
+
+    lengths = tuple(group.prompt for group in layout.groups)
+    q_MHD, k_MKD, v_MKD = (x[layout.prompts] for x in (q_THD, k_TKD, v_TKD))
+    prompts = varlen(q_MHD, k_MKD, v_MKD, Segments(lengths, lengths))
+    k, v = (_Continued.apply(x, layout) for x in (k_TKD, v_TKD))
+    responses = varlen(q_THD[layout.responses], k, v, layout.continued)
+    return torch.cat([prompts, responses])[layout.prompts_first]
+
+
+class _Continued(torch.autograd.Function):
+    """Keys or values of each response's prompt and itself, (sum (P + R), K, D). Their gradients, of which a prompt's
+    token has one for each response, are added up in float32 and in a fixed order."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TKD: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return torch.cat([x_TKD[part] for span in layout.spans for part in span])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        total = grad.new_zeros((ctx.layout.tokens, *grad.shape[1:]), dtype=torch.promote_types(grad.dtype, torch.float))
+        parts = [part for span in ctx.layout.spans for part in span]
+        for part, own in zip(parts, grad.split([part.stop - part.start for part in parts]), strict=True):
+            total[part] += own
+        return total.to(grad.dtype), None
 
 
 def _sdpa(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:

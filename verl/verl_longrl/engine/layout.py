@@ -53,6 +53,30 @@ class Layout:
         return Segments(tuple(sum(group.responses) for group in self.groups), tuple(g.prompt for g in self.groups))
 
     @cached_property
+    def tokens(self) -> int:
+        """T."""
+        return sum(self.own.queries)
+
+    @cached_property
+    def continued(self) -> Segments:
+        """Every response with its prompt and itself, and `spans` of these keys."""
+        pairs = [(length, group.prompt + length) for group in self.groups for length in group.responses]
+        queries, keys = zip(*pairs, strict=True)
+        return Segments(queries, keys)
+
+    @cached_property
+    def spans(self) -> tuple[tuple[slice, slice], ...]:
+        """Of every response: where its prompt and where its own tokens are."""
+        found, end = [], 0
+        for prompt, responses in self.groups:
+            shared = slice(end, end + prompt)
+            end += prompt
+            for length in responses:
+                found.append((shared, slice(end, end + length)))
+                end += length
+        return tuple(found)
+
+    @cached_property
     def is_response(self) -> torch.Tensor:
         """(T,) bool."""
         kinds = [kind for _, responses in self.groups for kind in (False, *(True for _ in responses))]
@@ -67,6 +91,11 @@ class Layout:
     def prompts(self) -> torch.Tensor:
         """(M,): where prompt tokens are, M = sum P."""
         return (~self.is_response).nonzero().squeeze(1)
+
+    @cached_property
+    def prompts_first(self) -> torch.Tensor:
+        """(T,): where each token is when all prompts come before all responses."""
+        return torch.cat([self.prompts, self.responses]).argsort()
 
     @cached_property
     def position_ids(self) -> torch.Tensor:

@@ -2,27 +2,33 @@
 
 Upstream computes G (P + R) tokens for a prompt with G responses, and logits for all of them; this computes P + G R, and
 logits for G R. Function and gradient are the same. So is what goes in and out: rows come in any order, and values leave
-in it, as long as the rows; those of prompt tokens, which no loss reads, are 0.
+in it (see responses.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from verl.utils import tensordict_utils as tu
-from verl.utils.torch_functional import logprobs_from_logits
+from verl.utils.ulysses import (
+    gather_heads_scatter_seq,
+    gather_seq_scatter_heads,
+    get_ulysses_sequence_parallel_world_size,
+)
 from verl.workers.engine.fsdp import transformer_impl
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from verl_longrl.engine import dealing
 from verl_longrl.engine.attention import attend
+from verl_longrl.engine.exactness import model_problems
 from verl_longrl.engine.layout import Group, Layout
 from verl_longrl.engine.packing import MicroBatch, groups, pack
+from verl_longrl.engine.responses import Lengths, ResponseLogitsEngine
+from verl_longrl.replaced import replaced
 
 ATTENTION = "longrl_shared_prompt"
 SHARED = "longrl_shared_prompt_groups"
@@ -41,20 +47,36 @@ def attention(
     shared_prompt: Layout | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: (1, H, T, D) to (1, T, H, D)."""
+    """transformers' attention interface: (1, H, T, D) to (1, T, H, D). With sequence parallelism, T is this rank's part
+    of the row (dealing.py), and heads are exchanged for tokens before, tokens for heads after (Ulysses, arXiv
+    2309.14509)."""
     if shared_prompt is None:
         raise ValueError(f"attention {ATTENTION} is for packed rows alone; expected their layout as shared_prompt=")
-    kind = query.device.type
+    kind, ranks, tokens = query.device.type, get_ulysses_sequence_parallel_world_size(), shared_prompt.tokens
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
-    q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(q_THD, k_TKD, v_TKD, shared_prompt, scale)[None], None
+    if ranks > 1:
+        copies = max(ranks // key.shape[1], 1)  # at least one key-value head for each rank
+        parts = (query, repeat_kv(key, copies), repeat_kv(value, copies))
+        query, key, value = (gather_seq_scatter_heads(x.to(dtype), seq_dim=2, head_dim=1) for x in parts)
+    q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    if ranks == 1:
+        return attend(q_THD, k_TKD, v_TKD, shared_prompt, scale)[None], None
+    q_THD, k_TKD, v_TKD = (dealing.row(x, ranks, tokens) for x in (q_THD, k_TKD, v_TKD))
+    out = dealing.parts(attend(q_THD, k_TKD, v_TKD, shared_prompt, scale), ranks)
+    return gather_heads_scatter_seq(out[None], head_dim=2, seq_dim=1), None
 
 
-class SharedPromptEngine(FSDPEngineWithLMHead):
-    """A language model's engine, for FSDP2 and FSDP."""
+class SharedPromptEngine(ResponseLogitsEngine):
+    """A language model's engine, for FSDP2."""
 
     def _build_module(self) -> Any:
+        problems = model_problems(self.model_config.hf_config)
+        if problems:
+            raise ValueError(
+                f"longrl.engine = shared_prompt is not exact for this model: {'; '.join(problems)}. Set "
+                "longrl.engine=response_logits"
+            )
         ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attention)
         module = super()._build_module()
         module.config._attn_implementation = ATTENTION
@@ -62,7 +84,7 @@ class SharedPromptEngine(FSDPEngineWithLMHead):
 
     def forward_backward_batch(self, data: TensorDict, loss_function: Any, forward_only: bool = False) -> Any:
         tu.assign_non_tensor(data, use_dynamic_bsz=True)  # upstream then puts rows back into their order
-        with _micro_batches_from(self._micro_batches):
+        with replaced(transformer_impl, "prepare_micro_batches", self._micro_batches):
             output: Any = super().forward_backward_batch(data, loss_function, forward_only)
         output["metrics"][SHARING] = [self._sharing]
         return output
@@ -72,15 +94,10 @@ class SharedPromptEngine(FSDPEngineWithLMHead):
     ) -> tuple[list[TensorDict], list[list[int]]]:
         """The micro-batches of a batch, and the rows of each: as many on each rank, or their collectives would not
         meet."""
-        prompts = [prompt.cpu() for prompt in data["prompts"].unbind()]
-        lengths = [len(prompt) for prompt in prompts]
-        totals = data["input_ids"].offsets().diff().tolist()
-        found = groups(
-            [prompt.numpy().tobytes() for prompt in prompts],
-            lengths,
-            [total - length for total, length in zip(totals, lengths, strict=True)],
-        )
-        budget = int(data["max_token_len_per_gpu"])
+        lengths = Lengths.of(data)
+        prompts = [prompt.cpu().numpy().tobytes() for prompt in data["prompts"].unbind()]
+        found = groups(prompts, lengths.prompts.tolist(), lengths.responses.tolist())
+        budget = int(data["max_token_len_per_gpu"]) * self.ulysses_sequence_parallel_size
         packed = pack(found, budget)
         most = torch.tensor(len(packed), device=data["input_ids"].device)
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX, group=dp_group)
@@ -93,48 +110,26 @@ class SharedPromptEngine(FSDPEngineWithLMHead):
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         ids, starts = micro_batch["input_ids"].values(), micro_batch["input_ids"].offsets().tolist()
         shared = [Group(*group) for group in tu.get_non_tensor_data(micro_batch, SHARED, None)]
-        layout = Layout(shared, ids.device)
-        pieces: list[Tensor] = []
-        places: list[Tensor] = []
-        rows = iter(starts)
+        layout, pieces, rows = Layout(shared, ids.device), [], iter(starts)
         for prompt, responses in shared:
             for number, length in enumerate(responses):
                 start = next(rows)
                 if number == 0:
                     pieces.append(ids[start : start + prompt])
                 pieces.append(ids[start + prompt : start + prompt + length])
-                places.append(torch.arange(start + prompt - 1, start + prompt - 1 + length, device=ids.device))
         packed = torch.cat(pieces)
+        ranks, positions = self.ulysses_sequence_parallel_size, layout.predictors
+        kept = self._kept(positions % ranks, positions // ranks)
+        rank = torch.distributed.get_rank(self.ulysses_parallel_group) if self.use_ulysses_sp else 0
         inputs = {
-            "input_ids": packed[None],
+            "input_ids": dealing.part(packed, ranks, rank)[None],
             "attention_mask": None,
-            "position_ids": layout.position_ids[None],
+            "position_ids": dealing.part(layout.position_ids, ranks, rank)[None],
             "shared_prompt": layout,
-            "logits_to_keep": layout.predictors,
+            "logits_to_keep": kept.local,
         }
-        lengths = torch.tensor([length for group in shared for length in group.responses], device=ids.device)
-        temperature = micro_batch["temperature"]
-        if isinstance(temperature, Tensor):  # one for each row
-            temperature = temperature.to(ids.device, torch.float32).repeat_interleave(lengths)[:, None]
-        return inputs, {"labels": packed[layout.responses], "places": torch.cat(places), "temperature": temperature}
-
-    def prepare_model_outputs(
-        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
-    ) -> dict[str, Tensor]:
-        logits_NV = output.logits[0] / output_args["temperature"]
-        wants_entropy = tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False)
-        found = {"entropy": self._entropy(logits_NV)} if wants_entropy else {}
-        found["log_probs"] = logprobs_from_logits(logits_NV, output_args["labels"], inplace_backward=not wants_entropy)
-        return {name: _in_rows(value, output_args["places"], micro_batch["input_ids"]) for name, value in found.items()}
-
-    def _entropy(self, logits_NV: Tensor) -> Tensor:
-        """(N,), as the engine's options say: checkpointed, in chunks, or at once."""
-        options = self.engine_config
-        if options.entropy_checkpointing:
-            return torch.utils.checkpoint.checkpoint(self.compute_entropy_from_logits, logits_NV, use_reentrant=False)
-        if options.entropy_from_logits_with_chunking:
-            return self.compute_entropy_from_logits(logits_NV, chunk_size=options.entropy_from_logits_chunk_size)
-        return self.compute_entropy_from_logits(logits_NV)
+        temperature = self._temperature(micro_batch, Lengths.of(micro_batch))
+        return inputs, {"labels": packed[layout.responses], "temperature": temperature, "kept": kept}
 
 
 def _micro_batch(data: TensorDict, batch: MicroBatch, rows: list[int]) -> TensorDict:
@@ -143,22 +138,5 @@ def _micro_batch(data: TensorDict, batch: MicroBatch, rows: list[int]) -> Tensor
     return part
 
 
-def _in_rows(value_N: Tensor, places_N: Tensor, input_ids: Any) -> Tensor:
-    """Values of response tokens as nested, as long as the rows, each where upstream has it, one token before."""
-    spread = value_N.new_zeros(input_ids.values().shape[0]).index_put((places_N,), value_N)
-    return torch.nested.nested_tensor_from_jagged(spread, input_ids.offsets())
-
-
 def _total(packed: list[MicroBatch], what: str) -> int:
     return sum(getattr(group, what) for batch in packed for group in batch)
-
-
-@contextmanager
-def _micro_batches_from(function: Callable[..., Any]) -> Iterator[None]:
-    """Have upstream's `forward_backward_batch` divide its batch by `function`; it calls one of its own module."""
-    upstream = transformer_impl.prepare_micro_batches
-    transformer_impl.prepare_micro_batches = function
-    try:
-        yield
-    finally:
-        transformer_impl.prepare_micro_batches = upstream

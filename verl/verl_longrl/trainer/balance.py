@@ -2,7 +2,8 @@
 
 Upstream balances single rows, which spreads a prompt's responses over all ranks, and each computes the prompt. Here
 whole groups go to the rank and mini-batch that has least work so far; every rank and mini-batch gets equally many rows,
-so where no place has room for a whole group it is cut.
+so where no place has room for a whole group it is cut. A mini-batch is then made of whole groups, as its size, which is
+in prompts, says; upstream's mixes rows of all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from verl_longrl.engine.packing import Rows
 
@@ -36,6 +37,21 @@ class _Bin:
         self.groups.append(group)
         self.room -= len(group.rows)
         self.work += group.pairs
+
+
+def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows of upstream's batch, by its keys (uid_session_output) and tags. An agent loop may give several outputs,
+    each with a prompt of its own: those of a uid that are equally long are taken for one prompt, which costs time where
+    it is wrong (the engine compares tokens), and nothing else."""
+    return [
+        Row(
+            f"{key.rsplit('_', 2)[0]} {tag['prompt_len']}",
+            tag["prompt_len"],
+            tag["response_len"],
+            tag.get("is_padding", False),
+        )
+        for key, tag in zip(keys, tags, strict=True)
+    ]
 
 
 def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int]:

@@ -9,6 +9,7 @@ The loop is upstream's, untouched. Added around it:
 - rollouts on disk with their parts, each prompt once (`rollout_log.py`);
 - `metrics.jsonl`, one line per step, from which tables and plots are made and which a resume continues;
 - checkpoints that are either whole or not there (`checkpoints.py`);
+- with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`balance.py`);
 - a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
   of a validation.
 
@@ -19,6 +20,7 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,19 @@ import transfer_queue as tq
 from tensordict import TensorDict
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.metric_utils import get_metric_data_with_optional_routed_experts
+from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.sampler import TaskSampler
+from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer import checkpoints
 from verl_longrl.trainer.advantage import Advantages
+from verl_longrl.trainer.balance import balanced, rows_of
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
 from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
@@ -88,7 +95,21 @@ class LongRLTrainer(PPOTrainerSync):
         fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         self._check(self._scores + _flat(self._filtered))
-        return super()._balance_batch(batch, metrics, *args, **kwargs)
+        batch = super()._balance_batch(batch, metrics, *args, **kwargs)
+        if self.longrl.engine == "shared_prompt":
+            metrics.update(self._keep_groups_together(batch))
+        return batch
+
+    def _keep_groups_together(self, batch: KVBatchMeta) -> dict[str, Any]:
+        """Reorder the rows that upstream has filled up and spread over the ranks; upstream's metrics of the order."""
+        ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+        roles = self.config.actor_rollout_ref
+        mini_batches, rest = divmod(len(batch), roles.actor.ppo_mini_batch_size * roles.rollout.n)
+        order = balanced(rows_of(batch.keys, batch.tags), ranks, 1 if rest else max(mini_batches, 1))
+        size, lengths = len(order) // ranks, [tag["seq_len"] for tag in batch.tags]
+        parts = [order[rank * size : (rank + 1) * size] for rank in range(ranks)]
+        batch.reorder(order)
+        return log_seqlen_unbalance(lengths, parts, "global_seqlen")
 
     def _on_filtered(self, groups: list[list[dict[str, Any]]]) -> None:
         """Look at groups that upstream is about to replace because their rewards are equal."""
@@ -181,7 +202,8 @@ class LongRLTrainer(PPOTrainerSync):
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
-        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        with replaced(trainer_base, "get_metric_data_with_optional_routed_experts", _metric_data(batch)):
+            super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         uids = [key.rsplit("_", 2)[0] for key in self._real_keys]
         metrics.update(reward_metrics([s["task"] for s in self._scores], self._scores))
         tasks, rewards = [s["task"] for s in self._scores], [s["score"] for s in self._scores]
@@ -327,6 +349,19 @@ class LongRLTrainer(PPOTrainerSync):
         if self.metrics_file.is_file():
             kept = [row for row in read_jsonl(self.metrics_file) if step > 0 and row["step"] <= step]
             checkpoints.write_atomic(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
+    """Upstream's query for what a step's metrics are made of, without the tokens of n copies of each prompt, of which
+    only the lengths are read."""
+
+    def query(*, fields: list[str], **others: Any) -> TensorDict:
+        data = get_metric_data_with_optional_routed_experts(fields=[f for f in fields if f != "prompts"], **others)
+        lengths = [torch.zeros(tag["prompt_len"], dtype=torch.uint8) for tag in batch.tags]
+        data["prompts"] = torch.nested.as_nested_tensor(lengths, layout=torch.jagged)
+        return data
+
+    return query
 
 
 def _final_outputs(keys: list[str]) -> list[str]:

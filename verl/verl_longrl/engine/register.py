@@ -1,0 +1,14 @@
+"""Names our engines to upstream, when imported by a process that builds a model (`model.external_lib`).
+
+Upstream's registry gives an engine by device and vendor, and for a vendor that has none (critics, other strategies) its
+own. So the name in VERL_ENGINE_VENDOR chooses.
+"""
+
+from verl.workers.engine import EngineRegistry
+
+from verl_longrl.engine.exactness import VENDOR
+from verl_longrl.engine.responses import ResponseLogitsEngine
+from verl_longrl.engine.shared_prompt import SharedPromptEngine
+
+for _name, _engine in (("shared_prompt", SharedPromptEngine), ("response_logits", ResponseLogitsEngine)):
+    EngineRegistry.register("language_model", backend="fsdp2", device="cuda", vendor=VENDOR.format(_name))(_engine)
