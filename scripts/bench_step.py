@@ -45,7 +45,7 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     output = log.with_suffix("")
     overrides = [*demo.overrides(assets), "hardware=cpu", f"longrl.output_dir={output}"]
     overrides += [f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1"]
-    overrides += ["trainer.val_before_train=false", "trainer.logger=[file]"]
+    overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "longrl.engine=upstream"]
     config = settings.compose(overrides)
     settings.resolve(config)
     if kind == "plain":

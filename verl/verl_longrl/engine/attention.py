@@ -22,6 +22,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -55,7 +56,12 @@ def best_way(q_THD: Tensor) -> Way:
     if q_THD.device.type == "cpu":
         return "merge"
     half = q_THD.dtype in (torch.float16, torch.bfloat16)
-    return "flash" if half and importlib.util.find_spec("flash_attn") else "sdpa"
+    return "flash" if half and _has_flash_attn() else "sdpa"
+
+
+@cache
+def _has_flash_attn() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None
 
 
 class _Merged(torch.autograd.Function):
@@ -131,20 +137,13 @@ def _joined(parts: Any) -> Tensor:
 def _flash(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:
     from flash_attn import flash_attn_varlen_func
 
-    def varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-        ends = [
-            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=q.device)
-            for lengths in segments
-        ]
-        most = [max(lengths) for lengths in segments]
-        out: Tensor = flash_attn_varlen_func(q, k, v, *ends, *most, softmax_scale=scale, causal=True)
-        return out
-
-    lengths = tuple(group.prompt for group in layout.groups)
+    how = {"softmax_scale": scale, "causal": True}
     q_MHD, k_MKD, v_MKD = (x[layout.prompts] for x in (q_THD, k_TKD, v_TKD))
-    prompts = varlen(q_MHD, k_MKD, v_MKD, Segments(lengths, lengths))
+    ends, longest = layout.prompt_ends, max(group.prompt for group in layout.groups)
+    prompts = flash_attn_varlen_func(q_MHD, k_MKD, v_MKD, ends, ends, longest, longest, **how)
     k, v = (_Continued.apply(x, layout) for x in (k_TKD, v_TKD))
-    responses = varlen(q_THD[layout.responses], k, v, layout.continued)
+    most = (max(lengths) for lengths in layout.continued)
+    responses = flash_attn_varlen_func(q_THD[layout.responses], k, v, *layout.continued_ends, *most, **how)
     return torch.cat([prompts, responses])[layout.prompts_first]
 
 

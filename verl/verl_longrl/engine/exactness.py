@@ -62,10 +62,11 @@ def problems(engine: str, config: Any, model: Any | None) -> list[str]:
 
 def _response_logits(config: Any, model: Any | None) -> list[str]:
     roles = config.actor_rollout_ref
+    if roles.actor.strategy != "fsdp2":  # others have other keys
+        return [f"actor.strategy = {roles.actor.strategy}, only fsdp2 is known to work"]
     return [
         problem
         for found, problem in (
-            (roles.actor.strategy != "fsdp2", f"actor.strategy = {roles.actor.strategy}, only fsdp2 is known to work"),
             (roles.model.use_fused_kernels, "model.use_fused_kernels replaces the forward pass"),
             (config.distillation.enabled, "distillation.enabled: teachers' values stand at all tokens"),
             (roles.actor.calculate_sum_pi_squared, "actor.calculate_sum_pi_squared reads logits of all tokens"),
@@ -81,6 +82,8 @@ def _response_logits(config: Any, model: Any | None) -> list[str]:
 def _shared_prompt(config: Any, model: Any | None) -> list[str]:
     actor = config.actor_rollout_ref.actor
     found = _response_logits(config, model) + (model_problems(model) if model is not None else [])
+    if actor.strategy != "fsdp2":
+        return found
     found += [
         problem
         for wrong, problem in (

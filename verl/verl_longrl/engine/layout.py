@@ -9,6 +9,7 @@ tokens of plain sequences. Lengths are in tokens, indices are into the packed ro
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -59,7 +60,7 @@ class Layout:
 
     @cached_property
     def continued(self) -> Segments:
-        """Every response with its prompt and itself, and `spans` of these keys."""
+        """Every response, with its prompt and itself."""
         pairs = [(length, group.prompt + length) for group in self.groups for length in group.responses]
         queries, keys = zip(*pairs, strict=True)
         return Segments(queries, keys)
@@ -75,6 +76,16 @@ class Layout:
                 found.append((shared, slice(end, end + length)))
                 end += length
         return tuple(found)
+
+    @cached_property
+    def prompt_ends(self) -> torch.Tensor:
+        """(groups + 1,) int32: where prompts end that stand one after another, from 0."""
+        return self._ends([group.prompt for group in self.groups])
+
+    @cached_property
+    def continued_ends(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of responses that stand one after another, and of their keys."""
+        return self._ends(self.continued.queries), self._ends(self.continued.keys)
 
     @cached_property
     def is_response(self) -> torch.Tensor:
@@ -119,6 +130,9 @@ class Layout:
     def _within(self) -> torch.Tensor:
         """(T,): a token's place in its prompt or response."""
         return torch.cat([torch.arange(length) for length in self.own.queries]).to(self.device)
+
+    def _ends(self, lengths: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=self.device)
 
     def _repeat(self, values: Sequence[int | bool], lengths: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values).repeat_interleave(torch.tensor(lengths)).to(self.device)

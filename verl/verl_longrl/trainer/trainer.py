@@ -172,6 +172,12 @@ class LongRLTrainer(PPOTrainerSync):
             self._add_prompts_to_generate(wanted)
         return {}
 
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        if (sharing := metrics.get("actor/prompt_sharing")) is not None:
+            metrics["perf/mfu/actor"] /= sharing  # upstream counts a prompt's tokens for each of its rollouts
+        return batch
+
     # ---- advantages ---------------------------------------------------------------------------------------
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
