@@ -16,6 +16,7 @@ from typing import NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import console, identity, preflight, report, settings
+from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
 
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     except settings.SettingsError as error:
         _refuse(error)
     preflight.show(config, checks)
+    if "--dry-run" in flags:
+        table.show_if_readable(config)
     if preflight.failed(checks):
         print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
         sys.exit(2)

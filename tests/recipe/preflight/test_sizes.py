@@ -90,12 +90,18 @@ def test_a_larger_model_on_one_gpu_is_told_the_way(lines):
 
 def test_log_probabilities_with_entropy_are_the_larger_pass(lines):
     """The released script's 69,632 tokens per GPU: 6 bytes of 152,064 logits each are 59 GiB beside a 14B model."""
-    found = lines("qwen2.5-14b-1m", "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=69632")["memory"]
+    overrides = ["actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=69632", "longrl.engine=upstream"]
+    found = lines("qwen2.5-14b-1m", *overrides)["memory"]
     assert found.status == "FAIL"
     assert "lower rollout.log_prob_max_token_len_per_gpu" in found.detail
     chunked = "actor_rollout_ref.actor.entropy_from_logits_with_chunking=true"
-    more = lines("qwen2.5-14b-1m", "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=69632", chunked)
-    assert more["memory"].status == "ok"
+    assert lines("qwen2.5-14b-1m", *overrides, chunked)["memory"].status == "ok"
+
+
+def test_logits_at_responses_alone_fit_where_all_do_not(lines):
+    """The same run with rows one by one: 1 longest response and a part in 69,632 tokens, not 69,632."""
+    tokens = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=69632"
+    assert lines("qwen2.5-14b-1m", tokens, "longrl.engine=response_logits")["memory"].status == "ok"
 
 
 def test_what_is_close_is_a_warning(lines):
@@ -177,16 +183,25 @@ def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
 
 
-def test_estimate_of_a_published_run(composed):
+@pytest.mark.parametrize(
+    ("engine", "with_logits"),
+    [
+        ("upstream", 22528),
+        ("shared_prompt", 11264),  # 8 x 4,096 of each 32,768 + 8 x 4,096, dealt out evenly
+        ("response_logits", 4096),  # the one longest response that a rank's 22,528 tokens have room for beside 32,768
+    ],
+)
+def test_estimate_of_a_published_run(composed, engine: str, with_logits: int):
     """A 7B shape from its config alone: 7.6B parameters, KV cache of 14 KiB a token over 4 GPUs in bf16."""
-    config = composed()
+    config = composed(f"longrl.engine={engine}")
     settings.resolve(config)
-    found = memory.estimate(config, SHAPES["qwen2.5-7b-1m"], gpu_gib=80, n_gpus=8)
+    found = memory.estimate(config, memory.Model.of(SHAPES["qwen2.5-7b-1m"]), gpu_gib=80, n_gpus=8)
     assert found.parameters == pytest.approx(7.6e9, rel=0.01)
     assert found.kv_bytes_per_token == 2 * 28 * 1 * 128 * 2  # tensor parallel 4: one of the four KV heads
     assert found.train_state == pytest.approx(found.parameters * 16 / 8 / 2**30)
     assert found.resident == pytest.approx(found.parameters * 12 / 8 / 2**30)
-    assert found.logits == pytest.approx(22528 * 152064 * 2 / 2**30)  # bfloat16, gradient in place
+    assert found.kept == pytest.approx(22528 * 28 * 3584 * 2 / 2**30)  # a hidden state for each layer
+    assert found.logits == pytest.approx(with_logits * 152064 * 2 / 2**30)  # bfloat16, gradient in place
     assert found.checkpoint == pytest.approx(found.parameters * 12 / 2**30)
 
 

@@ -55,6 +55,11 @@ def model_problems(model: Any) -> list[str]:
     ]
 
 
+def best(config: Any, model: Any | None) -> str:
+    """The first of ENGINES that nothing stands against."""
+    return next(engine for engine in ENGINES if not problems(engine, config, model))
+
+
 def problems(engine: str, config: Any, model: Any | None) -> list[str]:
     """What stands against an engine, of ENGINES. model: None where it cannot be read before the start."""
     return _PROBLEMS[engine](config, model)

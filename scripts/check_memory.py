@@ -1,0 +1,267 @@
+"""The memory calculator against measurements: peak memory of one micro-batch beside the model, predicted and measured.
+
+Each case runs in a process of its own. On a CPU, in float32: the highest resident memory (VmHWM) over that of the built
+model with its gradients. On a GPU, in bfloat16: torch.cuda.max_memory_allocated likewise. `transformers`: plain forward
+and backward passes, with our attention for the shared prompt, without Ray and verl; `verl`: the engines inside verl's
+FSDP2 on one rank (CPU alone). One group of the shared prompt, one row otherwise, logits where the engine has them.
+
+    python scripts/check_memory.py --output docs/results/memory.json
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4}
+SHAPE |= {"intermediate_size": 688, "vocab_size": 8192, "tie_word_embeddings": False}
+ENGINES = ("shared_prompt", "response_logits", "upstream")
+PASSES = ("log-probs", "update", "update, checkpointing")
+QUIET = {"OMP_NUM_THREADS": "1", "VERL_PLATFORM": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+"""glibc gives what is freed back at once, else resident memory is that of its heap and not of tensors."""
+
+
+class Case(NamedTuple):
+    """One micro-batch. responses: rollouts of the prompt, each of `response` tokens."""
+
+    side: str
+    engine: str
+    what: str
+    prompt: int
+    response: int
+    responses: int
+
+    @property
+    def rows(self) -> int:
+        """In the micro-batch."""
+        return self.responses if self.engine == "shared_prompt" else 1
+
+    @property
+    def tokens(self) -> int:
+        """Computed."""
+        return self.prompt + self.rows * self.response
+
+    @property
+    def checkpointing(self) -> bool:
+        return self.what == PASSES[2]
+
+
+def predicted(case: Case, device: str) -> float:
+    """GiB beside weights and gradients, as recipe.longrl.memory estimates them; without FSDP's gathered layers where
+    there is no FSDP."""
+    from transformers import Qwen2Config
+
+    from recipe.longrl import memory, settings
+    from recipe.longrl.memory.logits import logit_bytes
+
+    config = settings.compose(
+        [
+            "hardware=cpu" if device == "cpu" else "hardware=1gpu",
+            "trainer.n_gpus_per_node=1",
+            *(f"data.{split}_files=[none.parquet]" for split in ("train", "val")),
+            *("actor_rollout_ref.model.path=none", f"longrl.engine={case.engine}"),
+            *(f"data.max_prompt_length={case.prompt}", f"data.max_response_length={case.response}"),
+            *(f"actor_rollout_ref.rollout.n={case.rows}", "actor_rollout_ref.rollout.temperature=1"),
+            f"actor_rollout_ref.model.enable_gradient_checkpointing={case.checkpointing}",
+            f"actor_rollout_ref.model.use_remove_padding={case.side == 'transformers'}",
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={case.tokens}",
+            f"actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu={case.tokens}",
+            "actor_rollout_ref.actor.fsdp_config.entropy_from_logits_with_chunking=false",
+            *("actor_rollout_ref.actor.fsdp_config.optimizer_offload=true", "data.train_batch_size=1"),
+            "actor_rollout_ref.actor.ppo_mini_batch_size=1",
+        ]
+    )
+    model = memory.Model.of(Qwen2Config(**SHAPE, architectures=["Qwen2ForCausalLM"]))
+    sizes = memory.estimate(config, model, gpu_gib=80, n_gpus=1, prompt_share=1.0)
+    if case.side == "verl":
+        return sizes.log_prob_peak - sizes.weights if case.what == PASSES[0] else sizes.update_peak - sizes.train_state
+    compute = 4 if device == "cpu" else 2
+    if case.what == PASSES[0]:
+        words = SHAPE["vocab_size"]
+        logits = logit_bytes(config, case.engine, words, compute, 0, sizes.logit_tokens)[1]
+        return max(case.tokens * model.widths.forward(compute), logits) / memory.GIB
+    last_norm = case.tokens * model.widths.last_norm(compute) / memory.GIB
+    return sizes.kept + max(sizes.working, last_norm + sizes.logits)
+
+
+def log_probs(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """(N,), as verl computes them: with flash-attn's kernel, or without."""
+    if logits_NV.device.type != "cpu":
+        from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
+
+        return -cross_entropy_loss(logits_NV, labels_N, inplace_backward=True)[0]
+    chosen = logits_NV.gather(-1, labels_N[:, None])[:, 0]
+    return chosen - torch.stack([row.logsumexp(-1) for row in logits_NV])
+
+
+def entropy(logits_NV: torch.Tensor) -> torch.Tensor:
+    """(N,), as verl's entropy_from_logits."""
+    probabilities = torch.nn.functional.softmax(logits_NV, dim=-1)
+    return torch.logsumexp(logits_NV, dim=-1) - torch.sum(probabilities * logits_NV, dim=-1)
+
+
+def of_transformers(case: Case, device: str) -> Callable[[int], None]:
+    """The pass of a prompt of so many tokens, with a model of random weights."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+    from verl_longrl.engine.attention import attend
+    from verl_longrl.engine.layout import Group, Layout
+
+    def attention(module, query, key, value, mask, scaling, shared_prompt, **_):
+        return attend(*(x[0].transpose(0, 1) for x in (query, key, value)), shared_prompt, scaling)[None], None
+
+    ALL_ATTENTION_FUNCTIONS.register("check_shared_prompt", attention)
+    config = Qwen2Config(**SHAPE, max_position_embeddings=case.prompt + case.response)
+    config._attn_implementation = "check_shared_prompt" if case.engine == "shared_prompt" else "sdpa"
+    model = Qwen2ForCausalLM(config).to(device, torch.float32 if device == "cpu" else torch.bfloat16).train()
+    if case.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def run(prompt: int) -> None:
+        layout = Layout([Group(prompt, (case.response,) * case.rows)], device)
+        ids = torch.randint(SHAPE["vocab_size"], (layout.tokens,), device=device)
+        inputs: dict[str, Any] = {"position_ids": layout.position_ids[None], "use_cache": False}
+        labels = ids[layout.responses]
+        if case.engine == "shared_prompt":
+            inputs["shared_prompt"] = layout
+        if case.engine == "upstream":
+            labels = ids.roll(-1)
+        else:
+            inputs["logits_to_keep"] = layout.predictors
+        with torch.set_grad_enabled(case.what != PASSES[0]):
+            logits_NV = model(ids[None], **inputs).logits[0]
+            if case.what == PASSES[0]:
+                entropy(logits_NV)
+            found = log_probs(logits_NV, labels)
+            del logits_NV
+            if case.what != PASSES[0]:
+                found.sum().backward()
+
+    return run
+
+
+def of_verl(case: Case) -> Callable[[int], None]:
+    """The same by verl's engine, with FSDP2 on one rank."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from verl.trainer.config import CheckpointConfig
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+    from verl_longrl.engine.responses import ResponseLogitsEngine
+    from verl_longrl.engine.shared_prompt import SharedPromptEngine
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    with tempfile.TemporaryDirectory() as folder:
+        Qwen2ForCausalLM(Qwen2Config(**SHAPE, max_position_embeddings=case.prompt + case.response)).save_pretrained(
+            folder
+        )
+        model = HFModelConfig(
+            path=folder,
+            load_tokenizer=False,
+            use_remove_padding=False,
+            enable_gradient_checkpointing=case.checkpointing,
+            override_config={"attn_implementation": "sdpa"},
+        )
+        model.model_type = "language_model"
+        precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
+        options = FSDPEngineConfig(
+            strategy="fsdp2", model_dtype="fp32", mixed_precision=precision, use_torch_compile=False
+        )
+        kind = dict(zip(ENGINES, (SharedPromptEngine, ResponseLogitsEngine, FSDPEngineWithLMHead), strict=True))
+        engine = kind[case.engine](model, options, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
+        engine.initialize()
+    nested = lambda rows: torch.nested.as_nested_tensor(rows, layout=torch.jagged)  # noqa: E731
+
+    def loss(model_output: Any, data: Any, dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
+        return model_output["log_probs"].values().sum(), {}
+
+    def run(prompt: int) -> None:
+        shared, own = torch.randint(SHAPE["vocab_size"], (prompt,)), torch.randint(1, 9, (case.rows, case.response))
+        ids = [torch.cat([shared, response]) for response in own]
+        parts = {"prompts": [shared] * case.rows, "responses": list(own), "input_ids": ids}
+        parts |= {"position_ids": [torch.arange(len(row)) for row in ids]}
+        parts |= {"loss_mask": [torch.ones(case.response)] * case.rows}
+        scoring = case.what == PASSES[0]
+        options = {"use_dynamic_bsz": True, "max_token_len_per_gpu": case.tokens, "calculate_entropy": scoring}
+        options |= {"use_remove_padding": False, "pad_token_id": 0, "temperature": 1.0}
+        data = tu.get_tensordict({name: nested(rows) for name, rows in parts.items()}, options)
+        if scoring:
+            with engine.eval_mode():
+                engine.infer_batch(data)
+            return
+        with engine.train_mode(zero_grad_on_exit=False):
+            engine.forward_backward_batch(data, loss)
+
+    return run
+
+
+def measure(case: Case, device: str) -> float:
+    """GiB of the pass beside what is there before it."""
+    torch.manual_seed(0)
+    run = of_verl(case) if case.side == "verl" else of_transformers(case, device)
+    run(64)  # loads code, and makes gradients
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(case.prompt)
+        return (torch.cuda.max_memory_allocated() - before) / 2**30
+    Path("/proc/self/clear_refs").write_text("5")  # the highest resident memory becomes the present one
+    before = resident("VmRSS")
+    run(case.prompt)
+    return resident("VmHWM") - before
+
+
+def resident(name: str) -> float:
+    """GiB, of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("outputs/check_memory.json"),
+    prompts: Annotated[list[int] | None, typer.Option(help="Prompt tokens; again for several.")] = None,
+    response: Annotated[int, typer.Option(help="Response tokens.")] = 256,
+    responses: Annotated[int, typer.Option(help="Rollouts of the prompt.")] = 4,
+    case: Annotated[str | None, typer.Option(hidden=True, help="Measure this one here.")] = None,
+) -> None:
+    """Measure every case, compare, print and write."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if case is not None:
+        print(json.dumps(measure(Case(*json.loads(case)), device)))
+        return
+    sides = ("transformers", "verl") if device == "cpu" else ("transformers",)
+    rows, console = [], Console()
+    table = Table("by", "engine", "pass", "prompt", "tokens", "predicted GiB", "measured GiB", "predicted / measured")
+    for side, engine, what, prompt in itertools.product(sides, ENGINES, PASSES, prompts or [1024, 4096]):
+        one = Case(side, engine, what, prompt, response, responses)
+        command = [sys.executable, __file__, "--case", json.dumps(one)]
+        done = subprocess.run(command, env={**os.environ, **QUIET, **EXACT}, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"{one} failed, see above")
+        found = {"measured_gib": json.loads(done.stdout.splitlines()[-1]), "predicted_gib": predicted(one, device)}
+        found["ratio"] = found["predicted_gib"] / found["measured_gib"]
+        rows.append(one._asdict() | {"tokens": one.tokens} | found)
+        figures = (f"{found[name]:.3f}" for name in ("predicted_gib", "measured_gib", "ratio"))
+        table.add_row(side, engine, what, f"{prompt:,}", f"{one.tokens:,}", *figures)
+    console.print(table)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    about = {"device": device, "dtype": "float32" if device == "cpu" else "bfloat16", "shape": SHAPE}
+    output.write_text(json.dumps({**about, "cases": rows}, indent=1) + "\n")
+    console.print(str(output))
+
+
+if __name__ == "__main__":
+    typer.run(main)

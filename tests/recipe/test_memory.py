@@ -1,0 +1,270 @@
+"""The memory calculator: its counts against autograd's, its rules, its command line."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
+from typer.testing import CliRunner
+
+from recipe.longrl import memory, settings
+from recipe.longrl.memory import lengths, logits, shapes, table
+from recipe.longrl.memory.layers import Widths
+
+pytestmark = pytest.mark.engine
+TINY = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 50}
+MODELS = {
+    "llama": LlamaConfig(**TINY, intermediate_size=160),
+    "qwen2": Qwen2Config(**{k: v for k, v in TINY.items() if k != "head_dim"}, intermediate_size=96),
+    "qwen3": Qwen3Config(**{**TINY, "head_dim": 32}, intermediate_size=160),
+    "qwen3_moe": Qwen3MoeConfig(**TINY, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32),
+}
+
+
+def saved(config, layers: int, dtype: torch.dtype, tokens: int) -> int:
+    """Bytes that autograd saves in a forward pass, parameters apart."""
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = layers
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found, alive = {}, []
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_layer_keeps_is_what_autograd_saves(name: str, dtype: torch.dtype):
+    config, tokens = MODELS[name], 256
+    layer = (saved(config, 3, dtype, tokens) - saved(config, 1, dtype, tokens)) / 2 / tokens
+    counted = memory.Model.of(config).widths.kept(dtype.itemsize)
+    tolerance = 0.12 if name == "qwen3_moe" else 0.01  # its router is not counted
+    assert counted == pytest.approx(layer, rel=tolerance)
+
+
+def test_kept_by_hand():
+    """Qwen2.5-7B in bfloat16: norms 2 x 3584 x 8, attention 4 x (3584 + 512) and 28 log-sum-exps, MLP 8 x 18944."""
+    text = AutoConfig.for_model(**json.loads(shapes.TABLE.read_text())["Qwen/Qwen2.5-7B-Instruct-1M"])
+    assert Widths.of(text, qk_norm=False).kept(2) == 57344 + 16384 + 112 + 151552
+
+
+@pytest.fixture
+def seven(composed):
+    """seven(overrides) -> configuration and model of a published 7B run."""
+    model = memory.Model.of(shapes.read(composed("model=qwen2.5-7b-1m").actor_rollout_ref.model).config)
+
+    def make(*overrides: str) -> tuple[DictConfig, memory.Model]:
+        config = composed("model=qwen2.5-7b-1m", *overrides)
+        settings.resolve(config)
+        return config, model
+
+    return make
+
+
+def sizes(config: DictConfig, model: memory.Model) -> memory.Sizes:
+    return memory.estimate(config, model, gpu_gib=80, n_gpus=8)
+
+
+@pytest.mark.parametrize(
+    ("engine", "share", "expected"),
+    [
+        ("upstream", 1.0, 22528),
+        ("shared_prompt", 1.0, (90112 - 65536) / 4),  # a group is cut: one prompt, and responses in what is left
+        ("shared_prompt", 0.25, 90112 * 32768 / (16384 + 32768) / 4),
+        ("shared_prompt", 0.0, 22528),
+        ("response_logits", 1.0, 4096),
+        ("response_logits", 0.25, 4096 + 2048),  # 20,480 tokens of one row, 2,048 of the next
+        ("response_logits", 0.0, 22528),
+    ],
+)
+def test_tokens_with_logits(seven, engine: str, share: float, expected: float):
+    config, _ = seven()
+    assert logits.logit_tokens(config, engine, 22528, 8, share) == pytest.approx(expected)
+
+
+def test_no_more_logits_than_the_batch_has_responses(seven):
+    config, _ = seven("actor_rollout_ref.rollout.n=2", "data.max_response_length=1024")
+    assert logits.logit_tokens(config, "shared_prompt", 22528, 4, 0.0) == 4 * 2 * 1024 / 2 / 4  # 2 ranks of 4 GPUs
+
+
+def test_an_engine_to_be_decided_is_the_one_that_will_be(seven):
+    config, model = seven()
+    assert config.longrl.engine == "auto"
+    assert sizes(config, model).engine == "shared_prompt"
+    shuffled, _ = seven("actor_rollout_ref.actor.shuffle=true")
+    assert sizes(shuffled, model).engine == "response_logits"
+
+
+def test_logits_by_engine(seven):
+    found = {engine: sizes(*seven(f"longrl.engine={engine}")) for engine in ("shared_prompt", "upstream")}
+    assert found["shared_prompt"].logits == found["upstream"].logits / 2
+    assert found["shared_prompt"].log_prob_peak < found["upstream"].log_prob_peak
+
+
+def test_checkpointing_keeps_a_hidden_state_for_each_layer(seven):
+    on, off = (
+        sizes(*seven(f"actor_rollout_ref.model.enable_gradient_checkpointing={value}")) for value in (True, False)
+    )
+    assert off.kept > 30 * on.kept
+    assert off.update_peak > on.update_peak
+    assert off.logits == on.logits
+
+
+def test_the_peak_has_logits_or_a_layers_backward_not_both(seven):
+    config, model = seven("longrl.engine=upstream")
+    found = sizes(config, model)
+    beside = found.update_peak - found.train_state - found.kept
+    at_logits = (found.tokens * model.widths.last_norm(2) + 152064 * 3584 * 2) / 2**30 + found.logits
+    assert beside == pytest.approx(max(found.gathered + found.working, at_logits))
+    assert beside < found.gathered + found.working + found.logits
+
+
+@pytest.mark.parametrize("engine", ["shared_prompt", "response_logits", "upstream"])
+def test_longer_prompts_take_more(seven, engine: str):
+    config, model = seven(f"longrl.engine={engine}")
+    columns = lengths.at_lengths(config, model, 1000, (4096, 16384, 65536, 262144))
+    assert [column.prompt for column in columns] == [65536, 4096, 16384, 65536, 262144]
+    for name in ("tokens", "kept", "working", "update_peak", "log_prob_peak"):
+        found = [getattr(column.sizes, name) for column in columns[1:]]
+        assert found == sorted(found), name
+        assert found[0] < found[-1], name
+
+
+def test_a_micro_batch_holds_a_group_or_else_a_row(seven):
+    config, model = seven()
+    assert lengths.at_length(config, model, 80, 16384).sizes.tokens == (16384 + 8 * 4096) // 4
+    assert lengths.at_length(config, model, 27, 16384).sizes.tokens == (16384 + 4096) // 4  # no room for a group
+    one_by_one, _ = seven("longrl.engine=response_logits")
+    assert lengths.at_length(one_by_one, model, 80, 16384).sizes.tokens == (16384 + 4096) // 4
+
+
+def test_verdict(seven):
+    config, model = seven()
+    wanted = (16384, 1048576)
+    fits = list(table.verdict(lengths.at_lengths(config, model, 80, wanted), model.config))
+    assert fits[0] == "longest that fits: prompts of 64K"
+    assert "1024K with its responses needs longrl.rope" in fits[1]
+    none = list(table.verdict(lengths.at_lengths(config, model, 16, wanted), model.config))
+    assert none[0].startswith("none of these lengths fits; for 16K")
+    assert "take more GPUs" in " ".join(none)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def command(monkeypatch, offline):
+    """command(arguments) -> the result of the command line, in a wide terminal."""
+    import typer
+
+    from recipe.longrl.memory.__main__ import main
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("COLUMNS", "160")
+    app = typer.Typer()
+    app.command()(main)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def row(output: str, name: str) -> list[float]:
+    line = next(line for line in output.splitlines() if name in line)
+    return [float(figure.replace(",", "")) for figure in re.findall(r"│\s+([\d,.]+)", line)]
+
+
+def test_table_of_a_published_shape(command):
+    done = command("model=qwen2.5-7b-1m", "--lengths", "16K,100000")
+    assert done.exit_code == 0, done.output
+    assert "7.62B parameters (Qwen/Qwen2.5-7B-Instruct-1M, published figures" in done.output
+    assert "engine shared_prompt, 8 responses of 4,096 tokens" in done.output
+    assert row(done.output, "update: tokens at once") == [22528, 12288, (100000 + 8 * 4096) / 4]
+    assert row(done.output, "weights") == [3.55] * 3
+    without, with_ = (row(done.output, f"kept, {how} checkpointing") for how in ("without", "with"))
+    assert all(many > 30 * few for many, few in zip(without, with_, strict=True))
+    assert row(done.output, "(upstream)")[0] == pytest.approx(6.38)
+    assert "longest that fits: prompts of 100,000" in done.output
+
+
+def test_what_does_not_fit_is_marked(command):
+    done = command("model=qwen2.5-7b-1m", "hardware=1gpu", "--lengths", "16K")
+    assert re.search(r"peak +│ +[\d.]+ !!", done.output)
+    assert "none of these lengths fits" in done.output
+    assert "actor.fsdp_config.offload_policy=true" in done.output
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["folder", "JSON file"])
+def test_a_model_of_ones_own(command, tmp_path: Path, file: bool):
+    MODELS["qwen3"].save_pretrained(tmp_path)
+    path = tmp_path / "config.json" if file else tmp_path
+    done = command(f"actor_rollout_ref.model.path={path}", "hardware=cpu")
+    assert done.exit_code == 0, done.output
+    assert f"({path})" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["actor_rollout_ref.model.path=nobody/nothing"], "cannot read the shape of 'nobody/nothing'"),
+        (["model=nope"], "Could not find 'model/nope'"),
+        (["hardware=8gpu"], "actor_rollout_ref.model.path must be given"),
+        (["model=qwen2.5-7b-1m", "--lengths", "64k,many"], "--lengths 'many': expected numbers of tokens"),
+    ],
+)
+def test_what_is_wrong_is_said(command, arguments: list[str], message: str):
+    done = command(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_megatron_is_not_estimated(command):
+    done = command("model=qwen3-4b", "hardware=128gpu-megatron")
+    assert done.exit_code == 0
+    assert "not estimated with Megatron" in done.output
+
+
+def test_every_published_model_is_in_the_table(composed, offline):
+    groups = Path(settings.__file__).parent / "config" / "model"
+    for file in sorted(groups.glob("*.yaml")):
+        path = composed(f"model={file.stem}", given=False).actor_rollout_ref.model.path
+        if path is not None and not path.startswith("outputs/"):
+            assert "published figures" in shapes.read(composed(f"model={file.stem}").actor_rollout_ref.model).source
+
+
+@pytest.mark.parametrize(
+    ("model", "billions"),
+    [
+        ("qwen2.5-7b-1m", 7.62),
+        ("qwen2.5-14b-1m", 14.77),
+        ("llama-3.1-8b", 8.03),
+        ("qwen3-4b", 4.02),
+        ("qwen3-30b-a3b", 30.53),
+    ],
+)
+def test_published_parameters(composed, offline, model: str, billions: float):
+    shape = shapes.read(composed(f"model={model}").actor_rollout_ref.model)
+    assert memory.Model.of(shape.config).parameters / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_help():
+    command = [sys.executable, "-m", "recipe.longrl.memory", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--lengths" in done.stdout
+    assert "peak memory of each phase" in done.stdout
