@@ -4,6 +4,7 @@
 - responses: the same with logits at response tokens alone
 - shared: all together, their prompt once (verl_longrl.engine)
 
+The first two compute but some of the responses (`--sample`), which are all equally long, and their times are scaled.
 Random weights and tokens; float32 on a CPU, bfloat16 with gradient checkpointing on a GPU. Ratios are medians over the
 rounds; `model` is what counting multiplications predicts for responses / shared. Peak memory, above what the model and
 its gradients take, is of a process of its own for each way (on a CPU its largest resident set). Imports neither Ray nor
@@ -63,11 +64,12 @@ def log_probs(logits_RV: torch.Tensor, labels_R: torch.Tensor) -> torch.Tensor:
 class Work:
     """One group of random tokens, and a model that computes it in any of WAYS."""
 
-    def __init__(self, shape: str, prompt: int, response: int, group: int, device: str):
+    def __init__(self, shape: str, prompt: int, response: int, group: int, sample: int, device: str):
         generator = torch.Generator().manual_seed(1)
         sizes = [prompt, *[response] * group]
         draw = [torch.randint(SHAPES[shape]["vocab_size"], (size,), generator=generator) for size in sizes]
         self.prompt, *self.responses = (tokens.to(device) for tokens in draw)
+        self.sample, self.scale = min(sample, group), group / min(sample, group)
         self.layout = Layout([Group(prompt, (response,) * group)], device)
         self.packed = torch.cat([self.prompt, *self.responses])
         torch.manual_seed(0)
@@ -81,14 +83,14 @@ class Work:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def compute(self, way: str, backward: bool) -> torch.Tensor:
-        """(N,) log-probs of the response tokens, with gradients when `backward`."""
+        """Log-probs of the response tokens, with gradients when `backward`."""
         self.model.config._attn_implementation = "bench_shared_prompt" if way == "shared" else "sdpa"
         with torch.set_grad_enabled(backward):
             return self._together(backward) if way == "shared" else self._one_by_one(backward, way == "responses")
 
     def _one_by_one(self, backward: bool, at_responses: bool) -> torch.Tensor:
         found = []
-        for response in self.responses:
+        for response in self.responses[: self.sample]:
             row = torch.cat([self.prompt, response])
             predictors = torch.arange(len(self.prompt) - 1, len(row) - 1, device=row.device)
             keep = predictors if at_responses else 0
@@ -144,13 +146,16 @@ def measure(case: dict[str, Any], rounds: int, device: str) -> dict[str, Any]:
     """Times and ratios of a case, all ways after one another in every round."""
     work = Work(**case, device=device)
     values = {way: work.compute(way, False) for way in WAYS}
-    row: dict[str, Any] = {**case, "predicted": predicted(**case)}
-    row["largest_difference"] = (values["responses"] - values["shared"]).abs().max().item()
+    sizes = {key: case[key] for key in ("shape", "prompt", "response", "group")}
+    row: dict[str, Any] = {**case, "predicted": predicted(**sizes)}
+    some = values["responses"]
+    row["largest_difference"] = (some - values["shared"][: len(some)]).abs().max().item()
     for name, backward in PASSES.items():
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
             for way in WAYS:
-                times[way].append(seconds(lambda: work.compute(way, backward), device))  # noqa: B023
+                scale = 1 if way == "shared" else work.scale
+                times[way].append(scale * seconds(lambda: work.compute(way, backward), device))  # noqa: B023
         row[name] = times
         for way in ("shipped", "responses"):
             row[f"{name}_{way}"] = statistics.median(a / b for a, b in zip(times[way], times["shared"], strict=True))
@@ -184,7 +189,8 @@ def peaks(case: dict[str, Any], device: str) -> dict[str, dict[str, float]]:
     for name, backward in PASSES.items():
         for way in WAYS:
             flag = "--backward" if backward else "--no-backward"
-            command = [sys.executable, __file__, "peak", json.dumps(case), way, device, flag]
+            one = json.dumps({**case, "sample": 1})  # the others would need the same again
+            command = [sys.executable, __file__, "peak", one, way, device, flag]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 found[name][way] = float(done.stdout.strip().splitlines()[-1])
@@ -208,13 +214,14 @@ def run(
     group: Annotated[int, typer.Option(help="Responses of a prompt.")] = 8,
     shape: Annotated[str, typer.Option(help=f"Of the model: {', '.join(SHAPES)}.")] = "tiny",
     rounds: Annotated[int, typer.Option(help="Alternating rounds.")] = 3,
+    sample: Annotated[int, typer.Option(help="Responses computed where they are computed one by one.")] = 2,
     growth: Annotated[bool, typer.Option(help="Then vary response and group, at 4096 prompt tokens.")] = True,
 ) -> None:
     """Measure, print and write."""
     if shape not in SHAPES:
         raise typer.BadParameter(f"{shape!r}; expected one of {', '.join(SHAPES)}", param_hint="--shape")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    base = {"shape": shape, "response": response, "group": group}
+    base = {"shape": shape, "response": response, "group": group, "sample": sample}
     cases = [{**base, "prompt": prompt} for prompt in prompts or [1024, 4096, 8192, 16384]]
     if growth:
         cases += [

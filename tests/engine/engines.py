@@ -163,6 +163,7 @@ def computed(kind, folder, case, found):
         use_remove_padding=case["padding_free"],
         enable_gradient_checkpointing=case["checkpointing"],
         override_config={"attn_implementation": case["attention"]},
+        lora_rank=case["lora"],
     )
     model.model_type = "language_model"
     config = FSDPEngineConfig(
@@ -176,6 +177,7 @@ def computed(kind, folder, case, found):
         entropy_from_logits_chunk_size=16,
     )
     engine = kind(model, config, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
+    torch.manual_seed(7)  # for new adapters
     engine.initialize()
     rowwise = batch(found, case, None)
     with engine.eval_mode():
@@ -186,7 +188,8 @@ def computed(kind, folder, case, found):
             engine.optimizer_zero_grad()
             of_loss = engine.forward_backward_batch(batch(found, case, case["temperature"]), loss)
             losses[name] = sum(of_loss["loss"])
-            gradients[name] = {key: p.grad.full_tensor().clone() for key, p in engine.module.named_parameters()}
+            trained = [(key, p) for key, p in engine.module.named_parameters() if p.requires_grad]
+            gradients[name] = {key: p.grad.full_tensor().clone() for key, p in trained}
     values = {
         name: list(response_from_nested(inferred["model_output"][name], rowwise["response_mask"]).unbind())
         for name in ("log_probs", "entropy")

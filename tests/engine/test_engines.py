@@ -26,6 +26,7 @@ BASE = {
     "checkpointing": False,
     "chunked": False,
     "wrong": [],
+    "lora": 0,
 }
 CASES = {
     "one pack, every loss": {"temperature": 0.7, "modes": MODES},
@@ -39,6 +40,7 @@ CASES = {
         "modes": ["token-mean"],
     },
     "two ranks with other numbers of groups": {"groups": [[1, 3, 8], [2, 2, 2, 2, 2, 1, 1]], "budget": 200},
+    "adapters": {"lora": 4, "checkpointing": True},
     "padding-free": {"padding_free": True, "attention": "ulysses_attention", "budget": 300},
     "two ranks share the sequence": {
         "groups": [[1, 3, 8], [1, 3, 8]],

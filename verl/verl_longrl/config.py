@@ -22,17 +22,18 @@ class LongRLConfig(Options):
     """Everything under `longrl:`.
 
     output_dir: where the run writes. engine: of the trainer, one of `engine.exactness.ENGINES`, or auto: the best that
-    is exact. advantage, mix, reward, judge: see their classes. rope: RoPE scaling for
-    trainer and vLLM alike (None: as the model's config says). max_filtered_batches: with algorithm.filter_groups, a
-    step that filters out the groups of this many batches stops the run (None: never). carry_steps: for how many
-    steps groups that passed the filter and found no place in the batch are kept. checkpoints_to_keep: newest whole
-    ones kept (None: all). log_rollouts: write every rollout with its reward parts. export: write the final weights
-    as a Hugging Face folder. gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry
-    run).
+    is exact. prompt_affinity: a prompt's rollouts go to one vLLM replica, which prefills it once. advantage, mix,
+    reward, judge: see their classes. rope: RoPE scaling for trainer and vLLM alike (None: as the model's config says).
+    max_filtered_batches: with algorithm.filter_groups, a step that filters out the groups of this many batches stops
+    the run (None: never). carry_steps: for how many steps groups that passed the filter and found no place in the batch
+    are kept. checkpoints_to_keep: newest whole ones kept (None: all). log_rollouts: write every rollout with its reward
+    parts. export: write the final weights as a Hugging Face folder. gpu_memory_gib: memory of one GPU, used for
+    estimates where no GPU can be asked (a dry run).
     """
 
     output_dir: str
     engine: str = "auto"
+    prompt_affinity: bool = True
     advantage: AdvantageOptions = field(default_factory=AdvantageOptions)
     mix: MixOptions = field(default_factory=MixOptions)
     reward: RewardOptions = field(default_factory=RewardOptions)

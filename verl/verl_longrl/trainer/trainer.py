@@ -9,7 +9,8 @@ The loop is upstream's, untouched. Added around it:
 - rollouts on disk with their parts, each prompt once (`rollout_log.py`);
 - `metrics.jsonl`, one line per step, from which tables and plots are made and which a resume continues;
 - checkpoints that are either whole or not there (`checkpoints.py`);
-- with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`balance.py`);
+- with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`balance.py`), and on one vLLM
+  replica (`rollout/`);
 - a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
   of a validation.
 
@@ -35,12 +36,15 @@ from verl.trainer.ppo.metric_utils import get_metric_data_with_optional_routed_e
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.sampler import TaskSampler
 from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rewards.score import FAILURES
+from verl_longrl.rollout import ROUTER_CONFIG
+from verl_longrl.rollout.client import PromptAffinityClient
 from verl_longrl.trainer import checkpoints
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
@@ -66,8 +70,12 @@ class LongRLTrainer(PPOTrainerSync):
     """See the module's docstring. `config` is the whole resolved run configuration."""
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config)
         self.longrl = LongRLConfig.from_dict(config.longrl)
+        rollout = config.actor_rollout_ref.rollout
+        self._routed = self.longrl.prompt_affinity and not rollout.router_config_path and not rollout.full_determinism
+        if self._routed:
+            rollout.router_config_path = str(ROUTER_CONFIG)  # here, for the path is of this machine
+        super().__init__(config)
         self.output_dir = Path(self.longrl.output_dir)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
@@ -79,7 +87,21 @@ class LongRLTrainer(PPOTrainerSync):
         self._filtered: list[list[dict[str, Any]]] = []
         self._real_keys: list[str] = []
         self._doubt: str | None = None
+        self._prefilled = (0, 0)
         self._unsealed: Path | None = None
+
+    # ---- rollouts go to the replica that has their prompt ----------------------------------------------------
+
+    def get_llm_client(self) -> LLMServerClient:
+        return self.llm_server_manager.get_client(client_cls=PromptAffinityClient)
+
+    def _routing_metrics(self) -> dict[str, float]:
+        """`rollout/prefilled`: prompt tokens that replicas had to prefill, over all those of their requests since the
+        last step."""
+        status = ray.get(self.llm_server_manager.global_load_balancer.get_status.remote())
+        now = status["prefill_tokens"], status["prompt_tokens"]
+        (prefilled, tokens), self._prefilled = (now[i] - self._prefilled[i] for i in (0, 1)), now
+        return {"rollout/prefilled": prefilled / tokens} if tokens else {}
 
     # ---- scores: read before the update, so that a step with too many failures is never trained on -----------
 
@@ -218,6 +240,8 @@ class LongRLTrainer(PPOTrainerSync):
         sampled = self._scores + _flat(self._filtered)
         metrics.update(reward_metrics([s["task"] for s in sampled], sampled, prefix="sampled"))
         metrics.update(filtered_metrics(self._filtered))
+        if self._routed:
+            metrics.update(self._routing_metrics())
         if global_steps % HOST_MEMORY_EVERY == 1:
             metrics.update(self._host_memory())
         self._write_metrics("train", global_steps, metrics)

@@ -1,0 +1,6 @@
+"""Which vLLM replica answers which rollout."""
+
+from pathlib import Path
+
+ROUTER_CONFIG = Path(__file__).with_name("prompt_affinity.yaml")
+"""For actor_rollout_ref.rollout.router_config_path."""
