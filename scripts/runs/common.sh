@@ -1,0 +1,23 @@
+# Sourced by the scripts beside it: `launch MODULE overrides...`, after --help, set-up and the data files' names.
+# shellcheck shell=bash
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+
+quoted() { # for Hydra: as it is if it is a list, else in quotes, for = ( ) , and the like mean something to it
+  case "$1" in \[*\]) printf '%s' "$1" ;; *) printf "'%s'" "${1//\'/\\\'}" ;; esac
+}
+
+needs() { # the variables that must be set
+  local name missing=()
+  for name in "$@"; do [ -n "${!name:-}" ] || missing+=("$name"); done
+  [ ${#missing[@]} -eq 0 ] || { echo "$(basename "$0"): set ${missing[*]} (see --help)" >&2; exit 2; }
+}
+
+case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
+
+launch() {
+  bash "$root/scripts/setup.sh" ${LONGRL_TARGET:+"$LONGRL_TARGET"}
+  unset PYTHONDONTWRITEBYTECODE
+  export RAY_DEDUP_LOGS=0
+  exec "${LONGRL_VENV:-$root/.venv}/bin/python" -m "$@"
+}
