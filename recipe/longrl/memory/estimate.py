@@ -4,8 +4,8 @@ Counted exactly: parameters (on the meta device), optimizer state, KV cache per 
 backward pass (`layers.py`). Estimated, after what verl's FSDP engine does: the layers it has gathered, and logits
 (`logits.py`). Peaks are those of moments, not sums of all parts: in the update all layers' kept tensors are there, and
 beside them either the logits and what made them or, when these are gone, one layer's backward with the layers that FSDP
-has gathered. Not counted: allocator fragmentation, CUDA
-context, NCCL buffers (`MARGIN_GIB`). Sizes are in GiB; names of local variables without a unit are bytes.
+has gathered. Not counted: allocator fragmentation, CUDA context, NCCL buffers (`MARGIN_GIB`). Sizes are in GiB; names
+of local variables without a unit are bytes.
 """
 
 from dataclasses import dataclass
