@@ -194,12 +194,6 @@ class LongRLTrainer(PPOTrainerSync):
             self._add_prompts_to_generate(wanted)
         return {}
 
-    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._update_actor(batch, metrics)
-        if (sharing := metrics.get("actor/prompt_sharing")) is not None:
-            metrics["perf/mfu/actor"] /= sharing  # upstream counts a prompt's tokens for each of its rollouts
-        return batch
-
     # ---- advantages ---------------------------------------------------------------------------------------
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -226,6 +220,12 @@ class LongRLTrainer(PPOTrainerSync):
         return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
     # ---- metrics ------------------------------------------------------------------------------------------
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        if (sharing := metrics.get("actor/prompt_sharing")) is not None:
+            metrics["perf/mfu/actor"] /= sharing  # upstream counts a prompt's tokens for each of its rollouts
+        return batch
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
