@@ -88,6 +88,7 @@ class LongRLTrainer(PPOTrainerSync):
         self._real_keys: list[str] = []
         self._doubt: str | None = None
         self._prefilled = (0, 0)
+        self._routing: dict[str, float] = {}
         self._unsealed: Path | None = None
 
     # ---- rollouts go to the replica that has their prompt ----------------------------------------------------
@@ -95,13 +96,17 @@ class LongRLTrainer(PPOTrainerSync):
     def get_llm_client(self) -> LLMServerClient:
         return self.llm_server_manager.get_client(client_cls=PromptAffinityClient)
 
-    def _routing_metrics(self) -> dict[str, float]:
-        """`rollout/prefilled`: prompt tokens that replicas had to prefill, over all those of their requests since the
-        last step."""
+    def on_sample_end(self) -> None:
+        super().on_sample_end()
+        if self._routed:
+            before, self._prefilled = self._prefilled, self._prefill()
+            prefilled, tokens = (now - then for now, then in zip(self._prefilled, before, strict=True))
+            self._routing = {"rollout/prefilled": prefilled / tokens} if tokens else {}
+
+    def _prefill(self) -> tuple[int, int]:
+        """Since the start: prompt tokens that replicas had to prefill, and all of their requests' prompts."""
         status = ray.get(self.llm_server_manager.global_load_balancer.get_status.remote())
-        now = status["prefill_tokens"], status["prompt_tokens"]
-        (prefilled, tokens), self._prefilled = (now[i] - self._prefilled[i] for i in (0, 1)), now
-        return {"rollout/prefilled": prefilled / tokens} if tokens else {}
+        return status["prefill_tokens"], status["prompt_tokens"]
 
     # ---- scores: read before the update, so that a step with too many failures is never trained on -----------
 
@@ -109,6 +114,8 @@ class LongRLTrainer(PPOTrainerSync):
         super().on_step_begin()
         self._data_state = self.train_dataloader.state_dict()
         self._filtered = []
+        if self._routed:
+            self._prefilled = self._prefill()  # without the validation's
         if self._doubt is not None:
             self._stop(TooManyFailures, self._doubt)
 
@@ -240,8 +247,7 @@ class LongRLTrainer(PPOTrainerSync):
         sampled = self._scores + _flat(self._filtered)
         metrics.update(reward_metrics([s["task"] for s in sampled], sampled, prefix="sampled"))
         metrics.update(filtered_metrics(self._filtered))
-        if self._routed:
-            metrics.update(self._routing_metrics())
+        metrics.update(self._routing)
         if global_steps % HOST_MEMORY_EVERY == 1:
             metrics.update(self._host_memory())
         self._write_metrics("train", global_steps, metrics)
