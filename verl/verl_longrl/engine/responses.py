@@ -80,9 +80,13 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
             args["of_padded"] = (lengths.rows, lengths.predictors - first)
         return inputs, args
 
+    @property
+    def _sequence_rank(self) -> int:
+        """This rank's place among those that share its rows."""
+        return torch.distributed.get_rank(self.ulysses_parallel_group) if self.use_ulysses_sp else 0
+
     def _kept(self, owner_N: Tensor, local_N: Tensor) -> Kept:
-        rank = torch.distributed.get_rank(self.ulysses_parallel_group) if self.use_ulysses_sp else 0
-        return kept(owner_N, local_N, self.ulysses_sequence_parallel_size, rank)
+        return kept(owner_N, local_N, self.ulysses_sequence_parallel_size, self._sequence_rank)
 
     def _temperature(self, micro_batch: TensorDict, lengths: Lengths) -> Tensor | None:
         """(N,), or None where it is 1."""

@@ -118,9 +118,8 @@ class SharedPromptEngine(ResponseLogitsEngine):
                     pieces.append(ids[start : start + prompt])
                 pieces.append(ids[start + prompt : start + prompt + length])
         packed = torch.cat(pieces)
-        ranks, positions = self.ulysses_sequence_parallel_size, layout.predictors
+        ranks, rank, positions = self.ulysses_sequence_parallel_size, self._sequence_rank, layout.predictors
         kept = self._kept(positions % ranks, positions // ranks)
-        rank = torch.distributed.get_rank(self.ulysses_parallel_group) if self.use_ulysses_sp else 0
         inputs = {
             "input_ids": dealing.part(packed, ranks, rank)[None],
             "attention_mask": None,
