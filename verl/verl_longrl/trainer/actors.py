@@ -1,0 +1,64 @@
+"""Which of the run's Ray actors have died, and where.
+
+A dead vLLM replica, agent loop worker or storage unit is not noticed by a trainer that waits for what they would have
+given: upstream polls for ever. Ray's control store knows, and answers for hundreds of actors in milliseconds.
+
+Reward workers have no state, so a dead one is no reason to end: Ray starts it again and repeats what it was asked.
+"""
+
+from typing import Any
+
+import ray
+from ray._private import state  # the public list_actors needs a dashboard, which not every cluster has
+from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
+
+REWARD_WORKER_RESTARTS, SCORE_RETRIES = 10, 3
+
+
+class RestartedRewardLoopManager(RewardLoopManager):
+    """Upstream's, with workers that are started again when they die, and scores that are then asked for again."""
+
+    def _init_reward_loop_workers(self) -> None:
+        restarted = ray.remote(max_restarts=REWARD_WORKER_RESTARTS, max_task_retries=SCORE_RETRIES)
+        self.reward_loop_workers_class = restarted(RewardLoopWorker)
+        super()._init_reward_loop_workers()
+
+
+class ActorWatch:
+    """The actors of this job that live when the watch is made."""
+
+    def __init__(self) -> None:
+        self._job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+        self._restarts = {key: actor["NumRestarts"] for key, actor in self._actors().items() if _alive(actor)}
+
+    def dead(self) -> list[str]:
+        """A line for each that has died for good."""
+        watched = [actor for key, actor in self._actors().items() if key in self._restarts]
+        return [f"{_name(actor)} died: {_cause(actor)}" for actor in watched if actor["State"] == "DEAD"]
+
+    def restarted(self) -> list[str]:
+        """A line for each that has died and was started again since this was last asked."""
+        lines = []
+        for key, actor in self._actors().items():
+            if actor["NumRestarts"] > self._restarts.get(key, actor["NumRestarts"]):
+                lines.append(f"{_name(actor)} died and is started again")
+                self._restarts[key] = actor["NumRestarts"]
+        return lines
+
+    def _actors(self) -> dict[str, dict[str, Any]]:
+        return state.actors(job_id=self._job)
+
+
+def _alive(actor: dict[str, Any]) -> bool:
+    return actor["State"] in ("ALIVE", "RESTARTING")
+
+
+def _name(actor: dict[str, Any]) -> str:
+    named = f" {actor['Name']}" if actor["Name"] else ""
+    return f"{actor['ActorClassName']}{named} (process {actor['Pid']} on {actor['Address']['IPAddress']})"
+
+
+def _cause(actor: dict[str, Any]) -> str:
+    """The first sentences of Ray's explanation, which goes on with advice."""
+    said = actor["DeathCause"].actor_died_error_context.error_message or "its creator or its node is gone"
+    return said.split(" Some common causes", 1)[0].strip()
