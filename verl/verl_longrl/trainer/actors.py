@@ -55,7 +55,8 @@ def _alive(actor: dict[str, Any]) -> bool:
 
 def _name(actor: dict[str, Any]) -> str:
     named = f" {actor['Name']}" if actor["Name"] else ""
-    return f"{actor['ActorClassName']}{named} (process {actor['Pid']} on {actor['Address']['IPAddress']})"
+    kind = actor["ActorClassName"].rsplit(".", 1)[-1]
+    return f"{kind}{named} (process {actor['Pid']} on {actor['Address']['IPAddress']})"
 
 
 def _cause(actor: dict[str, Any]) -> str:
