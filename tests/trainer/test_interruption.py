@@ -92,7 +92,7 @@ def test_actors_that_are_killed():
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        lasting = ray.remote(num_cpus=0, max_restarts=1)(Worker).options(name="lasting").remote()
+        lasting = ray.remote(num_cpus=0, max_restarts=1, max_task_retries=3)(Worker).options(name="lasting").remote()
         mortal, earlier = (ray.remote(num_cpus=0)(Worker).remote() for _ in range(2))
         pids = ray.get([actor.pid.remote() for actor in (lasting, mortal, earlier)])
         ray.kill(earlier)

@@ -6,22 +6,38 @@ given: upstream polls for ever. Ray's control store knows, and answers for hundr
 Reward workers have no state, so a dead one is no reason to end: Ray starts it again and repeats what it was asked.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import ray
+from omegaconf import DictConfig
 from ray._private import state  # the public list_actors needs a dashboard, which not every cluster has
 from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
 
-REWARD_WORKER_RESTARTS, SCORE_RETRIES = 10, 3
+RESTARTS, SCORE_RETRIES = 10, 3
 
 
 class RestartedRewardLoopManager(RewardLoopManager):
     """Upstream's, with workers that are started again when they die, and scores that are then asked for again."""
 
     def _init_reward_loop_workers(self) -> None:
-        restarted = ray.remote(max_restarts=REWARD_WORKER_RESTARTS, max_task_retries=SCORE_RETRIES)
-        self.reward_loop_workers_class = restarted(RewardLoopWorker)
+        self.reward_loop_workers_class = _Restarted(self.config)  # type: ignore[assignment]
         super()._init_reward_loop_workers()
+
+
+class _Restarted:
+    """The Ray class of upstream's reward worker. An argument as large as the configuration is put into Ray's store, and
+    dropped once the actor runs; Ray could not start it again. So it is put there, and held, here."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config = ray.put(config)
+        self._options: dict[str, Any] = {"max_restarts": RESTARTS, "max_task_retries": SCORE_RETRIES}
+
+    def options(self, **options: Any) -> Self:
+        self._options.update(options)
+        return self
+
+    def remote(self, config: DictConfig, reward_router_address: str | None) -> Any:
+        return ray.remote(RewardLoopWorker).options(**self._options).remote(self._config, reward_router_address)
 
 
 class ActorWatch:
@@ -60,6 +76,11 @@ def _name(actor: dict[str, Any]) -> str:
 
 
 def _cause(actor: dict[str, Any]) -> str:
-    """The first sentences of Ray's explanation, which goes on with advice."""
-    said = actor["DeathCause"].actor_died_error_context.error_message or "its creator or its node is gone"
-    return said.split(" Some common causes", 1)[0].strip()
+    """The first sentences of Ray's explanation, which goes on with advice, or the last line of a traceback."""
+    cause = actor["DeathCause"]
+    kind = cause.WhichOneof("context")
+    if kind is None:
+        return "its creator or its node is gone"
+    if kind == "creation_task_failure_context":
+        return cause.creation_task_failure_context.formatted_exception_string.strip().splitlines()[-1]
+    return getattr(cause, kind).error_message.split(" Some common causes", 1)[0].strip()
