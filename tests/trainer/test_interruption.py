@@ -69,12 +69,13 @@ def test_an_actor_started_again_is_told_and_no_reason(interruptions, actors, sai
     assert said == ["RewardLoopWorker died and is started again"]
 
 
-def test_looks_now_and_then_but_at_once_when_rollouts_fail(interruptions, monkeypatch):
+def test_looks_now_and_then_or_at_once(interruptions, monkeypatch):
     monkeypatch.setattr(interruption, "LOOK_EVERY_S", 3600.0)
     assert interruptions.reason() is None
     interruptions.stop_file.touch()
     assert interruptions.reason() is None
     assert interruptions.reason(failed_rollouts=1).startswith("asked to stop")
+    assert interruptions.reason(at_once=True).startswith("asked to stop")
 
 
 def test_actors_that_are_killed():

@@ -66,12 +66,13 @@ def test_zero_switches_it_off():
 
 
 def test_the_innermost_known_function_is_the_stage():
-    def frame(name, back=None):
-        return SimpleNamespace(f_code=SimpleNamespace(co_name=name, co_filename="x.py"), f_lineno=3, f_back=back)
+    def frame(name, back=None, file="/x/ray/worker.py"):
+        return SimpleNamespace(f_code=SimpleNamespace(co_name=name, co_filename=file), f_lineno=3, f_back=back)
 
     validating = frame("get", frame("sample", frame("_validate", frame("fit"))))
     assert stage_of(validating) == "waiting for rollouts"
-    assert stage_of(frame("read", frame("fit"))) == "in x.py:3"
+    assert stage_of(frame("read", frame("work", file="/x/verl/t.py"))) == "in work (/x/verl/t.py:3)"
+    assert stage_of(frame("read", frame("work"))) == "in read (/x/ray/worker.py:3)"
     assert stage_of(None) == "the trainer's thread has ended"
 
 

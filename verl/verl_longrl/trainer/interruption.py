@@ -35,11 +35,11 @@ class Interruptions:
         self.stop_file, self.actors, self.say = stop_file, actors, say
         self._looked = float("-inf")
 
-    def reason(self, failed_rollouts: int = 0) -> str | None:
-        """Why the run should end, or None. failed_rollouts: groups of rollouts that have failed; a look is then not
-        put off, for what they failed of is most likely dead."""
+    def reason(self, failed_rollouts: int = 0, at_once: bool = False) -> str | None:
+        """Why the run should end, or None. failed_rollouts: groups of rollouts that have failed, most likely of what is
+        dead. Looks no more often than every `LOOK_EVERY_S`, but then, or when told `at_once`."""
         now = time.monotonic()
-        if not failed_rollouts and now - self._looked < LOOK_EVERY_S:
+        if not failed_rollouts and not at_once and now - self._looked < LOOK_EVERY_S:
             return None
         self._looked = now
         if self.stop_file.exists():

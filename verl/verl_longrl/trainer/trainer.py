@@ -129,7 +129,7 @@ class LongRLTrainer(PPOTrainerSync):
             self._prefilled = self._prefill()  # without the validation's
         if self._doubt is not None:
             self._stop(TooManyFailures, self._doubt)
-        if reason := self._abandoned or self.interruptions.reason():
+        if reason := self._abandoned or self.interruptions.reason(at_once=True):
             self._stop(Interrupted, reason)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:

@@ -88,14 +88,16 @@ class Watchdog:
 
 def stage_of(frame: FrameType | None) -> str:
     """What a thread with this innermost frame is doing."""
-    innermost = frame
+    frames = []
     while frame is not None:
         if stage := STAGES.get(frame.f_code.co_name):
             return stage
+        frames.append(frame)
         frame = frame.f_back
-    if innermost is None:
+    if not frames:
         return "the trainer's thread has ended"
-    return f"in {innermost.f_code.co_filename}:{innermost.f_lineno}"
+    place = next((frame for frame in frames if "/verl" in frame.f_code.co_filename), frames[0])
+    return f"in {place.f_code.co_name} ({place.f_code.co_filename}:{place.f_lineno})"
 
 
 def _duration(seconds: float) -> str:
