@@ -49,6 +49,7 @@ from verl_longrl.trainer import checkpoints
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
+from verl_longrl.trainer.prompt_store import stored_share
 from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
 
@@ -124,6 +125,7 @@ class LongRLTrainer(PPOTrainerSync):
         fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         self._check(self._scores + _flat(self._filtered))
+        metrics["rollout/prompts_stored"] = stored_share(batch.tags)
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         if self.longrl.engine == "shared_prompt":
             metrics.update(self._keep_groups_together(batch))
