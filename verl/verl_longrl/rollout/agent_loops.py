@@ -31,4 +31,4 @@ class AgentLoopManagerOncePerPrompt(AgentLoopManagerTQ):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = AgentLoopWorkerOncePerPrompt
+        self.agent_loop_workers_class: Any = AgentLoopWorkerOncePerPrompt
