@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import console, identity, preflight, report, settings
+from recipe.longrl import console, identity, preflight, report, settings, workers
 from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
@@ -86,7 +86,8 @@ def train(config: DictConfig, command: str) -> None:
     output_dir = Path(config.longrl.output_dir)
     identity.store(config)
     os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
-    with console.logged(output_dir / "train.log"):
+    with console.logged(output_dir / "train.log"), workers.carrying(config) as names:
+        print(f"variables carried to every worker: {', '.join(names)}")
         try:
             run_ppo(config, task_runner_class=LongRLTaskRunner)
         finally:
