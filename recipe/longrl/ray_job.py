@@ -1,8 +1,8 @@
 """`python -m recipe.longrl.ray_job [--no-wait] [MODULE] [overrides...]`: a run as a Ray Job, followed to its end.
 
-The job runs in the cluster, so it outlives the connection; its runtime environment carries our variables and plugin to
-every worker (`workers.carried`). The preflight goes first, where the training will be. The exit status is the job's own,
-which Ray's command line reduces to 1. `scripts/ray/submit.sh` is this with its variables explained.
+The job runs in the cluster, so it outlives the connection; its runtime environment carries our variables and plugin
+to every worker (`workers.carried`). The preflight goes first, where the training will be. The exit status is the job's
+own, which Ray's command line reduces to 1. `scripts/ray/submit.sh` is this with its variables explained.
 """
 
 import asyncio
@@ -23,6 +23,9 @@ from recipe.longrl import workers
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = "recipe.longrl.main"
 PACKAGES = ("recipe", "data_gen", "verl/verl_longrl")
+HOW_TO_REACH_IT = (
+    "RAY_ADDRESS=http://HEAD:8265, or HEAD:6379 from a node of the cluster; `bash scripts/ray/start.sh` starts one"
+)
 STOPPED = 128 + signal.SIGINT
 RECONNECT_S, RECONNECT_FOR_S = 5.0, 600.0
 
@@ -40,11 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"submit: {error}", file=sys.stderr)
         return 2
     except (ConnectionError, RuntimeError) as error:
-        print(
-            f"submit: {error}\nno job was submitted. Fix: RAY_ADDRESS=http://HEAD:8265 (or HEAD:6379 from a node of the "
-            "cluster); `bash scripts/ray/start.sh` starts one",
-            file=sys.stderr,
-        )
+        print(f"submit: {error}\nno job was submitted. Fix: {HOW_TO_REACH_IT}", file=sys.stderr)
         return 2
     address = client.get_address()
     print(f"submit: {job} at {address}, carrying {', '.join(sorted(environment['env_vars']))}", flush=True)

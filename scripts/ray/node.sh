@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # What start.sh and stop.sh run on each host: one Ray node in the background, remembered in a folder for its port.
 #
-#   bash scripts/ray/node.sh head|worker|stop --port=6379 [--venv= --temp= --auth= --gpus= --more= --address= --ip=
-#                                                          --dashboard-host= --dashboard-port=]
+#   bash scripts/ray/node.sh head    --port=PORT --venv=VENV --dashboard-host=HOST --dashboard-port=PORT [--ip=IP]
+#   bash scripts/ray/node.sh worker  --port=PORT --venv=VENV --address=HEAD:PORT
+#   bash scripts/ray/node.sh wait    --port=PORT --venv=VENV --address=HEAD:PORT --nodes=COUNT
+#   bash scripts/ray/node.sh stop    --port=PORT
+#
+#   --gpus=COUNT --temp=FOLDER --auth=token --more="OPTIONS of ray start"    also for head and worker
+#   wait                  until so many nodes have joined; exit status 1 if they have not after five minutes
 set -euo pipefail
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
 action=${1:-}
@@ -56,6 +61,20 @@ start() {
   exit 1
 }
 
+wait_for_nodes() {
+  "${given[venv]}/bin/python" - "${given[address]}" "${given[nodes]}" <<'END'
+import sys, time, ray
+address, wanted = sys.argv[1], int(sys.argv[2])
+ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+for _ in range(300):
+    found = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+    if len(found) >= wanted:
+        sys.exit()
+    time.sleep(1)
+sys.exit(f"{len(found)} of {wanted} nodes have joined {address} after 5 minutes: {' '.join(found)}")
+END
+}
+
 case $action in
   head)
     options=("--head" "--port=${given[port]}" "--dashboard-host=${given[dashboard-host]}" "--dashboard-port=${given[dashboard-port]}")
@@ -65,6 +84,7 @@ case $action in
   worker)
     start "--address=${given[address]}"
     echo "joined ${given[address]}" ;;
+  wait) wait_for_nodes ;;
   stop) stop ;;
-  *) echo "node.sh: unknown action '$action'; expected head, worker or stop" >&2; exit 2 ;;
+  *) echo "node.sh: unknown action '$action'; expected head, worker, wait or stop" >&2; exit 2 ;;
 esac
