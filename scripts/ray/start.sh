@@ -23,32 +23,33 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [ $# -ge 1 ] && [ $# -le 2 ] || fail "give a host file (see --help)"
 read_hosts "$1"
 
-port=${LONGRL_RAY_PORT:-6379}
-same=("--port=$port" "--venv=${LONGRL_VENV:-$root/.venv}" "--temp=${LONGRL_RAY_TEMP:-}" "--more=${LONGRL_RAY_OPTIONS:-}"
-  "--auth=${RAY_AUTH_MODE:-}")
-stop_all() {
-  echo "start.sh: stopping what was started" >&2
-  bash "$root/scripts/ray/stop.sh" "$hostfile" >&2 || true
+same=("--port=${LONGRL_RAY_PORT:-6379}" "--venv=${LONGRL_VENV:-$root/.venv}" "--auth=${RAY_AUTH_MODE:-}"
+  "--temp=${LONGRL_RAY_TEMP:-}" "--more=${LONGRL_RAY_OPTIONS:-}")
+scratch=$(mktemp -d)
+started=()
+give_up() { # never what ran before
+  [ ${#started[@]} -eq 0 ] || printf '%s\n' "${started[@]}" >"$scratch/started"
+  [ ${#started[@]} -eq 0 ] || bash "$root/scripts/ray/stop.sh" "$scratch/started" || true
+  fail "$*"
 }
-hostfile=$1
-trap 'stop_all; exit 130' INT TERM
+trap 'rm -rf "$scratch"' EXIT
+trap 'give_up interrupted' INT TERM
 
-head_log=$(mktemp)
-trap 'rm -f "$head_log"' EXIT
 on "${hosts[0]}" head "${same[@]}" "--gpus=${slots[0]}" "--dashboard-port=${LONGRL_DASHBOARD_PORT:-8265}" \
-  "--dashboard-host=${LONGRL_DASHBOARD_HOST:-127.0.0.1}" "--ip=${2:-}" | tee "$head_log" ||
-  { stop_all; fail "no head on ${hosts[0]}, see above"; }
-address=$(sed -n 's/.*: address //p' "$head_log")
+  "--dashboard-host=${LONGRL_DASHBOARD_HOST:-127.0.0.1}" "--ip=${2:-}" | tee "$scratch/head" ||
+  give_up "no head on ${hosts[0]}, see above"
+started=("${hosts[0]}")
+address=$(sed -n 's/.*: address //p' "$scratch/head")
 
-pending=()
+declare -A joining=()
 for i in "${!hosts[@]}"; do
   [ "$i" -eq 0 ] && continue
   on "${hosts[$i]}" worker "${same[@]}" "--gpus=${slots[$i]}" "--address=$address" &
-  pending+=($!)
+  joining[${hosts[$i]}]=$!
 done
 failed=()
-for i in "${!pending[@]}"; do
-  wait "${pending[$i]}" || failed+=("${hosts[$((i + 1))]}")
+for host in "${hosts[@]:1}"; do
+  if wait "${joining[$host]}"; then started+=("$host"); else failed+=("$host"); fi
 done
-[ ${#failed[@]} -eq 0 ] || { stop_all; fail "no Ray on ${failed[*]}, see above"; }
+[ ${#failed[@]} -eq 0 ] || give_up "no Ray on ${failed[*]}, see above"
 echo "start.sh: ${#hosts[@]} nodes; RAY_ADDRESS=$address bash scripts/ray/submit.sh [overrides...]"

@@ -17,7 +17,6 @@ from ray.util.state import list_actors
 from ray_hosts import SCRIPTS, RayHosts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
-TRAINER, REPLICA = "WorkerDict", "vLLMHttpServer"
 WITHOUT_VERL = ("JobSupervisor", "SimpleStorageUnit", "TransferQueueController")
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -64,16 +63,16 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     assert row["actor/grad_norm"] > 0
     assert row["training/rollout_probs_diff_max"] < 1e-4
 
-    places: dict[str, list[str]] = {}
-    for actor in actors:
-        places.setdefault(actor.class_name, []).append(actor.node_id)
-    for kind in (TRAINER, REPLICA):
-        assert len(places[kind]) == len(set(places[kind])) == 2, places
+    said = {f"{actor.class_name} {actor.name}": actor for actor in actors}
+    for kind in ("WorkerDict", "vllm_server"):  # of the trainer, of a replica: one on each node
+        places = [actor.node_id for name, actor in said.items() if kind in name]
+        assert len(places) == len({*places}) == 2, [*said]
 
     # what was set at the submission is in every actor and in what each has started, such as vLLM's engines
     assert [pid for pid, found in variables.items() if found.get("ROLL_CALL") != str(roll_call)] == []
     answers = {int(file.stem): json.loads(file.read_text()) for file in roll_call.glob("*.json")}
-    assert {actor.pid for actor in actors if actor.class_name not in WITHOUT_VERL} <= answers.keys(), places
+    silent = [name for name, actor in said.items() if actor.pid not in answers]
+    assert [name for name in silent if not name.startswith(WITHOUT_VERL)] == []
     assert all(answer["loaded"] and "runtime_resources" in answer["file"] for answer in answers.values()), answers
 
     # and is written nowhere

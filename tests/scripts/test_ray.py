@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SSH = """#!/usr/bin/env bash
 printf '%s\\t%s\\n' "$1" "$2" >>"$LOG"
 case "$2" in
-  *node.sh\\ head*) echo "address 10.0.0.1:6379" ;;
+  *node.sh\\ head*) [ "$1" != "${BROKEN_HEAD:-}" ] || { echo "runs already"; exit 1; }; echo "address 10.0.0.1:6379" ;;
   *node.sh\\ worker*) [ "$1" != "${BROKEN:-}" ] || { echo "no Ray here"; exit 1; } ;;
   *node.sh\\ stop*) [ "$1" != "${BROKEN:-}" ] || exit 255 ;;
 esac
@@ -106,7 +106,15 @@ def test_all_or_none(call):
     assert done.returncode == 2
     assert "no Ray on b, see above" in done.stderr
     assert "b: no Ray here" in done.stdout
-    assert [host for host, command in asked if "node.sh stop" in command] == ["c", "b", "a"]
+    assert [host for host, command in asked if "node.sh stop" in command] == ["c", "a"]
+
+
+def test_what_ran_before_is_left_alone(call):
+    """A second start in the same place must not end the training of the first."""
+    done, asked = call("start.sh", "a\nb\n", BROKEN_HEAD="a")
+    assert done.returncode == 2
+    assert "no head on a, see above" in done.stderr
+    assert [host for host, _ in asked] == ["a"]
 
 
 def test_a_host_that_cannot_be_stopped_is_named(call):
