@@ -63,15 +63,15 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     assert row["actor/grad_norm"] > 0
     assert row["training/rollout_probs_diff_max"] < 1e-4
 
-    said = {f"{actor.class_name} {actor.name}": actor for actor in actors}
+    named = [(f"{actor.class_name} {actor.name}", actor) for actor in actors]
     for kind in ("WorkerDict", "vllm_server"):  # of the trainer, of a replica: one on each node
-        places = [actor.node_id for name, actor in said.items() if kind in name]
-        assert len(places) == len({*places}) == 2, [*said]
+        places = [actor.node_id for name, actor in named if kind in name]
+        assert len(places) == len({*places}) == 2, [name for name, _ in named]
 
     # what was set at the submission is in every actor and in what each has started, such as vLLM's engines
     assert [pid for pid, found in variables.items() if found.get("ROLL_CALL") != str(roll_call)] == []
     answers = {int(file.stem): json.loads(file.read_text()) for file in roll_call.glob("*.json")}
-    silent = [name for name, actor in said.items() if actor.pid not in answers]
+    silent = [name for name, actor in named if actor.pid not in answers]
     assert [name for name in silent if not name.startswith(WITHOUT_VERL)] == []
     assert all(answer["loaded"] and "runtime_resources" in answer["file"] for answer in answers.values()), answers
 
