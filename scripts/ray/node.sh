@@ -16,10 +16,11 @@ for option in "${@:2}"; do
   name=${option%%=*}
   given[${name#--}]=${option#*=}
 done
-folder=${TMPDIR:-/tmp}/longrl-ray-$(id -u)/${given[port]}
+folder=${TMPDIR:-/tmp}/longrl-ray-$(id -u)/${given[port]:-none}
 log=$folder/ray.log
 
-alive() { [ -f "$folder/pid" ] && kill -0 "$(cat "$folder/pid")" 2>/dev/null; }
+# by its command line too: after a reboot the number may be another process's
+alive() { [ -f "$folder/pid" ] && grep -qsz -e --block "/proc/$(cat "$folder/pid")/cmdline"; }
 
 stop() {
   alive || { rm -rf "$folder"; echo "nothing of start.sh's runs here"; return; }
@@ -51,9 +52,9 @@ start() {
   pid=$!
   echo "$pid" >"$folder/pid"
   for _ in $(seq 600); do
-    grep -q "Ray runtime started" "$log" && return
-    alive || break
     sleep 0.2
+    grep -q "Ray runtime started" "$log" && return
+    kill -0 "$pid" 2>/dev/null || break
   done
   tail -n 20 "$log"
   stop >/dev/null
