@@ -60,7 +60,6 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         status = run.finish(process)
     assert status == 0, run.console[-4000:]
     (row,) = run.rows("train")
-    assert row["actor/grad_norm"] > 0
     assert row["training/rollout_probs_diff_max"] < 1e-4
 
     named = [(f"{actor.class_name} {actor.name}", actor) for actor in actors]
