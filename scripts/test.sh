@@ -15,4 +15,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-exec "$venv/bin/python" -m pytest "$@"
+pytest=("$venv/bin/python" -m pytest)
+[ $# -eq 0 ] || exec "${pytest[@]}" "$@"
+# what starts Ray and vLLM has the machine to itself, the rest shares it
+"${pytest[@]}" -m "not e2e" --numprocesses=auto --maxprocesses=4 --dist=loadfile
+exec "${pytest[@]}" -m e2e
