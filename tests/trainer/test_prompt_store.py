@@ -253,7 +253,7 @@ def test_filtered_and_left_over_groups_leave_nothing(tmp_path, carry_steps):
     assert not (tq.kv_list("train") or {}).get("train")
 
 
-def test_validation_and_many_prompts_at_once(tmp_path):
+def test_rows_of_a_validation():
     keys = rollouts(OURS, "val12", n=2, validate=True)
     same(read(keys, partition="val"), read(rollouts(UPSTREAM, "wal12", n=2, validate=True), partition="val"))
     assert not tq.get_client().storage_manager._groups
