@@ -35,7 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
         settings.resolve(config)
         checks = preflight.run(config)
     except settings.SettingsError as error:
-        sys.exit_message = str(error)
         print(f"configuration error: {error}", file=sys.stderr)
         sys.exit(2)
     checks += nodes.checks(config, seconds)
@@ -63,8 +62,11 @@ def _timeout(arguments: list[str]) -> tuple[float, list[str]]:
 
 
 if __name__ == "__main__":
+    status = 0
     try:
         main()
-    except SystemExit as error:
-        sys.stdout.flush()
-        os._exit(error.code if isinstance(error.code, int) else 1)
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # whatever a Ray that does not answer keeps waiting for

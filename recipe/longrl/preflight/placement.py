@@ -7,6 +7,7 @@ process.
 """
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -71,7 +72,7 @@ def ask(address: str, ray_init: Mapping[str, Any], wanted: Wanted | None) -> Ans
     except (OSError, ValueError) as error:  # Ray itself would go on trying for a minute
         raise Unreachable(f"{place}: {type(error).__name__}: {error}") from error
     given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
-    question = json.dumps({"ray_init": given, "wanted": wanted and asdict(wanted)})
+    question = json.dumps({"ray_init": given, "wanted": wanted and asdict(wanted), "seconds": TRY_TIMEOUT_S})
     try:
         command = [sys.executable, "-P", __file__, question]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
@@ -111,7 +112,7 @@ def _answer(question: str) -> None:
     import ray
 
     asked = json.loads(question)
-    ray.init(**asked["ray_init"], log_to_driver=False, logging_level="ERROR")
+    ray.init(**asked["ray_init"], log_to_driver=False, logging_level=logging.ERROR)
     free = ray._private.state.available_resources_per_node()
     rooms = []
     for node in ray.nodes():
@@ -122,17 +123,17 @@ def _answer(question: str) -> None:
     placed, jobs = None, []
     wanted = asked["wanted"] and Wanted(**asked["wanted"])
     if wanted and fits(wanted, [(room.gpus, room.cpus) for room in rooms]):
-        placed = _try(wanted)
+        placed = _try(wanted, asked["seconds"])
         jobs = [] if placed else _other_jobs()
     print("\n" + json.dumps({"rooms": [asdict(room) for room in rooms], "placed": placed, "jobs": jobs}), flush=True)
     os._exit(0)
 
 
-def _try(wanted: Wanted) -> bool:
+def _try(wanted: Wanted, seconds: float) -> bool:
     """Ask for what upstream will ask for: one group per node, and the single CPUs of its other actors."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    deadline = time.monotonic() + TRY_TIMEOUT_S
+    deadline = time.monotonic() + seconds
     bundles = [[{"GPU": 1, "CPU": CPUS_PER_GPU}] * gpus for gpus in wanted.groups]
     groups = [placement_group(bundle, strategy="STRICT_PACK") for bundle in bundles]
     groups.append(placement_group([{"CPU": 1}] * wanted.more_cpus, strategy="PACK"))

@@ -1,21 +1,23 @@
 """Every node of the cluster is looked at from its inside, before GPUs are booked: what one lacks, it lacks for all.
 
-A process on each node compares it with the driver's machine, with what Ray says of it and with what the run needs; then
-all of them do a small all-reduce. Everything has a share of one time limit, and a node that does not answer is named. Where
-the run starts a Ray of its own, this machine is the only node, and is looked at without Ray.
+A process on each node compares it with the driver's machine, with what Ray says of it and with what the run needs;
+then all of them do a small all-reduce. Everything has a share of one time limit, and a node that does not answer is
+named. Where the run starts a Ray of its own, this machine is the only node, and is looked at without Ray.
 """
 
+import contextlib
+import logging
 import platform
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
-from recipe.longrl.preflight import cluster
-from recipe.longrl.preflight.check import Check, collect, describe
-from recipe.longrl.preflight.nodes import allreduce, files, looks, software, visit
+from recipe.longrl.preflight import cluster, placement
+from recipe.longrl.preflight.check import Check, Status, collect, describe
+from recipe.longrl.preflight.nodes import allreduce, files, folders, looks, software, visit
 from recipe.longrl.preflight.nodes.finding import Finding, merge
 from recipe.longrl.preflight.nodes.question import Driver, Node, Question
 from recipe.longrl.preflight.nodes.visit import Deadline
@@ -30,14 +32,18 @@ def checks(config: DictConfig, seconds: float = TIMEOUT_S) -> list[Check]:
     found: list[Check] = []
     try:
         address = cluster.attached_to(config)
-    except cluster.Unreachable:
-        return found  # which is a line of its own
+        if address is not None:  # in a process of its own: where nothing answers, ray.init can end this one
+            placement.ask(address, config.ray_kwargs.ray_init, None)
+    except placement.Unreachable:
+        return found  # the line of the cluster says so
     looking = _here if address is None else _everywhere
 
-    def all_lines() -> None:
-        found.extend(collect("nodes", lambda: looking(config, Deadline(seconds))))
+    def lines() -> Iterator[Check]:
+        for line in looking(config, Deadline(seconds)):
+            found.append(line)  # at once: what was found before something hangs is shown
+        yield from ()
 
-    thread = threading.Thread(target=all_lines, name="preflight of the nodes", daemon=True)
+    thread = threading.Thread(target=lambda: found.extend(collect("nodes", lines)), daemon=True)
     thread.start()
     thread.join(seconds + 5)
     if thread.is_alive():
@@ -52,8 +58,7 @@ def _here(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     here = Node("here", socket.gethostname(), "127.0.0.1", room.gpus, room.gpus, room.cpus, 0)
     driver = Driver(platform.python_version(), software.sources(), software.expected_environment({}))
     question = Question(config, here, driver)
-    local = [name for name in looks.LOOKS if name not in ("packages", "variables", "folders", "files", "judge")]
-    yield from merge({here.name: [finding for name in local for finding in looks.look(name, question)]})
+    yield from merge({here.name: [finding for name in looks.MACHINE for finding in looks.look(name, question)]})
 
 
 def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
@@ -63,12 +68,17 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     ray_init = config.ray_kwargs.ray_init
     given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
     environment = software.runtime_env(config)
-    ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+    ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     try:
         nodes = alive()
-        with files.marks(config) as marks:
-            driver = _driver(config, environment, marks)
-            yield from _visited(config, nodes, driver, deadline)
+        with contextlib.ExitStack() as stack:
+            try:
+                marks = stack.enter_context(folders.marks(config))
+            except OSError as error:
+                detail = f"the driver cannot write where the run will: {describe(error)}"
+                yield Check("nodes: folders", "FAIL", f"{detail}. Fix: {folders.FIX}")
+                marks = {}
+            yield from _visited(config, nodes, _driver(config, environment, marks), deadline)
     finally:
         ray.shutdown()
 
@@ -112,7 +122,6 @@ def _driver(config: DictConfig, environment: dict[str, Any], marks: dict[str, st
 
 
 def _visited(config: DictConfig, nodes: Sequence[Node], driver: Driver, deadline: Deadline) -> Iterator[Check]:
-    by_id = {node.id: node for node in nodes}
     visitors = {node.id: visit.on(node.id, visit.Visitor) for node in nodes}
     try:
         greeted = visit.gather(
@@ -135,7 +144,6 @@ def _visited(config: DictConfig, nodes: Sequence[Node], driver: Driver, deadline
     yield from merge(found)
     on_cpu = config.trainer.device == "cpu"
     yield from collect("nodes: all-reduce", lambda: allreduce.measure(well, on_cpu, deadline.left()))
-    _ = by_id
 
 
 def _absent(nodes: Sequence[Node], greeted: dict[str, Any]) -> Iterator[Check]:
@@ -168,7 +176,8 @@ def clock(offset: float, uncertain: float) -> Finding:
     certainly = abs(offset) - uncertain
     if certainly <= CLOCK_WARN_S:
         return Finding("clock", "ok", "within {} s of the driver's", (abs(offset) + uncertain,))
-    status, way = "FAIL" if certainly > CLOCK_FAIL_S else "warn", "ahead of" if offset > 0 else "behind"
+    status: Status = "FAIL" if certainly > CLOCK_FAIL_S else "warn"
+    way = "ahead of" if offset > 0 else "behind"
     fix = "synchronise it (chrony, systemd-timesyncd): files, tokens and logs go by it"
     return Finding(
         "clock", status, f"{{}} s {way} the driver's, give or take {{}}. Fix: {fix}", (abs(offset), uncertain)
@@ -188,4 +197,4 @@ def _found(node: Node, came: dict[tuple[str, str], Any], driver: Driver) -> Iter
             continue
         yield from answer
         if name == "folders" and not answer:
-            yield from files.answered(driver.folders, node.id)
+            yield from folders.answered(driver.folders, node.id)

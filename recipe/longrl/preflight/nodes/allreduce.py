@@ -1,7 +1,7 @@
 """A small all-reduce over all nodes, as the trainer will do it: who does not join is named, and the bandwidth measured.
 
-Bus bandwidth is what nccl-tests calls so: 2 (n - 1) / n times the bytes over the time, the rate that the slowest link must
-bear whatever the number of processes n.
+Bus bandwidth is what nccl-tests calls so: 2 (n - 1) / n times the bytes over the time, the rate that the slowest link
+must bear whatever the number of processes n.
 """
 
 import statistics

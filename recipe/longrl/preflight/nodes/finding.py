@@ -14,7 +14,7 @@ class Finding:
     """One thing seen on one node.
 
     detail: in words, with `{}` for each of the `values`, numbers in which nodes may differ and still be said in one
-    line. uniform: a node whose detail is not the other nodes' is worth a warning, though nothing is wrong with it alone.
+    line. uniform: a node whose detail is not that of the others is worth a warning, though it is well by itself.
     """
 
     name: str

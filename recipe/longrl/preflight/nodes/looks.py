@@ -3,19 +3,23 @@
 from collections.abc import Callable, Iterator
 
 from recipe.longrl.preflight.check import describe
-from recipe.longrl.preflight.nodes import files, machine, software
+from recipe.longrl.preflight.nodes import files, folders, machine, software
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
 
-LOOKS: dict[str, Callable[[Question], Iterator[Finding]]] = {
+Look = Callable[[Question], Iterator[Finding]]
+MACHINE: dict[str, Look] = {
     "cores": machine.cores,
     "GPUs": machine.gpus,
     "shared memory": machine.shared_memory,
     "ports": machine.ports,
-    "packages": software.packages,
-    "variables": software.variables,
     "disk": machine.disks,
-    "folders": files.shared,
+}
+LOOKS: dict[str, Look] = {
+    **MACHINE,
+    "variables": software.variables,
+    "packages": software.packages,
+    "folders": folders.shared,
     "files": files.same,
     "judge": software.judge_answers,
 }

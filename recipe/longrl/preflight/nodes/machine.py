@@ -44,11 +44,12 @@ def gpus(question: Question) -> Iterator[Finding]:
         yield Finding(
             "GPUs",
             "FAIL",
-            f"Ray says {node.gpus:g}, nvidia-smi shows {len(cards)}. Fix: find the missing one (`dmesg | grep Xid`), or "
+            f"Ray says {node.gpus:g}, nvidia-smi shows {len(cards)}. Fix: look for it (`dmesg | grep Xid`), or "
             f"start Ray here with --num-gpus={len(cards)}",
         )
     else:
-        yield Finding("GPUs", "ok", f"{node.gpus:g}, as Ray says" + (f", of {len(cards)}" * (len(cards) > node.gpus)))
+        more = f"; nvidia-smi shows {len(cards)}" if len(cards) > node.gpus else ""
+        yield Finding("GPUs", "ok", f"{node.gpus:g}, as Ray says{more}")
     yield Finding("GPU type", "ok", ", ".join(sorted({name for name, *_ in cards})), uniform=True)
     yield Finding("GPU driver", "ok", ", ".join(sorted({driver for _, driver, *_ in cards})), uniform=True)
     yield _gpu_memory(question, [(float(used) / 1024, float(total) / 1024) for _, _, used, total in cards])
@@ -157,10 +158,9 @@ def _written(config: DictConfig) -> dict[str, Path]:
     from huggingface_hub.constants import HF_HOME
     from verl_longrl.data.lengths import CACHE_DIR
 
-    folders = {RAYS: Path("/tmp/ray")}
-    if ray.is_initialized():
-        folders[RAYS] = Path(ray._private.worker._global_node.get_session_dir_path())
-    folders |= {
+    raylet = ray._private.worker._global_node if ray.is_initialized() else None
+    folders = {
+        RAYS: Path(raylet.get_session_dir_path() if raylet else "/tmp/ray"),
         "temporary files": Path(tempfile.gettempdir()),
         "Hugging Face's cache": Path(HF_HOME),
         "prompt lengths": Path(config.data.get("cache_dir") or CACHE_DIR),

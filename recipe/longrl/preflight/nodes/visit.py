@@ -1,9 +1,10 @@
-"""A process on every node of a Ray cluster, to be asked things; one that does not answer in time is named, not waited for.
+"""A process on every node of a Ray cluster, to be asked things; one that does not answer in time is not waited for.
 
-What is sent is this module by value: it needs nothing but Python there, so a node where LongRL cannot be imported can say
-so. It asks for no CPU, so that it runs on a cluster that has none left.
+What is sent is this module by value: it needs nothing but Python there, so a node where LongRL cannot be imported can
+say so. It asks for no CPU, so that it runs on a cluster that has none left.
 """
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -43,9 +44,7 @@ class Deadline:
 
 
 def on(node_id: str, actor_class: type, **options: Any) -> Any:
-    """A handle on an actor of a class of a module sent by value, pinned to a node."""
-    import sys
-
+    """A handle on an actor pinned to a node, of a class whose module is sent by value."""
     import ray
     from ray import cloudpickle
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -54,15 +53,15 @@ def on(node_id: str, actor_class: type, **options: Any) -> Any:
     cloudpickle.register_pickle_by_value(module)
     try:
         pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        made = ray.remote(actor_class).options(num_cpus=0, max_restarts=0, scheduling_strategy=pinned, **options)
+        made: Any = ray.remote(actor_class).options(num_cpus=0, max_restarts=0, scheduling_strategy=pinned, **options)
         return made.remote()
     finally:
         cloudpickle.unregister_pickle_by_value(module)
 
 
 def gather(asked: Mapping[Any, Any], seconds: float) -> dict[Any, Any]:
-    """What came of Ray's references within the time, by their keys; an exception where there was one, and nothing for what
-    is still under way."""
+    """What came of Ray's references within the time, by their keys; an exception where there was one, and nothing for
+    what is still under way."""
     import ray
 
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
