@@ -105,6 +105,27 @@ def test_two_good_nodes_pass(preflight, nodes: Nodes):
     assert not list(nodes.folder.glob(".preflight-*"))
 
 
+def test_what_another_job_holds_is_found_before_the_wait(nodes: Nodes, configure, monkeypatch):
+    import ray
+    from ray.util.placement_group import placement_group
+
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    monkeypatch.setattr(placement, "TRY_TIMEOUT_S", 5.0)
+    attached = [f"ray_kwargs.ray_init.{key}=null" for key in ("num_cpus", "num_gpus", "object_store_memory")]
+    config = configure("trainer.nnodes=2", "trainer.n_gpus_per_node=1", *attached)
+    (line,) = cluster_check.checks(config, dry_run=False)
+    assert line.status == "ok", line
+    ray.init(nodes.address, log_to_driver=False)
+    try:
+        ray.get(placement_group([{"GPU": 1, "CPU": 6}]).ready(), timeout=30)
+        (line,) = cluster_check.checks(config, dry_run=False)
+    finally:
+        ray.shutdown()
+    assert line.status == "FAIL"
+    assert "has 0 of 1 logical devices and 2 of 8 CPUs free" in line.detail
+    assert f"process {os.getpid()} on " in line.detail
+
+
 @pytest.fixture
 def bad(nodes: Nodes, tmp_path: Path) -> Iterator[str]:
     """The beginning of the id of a node with everything wrong."""
@@ -123,7 +144,8 @@ def bad(nodes: Nodes, tmp_path: Path) -> Iterator[str]:
     nodes.remove(node)
 
 
-def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes, bad: str):
+def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes, bad: str, monkeypatch):
+    monkeypatch.setattr(placement, "TRY_TIMEOUT_S", 3.0)
     raylet = nodes.second.all_processes["raylet"][0].process.pid
     judge = Server()
     os.kill(raylet, signal.SIGSTOP)
@@ -152,24 +174,3 @@ def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes
     assert "data.train_files[0] = /proc/self/cwd/train.parquet cannot be read: FileNotFoundError" in different
     assert any("NCCL_IB_DISABLE is '1', the driver's is not set" in detail for _, detail in lines["nodes: variables"])
     assert re.search(r"preflight failed in [\d.]+ s, nothing was started", shown)
-
-
-def test_what_another_job_holds_is_found_before_the_wait(nodes: Nodes, configure, monkeypatch):
-    import ray
-    from ray.util.placement_group import placement_group
-
-    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
-    monkeypatch.setattr(placement, "TRY_TIMEOUT_S", 2.0)
-    attached = [f"ray_kwargs.ray_init.{key}=null" for key in ("num_cpus", "num_gpus", "object_store_memory")]
-    config = configure("trainer.nnodes=2", "trainer.n_gpus_per_node=1", *attached)
-    (line,) = cluster_check.checks(config, dry_run=False)
-    assert line.status == "ok", line
-    ray.init(nodes.address, log_to_driver=False)
-    try:
-        ray.get(placement_group([{"GPU": 1, "CPU": 6}]).ready(), timeout=30)
-        (line,) = cluster_check.checks(config, dry_run=False)
-    finally:
-        ray.shutdown()
-    assert line.status == "FAIL"
-    assert "has 0 of 1 logical devices and 2 of 8 CPUs free" in line.detail
-    assert f"process {os.getpid()} on " in line.detail

@@ -56,8 +56,7 @@ def _here(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     """This machine, which will be the only node."""
     room = cluster.own_node(config)
     here = Node("here", socket.gethostname(), "127.0.0.1", room.gpus, room.gpus, room.cpus, 0)
-    driver = Driver(platform.python_version(), software.sources(), software.expected_environment({}))
-    question = Question(config, here, driver)
+    question = Question(config, here, Driver(platform.python_version(), ""))
     yield from merge({here.name: [finding for name in looks.MACHINE for finding in looks.look(name, question)]})
 
 
@@ -142,8 +141,11 @@ def _visited(config: DictConfig, nodes: Sequence[Node], driver: Driver, deadline
         visit.end(visitors.values())
     found = {node.name: list(_found(node, came, driver)) for node in well}
     yield from merge(found)
-    on_cpu = config.trainer.device == "cpu"
-    yield from collect("nodes: all-reduce", lambda: allreduce.measure(well, on_cpu, deadline.left()))
+    device = config.trainer.device
+    if device in ("cpu", "cuda"):
+        yield from collect("nodes: all-reduce", lambda: allreduce.measure(well, device == "cpu", deadline.left()))
+    else:
+        yield Check("nodes: all-reduce", "warn", f"not done: gloo and NCCL do not serve trainer.device = {device}")
 
 
 def _absent(nodes: Sequence[Node], greeted: dict[str, Any]) -> Iterator[Check]:

@@ -17,8 +17,8 @@ MACHINE: dict[str, Look] = {
 }
 LOOKS: dict[str, Look] = {
     **MACHINE,
-    "variables": software.variables,
     "packages": software.packages,
+    "variables": software.variables,  # after the imports above, which set some here as they did on the driver
     "folders": folders.shared,
     "files": files.same,
     "judge": software.judge_answers,
