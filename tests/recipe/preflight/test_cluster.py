@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 import torch
 
 from recipe.longrl import settings
-from recipe.longrl.preflight import cluster
+from recipe.longrl.preflight import cluster, placement
+from recipe.longrl.preflight.placement import Answer, Room
 
 pytestmark = pytest.mark.engine
 
@@ -31,11 +30,12 @@ def line(composed):
 
 @pytest.fixture
 def running(monkeypatch):
-    """running(nodes) makes a cluster with these (GPUs, CPUs) per node answer at head:6379."""
+    """running(nodes) makes a cluster with these (GPUs, CPUs) per node, all free, answer at head:6379; or `answer`."""
 
-    def start(*nodes: tuple[int, int]) -> None:
+    def start(*nodes: tuple[int, int], answer: Answer | None = None) -> None:
+        given = answer or Answer([Room(f"n{i}", *node, *node) for i, node in enumerate(nodes)])
         monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-        monkeypatch.setattr(cluster, "probe", lambda address, ray_init: list(nodes))
+        monkeypatch.setattr(placement, "ask", lambda address, ray_init, wanted: given)
 
     return start
 
@@ -110,9 +110,26 @@ def test_two_nodes_and_the_served_judge_beside_them(line, running):
 
 
 def test_groups_take_the_fullest_node_that_fits():
-    assert cluster.unplaced([8, 4, 4], [(8, 64), (8, 64)]) == []
-    assert cluster.unplaced([2, 6], [(8, 64)]) == []
-    assert cluster.unplaced([6, 6], [(8, 64), (5, 64)]) == [6]
+    assert placement.unplaced([8, 4, 4], [(8, 64), (8, 64)]) == []
+    assert placement.unplaced([2, 6], [(8, 64)]) == []
+    assert placement.unplaced([6, 6], [(8, 64), (5, 64)]) == [6]
+
+
+def test_what_another_job_holds_is_named(line, running):
+    rooms = [Room("n0 (10.0.0.1)", 8, 64, 2, 46)]
+    running(answer=Answer(rooms, placed=False, jobs=["`python other.py` (process 7 on 10.0.0.1, job 01000000)"]))
+    status, detail = line()
+    assert status == "FAIL"
+    assert "n0 (10.0.0.1) has 2 of 8 GPUs and 46 of 64 CPUs free. Connected: `python other.py` (process 7" in detail
+    running(answer=Answer(rooms))
+    assert line(dry_run=True)[0] == "warn"
+
+
+def test_a_placement_that_fails_for_no_reason_seen_is_still_one(line, running):
+    running(answer=Answer([Room("n0", 8, 64, 8, 64)], placed=False))
+    status, detail = line()
+    assert status == "FAIL"
+    assert "Ray has not placed it within 35 s, though n0 has 8 of 8 GPUs" in detail
 
 
 def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch, tmp_path: Path, composed):
@@ -120,7 +137,8 @@ def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch,
     monkeypatch.delenv("RAY_ADDRESS")
     (tmp_path / "ray_current_cluster").write_text("10.0.0.7:6379")
     asked = []
-    monkeypatch.setattr(cluster, "probe", lambda address, ray_init: asked.append(address) or [(8, 64)])
+    answer = Answer([Room("n0", 8, 64, 8, 64)], placed=True)
+    monkeypatch.setattr(placement, "ask", lambda address, ray_init, wanted: asked.append(address) or answer)
     assert line(f"+ray_kwargs.ray_init._temp_dir={tmp_path}")[0] == "ok"
     assert asked == ["10.0.0.7:6379"]
 
@@ -155,24 +173,10 @@ def test_an_address_that_is_none(line, monkeypatch):
 
 def test_a_hanging_ray_is_given_up(line, monkeypatch):
     """Something listens and never answers, as a head node does whose Ray is stuck."""
-    monkeypatch.setattr(cluster, "PROBE_TIMEOUT_S", 4.0)
+    monkeypatch.setattr(placement, "PROBE_TIMEOUT_S", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         status, detail = line()
     assert status == "FAIL"
     assert f"no Ray cluster answers at {address}" in detail
-
-
-@pytest.mark.e2e
-def test_a_real_cluster_is_asked():
-    """In a process of its own, so that nothing here is connected to it."""
-    code = (
-        "import os, ray; from recipe.longrl.preflight import cluster\n"
-        "started = ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=False)\n"
-        "address = os.environ['RAY_ADDRESS'] = started.address_info['gcs_address']\n"
-        "print(cluster.probe(address, {}), cluster.probe(address, {'address': address}))"
-    )
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert done.stdout.strip().splitlines()[-1] == "[(2.0, 3.0)] [(2.0, 3.0)]", done.stderr
