@@ -3,7 +3,8 @@
 One configuration goes in (config/longrl_trainer.yaml and its groups), is checked as a whole before any process is
 started, and is handed to upstream verl with our task runner. Afterwards the run's folder holds the final weights as
 a Hugging Face folder, summary.json and plots. `--dry-run` stops after the checks and needs no GPU. Killed at any
-moment, the same command continues from the last whole checkpoint.
+moment, the same command continues from the last whole checkpoint; asked to stop (`signals.py`), or when a worker dies,
+the run saves one and exits with status 75.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import console, identity, preflight, report, settings
+from recipe.longrl import console, identity, preflight, report, settings, signals
 from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
@@ -28,7 +29,13 @@ groups:     method=longrlvr|outcome_only|loongrl|golongrl   model=custom|qwen2.5
             hardware=8gpu|16gpu|128gpu|1gpu|cpu
 needed:     data.train_files=[...] data.val_files=[...] and, with model=custom, actor_rollout_ref.model.path=...
 examples:   longrl.reward.eta=0.2   trainer.total_training_steps=200   longrl.reward.answer.by=judge
+
+to stop:    SIGTERM, SIGUSR1 or `touch OUTPUT_DIR/stop`: the run saves a checkpoint, at once while rollouts are
+            generated, else at the end of the step, and ends with status 75
+status:     0 trained to the end; 2 refused, nothing was started; 75 stopped, or a worker died: the same command goes
+            on from the last checkpoint; anything else is an error
 """
+INTERRUPTED = os.EX_TEMPFAIL
 FLAGS = ("--dry-run", "--config", "--help", "-h")
 
 
@@ -74,23 +81,26 @@ def _refuse(error: settings.SettingsError) -> NoReturn:
 
 
 def train(config: DictConfig, command: str) -> None:
-    """Run to the end (or continue), then export and report. Raises what stopped the training."""
-    import ray
-    from verl.trainer.main_ppo import run_ppo
+    """Run to the end (or continue), then export and report. Raises what stopped the training; exits with status 75
+    where the same command will go on."""
+    from ray.exceptions import RayActorError
     from verl_longrl.trainer.checkpoints import CheckpointError
-    from verl_longrl.trainer.task_runner import LongRLTaskRunner
+    from verl_longrl.trainer.interruption import STOP_FILE
 
     from recipe.longrl.export import export_final
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
     identity.store(config)
-    os.environ.setdefault("TENSORBOARD_DIR", str(output_dir / "tensorboard"))
-    with console.logged(output_dir / "train.log"):
-        try:
-            run_ppo(config, task_runner_class=LongRLTaskRunner)
-        finally:
-            ray.shutdown()  # here, so that what dying engines print goes to the log
+    (output_dir / STOP_FILE).unlink(missing_ok=True)
+    try:
+        with console.logged(output_dir / "train.log"):
+            interrupted = _run(config, output_dir / STOP_FILE)
+    except RayActorError as died:
+        interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"
+    if interrupted is not None:
+        print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
+        sys.exit(INTERRUPTED)
     not_exported = None
     if config.longrl.export and config.trainer.save_freq > 0:
         try:
@@ -100,6 +110,22 @@ def train(config: DictConfig, command: str) -> None:
     report.write(output_dir, command=command, seconds=time.time() - started)
     if not_exported is not None:
         sys.exit(f"trained, but not exported: {not_exported}")
+
+
+def _run(config: DictConfig, stop_file: Path) -> str | None:
+    """Train; why the run was interrupted, or None when it came to its end."""
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl_longrl.trainer.interruption import Interrupted
+    from verl_longrl.trainer.task_runner import LongRLTaskRunner
+
+    try:
+        run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
+    except Interrupted as interrupted:  # Ray's error, which is of the class of its cause as well
+        return str(getattr(interrupted, "cause", interrupted))
+    finally:
+        ray.shutdown()  # here, so that what dying engines print goes to the log
+    return None
 
 
 if __name__ == "__main__":

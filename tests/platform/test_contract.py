@@ -132,10 +132,30 @@ def test_upstream_trainer_has_the_methods_we_extend():
         "_save_checkpoint",
         "_load_checkpoint",
         "on_step_begin",
+        "_submit_batch_to_rollout",
+        "_validate",
+        "fit",
     ):
         assert callable(getattr(PPOTrainerSync, name)), name
     source = inspect.getsource(PPOTrainerSync._balance_batch)
     assert "upsample_batch_to_divisible_size" in source  # padding appears there, so scores are read before
+
+
+def test_what_interruptions_hold_on_to():
+    """Looks of the replay buffer, the reward workers' class, Ray's table of actors and its death causes."""
+    from ray._private import state
+    from ray.core.generated.common_pb2 import ActorDeathCause
+    from verl.experimental.reward_loop.reward_loop import RewardLoopManager
+    from verl.trainer.ppo.v1 import trainer_base
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+    assert "self._sync_metadata_from_transfer_queue()" in inspect.getsource(ReplayBuffer.sample)
+    assert "self.reward_loop_workers_class.options(" in inspect.getsource(RewardLoopManager._init_reward_loop_workers)
+    assert "RewardLoopManager(" in inspect.getsource(trainer_base.PPOTrainer._setup)
+    assert "job_id" in inspect.signature(state.actors).parameters
+    causes = {field.name: field.message_type for field in ActorDeathCause.DESCRIPTOR.oneofs_by_name["context"].fields}
+    explained = {name for name, kind in causes.items() if "error_message" in kind.fields_by_name}
+    assert set(causes) - explained == {"creation_task_failure_context"}
 
 
 def test_task_runner_can_be_subclassed():

@@ -285,3 +285,16 @@ def test_imports_nothing_heavy(module):
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name.split(".")[0] for name in modules} & {"ray", "torch", "verl", "vllm"}
+
+
+def test_the_oldest_requests_in_flight(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(affinity.time, "monotonic", lambda: now[0])
+    pool = Pool(2)
+    for seconds, (prompt, tokens) in enumerate([("x", 100), ("y", 200), ("z", 300)]):
+        now[0] = float(seconds)
+        pool.ask(prompt, tokens)
+    now[0] = 10.0
+    pool.balancer.release_server("a", "0")
+    assert pool.balancer.oldest_requests(1) == [("b", 9.0, 200)]
+    assert pool.balancer.oldest_requests(5) == [("b", 9.0, 200), ("a", 8.0, 300)]

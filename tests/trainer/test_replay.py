@@ -12,6 +12,10 @@ def parts(status: str = "ok", reason: str = "") -> dict:
     return {"status": status, "reason": reason, "score": 0.0}
 
 
+def looked(partition_id: str, failed: int) -> None:
+    """No interest in how far the rollouts are."""
+
+
 @pytest.fixture
 def trainer(monkeypatch):
     """A trainer of which only the bookkeeping of filtered groups exists: two prompts a batch."""
@@ -64,7 +68,7 @@ def test_upstream_hands_over_what_it_evicts(monkeypatch):
         max_off_policy_strategy="drop",
         sampler_kwargs=OmegaConf.create({}),
     )
-    watched = replay.WatchedReplayBuffer.watch(buffer, seen.append)
+    watched = replay.WatchedReplayBuffer.watch(buffer, seen.append, looked)
     watched.partitions["train"] = {key: {} for key in stored}
     watched._evict_terminal_groups(1, "train", (set(), {"a"}, set(), upstream.Counter({1.0: 1})))
     assert seen == [[[{"score": 1.0}, {"score": 1.0}]]]
@@ -76,7 +80,7 @@ def test_a_custom_sampler_is_refused():
     from verl_longrl.trainer.replay import WatchedReplayBuffer
 
     with pytest.raises(TypeError, match="custom_sampler"):
-        WatchedReplayBuffer.watch(object(), print)  # type: ignore[arg-type]
+        WatchedReplayBuffer.watch(object(), print, looked)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_surplus_groups_wait_for_the_next_step_and_no_longer(queue):
     from verl_longrl.trainer.replay import DISCARDED, WatchedReplayBuffer
 
     buffer, finished, stored = queue
-    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, carry_steps=1)
+    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, looked, carry_steps=1)
     finished(1, "a", "b", "c", "d", "e")
     batch, metrics = watched.sample(1, "train", 2)
     assert len(uids(batch)) == 2
@@ -152,7 +156,7 @@ def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
     from verl_longrl.trainer.replay import DISCARDED, WatchedReplayBuffer
 
     buffer, finished, stored = queue
-    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None)
+    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, looked)
     finished(1, "a", "b", "c")
     batch, metrics = watched.sample(1, "train", 2)
     assert (watched.carried, metrics[DISCARDED]) == (0, 1)

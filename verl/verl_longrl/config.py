@@ -27,8 +27,8 @@ class LongRLConfig(Options):
     max_filtered_batches: with algorithm.filter_groups, a step that filters out the groups of this many batches stops
     the run (None: never). carry_steps: for how many steps groups that passed the filter and found no place in the batch
     are kept. checkpoints_to_keep: newest whole ones kept (None: all). log_rollouts: write every rollout with its reward
-    parts. export: write the final weights as a Hugging Face folder. gpu_memory_gib: memory of one GPU, used for
-    estimates where no GPU can be asked (a dry run).
+    parts. watchdog_minutes: a run that stands still so long says where (0: never). export: write the final weights as a
+    Hugging Face folder. gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
     """
 
     output_dir: str
@@ -43,6 +43,7 @@ class LongRLConfig(Options):
     carry_steps: int = 0
     checkpoints_to_keep: int | None = None
     log_rollouts: bool = True
+    watchdog_minutes: float = 10.0
     export: bool = True
     gpu_memory_gib: float = 80.0
 
@@ -59,6 +60,7 @@ class LongRLConfig(Options):
             if value is not None and value < 1:
                 raise ValueError(f"longrl.{name} = {value}; expected at least 1, or null for no limit")
         number("longrl.carry_steps", self.carry_steps, 0, whole=True)
+        number("longrl.watchdog_minutes", self.watchdog_minutes, 0)
         if self.reward.answer.by == "judge" and not self.judge.endpoints:
             raise ValueError(
                 "longrl.reward.answer.by = judge needs longrl.judge.endpoints, the judge's base URLs, for example "

@@ -25,6 +25,8 @@ the prompt's next rollout starts anew: at worst one prefill more.)
 
 from __future__ import annotations
 
+import heapq
+import time
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +44,15 @@ def prompt_key(prompt_ids: Sequence[int]) -> bytes:
     return blake2b(array("q", prompt_ids).tobytes(), digest_size=16).digest()
 
 
+@dataclass(frozen=True)
+class _Request:
+    """One in flight: the response tokens expected, its prompt's tokens, and when (monotonic seconds) it was sent."""
+
+    expected: int
+    prompt_tokens: int
+    since: float
+
+
 @dataclass(eq=False)
 class _Server:
     """A replica, from when it is added to when it is removed; added again it is another one, with an empty cache."""
@@ -49,8 +60,7 @@ class _Server:
     handle: Any
     prefill: int = 0
     decoding: int = 0
-    running: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """Of every request in flight, the response tokens expected."""
+    running: defaultdict[str, list[_Request]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def load(self) -> int:
@@ -106,7 +116,7 @@ class PromptAffinityBalancer:
         self._conversations[request_id] = (server, name, prompt_tokens)
         server.prefill += fresh
         server.decoding += expected
-        server.running[request_id].append(expected)
+        server.running[request_id].append(_Request(expected, prompt_tokens, time.monotonic()))
         self._inflight += 1
         self._counts["requests"] += 1
         self._counts["prompt_tokens"] += prompt_tokens
@@ -119,7 +129,7 @@ class PromptAffinityBalancer:
         if server is None or request_id is None or request_id not in server.running:
             return
         waiting = server.running[request_id]
-        server.decoding -= waiting.pop(0)
+        server.decoding -= waiting.pop(0).expected
         if not waiting:
             del server.running[request_id]
         self._ended(1)
@@ -197,6 +207,17 @@ class PromptAffinityBalancer:
             "prompts_known": len(self._holders),
             **self._counts,
         }
+
+    def oldest_requests(self, count: int) -> list[tuple[str, float, int]]:
+        """Those longest in flight, as (server, seconds, tokens of the prompt), the oldest first."""
+        now = time.monotonic()
+        inflight = (
+            (name, now - request.since, request.prompt_tokens)
+            for name, server in self._servers.items()
+            for waiting in server.running.values()
+            for request in waiting
+        )
+        return heapq.nlargest(count, inflight, key=lambda request: request[1])
 
     def clear_sticky_cache(self) -> dict[str, Any]:
         """Forget conversations and prompts; what is in flight stays counted."""

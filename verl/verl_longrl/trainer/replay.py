@@ -18,21 +18,27 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 OnFiltered = Callable[[list[list[dict[str, Any]]]], None]
 """Called with the reward parts of every rollout of every group that was just filtered out."""
+OnLook = Callable[[str, int], None]
+"""Called at every look for finished groups with the partition, and the groups with failed rollouts in it."""
 DISCARDED = "training/filter_groups/discarded_surplus_samples"
 
 
 class WatchedReplayBuffer(ReplayBuffer):
-    """Upstream's synchronous replay buffer; `on_filtered` sees what it filters out. It may raise to end the run.
+    """Upstream's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
+    refuse groups with failed rollouts, which upstream trains on as if they were smaller. Both may raise to end the run.
 
     carry_steps: for how many steps a group that a batch has no place for is kept. carried: groups that wait now.
     """
 
     on_filtered: OnFiltered
+    on_look: OnLook
     carry_steps: int
     carried: int
 
     @classmethod
-    def watch(cls, buffer: ReplayBuffer, on_filtered: OnFiltered, carry_steps: int = 0) -> "WatchedReplayBuffer":
+    def watch(
+        cls, buffer: ReplayBuffer, on_filtered: OnFiltered, on_look: OnLook, carry_steps: int = 0
+    ) -> "WatchedReplayBuffer":
         """Have `buffer` watched. Upstream gives its filter settings to its own class alone, so it is made by it."""
         if type(buffer) is not ReplayBuffer:
             raise TypeError(
@@ -42,12 +48,14 @@ class WatchedReplayBuffer(ReplayBuffer):
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
         buffer.poll_interval = 0.5  # upstream sleeps 2 s between looks, half of a small step
-        buffer.on_filtered, buffer.carry_steps, buffer.carried = on_filtered, carry_steps, 0
-        buffer._step, buffer._evicting = 0, False
+        buffer.on_filtered, buffer.on_look = on_filtered, on_look
+        buffer.carry_steps, buffer.carried = carry_steps, 0
+        buffer._step, buffer._partition, buffer._evicting = 0, "train", False
         return buffer
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
         """Upstream's; of the groups that are left over, those young enough stay for the next step."""
+        self._partition = partition_id
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
         used, self.carried, self._step = self.carried, 0, global_steps
@@ -55,6 +63,11 @@ class WatchedReplayBuffer(ReplayBuffer):
         if DISCARDED in metrics:
             metrics[DISCARDED] -= self.carried
         return batch, {**metrics, "group/carried_over": used}
+
+    def _sync_metadata_from_transfer_queue(self) -> None:
+        super()._sync_metadata_from_transfer_queue()
+        failed = 0 if self.sync_refill_failed_groups else len(self.failure_keys[self._partition])
+        self.on_look(self._partition, failed)
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
         """Called for what is evicted, and at the end of a sampling for the surplus."""

@@ -12,15 +12,16 @@ The loop is upstream's, untouched. Added around it:
 - with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`balance.py`), and on one vLLM
   replica (`rollout/`);
 - a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
-  of a validation.
+  of a validation;
+- the same when somebody asks for it or a worker has died (`interruption.py`), and a line when the run stands still
+  (`watchdog.py`);
+- W&B runs and TensorBoard curves that a resume continues (`trackers.py`).
 
 Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
 """
 
 import json
-import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ import transfer_queue as tq
 from tensordict import TensorDict
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.metric_utils import get_metric_data_with_optional_routed_experts
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -42,15 +44,19 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.data.sampler import TaskSampler
 from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
-from verl_longrl.rewards.score import FAILURES
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
-from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer import checkpoints, trackers
+from verl_longrl.trainer.actors import ActorWatch, RestartedRewardLoopManager
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
+from verl_longrl.trainer.interruption import STOP_FILE, Interrupted, Interruptions, ValidationAbandoned
+from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line, tasks_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
 from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+from verl_longrl.trainer.under_way import RolloutsUnderWay
+from verl_longrl.trainer.watchdog import Watchdog
 
 ADVANTAGES = "advantages.json"
 """What advantages remember between steps, in a checkpoint's folder."""
@@ -80,13 +86,17 @@ class LongRLTrainer(PPOTrainerSync):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
-        self.groups = WatchedReplayBuffer.watch(self.replay_buffer, self._on_filtered, self.longrl.carry_steps)
+        self.groups = WatchedReplayBuffer.watch(
+            self.replay_buffer, self._on_filtered, self._on_look, self.longrl.carry_steps
+        )
         self.advantages = Advantages(self.longrl.advantage)
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
         self._scores: list[dict[str, Any]] = []
         self._filtered: list[list[dict[str, Any]]] = []
         self._real_keys: list[str] = []
         self._doubt: str | None = None
+        self._abandoned: str | None = None
+        self._rollouts = RolloutsUnderWay()
         self._prefilled = (0, 0)
         self._routing: dict[str, float] = {}
         self._unsealed: Path | None = None
@@ -114,10 +124,13 @@ class LongRLTrainer(PPOTrainerSync):
         super().on_step_begin()
         self._data_state = self.train_dataloader.state_dict()
         self._filtered = []
+        self._rollouts.asked.clear()
         if self._routed:
             self._prefilled = self._prefill()  # without the validation's
         if self._doubt is not None:
             self._stop(TooManyFailures, self._doubt)
+        if reason := self._abandoned or self.interruptions.reason(at_once=True):
+            self._stop(Interrupted, reason)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
         self._real_keys = list(batch.keys)  # upstream appends its padding rows below
@@ -163,7 +176,7 @@ class LongRLTrainer(PPOTrainerSync):
         """Stop the run if too many of these scores failed."""
         problem = self.guard.check([score["status"] for score in scores])
         if problem is not None:
-            self._stop(TooManyFailures, f"{problem}. {_reasons(scores)}")
+            self._stop(TooManyFailures, f"{problem}. {reasons(scores)}")
 
     def _stop(self, error: type[RuntimeError], problem: str) -> None:
         """Save the state before this step (weights and place in the data), then raise `error`."""
@@ -177,6 +190,42 @@ class LongRLTrainer(PPOTrainerSync):
                 self._seal(self._take_unsealed())
             saved = f"{folder} is saved; repeat the command to continue from it"
         raise error(f"step {failed_step}: {problem}. {saved}.")
+
+    # ---- interruptions and standing still --------------------------------------------------------------------
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        trackers.continue_at(self.global_steps, self.output_dir, self.config.trainer.logger)
+        self.interruptions = Interruptions(self.output_dir / STOP_FILE, ActorWatch(), progress)
+        with Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress):
+            super().fit(agent_loop_manager)
+
+    def _on_look(self, partition_id: str, failed: int) -> None:
+        """The replay buffer has just looked how far the rollouts are."""
+        self._rollouts.look(self.groups, partition_id)
+        if reason := self.interruptions.reason(failed):
+            if partition_id == "train":
+                self._stop(Interrupted, reason)
+            raise ValidationAbandoned(reason)
+
+    def _end_soon(self, reason: str) -> dict[str, float]:
+        """A validation was abandoned: the next step's begin saves and ends the run, if there is one. No metrics."""
+        where = f"held-out at step {self.global_steps}: {reason}"
+        if self.global_steps == 0:
+            raise Interrupted(f"{where}. No step was completed before it; repeat the command to begin again")
+        if self.global_steps >= self.total_training_steps:
+            raise Interrupted(f"{where}. Repeat the command to do the last step and this again")
+        self._abandoned = where
+        return {}
+
+    def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        self._rollouts.submitted(batch["uid"], batch["index"])
+        return super()._submit_batch_to_rollout(batch)
+
+    def _how_far(self) -> object:
+        return self.global_steps, self._rollouts.how_far
+
+    def _waited_for(self) -> str:
+        return self._rollouts.waited_for(self.llm_server_manager.global_load_balancer if self._routed else None)
 
     # ---- data ---------------------------------------------------------------------------------------------
 
@@ -253,7 +302,7 @@ class LongRLTrainer(PPOTrainerSync):
         self._write_metrics("train", global_steps, metrics)
         if self.rollout_log is None:
             self._seal(self._take_unsealed())
-        progress(_step_line(global_steps, self.total_training_steps, metrics))
+        progress(step_line(global_steps, self.total_training_steps, metrics))
 
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict[str, list], *args: Any, **kwargs: Any
@@ -263,16 +312,19 @@ class LongRLTrainer(PPOTrainerSync):
         scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
         problem = self.guard.check([score["status"] for score in scores])
-        self._doubt = problem and f"held-out at step {self.global_steps}: {problem}. {_reasons(scores)}"
+        self._doubt = problem and f"held-out at step {self.global_steps}: {problem}. {reasons(scores)}"
         return metrics
 
     def _validate(self) -> dict[str, float]:
         started = time.time()
-        metrics = super()._validate()
+        try:
+            metrics = super()._validate()
+        except ValidationAbandoned as abandoned:
+            return self._end_soon(str(abandoned))
         if self._doubt is not None and self.global_steps >= self.total_training_steps:
             raise TooManyFailures(f"{self._doubt}. Repeat the command to do the last step and this again")
-        progress(_metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
-        if line := _tasks_line(metrics):
+        progress(metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
+        if line := tasks_line(metrics):
             progress(line)
         self._write_metrics("val", self.global_steps, metrics)
         return metrics
@@ -361,7 +413,8 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _setup(self) -> None:
         progress("starting trainer ranks and vLLM replicas (the slowest part of a start)")
-        super()._setup()
+        with replaced(trainer_base, "RewardLoopManager", RestartedRewardLoopManager):
+            super()._setup()
         progress("ready")
 
     def _load_checkpoint(self) -> None:
@@ -411,39 +464,3 @@ def _final_outputs(keys: list[str]) -> list[str]:
 
 def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [score for group in groups for score in group]
-
-
-def _reasons(scores: list[dict[str, Any]]) -> str:
-    """The most frequent reasons of failed scores, for people."""
-    counts = Counter(f"{score['status']}: {score['reason']}" for score in scores if score["status"] in FAILURES)
-    return "Most frequent: " + "; ".join(f"{reason} ({count} times)" for reason, count in counts.most_common(3))
-
-
-def progress(line: str) -> None:
-    """Print a line that reaches the user's terminal (recipe.longrl.console shows lines marked `longrl: `)."""
-    print(f"longrl: {line}", flush=True)
-
-
-def _step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
-    line = _metrics_line(f"step {step}/{last}", "reward", metrics, metrics.get("timing_s/step", 0.0))
-    if filtered := metrics["group/filtered"]:  # the line's means are over the groups that were trained on
-        line += f"  reward with the {filtered:.0f} replaced groups {metrics['sampled/score']:.3f}"
-    gap = metrics.get("training/rollout_probs_diff_mean")
-    return line if gap is None else f"{line}  rollout-trainer probability gap {gap:.1e}"
-
-
-def _metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:
-    """One readable line, e.g. `step 12/150  reward 0.83  context 0.71  recall 0.66 ...  3.1 s`."""
-    found = ("context", "recall", "precision") if metrics.get(f"{prefix}/context") else ()  # most tasks have none
-    shown = {"reward": "score"} | {part: part for part in (*found, "answer", "format")}
-    parts = [
-        f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics
-    ]
-    return "  ".join([label, *parts, f"{seconds:.1f} s"])
-
-
-def _tasks_line(metrics: dict[str, Any]) -> str:
-    """The held-out reward of each task, or "" where there is one: `  by task: golongrl_ordering 0.420  ...`."""
-    tasks = [(found[1], name) for name in sorted(metrics) if (found := re.fullmatch("val/(.+)/score", name))]
-    rewards = "  ".join(f"{task} {metrics[name]:.3f}" for task, name in tasks)
-    return f"  by task: {rewards}" if len(tasks) > 1 else ""

@@ -1,0 +1,86 @@
+"""A watchdog tells of standing still, with the stage, and is silent while something moves."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+from verl_longrl.trainer.watchdog import STAGES, Watchdog, stage_of
+
+LOOK = 0.01
+
+
+class Said(list[str]):
+    """What was said, with a way to wait for it."""
+
+    def wait(self, lines: int = 1) -> None:
+        deadline = time.monotonic() + 20
+        while len(self) < lines:
+            assert time.monotonic() < deadline, f"only {self}"
+            time.sleep(LOOK)
+
+
+def watchdog(said: Said, seconds: float, progress=lambda: 0, details=lambda: "") -> Watchdog:
+    return Watchdog(seconds / 60, progress, details, said.append, look_every_s=LOOK)
+
+
+def _update_actor(wait) -> None:
+    wait()
+
+
+def test_says_the_stage_and_what_is_waited_for_and_again_after_twice_as_long():
+    said = Said()
+    with watchdog(said, 0.05, details=lambda: "row 7 is the oldest"):
+        _update_actor(lambda: said.wait(2))
+    assert said[0].startswith("standing still for ")
+    assert said[0].endswith(": updating the actor; row 7 is the oldest")
+
+
+def test_silent_while_something_moves():
+    said, count = Said(), iter(range(10**9))
+    with watchdog(said, 5 * LOOK, progress=lambda: next(count)):
+        time.sleep(30 * LOOK)
+    assert said == []
+
+
+def test_a_change_of_stage_is_progress():
+    said = Said()
+    with watchdog(said, 20):
+        _update_actor(lambda: time.sleep(5 * LOOK))
+    assert said == []
+
+
+def test_details_that_cannot_be_had_do_not_hide_the_line():
+    def dead() -> str:
+        raise ConnectionError("the balancer is gone")
+
+    said = Said()
+    with watchdog(said, 0.05, details=dead):
+        said.wait()
+    assert "what is being waited for does not answer: ConnectionError: the balancer is gone" in said[0]
+
+
+def test_zero_switches_it_off():
+    before = threading.active_count()
+    with watchdog(Said(), 0):
+        assert threading.active_count() == before
+
+
+def test_the_innermost_known_function_is_the_stage():
+    def frame(name, back=None, file="/x/ray/worker.py"):
+        return SimpleNamespace(f_code=SimpleNamespace(co_name=name, co_filename=file), f_lineno=3, f_back=back)
+
+    validating = frame("get", frame("sample", frame("_validate", frame("fit"))))
+    assert stage_of(validating) == "waiting for rollouts"
+    assert stage_of(frame("read", frame("work", file="/x/verl/t.py"))) == "in work (/x/verl/t.py:3)"
+    assert stage_of(frame("read", frame("work"))) == "in read (/x/ray/worker.py:3)"
+    assert stage_of(None) == "the trainer's thread has ended"
+
+
+def test_stages_are_functions_of_upstreams_trainer_or_ours():
+    from verl.checkpoint_engine import CheckpointEngineManager
+    from verl.experimental.agent_loop import AgentLoopManager
+    from verl_longrl.trainer.replay import WatchedReplayBuffer
+    from verl_longrl.trainer.trainer import LongRLTrainer
+
+    owners = (LongRLTrainer, WatchedReplayBuffer, CheckpointEngineManager, AgentLoopManager)
+    assert [name for name in STAGES if not any(hasattr(owner, name) for owner in owners)] == []
