@@ -1,8 +1,7 @@
 # Sourced by submit.sh and train.sbatch: the settings they share, from variables to checked values.
 # shellcheck shell=bash disable=SC2034  # what is set here is used there
 set -euo pipefail
-
-root=${LONGRL_ROOT:?the repository, for scripts/slurm/common.sh}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 die() { echo "slurm: $*" >&2; exit 2; }
 
@@ -32,19 +31,19 @@ module_file="$root/${module//.//}"
 [ -f "$module_file.py" ] || [ -f "$module_file/__main__.py" ] ||
   die "no recipe module '$module' in $root; expected e.g. recipe.longrl.main or recipe.longrl.curriculum"
 
-case "${LONGRL_CONTAINER:-}" in
+case "${LONGRL_CONTAINER_RUNTIME:-}" in
   "")
-    [ -z "$image" ] || die "LONGRL_CONTAINER_IMAGE is set, but not what runs it: LONGRL_CONTAINER=pyxis or apptainer"
+    [ -z "$image" ] || die "LONGRL_CONTAINER_IMAGE is set, but not what runs it: LONGRL_CONTAINER_RUNTIME=pyxis or apptainer"
     python=${LONGRL_VENV:-$root/.venv}/bin/python
     [ -x "$python" ] || die "no Python at $python; run 'bash scripts/setup.sh gpu' there, or set LONGRL_VENV" ;;
   pyxis | apptainer)
-    [ -n "$image" ] || die "LONGRL_CONTAINER=$LONGRL_CONTAINER needs LONGRL_CONTAINER_IMAGE=IMAGE"
+    [ -n "$image" ] || die "LONGRL_CONTAINER_RUNTIME=$LONGRL_CONTAINER_RUNTIME needs LONGRL_CONTAINER_IMAGE=IMAGE"
     python=${LONGRL_VENV:+$LONGRL_VENV/bin/}python3
     mounts="$root:$root,$PWD:$PWD,$logs:$logs,$local_dir:$local_dir${LONGRL_CONTAINER_MOUNTS:+,$LONGRL_CONTAINER_MOUNTS}"
-    if [ "$LONGRL_CONTAINER" = pyxis ]; then
+    if [ "$LONGRL_CONTAINER_RUNTIME" = pyxis ]; then
       srun_options=(--container-image="$image" --container-mounts="$mounts" --container-workdir="$PWD")
     else
       inside=(apptainer exec --nv --bind "$mounts" --pwd "$PWD" "$image")
     fi ;;
-  *) die "LONGRL_CONTAINER is '$LONGRL_CONTAINER', expected pyxis, apptainer or nothing" ;;
+  *) die "LONGRL_CONTAINER_RUNTIME is '$LONGRL_CONTAINER_RUNTIME', expected pyxis, apptainer or nothing" ;;
 esac
