@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Resolve requirements/{cpu,gpu}.in into complete pinned locks (maintainers only; needs uv).
+# Resolve requirements/{cpu,gpu}.in into complete pinned locks: bash scripts/lock.sh (maintainers only; needs uv)
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2p' "$0" | cut -c3-; exit 0 ;; esac
 cd "$(dirname "$0")/../requirements"
 options=(--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --annotation-style line --quiet)
 # the lock names the plain version; a CPU build's local version ("+cpu") is the installer's business

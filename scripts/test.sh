@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # The whole test suite, after setting up what is missing: bash scripts/test.sh [pytest arguments]
 #   bash scripts/test.sh -m "not engine and not e2e"   unit tests alone (seconds)
+#   LONGRL_TARGET, LONGRL_VENV   gpu or cpu (default: what this machine has), another place for the environment
+#   OMP_NUM_THREADS              threads of each process (default 1)
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,5p' "$0" | cut -c3-; exit 0 ;; esac
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$repository/scripts/setup.sh" ${LONGRL_TARGET:+"$LONGRL_TARGET"} || exit 1
 venv=${LONGRL_VENV:-$repository/.venv}
@@ -12,4 +15,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-exec "$venv/bin/python" -m pytest "$@"
+pytest=("$venv/bin/python" -m pytest)
+[ $# -eq 0 ] || exec "${pytest[@]}" "$@"
+# what starts Ray and vLLM has the machine to itself, the rest shares it
+"${pytest[@]}" -m "not e2e" --numprocesses=auto --maxprocesses=4 --dist=loadfile
+exec "${pytest[@]}" -m e2e

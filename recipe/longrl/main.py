@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import console, identity, preflight, report, settings, signals
+from recipe.longrl import console, identity, preflight, report, settings, signals, workers
 from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
@@ -94,7 +94,8 @@ def train(config: DictConfig, command: str) -> None:
     identity.store(config)
     (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
-        with console.logged(output_dir / "train.log"):
+        with console.logged(output_dir / "train.log"), workers.carrying(config) as names:
+            print(f"variables carried to every worker: {', '.join(names)}")
             interrupted = _run(config, output_dir / STOP_FILE)
     except RayActorError as died:
         interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"

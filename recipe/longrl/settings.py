@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
+from recipe.longrl import workers
 from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.rope import RopeError, with_rope
 
@@ -102,6 +103,11 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
             _serve_judge(config.reward, longrl)
             if config.trainer.device == "cpu":
                 config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
+        workers.leave_sizes_to_the_cluster(config)
+    try:
+        workers.carried(os.environ)
+    except workers.ForwardError as error:
+        raise SettingsError(str(error)) from error
     return longrl
 
 

@@ -1,4 +1,5 @@
-# Sourced by the scripts beside it: `launch MODULE overrides...`, after --help, set-up and the data files' names.
+# Sourced by the scripts beside it and by run_longrl.sh: `launch MODULE overrides...`, after --help, set-up and the data
+# files' names.
 # shellcheck shell=bash
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"

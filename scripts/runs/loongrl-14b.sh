@@ -4,7 +4,7 @@
 # Inferred: as in loongrl-7b.sh; epochs of stage II from its 150 steps.
 #
 #   STAGE1_FILES="[plain.parquet,keychain.parquet]" STAGE2_FILES="[plain.parquet,hard.parquet]" \
-#   VAL_FILES=val.parquet bash scripts/runs/loongrl-14b.sh [--dry-run] [overrides...]
+#   VAL_FILES=val.parquet bash scripts/runs/loongrl-14b.sh [--dry-run] [overrides...]    # MODEL_PATH: the weights, elsewhere
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 needs STAGE1_FILES STAGE2_FILES VAL_FILES
 launch recipe.longrl.curriculum curriculum=loongrl-14b method=loongrl hardware=16gpu \

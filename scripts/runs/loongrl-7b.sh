@@ -4,7 +4,7 @@
 # Inferred: clip range and KL estimator (verl's defaults), weight decay 0, a fresh optimizer for each stage; 16 GPUs.
 #
 #   WARMUP_FILES=plain.parquet STAGE1_FILES="[plain.parquet,keychain.parquet]" STAGE2_FILES="[plain.parquet,hard.parquet]" \
-#   VAL_FILES=val.parquet bash scripts/runs/loongrl-7b.sh [--dry-run] [overrides...]
+#   VAL_FILES=val.parquet bash scripts/runs/loongrl-7b.sh [--dry-run] [overrides...]    # MODEL_PATH: the weights, elsewhere
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 needs WARMUP_FILES STAGE1_FILES STAGE2_FILES VAL_FILES
 launch recipe.longrl.curriculum curriculum=loongrl-7b method=loongrl hardware=16gpu \

@@ -38,13 +38,17 @@ class Run:
         environment = {"TRAIN_FILES": str(train), "VAL_FILES": str(val), "MODEL_PATH": str(self.assets / "model")}
         return self._start(["bash", str(SCRIPT), "model=demo"], overrides, {**environment, "LONGRL_VENV": sys.prefix})
 
+    def start_job(self, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `bash scripts/ray/submit.sh` on the demo's data, in a process group of its own."""
+        command = ["bash", str(SCRIPT.parent / "scripts" / "ray" / "submit.sh"), *demo.overrides(self.assets)]
+        return self._start(command, overrides, environment)
+
     def _start(self, command: list[str], overrides: Iterable[str], more: dict[str, str]) -> subprocess.Popen[str]:
         command = [*command, "hardware=cpu", f"longrl.output_dir={self.output}", "data.train_batch_size=4"]
         command += ["actor_rollout_ref.actor.ppo_mini_batch_size=4", "actor_rollout_ref.rollout.n=4"]
         command += ["data.max_response_length=32", *overrides]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        environment.pop("RAY_ADDRESS", None)
+        inherited = {key: os.environ[key] for key in os.environ.keys() - {"PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS"}}
+        environment = {**inherited, "OMP_NUM_THREADS": "1", **more}
         self.log = (self.folder / "console.txt").open("a")
         return subprocess.Popen(
             command, stdout=self.log, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True

@@ -37,6 +37,7 @@ def test_train_kill_resume(run):
     for row in train:
         assert row["training/rollout_probs_diff_valid"] == 1
         assert row["training/rollout_probs_diff_max"] < 1e-4, row["step"]
+        assert row["rollout/prompts_stored"] == 1 / 4  # of 4 rollouts
 
     # the optimizer moved the weights, and the exported model holds them
     before, after = (

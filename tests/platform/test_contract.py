@@ -164,6 +164,29 @@ def test_task_runner_can_be_subclassed():
     assert "get_trainer_cls" in inspect.getsource(TaskRunnerV1.__ray_metadata__.modified_class.run)
 
 
+def test_what_the_prompt_store_leans_on():
+    """Rows of a prompt are put by one process while `_run_prompt` runs there, each in a put of its own, and cleared
+    together. The day a prompt is stored once, the store can go."""
+    from transfer_queue.storage import StorageManagerFactory
+    from verl.trainer.main_ppo import TaskRunnerV1
+    from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
+    from verl_longrl.trainer.prompt_store import PromptStore
+
+    assert StorageManagerFactory._registry["SimpleStorage"] is PromptStore
+    runner = TaskRunnerV1.__ray_metadata__.modified_class
+    assert "agent_loop_manager_class" in inspect.getsource(runner.init_agent_loop_manager)
+    worker = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    run = inspect.getsource(worker._run_prompt)
+    assert "await _settle_session_tasks(tasks)" in run
+    assert "self._run_agent_loop(" in run
+    post = inspect.getsource(worker._agent_loop_postprocess)
+    assert "field.update(kwargs)" in post  # the row's uid among them
+    assert "tq.async_kv_batch_put(" in post
+    assert 'key.split("_")[0] in uids' in inspect.getsource(replay_buffer.ReplayBuffer._clear_groups)
+    fit = inspect.getsource(trainer_base.PPOTrainer.fit)
+    assert "tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)" in fit
+
+
 def test_torch_companions_are_not_installed_beside_a_cpu_torch():
     """PyPI's torchvision, torchaudio and torchcodec match no CPU torch and break transformers' imports."""
     import torch

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def overrides(tmp_path: Path):
     """overrides(environment) -> the command line that run_longrl.sh gives to recipe.longrl.main."""
-    (tmp_path / "scripts").mkdir()
+    shutil.copytree(ROOT / "scripts" / "runs", tmp_path / "scripts" / "runs")
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
     (tmp_path / "scripts" / "setup.sh").write_text("exit 0\n")
     python = tmp_path / ".venv" / "bin" / "python"

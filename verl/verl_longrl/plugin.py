@@ -8,6 +8,7 @@ importing this module there raises whatever upstream swallowed.
 from verl.plugin.platform import get_platform
 
 from verl_longrl.platform import cpu, vllm_cpu
+from verl_longrl.trainer import prompt_store
 
 LOADED = False
 
@@ -25,4 +26,5 @@ def register() -> None:
 vllm_cpu.alias_distribution()
 if get_platform().device_name == "cpu":
     cpu.activate()
+prompt_store.register()
 LOADED = True

@@ -13,6 +13,7 @@ import ray
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl.settings import plain
+from recipe.longrl.workers import carrying
 
 
 class _Replica:
@@ -114,4 +115,5 @@ def _start_ray(config: DictConfig) -> None:
 
     settings = plain(config.ray_kwargs.ray_init)
     environment = OmegaConf.merge(get_ppo_ray_runtime_env(config), settings.pop("runtime_env", None) or {})
-    ray.init(**settings, runtime_env=OmegaConf.to_container(environment), log_to_driver=True)
+    with carrying(config):
+        ray.init(**settings, runtime_env=OmegaConf.to_container(environment), log_to_driver=True)

@@ -125,9 +125,13 @@ def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch,
     assert asked == ["10.0.0.7:6379"]
 
 
-def test_what_ray_refuses_when_attaching(check, running):
+def test_what_ray_refuses_when_attaching(check, running, monkeypatch, tmp_path: Path):
+    """To a cluster that nobody named; when RAY_ADDRESS does, the hardware group's sizes are dropped."""
     running((2, 16))
-    status, detail = check()["cluster"]
+    assert check()["cluster"][0] == "ok"
+    monkeypatch.delenv("RAY_ADDRESS")
+    (tmp_path / "ray_current_cluster").write_text("10.0.0.7:6379")
+    status, detail = check(f"+ray_kwargs.ray_init._temp_dir={tmp_path}")["cluster"]
     assert status == "FAIL"
     assert "ray.init refuses num_cpus, num_gpus, object_store_memory" in detail
     assert "ray_kwargs.ray_init.num_cpus=null" in detail

@@ -53,6 +53,7 @@ from verl_longrl.trainer.balance import balanced, rows_of
 from verl_longrl.trainer.interruption import STOP_FILE, Interrupted, Interruptions, ValidationAbandoned
 from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line, tasks_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
+from verl_longrl.trainer.prompt_store import stored_share
 from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
 from verl_longrl.trainer.under_way import RolloutsUnderWay
@@ -137,6 +138,7 @@ class LongRLTrainer(PPOTrainerSync):
         fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         self._check(self._scores + _flat(self._filtered))
+        metrics["rollout/prompts_stored"] = stored_share(batch.tags)
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         if self.longrl.engine == "shared_prompt":
             metrics.update(self._keep_groups_together(batch))

@@ -1,0 +1,100 @@
+"""What is set where the run is started reaches every worker, also those of a Ray that ran before it.
+
+Workers of a Ray started by the run inherit its environment; those of a running cluster have the environment of the
+`ray start` on their node, and upstream hands them a dozen variables of its own. So ours go with the job: Ray reads a
+job's runtime environment from a variable (its own way for Ray Jobs) and gives it to every worker. It is no part of the
+configuration, which upstream prints and loggers store, so keys and tokens appear in neither.
+
+Carried: `PREFIXES`, `NAMES`, the judge's key, and what LONGRL_FORWARD_ENV=A,B names. Not carried: what a node or a
+process has for itself. What the configuration says (ray_kwargs.ray_init.runtime_env.env_vars) is above all of it.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig
+from verl_longrl.rewards.options import JudgeOptions
+
+JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
+"""Where ray.init reads a job's runtime environment, and whether what it is given itself goes above it."""
+
+FORWARD = "LONGRL_FORWARD_ENV"
+"""Names the user's own variables, separated by commas."""
+
+PLUGIN = "verl_longrl.plugin"
+EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
+"""Modules that verl imports in every process, or fails; a plugin it only finds by itself, it skips without a word."""
+
+PREFIXES = (
+    *("LONGRL_", "VERL_", "VLLM_", "SGLANG_", "NCCL_", "GLOO_", "UCX_", "TORCH_", "PYTORCH_", "NVTE_"),
+    *("HF_", "TRANSFORMERS_", "TOKENIZERS_", "OPENAI_", "WANDB_", "MLFLOW_", "SWANLAB_", "TENSORBOARD_"),
+)
+NAMES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_LAUNCH_BLOCKING"),
+    *("CUBLAS_WORKSPACE_CONFIG", "PYTHONHASHSEED", "HYDRA_FULL_ERROR"),
+)
+OF_THE_NODE = (
+    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE", "TRANSFORMERS_CACHE"),
+    *("TORCH_HOME", "TORCH_EXTENSIONS_DIR", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_HOST_IP", "VLLM_PORT"),
+    *("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"),
+)
+"""Under the prefixes, but caches and addresses of one node; LONGRL_FORWARD_ENV carries them all the same."""
+
+OF_THE_PROCESS = ("CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OF_THE_PROCESS_PREFIXES = ("RAY_", "SLURM_", "SLURMD_", "PMI_", "PMIX_", "OMPI_")
+"""What Ray, Slurm or MPI set for one process: in another it is wrong, so it is never carried."""
+
+SIZES = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
+"""Keys of ray_kwargs.ray_init that a running cluster has for itself, and ray.init refuses when it joins one."""
+
+
+class ForwardError(ValueError):
+    """LONGRL_FORWARD_ENV names what cannot be carried; the message says which and why."""
+
+
+def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
+    """The variables of `environment` that every worker gets. names: others that are carried if they are set.
+
+    Raises ForwardError when LONGRL_FORWARD_ENV names one that is not set or belongs to a process.
+    """
+    asked = [name.strip() for name in environment.get(FORWARD, "").split(",") if name.strip()]
+    if absent := [name for name in asked if name not in environment]:
+        raise ForwardError(f"{FORWARD} names {', '.join(absent)}, not set here; export it, or leave it out")
+    if own := [name for name in asked if name in OF_THE_PROCESS or name.startswith(OF_THE_PROCESS_PREFIXES)]:
+        raise ForwardError(f"{FORWARD} names {', '.join(own)}, which each process is given for itself; leave it out")
+    found = {name for name in environment if name.startswith(PREFIXES) or name in NAMES} - {*OF_THE_NODE}
+    chosen = sorted(found | {*asked} | {name for name in names if name in environment})
+    modules = [module for module in environment.get(EXTERNAL, "").split(",") if module and module != PLUGIN]
+    return {name: environment[name] for name in chosen} | {EXTERNAL: ",".join([*modules, PLUGIN])}
+
+
+@contextmanager
+def carrying(config: DictConfig) -> Iterator[list[str]]:
+    """While it lasts, ray.init gives every worker what is carried. Yields the names. Raises ForwardError."""
+    variables = carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+    job: dict[str, Any] = json.loads(os.environ.get(JOB_CONFIG, "{}"))
+    runtime_env = job.get("runtime_env") or {}
+    runtime_env = {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), **variables}}
+    ours = {JOB_CONFIG: json.dumps({"metadata": {}, **job, "runtime_env": runtime_env}), OVERRIDE: "1"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield sorted(variables)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def leave_sizes_to_the_cluster(config: DictConfig) -> None:
+    """Drop what a hardware group says about a Ray of the run's own, when there is one to join by its address."""
+    ray_init = config.ray_kwargs.ray_init
+    if (os.environ.get("RAY_ADDRESS") or ray_init.get("address") or "local") != "local":
+        for key in SIZES:
+            if ray_init.get(key) is not None:
+                ray_init[key] = None

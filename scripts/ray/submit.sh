@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Run a recipe as a Ray Job in a running cluster: its log is followed to its end, its exit status is the job's.
+#
+#   RAY_ADDRESS=http://HEAD:8265 bash scripts/ray/submit.sh [--no-wait] [MODULE] [overrides...]
+#
+#   MODULE                what to run (default recipe.longrl.main; recipe.longrl.curriculum, ...)
+#   overrides             Hydra's, as for the module itself
+#   --no-wait             submit only, and print how to follow and stop it
+#   Ctrl-C                stops the job, which saves a checkpoint first; twice: leaves it running or stopping, returns
+#   RAY_ADDRESS           the cluster: http://HEAD:8265 from anywhere, HEAD:6379 from one of its nodes (default: the
+#                         cluster that runs on this machine)
+#   LONGRL_FORWARD_ENV    names of more variables, A,B, that every worker gets; those of LongRL, verl, vLLM, NCCL,
+#                         PyTorch, Hugging Face, W&B and the judge's key go by themselves (recipe/longrl/workers.py)
+#   LONGRL_PREFLIGHT=0    without the preflight that the job begins with
+#   LONGRL_SHIP=1         upload this checkout's packages, for nodes that have the dependencies but not this code
+#   LONGRL_JOB_DIR        the job's folder on the cluster (default: the current one, which must be there too)
+#   LONGRL_JOB_PYTHON     Python on the cluster (default: this environment's, which must be there too)
+#   LONGRL_STOP_WAIT_S    how long a stopped job may take to save before it is killed (default 1800)
+#   LONGRL_VENV           the environment (default .venv of this checkout)
+#
+# Exit status: the job's own (0 trained to the end, 2 refused, 75 saved and to be submitted again); 130 stopped; 2 no
+# cluster answers.
+set -euo pipefail
+case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+python=${LONGRL_VENV:-$root/.venv}/bin/python
+[ -x "$python" ] || { echo "submit.sh: no Python at $python; bash scripts/setup.sh makes it, or set LONGRL_VENV" >&2; exit 2; }
+exec "$python" -m recipe.longrl.ray_job "$@"

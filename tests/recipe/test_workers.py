@@ -1,0 +1,126 @@
+"""What reaches the workers of a running Ray, and what must not; that it goes there by Ray's own way."""
+
+import os
+
+import pytest
+import ray._private.runtime_env.constants as ray_names
+import yaml
+from omegaconf import OmegaConf
+from ray.runtime_env.runtime_env import _merge_runtime_env
+
+from recipe.longrl import identity, settings, workers
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.parametrize(
+    ("name", "goes"),
+    [
+        *((name, True) for name in ("NCCL_DEBUG", "NCCL_SOCKET_IFNAME", "VLLM_USE_V1", "HF_TOKEN", "WANDB_API_KEY")),
+        *((name, True) for name in ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "TENSORBOARD_DIR", "LONGRL_VERBOSE")),
+        *((name, False) for name in ("HF_HOME", "VLLM_HOST_IP", "WANDB_DIR", "PATH", "HOME", "LD_LIBRARY_PATH")),
+        *((name, False) for name in ("CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "SLURM_PROCID", "LOCAL_RANK")),
+    ],
+)
+def test_what_goes(name: str, goes: bool):
+    assert (name in workers.carried({name: "x"})) == goes
+
+
+def test_the_users_own_go_by_name_even_a_nodes():
+    environment = {
+        "MINE": "1",
+        "HF_HOME": "/shared/hf",
+        "OTHER": "2",
+        "KEY": "k",
+        "LONGRL_FORWARD_ENV": "MINE, HF_HOME,",
+    }
+    found = workers.carried(environment, ["KEY", "ABSENT"])
+    assert found.keys() == {"MINE", "HF_HOME", "KEY", "LONGRL_FORWARD_ENV", workers.EXTERNAL}
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "SLURM_JOB_ID", "RANK"])
+def test_what_belongs_to_a_process_is_refused(name: str):
+    with pytest.raises(workers.ForwardError, match=f"names {name}, which each process is given for itself"):
+        workers.carried({name: "0", "LONGRL_FORWARD_ENV": name})
+
+
+def test_a_mistyped_name_stops_the_run(composed, monkeypatch):
+    monkeypatch.setenv("LONGRL_FORWARD_ENV", "MIEN")
+    with pytest.raises(settings.SettingsError, match="LONGRL_FORWARD_ENV names MIEN, not set here"):
+        settings.resolve(composed())
+
+
+def test_verl_imports_the_plugin_or_fails_and_the_users_modules_before():
+    assert workers.carried({})[workers.EXTERNAL] == "verl_longrl.plugin"
+    again = workers.carried({workers.EXTERNAL: "mine,verl_longrl.plugin"})
+    assert again[workers.EXTERNAL] == "mine,verl_longrl.plugin"
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """given(what ray.init is given) -> the runtime environment that a job has then, as Ray merges it."""
+    monkeypatch.delenv(workers.JOB_CONFIG, raising=False)
+
+    def merged(runtime_env):
+        from ray.job_config import JobConfig
+
+        injected = JobConfig.from_json(yaml.safe_load(os.environ[workers.JOB_CONFIG]))
+        override = os.environ[workers.OVERRIDE] == "1"
+        return _merge_runtime_env(injected.runtime_env, runtime_env, override=override)
+
+    return merged
+
+
+def test_ray_init_hands_it_on_and_what_it_is_given_wins(composed, monkeypatch, given):
+    assert ray_names.RAY_JOB_CONFIG_JSON_ENV_VAR == workers.JOB_CONFIG
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+    monkeypatch.setenv("MY_JUDGE", "key")
+    before = dict(os.environ)
+    with workers.carrying(composed("longrl.judge.api_key_env=MY_JUDGE")) as names:
+        job = given({"working_dir": None, "env_vars": {"VLLM_LOGGING_LEVEL": "WARN"}})
+    assert dict(os.environ) == before
+    assert {"NCCL_DEBUG", "VLLM_LOGGING_LEVEL", "MY_JUDGE"} <= {*names}
+    assert job["env_vars"]["NCCL_DEBUG"] == "INFO"
+    assert job["env_vars"]["MY_JUDGE"] == "key"
+    assert job["env_vars"]["VLLM_LOGGING_LEVEL"] == "WARN"
+
+
+def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given):
+    job = '{"runtime_env": {"working_dir": "gcs://a.zip", "env_vars": {"OF_THE_JOB": "1"}}, "metadata": {"name": "j"}}'
+    monkeypatch.setenv(workers.JOB_CONFIG, job)
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    with workers.carrying(composed()):
+        merged = given({"env_vars": {}})
+        assert yaml.safe_load(os.environ[workers.JOB_CONFIG])["metadata"] == {"name": "j"}
+    assert os.environ[workers.JOB_CONFIG] == job
+    assert merged["working_dir"] == "gcs://a.zip"
+    assert {"OF_THE_JOB", "NCCL_DEBUG"} <= merged["env_vars"].keys()
+
+
+def test_no_secret_is_in_a_configuration(composed, monkeypatch, tmp_path):
+    """Which `--config` prints, upstream prints, loggers upload and the run's folder keeps."""
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret")
+    monkeypatch.setenv("LONGRL_JUDGE_API_KEY", "a-secret")
+    config = composed(f"longrl.output_dir={tmp_path}")
+    settings.resolve(config)
+    with workers.carrying(config):
+        identity.store(config)
+        assert "a-secret" not in OmegaConf.to_yaml(config, resolve=True)
+    assert "a-secret" not in (tmp_path / identity.STORED).read_text()
+
+
+def test_a_cluster_that_is_joined_has_its_own_size(composed, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    config = composed("hardware=cpu")
+    settings.resolve(config)
+    assert all(config.ray_kwargs.ray_init.get(key) is None for key in workers.SIZES)
+    assert config.ray_kwargs.ray_init.runtime_env.env_vars.VERL_PLATFORM == "cpu"
+
+
+@pytest.mark.parametrize("address", ["local", ""])
+def test_a_ray_of_its_own_has_the_hardwares(composed, monkeypatch, address: str):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    config = composed("hardware=cpu")
+    settings.resolve(config)
+    assert (config.ray_kwargs.ray_init.num_gpus, config.ray_kwargs.ray_init.num_cpus) == (2, 16)

@@ -1,0 +1,124 @@
+"""scripts/ray reads its host list, or says which line it cannot; what runs on each host goes there quoted and whole."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SSH = """#!/usr/bin/env bash
+printf '%s\\t%s\\n' "$1" "$2" >>"$LOG"
+case "$2" in
+  *node.sh\\ head*) [ "$1" != "${BROKEN_HEAD:-}" ] || { echo "runs already"; exit 1; }; echo "address 10.0.0.1:6379" ;;
+  *node.sh\\ worker*) [ "$1" != "${BROKEN:-}" ] || { echo "no Ray here"; exit 1; } ;;
+  *node.sh\\ stop*) [ "$1" != "${BROKEN:-}" ] || exit 255 ;;
+esac
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path):
+    """call(script, text of the host file, variables) -> the finished script, and (host, command) of each ssh."""
+    ssh, log, hosts = tmp_path / "ssh", tmp_path / "log", tmp_path / "hosts"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    log.write_text("")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("LONGRL_", "RAY_"))}
+
+    def run(script: str, text: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+        hosts.write_text(text)
+        done = subprocess.run(
+            ["bash", str(ROOT / "scripts" / "ray" / script), str(hosts)],
+            env={**clean, "LONGRL_SSH": str(ssh), "LOG": str(log), **variables},
+            capture_output=True,
+            text=True,
+        )
+        return done, [line.split("\t") for line in log.read_text().splitlines()]
+
+    return run
+
+
+def test_the_first_is_the_head_and_the_others_join_it(call):
+    done, asked = call("start.sh", "# nodes\n\n a slots=8 # head\nuser@b\nc-1.example.org slots=4")
+    assert done.returncode == 0, done.stderr
+    assert "3 nodes; RAY_ADDRESS=10.0.0.1:6379" in done.stdout
+    (first, head), *others = asked
+    assert first == "a"
+    assert {host for host, _ in others} == {"user@b", "c-1.example.org"}
+    assert "head --port=6379" in head
+    assert "--gpus=8" in head
+    commands = dict(others)
+    assert all("worker --port=6379" in c and "--address=10.0.0.1:6379" in c for c in commands.values())
+    assert "--gpus=4" in commands["c-1.example.org"]
+    assert "--gpus= " in commands["user@b"]
+
+
+def test_variables_arrive_as_they_are(call, tmp_path: Path):
+    done, asked = call(
+        "start.sh",
+        "a\n",
+        LONGRL_CONTAINER="docker exec longrl",
+        LONGRL_RAY_OPTIONS="--num-cpus=64 --memory=1",
+        LONGRL_VENV="/a b/venv",
+        LONGRL_RAY_PORT="7777",
+        LONGRL_DASHBOARD_HOST="0.0.0.0",
+        RAY_AUTH_MODE="token",
+    )
+    assert done.returncode == 0, done.stderr
+    ((_, command),) = asked
+    assert command.startswith("docker exec longrl bash ")
+    said = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True).stdout.split(
+        "\n"
+    )
+    for option in ("--venv=/a b/venv", "--more=--num-cpus=64 --memory=1", "--port=7777", "--auth=token"):
+        assert option in said
+    assert "--dashboard-host=0.0.0.0" in said
+
+
+@pytest.mark.parametrize("script", ["start.sh", "stop.sh"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb slots=x\n", "hosts:2: 'b slots=x' is not: HOST [slots=GPUS]"),
+        ("a 8\n", "hosts:1: 'a 8' is not: HOST [slots=GPUS]"),
+        ("a; rm\n", "hosts:1: 'a; rm' is not"),
+        ("-oProxyCommand=x\n", "is not: HOST"),
+        ("a\n\nb\na slots=2\n", "hosts:4: a again, as in line 1"),
+        ("# none\n\n", "names no host"),
+    ],
+)
+def test_a_bad_line_is_named_before_anything_is_asked(call, script: str, text: str, message: str):
+    done, asked = call(script, text)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert asked == []
+
+
+def test_no_host_file_is_named():
+    done = subprocess.run(["bash", "scripts/ray/start.sh", "/no/such"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no host file at '/no/such'" in done.stderr
+
+
+def test_all_or_none(call):
+    done, asked = call("start.sh", "a\nb\nc\n", BROKEN="b")
+    assert done.returncode == 2
+    assert "no Ray on b, see above" in done.stderr
+    assert "b: no Ray here" in done.stdout
+    assert [host for host, command in asked if "node.sh stop" in command] == ["c", "a"]
+
+
+def test_what_ran_before_is_left_alone(call):
+    """A second start in the same place must not end the training of the first."""
+    done, asked = call("start.sh", "a\nb\n", BROKEN_HEAD="a")
+    assert done.returncode == 2
+    assert "no head on a, see above" in done.stderr
+    assert [host for host, _ in asked] == ["a"]
+
+
+def test_a_host_that_cannot_be_stopped_is_named(call):
+    done, asked = call("stop.sh", "a\nb\n", BROKEN="b")
+    assert done.returncode == 1
+    assert "not stopped on b" in done.stderr
+    assert [host for host, _ in asked] == ["b", "a"]

@@ -1,0 +1,44 @@
+"""Every shell script parses, passes shellcheck and, if people start it, explains itself and its variables."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+SCRIPTS = [name for name in TRACKED if name.endswith((".sh", ".sbatch")) or name == ".ci/run"]
+LAUNCHERS = [name for name in SCRIPTS if name != ".ci/run" and not name.endswith("common.sh")]
+NOT_THE_USERS = ("BASH_SOURCE", "PIP_INDEX_URL", "UV_", "SLURM_", "TMPDIR", "HOME", "USER", "PATH", "PWD")
+
+
+def test_the_list_is_no_empty_one():
+    assert {"run_longrl.sh", "scripts/setup.sh", "scripts/ray/start.sh", ".ci/run"} <= {*SCRIPTS}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_bash_can_read_it(script: str):
+    subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
+
+
+def test_shellcheck_has_nothing_to_say():
+    shellcheck = Path(sys.prefix) / "bin" / "shellcheck"
+    done = subprocess.run([str(shellcheck), "--shell=bash", *SCRIPTS], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", LAUNCHERS)
+def test_help_names_every_variable_and_sets_nothing_up(script: str, tmp_path: Path):
+    environment = {"PATH": "/usr/bin:/bin", "LONGRL_VENV": str(tmp_path / "absent")}
+    command = ["bash", script, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0][0].isupper()
+    assert f"bash {script}" in done.stdout or script.endswith(".sbatch")
+    assert "set -euo" not in done.stdout
+    read = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]{2,})", (ROOT / script).read_text()))
+    unnamed = {name for name in read if not name.startswith(NOT_THE_USERS) and name not in done.stdout}
+    assert unnamed == set()
+    assert not (tmp_path / "absent").exists()

@@ -1,0 +1,56 @@
+"""Two hosts for scripts/ray on this machine: a stand-in for ssh gives each its own folder, Ray its own ports."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "ray"
+SSH = """#!/usr/bin/env bash
+# ssh HOST COMMAND
+export TMPDIR={folder}/$1
+mkdir -p "$TMPDIR"
+exec bash -c "$2"
+"""
+OPTIONS = "--num-cpus=8 --object-store-memory=200000000 --min-worker-port=0 --max-worker-port=0"
+
+
+class RayHosts:
+    """start() and stop() call the scripts; each node has one logical GPU."""
+
+    def __init__(self, venv: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lr"))  # Ray's sockets lie in it, and their paths must be short
+        self.hosts, ssh = self.folder / "hosts", self.folder / "ssh"
+        self.hosts.write_text("# the head is the first\nnode1 slots=1\n\nnode2 slots=1  # and one more\n")
+        ssh.write_text(SSH.format(folder=self.folder))
+        ssh.chmod(0o755)
+        self.port, self.dashboard_port = free_port(), free_port()
+        own = {"LONGRL_SSH": str(ssh), "LONGRL_VENV": venv, "LONGRL_RAY_PORT": str(self.port)}
+        own |= {"LONGRL_DASHBOARD_PORT": str(self.dashboard_port), "LONGRL_RAY_TEMP": str(self.folder / "ray")}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("LONGRL_", "RAY_"))}
+        self.environment = {**clean, **own, "LONGRL_RAY_OPTIONS": OPTIONS}
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    def start(self) -> None:
+        done = self._call("start.sh", str(self.hosts), "127.0.0.1")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def stop(self) -> None:
+        done = self._call("stop.sh", str(self.hosts))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _call(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(SCRIPTS / script), *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

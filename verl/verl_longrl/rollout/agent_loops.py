@@ -1,0 +1,34 @@
+"""Upstream's agent loops, which tell TransferQueue's client whose rows they put while a prompt's rollouts run.
+
+So a prompt is stored once (`trainer/prompt_store.py`). For `actor_rollout_ref.rollout.agent.agent_loop_manager_class`;
+null there: as upstream, once for each rollout.
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import ray
+import transfer_queue as tq
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from verl_longrl.trainer.prompt_store import PromptStore
+
+_AgentLoopWorker: type = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # type: ignore[attr-defined]
+
+
+@ray.remote
+class AgentLoopWorkerOncePerPrompt(_AgentLoopWorker):  # type: ignore[misc, valid-type]
+    """Runs all rollouts of a prompt, as upstream's."""
+
+    async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        store = tq.get_client().storage_manager  # another class with another of TransferQueue's backends
+        with store.group(prompt["uid"]) if isinstance(store, PromptStore) else nullcontext():
+            await super()._run_prompt(prompt, *args, **kwargs)
+
+
+class AgentLoopManagerOncePerPrompt(AgentLoopManagerTQ):
+    """Upstream's manager with these workers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class: Any = AgentLoopWorkerOncePerPrompt
