@@ -86,20 +86,19 @@ supervised() { # a command's exit status; what `signal` asks for is sent to it, 
 }
 
 train() {
-  local module=$1 attached
+  local module=$1
   shift
   mapfile -t nodes < <(tr ' ' '\n' <<<"$LONGRL_NODES")
   export RAY_ADDRESS=$LONGRL_RAY_ADDRESS
   supervised "$LONGRL_PYTHON_COMMAND" "$here/wait_for_nodes.py" "$LONGRL_JOIN_TIMEOUT" "${nodes[@]}" || return
-  attached=(ray_kwargs.ray_init.num_cpus=null ray_kwargs.ray_init.num_gpus=null ray_kwargs.ray_init.object_store_memory=null)
   if [ "${LONGRL_PREFLIGHT:-1}" = 0 ]; then
     echo "node.sh: LONGRL_PREFLIGHT=0, no preflight on the nodes"
   elif [ "$module" = recipe.longrl.main ]; then
-    supervised "$LONGRL_PYTHON_COMMAND" -m recipe.longrl.preflight "${attached[@]}" "$@" || return
+    supervised "$LONGRL_PYTHON_COMMAND" -m recipe.longrl.preflight "$@" || return
   else
     echo "node.sh: no preflight on the nodes, $module checks its runs itself"
   fi
-  supervised "$LONGRL_PYTHON_COMMAND" -m "$module" "${attached[@]}" "$@"
+  supervised "$LONGRL_PYTHON_COMMAND" -m "$module" "$@"
 }
 
 case "$role" in

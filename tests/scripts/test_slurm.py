@@ -23,11 +23,15 @@ case "$*" in
   "show node "*) echo "NodeName=n1 Arch=x86_64 NodeAddr=localhost NodeHostName=n1" ;;
   requeue*) exit "${REQUEUE_STATUS:-0}" ;;
 esac""",
+    "squeue": 'echo "42.2 ray"; echo "42.3 train"',
+    "scancel": 'printf "%q " scancel "$@" >>"$CALLS"; echo >>"$CALLS"',
     "srun": """printf "%q " srun "$@" >>"$CALLS"; echo >>"$CALLS"
 case "$*" in
   *" getent "*) echo "127.0.0.1 STREAM n1" ;;
-  *" ray "*) exec sleep 60 ;;
-  *" train "*) while [ -n "${UNTIL_SIGNAL:-}" ] && ! [ -s "$UNTIL_SIGNAL" ]; do sleep 0.1; done; exit "$STATUS" ;;
+  *" ray "*) until [ -n "${RAY_DIES:-}" ] || grep -q "scancel --signal=TERM 42.2" "$CALLS"; do sleep 0.1; done ;;
+  *" train "*)
+    until [ -z "${UNTIL:-}" ] || [ -s "$UNTIL" ] || grep -q "scancel --signal=TERM 42.3" "$CALLS"; do sleep 0.1; done
+    exit "$STATUS" ;;
 esac""",
 }
 
@@ -217,7 +221,7 @@ def test_what_has_saved_is_requeued(launcher: Launcher, variables, requeued, tol
 @pytest.mark.parametrize(("sent", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
 def test_signals_reach_the_training(launcher: Launcher, sent: signal.Signals, requeued: bool):
     file = launcher.folder / "work" / "logs" / "42" / "attempt-0" / "signal"
-    process = launcher.start_job(status=75, UNTIL_SIGNAL=str(file))
+    process = launcher.start_job(status=75, UNTIL=str(file))
     deadline = time.monotonic() + 30
     while not launcher.calls("train"):
         assert time.monotonic() < deadline
@@ -231,10 +235,8 @@ def test_signals_reach_the_training(launcher: Launcher, sent: signal.Signals, re
 
 
 def test_ray_dying_ends_the_job(launcher: Launcher):
-    srun = launcher.folder / "bin" / "srun"
-    srun.write_text(srun.read_text().replace("exec sleep 60", "exit 1").replace('exit "$STATUS"', "exec sleep 60"))
-    done = launcher.job(status=0)
-    assert done.returncode == 128 + signal.SIGTERM
+    done = launcher.job(status=9, RAY_DIES="yes", UNTIL="/never")
+    assert done.returncode == 9
     assert "Ray ended on a node before the training did" in done.stdout
 
 

@@ -189,7 +189,7 @@ def _binaries() -> Path:
 
 
 def _fetch(target: Path) -> None:
-    """Unpack Debian's packages, and those they depend on and the system lacks, into `target`. Raises SlurmUnavailable."""
+    """Unpack Debian's packages, and what they need and the system lacks, into `target`. Raises SlurmUnavailable."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise SlurmUnavailable("Slurm is not installed (no slurmctld in /usr/sbin), and no apt-get is here to fetch it")
     aside = target.with_name(f"{target.name}.{os.getpid()}")
