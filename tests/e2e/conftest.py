@@ -54,6 +54,13 @@ class Run:
             command, stdout=self.log, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
         )
 
+    def submit(self, options: Iterable[str], *overrides: str, **environment: str) -> int:
+        """Submit the demo's run with scripts/slurm/submit.sh; the number of the job."""
+        command = ["bash", str(SCRIPT.parent / "scripts" / "slurm" / "submit.sh"), *options]
+        process = self._start([*command, *demo.overrides(self.assets)], overrides, environment)
+        assert self.finish(process, timeout_s=60) == 0, self.console
+        return int(self.console.rpartition("submitted job ")[2].partition(";")[0])
+
     def finish(self, process: subprocess.Popen[str], timeout_s: float = 600) -> int:
         try:
             return process.wait(timeout_s)
