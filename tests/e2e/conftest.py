@@ -94,7 +94,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recipe.longrl.demo.grounded.build import GroundedBuild
     from recipe.longrl.demo.grounded.lessons import SHORT, Stage
 
-    config = GroundedBuild(train_documents=64, val_documents=8, warm_start=(Stage(30, 4, SHORT, 0.5),))
+    config = GroundedBuild(train_documents=64, val_documents=8, warm_start=(Stage(60, 4, SHORT, 0.5),))
     return build(config, tmp_path_factory.mktemp("assets") / "demo")
 
 

@@ -38,7 +38,6 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         "RAY_ADDRESS": nodes.dashboard,
         "LONGRL_VENV": sys.prefix,
         "LONGRL_SHIP": "1",
-        "LONGRL_PREFLIGHT": "0",
         "LONGRL_FORWARD_ENV": "PYTHONPATH,ROLL_CALL",
         "PYTHONPATH": str(SUPPORT),
         "ROLL_CALL": str(roll_call),

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from recipe.longrl import workers
 from recipe.longrl.preflight import cluster, placement
 from recipe.longrl.preflight.check import Check, Status, collect, describe
 from recipe.longrl.preflight.nodes import allreduce, files, folders, looks, software, visit
@@ -67,7 +68,8 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     ray_init = config.ray_kwargs.ray_init
     given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
     environment = software.runtime_env(config)
-    ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+    with workers.carrying(config):
+        ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     try:
         nodes = alive()
         with contextlib.ExitStack() as stack:
