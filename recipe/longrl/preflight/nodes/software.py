@@ -66,7 +66,7 @@ def variables(question: Question) -> Iterator[Finding]:
         if here.get(name) != expected.get(name)
     ]
     if differing:
-        fix = "set them before `ray start`, or hand them over: +ray_kwargs.ray_init.runtime_env.env_vars.NAME=VALUE"
+        fix = "set them before `ray start`, or carry them: LONGRL_FORWARD_ENV=NAME,..."
         yield Finding("variables", "warn", f"{'; '.join(differing)}. Fix, if they matter: {fix}")
     else:
         yield Finding("variables", "ok", "as the driver's")
