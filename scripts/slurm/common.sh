@@ -15,12 +15,13 @@ module=${LONGRL_MODULE:-recipe.longrl.main}
 logs=$(realpath -m "${LONGRL_LOGS:-logs}")
 local_dir=${LONGRL_LOCAL_DIR:-/tmp/longrl-$(id -u)}
 max_restarts=${LONGRL_MAX_RESTARTS:-100}
+max_deaths=${LONGRL_MAX_DEATHS:-3}
 join_timeout=${LONGRL_JOIN_TIMEOUT:-900}
 image=${LONGRL_CONTAINER_IMAGE:-}
 srun_options=() # how srun starts the container (pyxis)
 inside=()       # what comes before a command to run it in the container (apptainer)
 
-for name in max_restarts join_timeout; do
+for name in max_restarts max_deaths join_timeout; do
   case "${!name}" in *[!0-9]* | "") die "LONGRL_${name^^} is '${!name}', expected a whole number" ;; esac
 done
 case "$local_dir" in /*) ;; *) die "LONGRL_LOCAL_DIR is '$local_dir', expected an absolute path on each node's own disk" ;; esac

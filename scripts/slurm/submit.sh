@@ -21,6 +21,7 @@
 #                            python3, or LONGRL_VENV's. LONGRL_CONTAINER_MOUNTS=/data:/data,... beside this repository,
 #                            the current folder and the two above, which are mounted anyway
 #   LONGRL_MAX_RESTARTS      the job is requeued so often at most (default: 100)
+#   LONGRL_MAX_DEATHS        and no more when a worker has died in so many attempts in a row (default: 3)
 #   LONGRL_JOIN_TIMEOUT      seconds that all nodes have for joining Ray (default: 900)
 #   LONGRL_PREFLIGHT=0       no preflight on the nodes
 #   LONGRL_HEAD_ADDRESS      IP address of the first node, where the one that Slurm and DNS give is not reachable

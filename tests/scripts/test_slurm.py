@@ -218,6 +218,12 @@ def test_what_has_saved_is_requeued(launcher: Launcher, variables, requeued, tol
     assert told in done.stdout
 
 
+def test_workers_that_die_again_and_again_end_the_job(launcher: Launcher):
+    deaths = [launcher.job(status=75, SLURM_RESTART_COUNT=str(attempt)).stdout for attempt in range(3)]
+    assert [out.splitlines()[-1].endswith("requeued") for out in deaths] == [True, True, False]
+    assert "a worker died in each of 3 attempts in a row (LONGRL_MAX_DEATHS); submit the same again" in deaths[-1]
+
+
 @pytest.mark.parametrize(("sent", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
 def test_signals_reach_the_training(launcher: Launcher, sent: signal.Signals, requeued: bool):
     file = launcher.folder / "work" / "logs" / "42" / "attempt-0" / "signal"
