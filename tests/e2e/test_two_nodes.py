@@ -54,7 +54,7 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
             time.sleep(0.2)
         actors = list_actors(address=nodes.dashboard, filters=[("state", "=", "ALIVE")], limit=1000)
         started = {actor.pid: _with_children(actor.pid) for actor in actors}
-        variables = {pid: psutil.Process(pid).environ() for pids in started.values() for pid in pids}
+        variables = {pid: _environment(pid) for pids in started.values() for pid in pids}
     finally:
         status = run.finish(process)
     assert status == 0, run.console[-4000:]
@@ -67,7 +67,7 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         assert len(places) == len({*places}) == 2, [name for name, _ in named]
 
     # what was set at the submission is in every actor and in what each has started, such as vLLM's engines
-    assert [pid for pid, found in variables.items() if found.get("ROLL_CALL") != str(roll_call)] == []
+    assert [pid for pid, found in variables.items() if found and found.get("ROLL_CALL") != str(roll_call)] == []
     answers = {int(file.stem): json.loads(file.read_text()) for file in roll_call.glob("*.json")}
     silent = [name for name, actor in named if actor.pid not in answers]
     assert [name for name in silent if not name.startswith(WITHOUT_VERL)] == []
@@ -108,3 +108,11 @@ def test_exit_status_and_ctrl_c(nodes, tmp_path):
 def _with_children(pid: int) -> list[int]:
     process = psutil.Process(pid)
     return [pid, *(child.pid for child in process.children(recursive=True))]
+
+
+def _environment(pid: int) -> dict[str, str] | None:
+    """Of a process; None if it has ended since."""
+    try:
+        return psutil.Process(pid).environ()
+    except psutil.NoSuchProcess:
+        return None
