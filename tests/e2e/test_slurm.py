@@ -36,14 +36,14 @@ class Jobs:
         python.chmod(0o755)
         ray = "--num-gpus=1 --num-cpus=16 --object-store-memory=300000000"
         own = {"LONGRL_VENV": str(folder / "venv"), "LONGRL_LOCAL_DIR": str(self.local_dir), "LONGRL_RAY_OPTIONS": ray}
-        self.environment = {**cluster.environment, **own}
+        self.environment = {**cluster.variables, **own}
 
     def left_over(self) -> list[list[str]]:
         """Command lines of processes that jobs have started and not ended."""
         lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
         return [line for line in lines if any(str(self.local_dir) in word for word in line)]
 
-    def until(self, condition: Callable[[], object], run, timeout_s: float = 400) -> None:
+    def until(self, condition: Callable[[], object], run, timeout_s: float = 600) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{logs(run)}\n{self.cluster.logs()}"

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -63,18 +63,17 @@ class SlurmUnavailable(RuntimeError):
 class SlurmCluster:
     """Controller and two nodes, running between `with` and its end. Raises SlurmUnavailable.
 
-    folder: short, for sockets lie in it (a socket's path has at most 107 characters).
+    folder: short, for sockets lie in it (a socket's path has at most 107 characters). variables: what a user's shell
+    needs for sbatch and the like.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, _binaries()
-        library = next(self.root.glob("usr/lib/*/slurm-wlm"), None) or self.root / "usr/lib/slurm"
-        self._plugins = library
+        self._plugins = next(self.root.glob("usr/lib/*/slurm-wlm"))
         paths = [str(self.root / "usr" / part) for part in ("bin", "sbin")]
-        self.environment = {**os.environ, "PATH": ":".join([*paths, os.environ["PATH"]])}
-        self.environment["SLURM_CONF"] = str(folder / "slurm.conf")
+        self.variables = {"PATH": ":".join([*paths, os.environ["PATH"]]), "SLURM_CONF": str(folder / "slurm.conf")}
         if self.root != Path("/"):
-            self.environment["LD_LIBRARY_PATH"] = f"{library}:{library.parent}"
+            self.variables["LD_LIBRARY_PATH"] = f"{self._plugins}:{self._plugins.parent}"
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "SlurmCluster":
@@ -124,9 +123,9 @@ class SlurmCluster:
                 daemon.wait()
         self._daemons.clear()
 
-    def run(self, *command: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+    def run(self, *command: str) -> str:
         """What a command prints, run as a user of the cluster would. Raises AssertionError with its errors."""
-        done = self._command(*command, environment=environment, cwd=cwd)
+        done = self._command(*command)
         assert done.returncode == 0, f"{command} exited {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -146,11 +145,9 @@ class SlurmCluster:
         files = sorted(self.folder.glob("*.log"))
         return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-2000:]}" for file in files)
 
-    def _command(
-        self, *command: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        everything = {**self.environment, **(environment or {})}
-        return subprocess.run(command, env=everything, cwd=cwd, capture_output=True, text=True, timeout=60)
+    def _command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **self.variables}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     def _states(self) -> set[str]:
         return set(self._command("sinfo", "--noheader", "--Node", "--format=%T").stdout.split())
@@ -166,10 +163,12 @@ class SlurmCluster:
         with (self.folder / f"{name}.out.log").open("ab") as log:
             command = [self._tool(name), *arguments]
             self._daemons.append(
-                subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                subprocess.Popen(
+                    command, env={**os.environ, **self.variables}, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
             )
 
-    def _until(self, condition, what: str, timeout_s: float = START_TIMEOUT_S) -> None:
+    def _until(self, condition: Callable[[], object], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             dead = [daemon.args for daemon in self._daemons if daemon.poll() is not None]
@@ -225,7 +224,7 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _free_ports(count: int) -> Iterator[int] | list[int]:
+def _free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
