@@ -71,10 +71,15 @@ def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[s
     return {name: environment[name] for name in chosen} | {EXTERNAL: ",".join([*modules, PLUGIN])}
 
 
+def carried_by(config: DictConfig) -> dict[str, str]:
+    """The variables of this process that every worker of a run gets. Raises ForwardError."""
+    return carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+
+
 @contextmanager
 def carrying(config: DictConfig) -> Iterator[list[str]]:
     """While it lasts, ray.init gives every worker what is carried. Yields the names. Raises ForwardError."""
-    variables = carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+    variables = carried_by(config)
     job: dict[str, Any] = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     runtime_env = job.get("runtime_env") or {}
     runtime_env = {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), **variables}}

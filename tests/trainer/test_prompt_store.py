@@ -232,7 +232,7 @@ def test_filtered_and_left_over_groups_leave_nothing(tmp_path, carry_steps):
         gen_batch_size=1,
     )
     filtered = []
-    groups = WatchedReplayBuffer.watch(buffer, filtered.extend, carry_steps)
+    groups = WatchedReplayBuffer.watch(buffer, filtered.extend, lambda partition, failed: None, carry_steps)
     equal = rollouts(OURS, "equal9", n=2)
     scores = {"rm_scores": torch.nested.as_nested_tensor([torch.ones(1), torch.ones(1)], layout=torch.jagged)}
     tq.kv_batch_put(equal, "train", fields=TensorDict(scores, batch_size=2))

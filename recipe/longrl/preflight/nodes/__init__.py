@@ -116,7 +116,7 @@ def _driver(config: DictConfig, environment: dict[str, Any], marks: dict[str, st
     return Driver(
         python=platform.python_version(),
         code=software.sources(),
-        environment=software.expected_environment(environment.get("env_vars", {})),
+        environment=software.expected_environment({**workers.carried_by(config), **environment.get("env_vars", {})}),
         files=fingerprints,
         folders=marks,
     )
