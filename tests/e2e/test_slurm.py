@@ -83,7 +83,7 @@ def test_time_limit_requeue_resume(run, jobs):
     jobs.steps.write_text(str(saved + 2))
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", "StartTime=now")
     ended_as = jobs.cluster.wait(job, timeout_s=600)
-    assert outcome(ended_as) == ("COMPLETED", "0:0", "1"), logs(run)
+    assert outcome(ended_as) == ("COMPLETED", "0:0", "1"), f"{logs(run)}\n{jobs.cluster.logs()}"
     assert steps(run) == list(range(1, saved + 3))
     assert (run.output / "export" / "model.safetensors").exists()
     assert jobs.left_over() == []
