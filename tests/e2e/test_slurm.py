@@ -79,7 +79,8 @@ def test_time_limit_requeue_resume(run, jobs):
     assert run.checkpoint(saved)["world_size"] == 2
     assert jobs.left_over() == []
 
-    # Slurm lets a requeued job wait for two minutes; the test need not
+    # Slurm lets a requeued job wait for two minutes; the test need not, once the nodes have tidied up
+    jobs.until(lambda: jobs.cluster.idle, run)
     jobs.steps.write_text(str(saved + 2))
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", "StartTime=now")
     ended_as = jobs.cluster.wait(job, timeout_s=600)
