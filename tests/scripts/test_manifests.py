@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from recipe.longrl import settings
-from recipe.longrl.preflight import cluster
+from recipe.longrl.preflight import cluster, placement
 
 pytestmark = pytest.mark.engine
 SCHEMAS, SCRIPTS = Path(__file__).parent / "schemas", Path(__file__).resolve().parents[2] / "scripts"
@@ -63,7 +63,7 @@ def test_rayjob_has_room_for_what_it_trains(rayjob):
     (container,) = group["template"]["spec"]["containers"]
     limits = container["resources"]["limits"]
     nodes = [(int(limits["nvidia.com/gpu"]), int(limits["cpu"]))] * group["replicas"]
-    assert cluster.unplaced(cluster.groups(config), nodes) == []
+    assert placement.unplaced(cluster.wanted(config).groups, nodes) == []
     assert container["resources"]["requests"] == limits
     assert group["minReplicas"] == group["maxReplicas"] == group["replicas"]
 
