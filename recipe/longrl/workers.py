@@ -13,9 +13,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from verl_longrl.rewards.options import JudgeOptions
 
 JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
@@ -74,6 +74,15 @@ def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[s
 def carried_by(config: DictConfig) -> dict[str, str]:
     """The variables of this process that every worker of a run gets. Raises ForwardError."""
     return carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+
+
+def runtime_env(config: DictConfig) -> dict[str, Any]:
+    """The runtime environment that ray.init is given for a run: upstream's, and above it the configuration's."""
+    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+    own = config.ray_kwargs.ray_init.get("runtime_env") or {}
+    merged = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(config), own), resolve=True)
+    return cast(dict[str, Any], merged)
 
 
 @contextmanager

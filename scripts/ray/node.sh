@@ -62,20 +62,6 @@ start() {
   exit 1
 }
 
-wait_for_nodes() {
-  "${given[venv]}/bin/python" - "${given[address]}" "${given[nodes]}" <<'END'
-import sys, time, ray
-address, wanted = sys.argv[1], int(sys.argv[2])
-ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-for _ in range(300):
-    found = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
-    if len(found) >= wanted:
-        sys.exit()
-    time.sleep(1)
-sys.exit(f"{len(found)} of {wanted} nodes have joined {address} after 5 minutes: {' '.join(found)}")
-END
-}
-
 case $action in
   head)
     options=("--head" "--port=${given[port]}" "--dashboard-host=${given[dashboard-host]}" "--dashboard-port=${given[dashboard-port]}")
@@ -85,7 +71,9 @@ case $action in
   worker)
     start "--address=${given[address]}"
     echo "joined ${given[address]}" ;;
-  wait) wait_for_nodes ;;
+  wait)
+    export RAY_ADDRESS=${given[address]}
+    exec "${given[venv]}/bin/python" "$(dirname "${BASH_SOURCE[0]}")/wait_for_nodes.py" 300 "${given[nodes]}" ;;
   stop) stop ;;
   *) echo "node.sh: unknown action '$action'; expected head, worker, wait or stop" >&2; exit 2 ;;
 esac

@@ -16,9 +16,14 @@ needs() { # the variables that must be set
 
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
 
-launch() {
+launch() { # in a running cluster a run begins with the preflight of all nodes; LONGRL_PREFLIGHT=0 leaves it out
+  local python=${LONGRL_VENV:-$root/.venv}/bin/python
   bash "$root/scripts/setup.sh" ${LONGRL_TARGET:+"$LONGRL_TARGET"}
   unset PYTHONDONTWRITEBYTECODE
   export RAY_DEDUP_LOGS=0
-  exec "${LONGRL_VENV:-$root/.venv}/bin/python" -m "$@"
+  case "${RAY_ADDRESS:-local} ${LONGRL_PREFLIGHT:-1} $* " in
+    "local "* | *" --dry-run "* | *" --config "*) ;;
+    *" 1 recipe.longrl.main "*) "$python" -m recipe.longrl.preflight "${@:2}" ;;
+  esac
+  exec "$python" -m "$@"
 }

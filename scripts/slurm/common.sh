@@ -5,7 +5,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 die() { echo "slurm: $*" >&2; exit 2; }
 
-quoted() { # what the user can paste
+pasteable() { # what the user can paste
   local word words=()
   for word in "$@"; do words+=("$(printf '%q' "$word")"); done
   echo "${words[*]}"

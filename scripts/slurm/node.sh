@@ -90,7 +90,7 @@ train() {
   shift
   mapfile -t nodes < <(tr ' ' '\n' <<<"$LONGRL_NODES")
   export RAY_ADDRESS=$LONGRL_RAY_ADDRESS
-  supervised "$LONGRL_PYTHON_COMMAND" "$here/wait_for_nodes.py" "$LONGRL_JOIN_TIMEOUT" "${nodes[@]}" || return
+  supervised "$LONGRL_PYTHON_COMMAND" "$here/../ray/wait_for_nodes.py" "$LONGRL_JOIN_TIMEOUT" "${nodes[@]}" || return
   if [ "${LONGRL_PREFLIGHT:-1}" = 0 ]; then
     echo "node.sh: LONGRL_PREFLIGHT=0, no preflight on the nodes"
   elif [ "$module" = recipe.longrl.main ]; then

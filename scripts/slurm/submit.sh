@@ -58,7 +58,7 @@ if [ -n "$seeds" ]; then
   output=$logs/slurm-%A_%a.out
 fi
 command=(sbatch --parsable --output="$output" "${sbatch_options[@]}" "$launcher/train.sbatch" "${overrides[@]}")
-quoted "${command[@]}"
+pasteable "${command[@]}"
 if [ -n "$dry_run" ]; then
   if [ -x "$python" ]; then exec "$python" -m "$module" --dry-run "${overrides[@]}"; fi
   echo "slurm: $module is not checked, its Python is in the container"

@@ -75,6 +75,11 @@ class Run:
     def rows(self, split: str) -> list[dict[str, Any]]:
         return [row for row in read_jsonl(self.output / "metrics.jsonl") if row["split"] == split]
 
+    @property
+    def steps(self) -> list[int]:
+        """The training steps on record, in the order in which they were written."""
+        return [row["step"] for row in self.rows("train")] if (self.output / "metrics.jsonl").exists() else []
+
     def checkpoint(self, step: int) -> dict[str, Any]:
         return json.loads((self.output / "checkpoints" / f"global_step_{step}" / "complete.json").read_text())
 

@@ -31,7 +31,7 @@ def test_reward_worker_killed_replica_killed_signal(run):
         step(run, process, 1)
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
-        step(run, process, steps(run)[-1] + 1)
+        step(run, process, run.steps[-1] + 1)
         # a replica hangs: the watchdog says where the run stands; it dies: saved, and the status says to go on
         engine = worker_of(process, "EngineCore")
         engine.suspend()
@@ -54,30 +54,26 @@ def test_reward_worker_killed_replica_killed_signal(run):
     assert f"resume: continuing from {run.output}/checkpoints/global_step_{first}" in run.console
     assert "Traceback" not in run.console
 
-    assert steps(run) == list(range(1, second + 1))
-    rollouts = [read_jsonl(run.output / "rollouts" / f"{number}.jsonl") for number in steps(run)]
+    assert run.steps == list(range(1, second + 1))
+    rollouts = [read_jsonl(run.output / "rollouts" / f"{number}.jsonl") for number in run.steps]
     assert {len(of_step) for of_step in rollouts} == {16}, "a rollout was lost"
     prompts = [row["prompt"] for of_step in rollouts[: EPOCH // 4] for row in of_step]
     assert set(Counter(prompts).values()) == {4}, "a prompt was lost or came twice: the data order was not continued"
     curve = EventAccumulator(str(run.output / "tensorboard")).Reload().Scalars("reward/score")
-    assert [event.step for event in curve] == steps(run)
+    assert [event.step for event in curve] == run.steps
 
 
 def interrupted(run, why: str) -> int:
     """The step of which a whole checkpoint was saved, by two ranks; it is the last that is on record."""
-    last = steps(run)[-1]
+    last = run.steps[-1]
     line = rf"interrupted: step {last + 1}: .*({why}).*global_step_{last} is saved; repeat the command"
     assert re.search(line, run.console), run.console[-4000:]
     assert run.checkpoint(last)["world_size"] == 2
     return last
 
 
-def steps(run) -> list[int]:
-    return [row["step"] for row in run.rows("train")] if (run.output / "metrics.jsonl").exists() else []
-
-
 def step(run, process, number: int) -> None:
-    until(run, process, lambda: number in steps(run), f"step {number}")
+    until(run, process, lambda: number in run.steps, f"step {number}")
 
 
 def said(run, process, pattern: str) -> None:

@@ -70,12 +70,12 @@ def test_time_limit_requeue_resume(run, jobs):
     job = run.submit(OPTIONS, *overrides, **own)
 
     # in the second step the time limit comes near: Slurm sends its signal, and only what that makes is saved
-    jobs.until(lambda: steps(run) or ended(jobs, job), run)
-    assert steps(run), logs(run)
+    jobs.until(lambda: run.steps or ended(jobs, job), run)
+    assert run.steps, logs(run)
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=9")
     jobs.until(lambda: jobs.cluster.job(job)["Restarts"] == "1", run)
     jobs.until(lambda: jobs.cluster.job(job)["JobState"] == "PENDING", run)
-    saved = steps(run)[-1]
+    saved = run.steps[-1]
     assert run.checkpoint(saved)["world_size"] == 2
     assert jobs.left_over() == []
 
@@ -85,7 +85,7 @@ def test_time_limit_requeue_resume(run, jobs):
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60", "StartTime=now")
     ended_as = jobs.cluster.wait(job, timeout_s=600)
     assert outcome(ended_as) == ("COMPLETED", "0:0", "1"), f"{logs(run)}\n{jobs.cluster.logs()}"
-    assert steps(run) == list(range(1, saved + 3))
+    assert run.steps == list(range(1, saved + 3))
     assert (run.output / "export" / "model.safetensors").exists()
     assert jobs.left_over() == []
 
@@ -119,10 +119,6 @@ def test_a_refused_run_is_not_requeued(run, jobs):
     assert "trainer.experiment_name=x-seed7" in (latest / "job.log").read_text()
     assert "eta" in (latest / "train-n1.log").read_text()
     assert jobs.left_over() == []
-
-
-def steps(run) -> list[int]:
-    return [row["step"] for row in run.rows("train")] if (run.output / "metrics.jsonl").exists() else []
 
 
 def outcome(job: dict[str, str]) -> tuple[str, str, str]:

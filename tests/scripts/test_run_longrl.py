@@ -24,8 +24,9 @@ def overrides(tmp_path: Path):
     python.write_text("#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n")
     python.chmod(0o755)
 
-    def run(*arguments: str, **environment: str) -> list[str]:
+    def run(*arguments: str, begins_with: tuple[str, ...] = (), **environment: str) -> list[str]:
         unset = ("TRAIN_FILES", "VAL_FILES", "MODEL_PATH", "CKPT_SAVE_PATH", "EXPERIMENT_NAME", "LONGRL_VENV")
+        unset += ("RAY_ADDRESS", "LONGRL_PREFLIGHT")
         clean = {key: value for key, value in os.environ.items() if key not in unset}
         done = subprocess.run(
             ["bash", str(tmp_path / "run_longrl.sh"), *arguments],
@@ -34,7 +35,9 @@ def overrides(tmp_path: Path):
             text=True,
             check=True,
         )
-        module, *given = done.stdout.split("\0")[1:-1]
+        *before, call = [call.split("\0")[:-1] for call in done.stdout.split("-m\0")[1:]]
+        module, *given = call
+        assert before == [[name, *given] for name in begins_with]
         assert module == ("recipe.longrl.main" if environment else "recipe.longrl.demo.run")
         return given
 
@@ -72,3 +75,20 @@ def test_lists_of_files(overrides):
 
 def test_nothing_set_is_the_demo(overrides):
     assert overrides("--dry-run") == ["--dry-run"]
+
+
+FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "looked"),
+    [
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, (), True),
+        ({"RAY_ADDRESS": "10.0.0.1:6379", "LONGRL_PREFLIGHT": "0"}, (), False),
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, ("--dry-run",), False),
+        ({"RAY_ADDRESS": "local"}, (), False),
+        ({}, (), False),
+    ],
+)
+def test_a_running_cluster_is_looked_at_first(overrides, environment, arguments, looked: bool):
+    overrides(*arguments, begins_with=("recipe.longrl.preflight",) if looked else (), **FILES, **environment)

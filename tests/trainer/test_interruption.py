@@ -20,12 +20,9 @@ class Actors:
         self.gone: list[str] = []
         self.again: list[str] = []
 
-    def dead(self) -> list[str]:
-        return self.gone
-
-    def restarted(self) -> list[str]:
-        lines, self.again = self.again, []
-        return lines
+    def look(self) -> tuple[list[str], list[str]]:
+        again, self.again = self.again, []
+        return self.gone, again
 
 
 @pytest.fixture
@@ -99,16 +96,24 @@ def test_actors_that_are_killed():
         ray.kill(earlier)
         until(lambda: any(actor["State"] == "DEAD" for actor in ActorWatch()._actors().values()))
         watch = ActorWatch()
-        assert (watch.dead(), watch.restarted()) == ([], [])
+        assert watch.look() == ([], [])
         os.kill(pids[0], signal.SIGKILL)
         os.kill(pids[1], signal.SIGKILL)
-        until(watch.dead)
-        (line,) = watch.dead()
+        gone: list[str] = []
+        told: list[str] = []
+
+        def both() -> bool:
+            dead, again = watch.look()
+            gone[:] = dead
+            told.extend(again)
+            return bool(gone and told)
+
+        until(both)
+        (line,) = gone
         assert line.startswith(f"Worker (process {pids[1]} on ")
         assert "died: The actor is dead because its worker process has died" in line
-        told: list[str] = []
-        until(lambda: told.extend(watch.restarted()) or told)
-        assert told[0].startswith("Worker lasting (process ")
+        (line,) = told
+        assert line.startswith("Worker lasting (process ")
         assert ray.get(lasting.pid.remote()) != pids[0]
     finally:
         ray.shutdown()

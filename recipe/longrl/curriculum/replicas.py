@@ -10,10 +10,10 @@ import asyncio
 from typing import Any
 
 import ray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from recipe.longrl.settings import plain
-from recipe.longrl.workers import carrying
+from recipe.longrl.workers import carrying, runtime_env
 
 
 class _Replica:
@@ -111,9 +111,6 @@ def _arguments(config: DictConfig) -> dict[str, Any]:
 
 def _start_ray(config: DictConfig) -> None:
     """Join or start Ray as training does (upstream's run_ppo)."""
-    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
-
     settings = plain(config.ray_kwargs.ray_init)
-    environment = OmegaConf.merge(get_ppo_ray_runtime_env(config), settings.pop("runtime_env", None) or {})
     with carrying(config):
-        ray.init(**settings, runtime_env=OmegaConf.to_container(environment), log_to_driver=True)
+        ray.init(**{**settings, "runtime_env": runtime_env(config)}, log_to_driver=True)

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
+from recipe.longrl import workers
 from recipe.longrl.preflight import placement
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.preflight.placement import CPUS_PER_GPU, Answer, Room, Unreachable, Wanted
-
-REFUSED_WHEN_ATTACHING = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")  # by ray.init
 
 
 def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
@@ -30,7 +29,7 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
             "RAY_ADDRESS=local starts a Ray of its own",
         )
         return
-    given = [key for key in REFUSED_WHEN_ATTACHING if config.ray_kwargs.ray_init.get(key) is not None]
+    given = [key for key in workers.SIZES if config.ray_kwargs.ray_init.get(key) is not None]
     if address is not None and given:
         yield Check(
             "cluster",

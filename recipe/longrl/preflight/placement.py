@@ -61,9 +61,7 @@ class Answer:
 def ask(address: str, ray_init: Mapping[str, Any], wanted: Wanted | None) -> Answer:
     """The nodes of the cluster at `address`, and whether it places `wanted` (None: nothing is tried).
 
-    What the nodes could never place is not tried. ray_init: its `address` and `_temp_dir` are handed on as they are,
-    for Ray authenticates otherwise with an address it is given than with one it finds. Raises Unreachable, after
-    PROBE_TIMEOUT_S at the latest.
+    What the nodes could never place is not tried. Raises Unreachable, after PROBE_TIMEOUT_S at the latest.
     """
     place = f"no Ray cluster answers at {address}"
     host, _, port = address.rpartition("://")[2].rpartition(":")
@@ -71,10 +69,9 @@ def ask(address: str, ray_init: Mapping[str, Any], wanted: Wanted | None) -> Ans
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:  # Ray itself would go on trying for a minute
         raise Unreachable(f"{place}: {type(error).__name__}: {error}") from error
-    given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
-    question = json.dumps({"ray_init": given, "wanted": wanted and asdict(wanted), "seconds": TRY_TIMEOUT_S})
+    asked = {"ray_init": connecting(ray_init), "wanted": wanted and asdict(wanted), "seconds": TRY_TIMEOUT_S}
     try:
-        command = [sys.executable, "-P", __file__, question]
+        command = [sys.executable, "-P", __file__, json.dumps(asked)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"{place} within {PROBE_TIMEOUT_S:.0f} s") from error
@@ -83,6 +80,12 @@ def ask(address: str, ray_init: Mapping[str, Any], wanted: Wanted | None) -> Ans
         raise Unreachable(f"{place}: {said[-1].strip()}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     return Answer([Room(**room) for room in answer["rooms"]], answer["placed"], answer["jobs"])
+
+
+def connecting(ray_init: Mapping[str, Any]) -> dict[str, Any]:
+    """What ray.init needs of ray_kwargs.ray_init to join the run's cluster. An address is handed on as it is, or not at
+    all: Ray authenticates otherwise with one that it is given than with one that it finds."""
+    return {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
 
 
 def unplaced(groups: list[int], nodes: list[tuple[float, float]]) -> list[int]:

@@ -47,19 +47,18 @@ class ActorWatch:
         self._job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
         self._restarts = {key: actor["NumRestarts"] for key, actor in self._actors().items() if _alive(actor)}
 
-    def dead(self) -> list[str]:
-        """A line for each that has died for good."""
-        watched = [actor for key, actor in self._actors().items() if key in self._restarts]
-        return [f"{_name(actor)} died: {_cause(actor)}" for actor in watched if actor["State"] == "DEAD"]
-
-    def restarted(self) -> list[str]:
-        """A line for each that has died and was started again since this was last asked."""
-        lines = []
+    def look(self) -> tuple[list[str], list[str]]:
+        """A line for each that has died for good, and for each that was started again since the last look."""
+        dead, restarted = [], []
         for key, actor in self._actors().items():
-            if actor["NumRestarts"] > self._restarts.get(key, actor["NumRestarts"]):
-                lines.append(f"{_name(actor)} died and is started again")
+            if key not in self._restarts:
+                continue
+            if actor["State"] == "DEAD":
+                dead.append(f"{_name(actor)} died: {_cause(actor)}")
+            elif actor["NumRestarts"] > self._restarts[key]:
+                restarted.append(f"{_name(actor)} died and is started again")
                 self._restarts[key] = actor["NumRestarts"]
-        return lines
+        return dead, restarted
 
     def _actors(self) -> dict[str, dict[str, Any]]:
         return state.actors(job_id=self._job)

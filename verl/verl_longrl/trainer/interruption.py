@@ -45,9 +45,10 @@ class Interruptions:
         if self.stop_file.exists():
             asked = self.stop_file.read_text().strip()
             return f"asked to stop ({asked or self.stop_file})"
-        for line in self.actors.restarted():
+        dead, restarted = self.actors.look()
+        for line in restarted:
             self.say(line)
-        if dead := self.actors.dead():
+        if dead:
             return "; ".join(dead)
         if failed_rollouts:
             return f"the rollouts of {failed_rollouts} prompts failed; train.log has their errors"

@@ -95,8 +95,7 @@ class LongRLTrainer(PPOTrainerSync):
         self._scores: list[dict[str, Any]] = []
         self._filtered: list[list[dict[str, Any]]] = []
         self._real_keys: list[str] = []
-        self._doubt: str | None = None
-        self._abandoned: str | None = None
+        self._ending: tuple[type[RuntimeError], str] | None = None
         self._rollouts = RolloutsUnderWay()
         self._prefilled = (0, 0)
         self._routing: dict[str, float] = {}
@@ -128,9 +127,9 @@ class LongRLTrainer(PPOTrainerSync):
         self._rollouts.asked.clear()
         if self._routed:
             self._prefilled = self._prefill()  # without the validation's
-        if self._doubt is not None:
-            self._stop(TooManyFailures, self._doubt)
-        if reason := self._abandoned or self.interruptions.reason(at_once=True):
+        if self._ending is not None:
+            self._stop(*self._ending)
+        if reason := self.interruptions.reason(at_once=True):
             self._stop(Interrupted, reason)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
@@ -209,15 +208,12 @@ class LongRLTrainer(PPOTrainerSync):
                 self._stop(Interrupted, reason)
             raise ValidationAbandoned(reason)
 
-    def _end_soon(self, reason: str) -> dict[str, float]:
-        """A validation was abandoned: the next step's begin saves and ends the run, if there is one. No metrics."""
-        where = f"held-out at step {self.global_steps}: {reason}"
-        if self.global_steps == 0:
-            raise Interrupted(f"{where}. No step was completed before it; repeat the command to begin again")
+    def _end_soon(self, error: type[RuntimeError], problem: str) -> None:
+        """A validation came to nothing: the next step's begin saves and ends the run, or this does if there is none."""
+        where = f"held-out at step {self.global_steps}: {problem}"
         if self.global_steps >= self.total_training_steps:
-            raise Interrupted(f"{where}. Repeat the command to do the last step and this again")
-        self._abandoned = where
-        return {}
+            raise error(f"{where}. Repeat the command to do the last step and this again")
+        self._ending = (error, where)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         self._rollouts.submitted(batch["uid"], batch["index"])
@@ -314,7 +310,8 @@ class LongRLTrainer(PPOTrainerSync):
         scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
         problem = self.guard.check([score["status"] for score in scores])
-        self._doubt = problem and f"held-out at step {self.global_steps}: {problem}. {reasons(scores)}"
+        if problem is not None:
+            self._end_soon(TooManyFailures, f"{problem}. {reasons(scores)}")
         return metrics
 
     def _validate(self) -> dict[str, float]:
@@ -322,9 +319,10 @@ class LongRLTrainer(PPOTrainerSync):
         try:
             metrics = super()._validate()
         except ValidationAbandoned as abandoned:
-            return self._end_soon(str(abandoned))
-        if self._doubt is not None and self.global_steps >= self.total_training_steps:
-            raise TooManyFailures(f"{self._doubt}. Repeat the command to do the last step and this again")
+            if self.global_steps == 0:  # upstream does not begin without these metrics
+                raise Interrupted(f"held-out at step 0: {abandoned}. Repeat the command to begin again") from abandoned
+            self._end_soon(Interrupted, str(abandoned))
+            return {}
         progress(metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
         if line := tasks_line(metrics):
             progress(line)

@@ -65,9 +65,7 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     """All nodes of the cluster that ray.init attaches to, with the environment that the run will have there."""
     import ray
 
-    ray_init = config.ray_kwargs.ray_init
-    given = {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
-    environment = software.runtime_env(config)
+    given, environment = placement.connecting(config.ray_kwargs.ray_init), workers.runtime_env(config)
     with workers.carrying(config):
         ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     try:

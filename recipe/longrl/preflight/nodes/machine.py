@@ -11,11 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.longrl.memory import GIB
 from recipe.longrl.preflight.check import describe
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
 
-GIB = 2**30
 USED_SHARE = 0.05  # of a GPU's memory; a CUDA context and what a display takes are less
 CORES_PER_GPU = 2  # trainer and vLLM of a GPU compute on one each
 RAY_FULL = 0.95  # Ray stops storing objects when its session's file system is fuller (local_fs_capacity_threshold)

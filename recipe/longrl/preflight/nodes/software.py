@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from recipe.longrl.preflight import environment, judge
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
@@ -88,11 +86,3 @@ def judge_answers(question: Question) -> Iterator[Finding]:
     if longrl.reward.answer.by == "judge":
         check = judge.endpoints(longrl)
         yield Finding("judge", check.status, check.detail)
-
-
-def runtime_env(config: DictConfig) -> dict:
-    """The runtime environment that upstream's run_ppo gives the run's processes."""
-    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
-
-    merged = OmegaConf.merge(get_ppo_ray_runtime_env(config), config.ray_kwargs.ray_init.get("runtime_env", {}))
-    return OmegaConf.to_container(merged, resolve=True)  # type: ignore[return-value]

@@ -1,6 +1,6 @@
-"""`python wait_for_nodes.py SECONDS NAME...`: until Ray at RAY_ADDRESS has these nodes; exits 1, naming who is missing.
+"""`python wait_for_nodes.py SECONDS COUNT | NAME...`: until Ray at RAY_ADDRESS has so many nodes, or these.
 
-A node's name is what `ray start --node-name` gave it.
+Exits 1 if it has not by then, naming who is missing. A node's name is what `ray start --node-name` gave it.
 """
 
 import os
@@ -32,23 +32,26 @@ def joined(address: str) -> set[str]:
     return {node["NodeName"] for node in ray.nodes() if node["Alive"]}
 
 
-def main(timeout_s: float, names: list[str]) -> int:
+def main(timeout_s: float, wanted: list[str]) -> int:
     """The exit status: 0 when all are there, 1 when some are not after `timeout_s` seconds."""
     address, started, told = os.environ["RAY_ADDRESS"], time.monotonic(), 0.0
+    names = [] if wanted[0].isdigit() else wanted
+    count = len(names) or int(wanted[0])
     while True:
-        missing = sorted(set(names) - joined(address))
+        there = joined(address)
+        missing = sorted(set(names) - there)
+        lacking = len(missing) if names else count - len(there)
         waited = time.monotonic() - started
         late = waited > timeout_s
-        if late or not missing or waited >= told:
-            names_missing = f", missing: {' '.join(missing)}" if missing else ""
-            print(f"ray: {len(names) - len(missing)} of {len(names)} nodes joined {address} after {waited:.0f} s"
-                  f"{names_missing}", flush=True)  # fmt: skip
+        if late or lacking <= 0 or waited >= told:
+            who = f", missing: {' '.join(missing)}" if missing else ""
+            print(f"ray: {count - lacking} of {count} nodes joined {address} after {waited:.0f} s{who}", flush=True)
             told = waited + PROGRESS_S
-        if not missing:
+        if lacking <= 0:
             return 0
         if late:
-            print(f"ray: gave up after {timeout_s:.0f} s (LONGRL_JOIN_TIMEOUT). See ray-NODE.log beside this file of "
-                  f"those missing; if they cannot reach {address}, set LONGRL_HEAD_ADDRESS", flush=True)  # fmt: skip
+            fix = f"see the logs of `ray start` on those missing, and whether they can reach {address}"
+            print(f"ray: gave up after {timeout_s:.0f} s: {fix}", flush=True)
             return 1
         time.sleep(POLL_S)
 
