@@ -105,7 +105,7 @@ class SlurmCluster:
         for node in NODES:
             (self.folder / node).mkdir()
             self._daemon("slurmd", "-D", "-N", node, "-d", stepd)
-        self._until(lambda: self.idle, "both nodes idle")
+        self._until(lambda: self._states() == {"idle"}, "both nodes idle")
 
     def stop(self) -> None:
         """End what runs on the nodes, then every daemon, by process id."""
@@ -149,10 +149,8 @@ class SlurmCluster:
         environment = {**os.environ, **self.variables}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
-    @property
-    def idle(self) -> bool:
-        """Whether both nodes have nothing to do, nor anything to tidy up."""
-        return set(self._command("sinfo", "--noheader", "--Node", "--format=%T").stdout.split()) == {"idle"}
+    def _states(self) -> set[str]:
+        return set(self._command("sinfo", "--noheader", "--Node", "--format=%T").stdout.split())
 
     def _tool(self, name: str) -> str:
         """A daemon's path: Debian calls some `NAME-wlm`, made NAME by an installation's alternatives."""
