@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl.rewards import RewardOptions, score_async
-from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.rewards.isolation import MAX_SLOW, IsolatedScorer
 from verl_longrl.rewards.scoring import Job
 
 MINE = str(Path(__file__).parent / "my_scorers.py")
@@ -151,16 +151,19 @@ def test_scorers_that_cannot_be_loaded_stop_the_start():
 def test_closed_is_closed_and_hanging_workers_end_with_it():
     own = IsolatedScorer(OPTIONS)
     pid = int(run(own, "pid").value)
+    patient = RewardOptions(timeout_s=60)
+    jobs = [Job("probe", "loop", "", {}, patient)]
+    jobs += [Job("probe", "sleep", 60, {}, patient)] * (MAX_SLOW + OPTIONS.workers)  # one more than run at once
 
     async def scenario():
-        stuck = asyncio.create_task(own.outcomes(Job("probe", "loop", "", {}, RewardOptions(timeout_s=60))))
+        stuck = [asyncio.create_task(own.outcomes(job)) for job in jobs]
         await asyncio.sleep(0.2)
         own.close()
-        return (await stuck)[0]
+        return [score.status for (score,) in await asyncio.gather(*stuck)]
 
-    assert asyncio.run(scenario()).status == "scorer_error"
+    assert asyncio.run(scenario()) == ["scorer_error"] * len(jobs)
     wait_for_end(pid)
-    with pytest.raises(RuntimeError, match=r"shutdown|closed"):
+    with pytest.raises(RuntimeError, match="closed"):
         asyncio.run(own.outcomes(Job("probe", "fine", "")))
 
 

@@ -57,11 +57,20 @@ class IsolatedScorer:
     async def outcomes(self, job: Job) -> tuple[Score, ...]:
         """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
         status timeout; a sample that cannot travel to a worker, a scorer that raises or takes its process down and a
-        score that cannot travel back give scorer_error."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.outcomes_blocking, job)
+        score that cannot travel back give scorer_error. Raises RuntimeError once this is closed."""
+        self._refuse_if_closed()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, job)
 
     def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
         """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        self._refuse_if_closed()
+        return self._outcomes(job)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this IsolatedScorer is closed; make a new one")
+
+    def _outcomes(self, job: Job) -> tuple[Score, ...]:
         try:
             job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
             message = pickle.dumps(job)
@@ -85,6 +94,8 @@ class IsolatedScorer:
 
     def _run(self, message: bytes, timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
         worker = self._hand_over(message)
+        if worker is None:
+            return _failure("scorer_error", "the scorer was closed before this sample's turn came")
         healthy = niced = False
         try:
             started = time.monotonic()
@@ -108,21 +119,21 @@ class IsolatedScorer:
         finally:
             self._give_back(worker, healthy)
 
-    def _hand_over(self, message: bytes) -> Worker:
-        """Send the job to a worker that is alive; one that died while idle is replaced and not counted."""
-        while True:
-            worker = self._take()
+    def _hand_over(self, message: bytes) -> Worker | None:
+        """Send the job to a worker that is alive; one that died while idle is replaced, not counted. None: closed."""
+        while worker := self._take():
             try:
                 worker.connection.send_bytes(message)
             except OSError:
                 self._give_back(worker, healthy=False)
             else:
                 return worker
+        return None
 
-    def _take(self) -> Worker:
+    def _take(self) -> Worker | None:
         with self._lock:
             if self._closed:
-                raise RuntimeError("this IsolatedScorer is closed; make a new one")
+                return None
             if self._idle:
                 return self._idle.pop()
             try:
@@ -158,7 +169,7 @@ class IsolatedScorer:
             return {name: float(self._counts[name]) for name in names}
 
     def close(self) -> None:
-        """End every worker, the hanging ones too. Scores still running come back as scorer_error."""
+        """End every worker, the hanging ones too. Scores still running or waiting come back as scorer_error."""
         with self._lock:
             if self._closed:
                 return
@@ -167,7 +178,7 @@ class IsolatedScorer:
                 worker.connection.close()
             self._idle.clear()
             self._server.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)
 
     def __enter__(self) -> Self:
         return self
