@@ -10,7 +10,6 @@ Two small bridges, both inert where the CUDA build of vLLM is installed:
 
 import os
 import sys
-import time
 from collections.abc import Iterable
 from importlib.metadata import Distribution, DistributionFinder, PackageNotFoundError, PathDistribution, distribution
 from typing import Any
@@ -50,7 +49,7 @@ def alias_distribution() -> None:
 def keep_live_weights() -> None:
     """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated.
 
-    Also has readers of vLLM's message queue sleep instead of spin (`_sleep_while_waiting`).
+    Also has a replica of one device compute without a worker process (`_compute_in_the_engine`).
     """
     if "VERL_REPLICA_RANK" not in os.environ:
         return
@@ -66,28 +65,26 @@ def keep_live_weights() -> None:
 
     utils.dispatch_cpu_unquantized_gemm = dispatch_live
 
-    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+    from vllm.v1.executor.abstract import Executor
 
-    _sleep_while_waiting(SpinCondition)
-
-
-RECENT_S = 1.0
-"""For this long after a read a reader looks again every millisecond, as vLLM would spin; later every 20 ms."""
+    _compute_in_the_engine(Executor)
 
 
-def _sleep_while_waiting(condition: type) -> None:
-    """Make `SpinCondition.wait` sleep on its socket: where engine, worker and trainer share a few cores, a spinning
-    reader takes its core from the very process it waits for.
+def _compute_in_the_engine(executor: Any) -> None:
+    """Have a replica of one device compute in its engine's process, as vLLM's `uni` backend does.
 
-    The sleep is short because a notification can be lost: the writer's socket holds one, so one sent while the last
-    is still under way is dropped, and a reader that waited for it would sleep until vLLM's own timeout.
+    Upstream asks for `mp`, and so would vLLM on CPU, to bind OpenMP's threads: a second process that imports all of
+    vLLM again when it starts, and at each step takes a core from the engine that waits for it.
     """
-    wait = condition.wait  # type: ignore[attr-defined]
+    chosen = executor.get_class
 
-    def sleep(self: Any, timeout_ms: int | None = None) -> None:
-        self.busy_loop_s = -1.0
-        longest = 1 if time.monotonic() <= self.last_read + RECENT_S else 20
-        wait(self, longest if timeout_ms is None else min(longest, timeout_ms))
+    def get_class(vllm_config: Any) -> type:
+        parallel = vllm_config.parallel_config
+        if parallel.distributed_executor_backend != "mp" or parallel.world_size > 1:
+            return chosen(vllm_config)
+        from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-    if wait.__module__ != __name__:
-        condition.wait = sleep  # type: ignore[attr-defined]
+        return UniProcExecutor
+
+    if chosen.__module__ != __name__:
+        executor.get_class = staticmethod(get_class)
