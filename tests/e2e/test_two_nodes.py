@@ -1,6 +1,7 @@
 """Two Ray nodes that ran before the training, one trainer rank and one vLLM replica on each, by scripts/ray.
 
-What is set where the job is submitted, the raylets have never seen: it reaches every worker with the job.
+What is set where the job is submitted, the raylets have never seen: it reaches every worker with the job. Ctrl-C there has
+the training save and end.
 """
 
 import json
@@ -44,10 +45,9 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         "VERL_USE_EXTERNAL_MODULES": "roll_call",
         "WANDB_API_KEY": "a-secret-of-the-user",
     }
-    one_step = ["trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.test_freq=-1"]
-    process = run.start_job(
-        *(*one_step, "trainer.save_freq=-1", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"), **environment
-    )
+    endless = ["trainer.total_training_steps=1000", "trainer.total_epochs=1000", "trainer.save_freq=1000"]
+    endless += ["trainer.val_before_train=false", "trainer.test_freq=-1"]
+    process = run.start_job(*endless, "trainer.nnodes=2", "trainer.n_gpus_per_node=1", **environment)
     try:
         while "\nready\n" not in run.console:
             assert process.poll() is None, run.console[-4000:]
@@ -55,11 +55,16 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         actors = list_actors(address=nodes.dashboard, filters=[("state", "=", "ALIVE")], limit=1000)
         started = {actor.pid: _with_children(actor.pid) for actor in actors}
         variables = {pid: _environment(pid) for pids in started.values() for pid in pids}
+        while not run.steps:
+            assert process.poll() is None, run.console[-4000:]
+            time.sleep(0.2)
     finally:
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C: the job is told to stop, and has its time to save
         status = run.finish(process)
-    assert status == 0, run.console[-4000:]
-    (row,) = run.rows("train")
-    assert row["training/rollout_probs_diff_max"] < 1e-4
+    assert status == 130, run.console[-4000:]
+    assert "SIGTERM: the run will save a checkpoint and end" in run.console
+    assert run.checkpoint(run.steps[-1])["world_size"] == 2
+    assert all(row["training/rollout_probs_diff_max"] < 1e-4 for row in run.rows("train"))
 
     named = [(f"{actor.class_name} {actor.name}", actor) for actor in actors]
     for kind in ("WorkerDict", "vllm_server"):  # of the trainer, of a replica: one on each node
@@ -79,30 +84,15 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     assert not [file for file in written if "a-secret-of-the-user" in file.read_text(errors="replace")]
 
 
-def test_exit_status_and_ctrl_c(nodes, tmp_path):
-    """The job's status is the submission's; Ctrl-C gives the job its time to save."""
-    (tmp_path / "saves.py").write_text(
-        "import signal, sys, time\n"
-        "def save(*_):\n    time.sleep(4)\n    print('saved', flush=True)\n    sys.exit(75)\n"
-        "signal.signal(signal.SIGTERM, save)\n"
-        "print('started', flush=True)\n"
-        "signal.raise_signal(signal.SIGTERM) if sys.argv[1:] else time.sleep(600)\n"
-    )
+def test_exit_status(nodes, tmp_path):
+    """The job's status is the submission's."""
+    (tmp_path / "ends.py").write_text("import sys\nprint('ends', sys.argv[1:])\nsys.exit(75)\n")
     environment = {**nodes.environment, "RAY_ADDRESS": nodes.dashboard, "PYTHONPATH": str(tmp_path)}
     environment |= {"LONGRL_FORWARD_ENV": "PYTHONPATH"}
-    command = ["bash", str(SCRIPTS / "submit.sh"), "saves"]
-    with (tmp_path / "log").open("w") as log:
-        running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        done = subprocess.run([*command, "now=1"], env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 75, done.stdout + done.stderr
-        assert "saved" in done.stdout
-        deadline = time.monotonic() + 120
-        while "started" not in (tmp_path / "log").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.killpg(running.pid, signal.SIGINT)
-        assert running.wait(120) == 130
-    assert "saved" in (tmp_path / "log").read_text()
+    command = ["bash", str(SCRIPTS / "submit.sh"), "ends", "now=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert "ends ['now=1']" in done.stdout
 
 
 def _with_children(pid: int) -> list[int]:
