@@ -1,7 +1,7 @@
 """Two Ray nodes that ran before the training, one trainer rank and one vLLM replica on each, by scripts/ray.
 
-What is set where the job is submitted, the raylets have never seen: it reaches every worker with the job. Ctrl-C there has the
-training save and end.
+What is set where the job is submitted, the raylets have never seen: it reaches every worker with the job. Ctrl-C there
+has the training save and end.
 """
 
 import json
