@@ -14,9 +14,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from verl_longrl.data.schema import Message
 
@@ -121,7 +123,8 @@ def warm_start(
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
+            with _InFloat32():
+                optimizer.step()
             optimizer.zero_grad()
             schedule.step()
         losses.append(value.item())
@@ -139,6 +142,13 @@ def _optimizers(model: Qwen3ForCausalLM, lr: float) -> list[torch.optim.Optimize
         torch.optim.Muon(matrices, lr=0.4 * lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
+
+
+class _InFloat32(TorchFunctionMode):
+    """torch's Muon orthogonalises in bfloat16, which takes most of a step on a CPU that has no instructions for it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0].clone() if func is torch.Tensor.bfloat16 else func(*args, **(kwargs or {}))
 
 
 def _lr_factor(step: int, *, steps: int, warmup: int) -> float:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import transformers
+from torch.overrides import TorchFunctionMode
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 from verl_longrl.rewards import score
@@ -80,9 +81,25 @@ def test_a_few_warm_start_steps_lower_the_loss(words):
     policy = model.build(words, TINY.circuits, 0)
     seen = []
     batches = lessons((Stage(25, 2, SMALL, 0.5),), seed=0)
-    losses = warm_start(policy, words, batches, 25, on_step=lambda step, value: seen.append(step))
+    with Products() as products:
+        losses = warm_start(policy, words, batches, 25, on_step=lambda step, value: seen.append(step))
     assert seen == list(range(1, 26))
     assert losses[-1] < 0.6 * losses[0]
+    assert products.dtypes == {torch.float32}  # Muon's too, whose bfloat16 takes most of a step on many CPUs
+
+
+class Products(TorchFunctionMode):
+    """The types of what `torch.addmm` returned, which Muon calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func is torch.addmm:
+            self.dtypes.add(found.dtype)
+        return found
 
 
 def test_build_is_complete_resumable_and_deterministic(tmp_path):
