@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,16 @@ class Run:
         return json.loads((self.output / "checkpoints" / f"global_step_{step}" / "complete.json").read_text())
 
     def wait_for(self, path: Path, process: subprocess.Popen[str], timeout_s: float = 600) -> None:
-        """Until `path` exists; fails early, with the console's end, when the run ends before."""
+        self.until(path.exists, str(path), process, timeout_s)
+
+    def until(
+        self, reached: Callable[[], object], what: str, process: subprocess.Popen[str], timeout_s: float = 600
+    ) -> None:
+        """Wait; fails early, with the console's end, when the run ends before `what` is reached."""
         deadline = time.monotonic() + timeout_s
-        while not path.exists():
-            assert process.poll() is None, f"the run ended without {path}:\n{self.console[-3000:]}"
-            assert time.monotonic() < deadline, f"no {path} after {timeout_s} s:\n{self.console[-3000:]}"
+        while not reached():
+            assert process.poll() is None, f"the run ended without {what}:\n{self.console[-3000:]}"
+            assert time.monotonic() < deadline, f"no {what} after {timeout_s} s:\n{self.console[-3000:]}"
             time.sleep(0.2)
 
 

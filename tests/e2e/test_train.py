@@ -7,7 +7,6 @@ last start trains to the end. No step, prompt or rollout is lost or done twice.
 import os
 import re
 import signal
-import time
 from collections import Counter
 
 import psutil
@@ -113,19 +112,11 @@ def test_train_kill_resume(run):
 
 
 def step(run, process, number: int) -> None:
-    until(run, process, lambda: number in run.steps, f"step {number}")
+    run.until(lambda: number in run.steps, f"step {number}", process)
 
 
 def said(run, process, pattern: str) -> None:
-    until(run, process, lambda: re.search(pattern, run.console), f"line {pattern!r}")
-
-
-def until(run, process, reached, what: str, timeout_s: float = 300) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert process.poll() is None, f"the run ended before {what}:\n{run.console[-3000:]}"
-        assert time.monotonic() < deadline, f"no {what} after {timeout_s} s:\n{run.console[-3000:]}"
-        time.sleep(0.2)
+    run.until(lambda: re.search(pattern, run.console), f"line {pattern!r}", process)
 
 
 def worker_of(process, name: str) -> psutil.Process:

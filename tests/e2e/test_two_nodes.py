@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -49,19 +48,15 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     endless += ["trainer.val_before_train=false", "trainer.test_freq=-1"]
     process = run.start_job(*endless, "trainer.nnodes=2", "trainer.n_gpus_per_node=1", **environment)
     try:
-        while "\nready\n" not in run.console:
-            assert process.poll() is None, run.console[-4000:]
-            time.sleep(0.2)
+        run.until(lambda: "\nready\n" in run.console, "line 'ready'", process)
         actors = list_actors(address=nodes.dashboard, filters=[("state", "=", "ALIVE")], limit=1000)
         started = {actor.pid: _with_children(actor.pid) for actor in actors}
         variables = {pid: _environment(pid) for pids in started.values() for pid in pids}
-        while not run.steps:
-            assert process.poll() is None, run.console[-4000:]
-            time.sleep(0.2)
-    finally:
+        run.until(lambda: run.steps, "step 1", process)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C: the job is told to stop, and has its time to save
-        status = run.finish(process)
-    assert status == 130, run.console[-4000:]
+        assert run.finish(process) == 130, run.console[-4000:]
+    finally:
+        process.kill()
     assert "SIGTERM: the run will save a checkpoint and end" in run.console
     assert run.checkpoint(run.steps[-1])["world_size"] == 2
     assert all(row["training/rollout_probs_diff_max"] < 1e-4 for row in run.rows("train"))

