@@ -17,6 +17,7 @@ from typing import NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import console, identity, preflight, report, settings, signals, workers
+from recipe.longrl.forked_workers import forked_workers
 from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
@@ -94,7 +95,8 @@ def train(config: DictConfig, command: str) -> None:
     identity.store(config)
     (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
-        with console.logged(output_dir / "train.log"), workers.carrying(config) as names:
+        log = output_dir / "train.log"
+        with console.logged(log), workers.carrying(config) as names, forked_workers(config):
             print(f"variables carried to every worker: {', '.join(names)}")
             interrupted = _run(config, output_dir / STOP_FILE)
     except RayActorError as died:

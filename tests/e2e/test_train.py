@@ -32,6 +32,8 @@ def test_train_kill_resume(run):
     process = run.start(*endless, "trainer.save_freq=1")
     try:
         step(run, process, 1)
+        for name in ("WorkerDict", "EngineCore"):  # forks, by Ray and by multiprocessing
+            assert "verl_longrl.platform.zygote" in title(worker_of(process, name).parent())
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
         going_on = run.steps[-1] + 1

@@ -1,0 +1,62 @@
+"""Called in the place of `python`: has the zygote (zygote.py) fork a process that runs the arguments.
+
+`python -I -S zygote_client.py SOCKET PYTHON arguments...`. Becomes PYTHON where the zygote is gone or refuses.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(address: str, python: str, arguments: list[str]) -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    zygote = ask(address, arguments, blocked)
+    if zygote is None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.execv(python, [python, *arguments])
+    for number in FORWARDED:
+        signal.signal(number, lambda number, _: zygote.send(bytes([number])))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    status = zygote.recv(4, socket.MSG_WAITALL)
+    if len(status) < 4:
+        os._exit(1)  # the zygote was killed, and its forks with it
+    code = int.from_bytes(status, "big", signed=True)
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL cannot be handled anyway
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def ask(address: str, arguments: list[str], blocked: set[signal.Signals]) -> socket.socket | None:
+    """A connection to the zygote, which has forked; None where it is gone or refuses."""
+    descriptors = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the listing's own
+            os.fstat(number)
+            descriptors.append(number)
+    request = {
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "directory": os.getcwd(),
+        "blocked": sorted(blocked),
+        "descriptors": descriptors,
+    }
+    body = json.dumps(request).encode()
+    zygote = socket.socket(socket.AF_UNIX)
+    try:
+        zygote.connect(address)
+        socket.send_fds(zygote, [len(body).to_bytes(8, "big")], descriptors)
+        zygote.sendall(body)
+        return zygote if zygote.recv(1) else None
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
