@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.trainer.rollout_log import iterate_jsonl
 
 SHOWN = {
     "context": "context F-beta",
@@ -31,7 +31,7 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
     step. command, seconds: of the training just done (its last start); None keeps what an earlier summary says.
     Raises FileNotFoundError when the run has no complete step yet.
     """
-    rows = read_jsonl(output_dir / "metrics.jsonl")
+    rows = [_needed(row) for row in iterate_jsonl(output_dir / "metrics.jsonl")]
     validations = [row for row in rows if row["split"] == "val"]
     compared, prefix = (validations, "val") if validations else (rows, "sampled")
     if not compared:
@@ -50,6 +50,11 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
     where = "held-out documents" if validations else "training rollouts"
     _print(summary, f"{where}, step {compared[0]['step']} -> step {summary['steps']}", output_dir, plot)
     return summary
+
+
+def _needed(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a step's hundreds of metrics those that are compared or drawn, so that a long run's fit into memory."""
+    return {name: row[name] for name in row if name in ("split", "step") or name.startswith(("val/", "sampled/"))}
 
 
 def _parts(row: dict[str, Any], prefix: str) -> dict[str, float]:

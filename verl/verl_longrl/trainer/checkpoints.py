@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 MANIFEST = "complete.json"
@@ -22,11 +23,12 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be resumed from; the message says why and what to do."""
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step: a reader sees the old or the new content, never a part."""
+def write_atomic(path: Path, text: str | Iterable[str]) -> None:
+    """Replace `path` by `text` (whole, or in parts) in one step: a reader sees the old or the new content, never a
+    part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("w") as handle:
-        handle.write(text)
+        handle.writelines([text] if isinstance(text, str) else text)
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(aside, path)

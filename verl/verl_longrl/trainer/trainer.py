@@ -55,7 +55,7 @@ from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
 from verl_longrl.trainer.prompt_store import stored_share
 from verl_longrl.trainer.replay import WatchedReplayBuffer
-from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+from verl_longrl.trainer.rollout_log import RolloutLog, iterate_jsonl
 from verl_longrl.trainer.under_way import RolloutsUnderWay
 from verl_longrl.trainer.watchdog import Watchdog
 
@@ -436,8 +436,9 @@ class LongRLTrainer(PPOTrainerSync):
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
         if self.metrics_file.is_file():
-            kept = [row for row in read_jsonl(self.metrics_file) if step > 0 and row["step"] <= step]
-            checkpoints.write_atomic(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+            rows = iterate_jsonl(self.metrics_file)
+            kept = (json.dumps(row) + "\n" for row in rows if step > 0 and row["step"] <= step)
+            checkpoints.write_atomic(self.metrics_file, kept)
 
 
 def _metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
