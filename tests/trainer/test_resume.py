@@ -1,4 +1,4 @@
-"""A start continues from a checkpoint that it may continue from, at the same place in the data, with all that waited."""
+"""A start continues from a checkpoint that it may continue from, at its place in the data, with all that waited."""
 
 import json
 import shutil

@@ -119,8 +119,8 @@ def _given(given: Path, newest: Path | None) -> Path:
         raise CheckpointError(f"{where}: {reason}; whole ones in its place: {', '.join(whole) or 'none'}")
     if newest is not None and step_of(newest) > step:
         raise CheckpointError(
-            f"{where}: the run has later checkpoints, up to {newest}, which would be mixed with those written from there "
-            "on. To continue from the newest, use trainer.resume_mode=auto; to go back, move the later ones away, or "
+            f"{where}: the run has later checkpoints, up to {newest}, which would be mixed with those written from "
+            "there on. To continue from the newest, use trainer.resume_mode=auto; to go back, move the later ones away, or "
             "give the new run its own folder with trainer.experiment_name=NAME"
         )
     return given

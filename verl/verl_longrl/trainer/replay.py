@@ -27,8 +27,8 @@ class WatchedReplayBuffer(ReplayBuffer):
     """Upstream's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
     refuse groups with failed rollouts, which upstream trains on as if they were smaller. Both may raise to end the run.
 
-    carry_steps: for how many steps a group that a batch has no place for is kept. carried: prompt ids of the groups that
-    wait now.
+    carry_steps: for how many steps a group that a batch has no place for is kept. carried: prompt ids of the groups
+    that wait now.
     """
 
     on_filtered: OnFiltered

@@ -62,8 +62,8 @@ from verl_longrl.trainer.watchdog import Watchdog
 ADVANTAGES = "advantages.json"
 """What advantages remember between steps, in a checkpoint's folder."""
 WAITING = "waiting.json"
-"""In a checkpoint's folder: items of the data set whose groups wait for a place in a batch (`longrl.carry_steps`). Their
-rollouts are in TransferQueue alone, so a resume asks these prompts again, before those that the data loader comes to."""
+"""In a checkpoint's folder: items of the data set whose groups wait for a place in a batch (`longrl.carry_steps`).
+Their rollouts are in TransferQueue alone, so a resume asks these prompts again, before the data loader's next ones."""
 HOST_MEMORY_EVERY = 10
 """Steps between looks at every process's memory, which takes a while where hundreds of GB are mapped."""
 
@@ -254,15 +254,15 @@ class LongRLTrainer(PPOTrainerSync):
         return batch
 
     def _waiting(self) -> list[int]:
-        """Items of the data set that a start from here has to ask: of groups that wait, then those not asked again yet."""
+        """Items of the data set that a start from here has to ask: of groups that wait, and not asked again yet."""
         return [item for uid, item in self._item_of.items() if uid in self.groups.carried] + self._again
 
     def _ask_again(self, items: list[int]) -> None:
         """Ask these items of the data set before those that the data loader comes to next."""
         if items and max(items) >= len(self.train_dataset):
             raise checkpoints.CheckpointError(
-                f"{WAITING} names item {max(items)} of the data, which has {len(self.train_dataset)}: the checkpoint is "
-                "of other data.train_files"
+                f"{WAITING} names item {max(items)} of the data, which has {len(self.train_dataset)}: the checkpoint "
+                "is of other data.train_files"
             )
         self._again = list(items)
 
