@@ -120,8 +120,8 @@ def _given(given: Path, newest: Path | None) -> Path:
     if newest is not None and step_of(newest) > step:
         raise CheckpointError(
             f"{where}: the run has later checkpoints, up to {newest}, which would be mixed with those written from "
-            "there on. To continue from the newest, use trainer.resume_mode=auto; to go back, move the later ones away, or "
-            "give the new run its own folder with trainer.experiment_name=NAME"
+            "there on. To continue from the newest, use trainer.resume_mode=auto; to go back, move the later ones "
+            "away, or give the new run its own folder with trainer.experiment_name=NAME"
         )
     return given
 
