@@ -79,9 +79,8 @@ def _find(checkpoints: Path, step: int | None) -> Path:
     reason = damage(folder) if folder.is_dir() else "there is none"
     if reason is not None:
         whole = [str(step_of(other)) for other in checkpoint_folders(checkpoints) if damage(other) is None]
-        raise CheckpointError(
-            f"no whole checkpoint of step {step} under {checkpoints}: {reason}; whole ones: {', '.join(whole) or 'none'}"
-        )
+        listed = ", ".join(whole) or "none"
+        raise CheckpointError(f"no whole checkpoint of step {step} under {checkpoints}: {reason}; whole ones: {listed}")
     return folder
 
 
