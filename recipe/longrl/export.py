@@ -39,6 +39,7 @@ def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
     Raises CheckpointError when there is no such checkpoint, its weights cannot be gathered, or `target` holds
     something else.
     """
+    checkpoints, target = (Path(os.path.abspath(path)) for path in (checkpoints, target))
     folder = _find(checkpoints, step)
     about = {
         "step": step_of(folder),
@@ -90,7 +91,7 @@ def _write_weights(folder: Path, target: Path, config: Path | None) -> None:
     if (megatron := actor / "ckpt_contents.json").is_file():
         _from_megatron(actor, target, json.loads(megatron.read_text()), config)
     elif (actor / "fsdp_config.json").is_file():
-        if _whole(actor / "huggingface"):  # save_contents has hf_model
+        if _lacking(actor / "huggingface") is None:  # save_contents has hf_model
             _copy(actor / "huggingface", target)
         else:
             _merge("fsdp", actor, target, config)
@@ -125,12 +126,8 @@ def _from_megatron(actor: Path, target: Path, contents: dict[str, Any], config: 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    if not _whole(target):
-        raise CheckpointError(f"{source} holds no complete Hugging Face model: {_lacking(target)}")
-
-
-def _whole(folder: Path) -> bool:
-    return _lacking(folder) is None
+    if (lacking := _lacking(target)) is not None:
+        raise CheckpointError(f"{source} holds no complete Hugging Face model: {lacking}")
 
 
 def _lacking(folder: Path) -> str | None:

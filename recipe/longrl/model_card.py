@@ -6,17 +6,18 @@ at any time later. What these do not say is called unknown, and nothing else is 
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 from omegaconf import OmegaConf
-from verl_longrl.trainer.checkpoints import step_of
+from verl_longrl.trainer.checkpoints import MANIFEST, step_of
 
 from recipe.longrl import identity, provenance, report
 
-CARD = "README.md"
+CARD, TAG = "README.md", "longrl"
 UNKNOWN = "unknown"
 MOST_OF_A_DATA_CARD = 20_000
 """Characters of a data card that are taken over."""
@@ -42,7 +43,7 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
 
     model = started_with.get("actor_rollout_ref.model.path") or OmegaConf.select(config, "actor_rollout_ref.model.path")
     hub_name, base_card = _base(model)
-    starts = provenance.starts(run) if run else []
+    starts = _starts(run, checkpoint) if run else []
     facts = {
         "base model": f"{model or UNKNOWN}" + (f" ({hub_name})" if hub_name and hub_name != model else ""),
         "license": f"of the base model, as its card says: {base_card['license']}"
@@ -60,10 +61,10 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
         "versions": ", ".join(f"{name} {version}" for name, version in _versions(starts).items()) or UNKNOWN,
     }
     data = ModelCardData(
-        base_model=hub_name or base_card.get("base_model"),
+        base_model=hub_name or (base_card.get("base_model") if TAG in base_card.get("tags", []) else None),
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["longrl", "reinforcement-learning", "long-context"],
+        tags=[TAG, "reinforcement-learning", "long-context"],
     )
     name = setting("trainer.experiment_name")
     parts = [
@@ -85,6 +86,15 @@ def _run_folder(checkpoints: Path, stored: Path | None, config: Any) -> Path | N
         return stored.parent
     folder = Path(config.longrl.output_dir)
     return folder if folder.is_dir() else None
+
+
+def _starts(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
+    """The starts of the run until it wrote this checkpoint."""
+    starts, manifest = provenance.starts(run), checkpoint / MANIFEST
+    if not manifest.is_file():
+        return starts
+    written = time.strftime(provenance.TIME, time.gmtime(manifest.stat().st_mtime))
+    return [start for start in starts if start["time"] <= written]
 
 
 def _base(model: str | None) -> tuple[str | None, dict[str, Any]]:

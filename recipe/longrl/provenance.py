@@ -10,13 +10,13 @@ from verl_longrl.trainer.rollout_log import drop_partial_line, read_jsonl
 
 from recipe.longrl.preflight.environment import PINNED, installed
 
-STARTS = "starts.jsonl"
+STARTS, TIME = "starts.jsonl", "%Y-%m-%dT%H:%M:%SZ"
 
 
 def record(output_dir: Path, command: str) -> None:
     """Add this start: time (UTC), command, commit of the code (None: not known), versions of LongRL and packages."""
     versions = {name: version for name in ("longrl", *PINNED) if (version := installed(name)) is not None}
-    time_now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    time_now = time.strftime(TIME, time.gmtime())
     line = {"time": time_now, "command": command, "commit": commit(Path(__file__)), "versions": versions}
     output_dir.mkdir(parents=True, exist_ok=True)
     drop_partial_line(output_dir / STARTS)

@@ -207,4 +207,4 @@ def test_the_command(checkpoint, tmp_path: Path):
     assert "whole ones: 10" in " ".join(done.stderr.split())
     done = subprocess.run([*command, "10"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "exported step 10 to export" in done.stdout
+    assert f"exported step 10 to {tmp_path / 'export'}" in done.stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import metadata_load
+from verl_longrl.trainer.checkpoints import seal
 
 from recipe.longrl import identity, model_card, provenance, settings
 
@@ -81,6 +82,19 @@ def test_an_earlier_step_is_compared_as_far_as_it_came(run):
     assert "| reward | 0.250 |\n" in once
 
 
+def test_starts_after_the_checkpoint_are_not_its(run):
+    output = run()
+    step = output / "checkpoints" / "global_step_20"
+    step.mkdir(parents=True)
+    seal(step, world_size=2)
+    with (output / "starts.jsonl").open("a") as handle:
+        handle.write(json.dumps({"time": "2999-01-01T00:00:00Z", "command": "c", "commit": "x", "versions": {}}) + "\n")
+    text = card(output / "checkpoints", 20)
+    assert "```bash\npython -m recipe.longrl.main a=2\n```" in text
+    assert "then x" not in fact(text, "code")
+    assert "then x" in fact(card(output / "checkpoints", 30), "code")
+
+
 def test_a_run_from_before_starts_were_recorded(run):
     output = run(recorded=False)
     text = card(output / "checkpoints")
@@ -108,16 +122,21 @@ def test_checkpoints_elsewhere(run, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "hub_name"),
-    [("export", "org/first"), ("models--org--base/snapshots/0a1b", "org/base")],
-    ids=["the stage before", "the hub's cache"],
+    ("folder", "tags", "hub_name"),
+    [
+        ("export", "[longrl]", "org/first"),
+        ("models--org--base/snapshots/0a1b", "[chat]", "org/base"),
+        ("downloaded", "[chat]", None),
+    ],
+    ids=["the stage before", "the hub's cache", "a folder"],
 )
-def test_a_base_model_in_a_folder(run, tmp_path: Path, folder: str, hub_name: str):
+def test_a_base_model_in_a_folder(run, tmp_path: Path, folder: str, tags: str, hub_name: str | None):
     base = tmp_path / folder
     base.mkdir(parents=True)
-    (base / "README.md").write_text("---\nbase_model: org/first\nlicense: apache-2.0\n---\n# Base\n")
+    (base / "README.md").write_text(f"---\nbase_model: org/first\nlicense: apache-2.0\ntags: {tags}\n---\n# Base\n")
     text = card(run(f"actor_rollout_ref.model.path={base}") / "checkpoints")
-    assert f"base_model: {hub_name}\n" in text
+    (tmp_path / "card.md").write_text(text)
+    assert metadata_load(tmp_path / "card.md").get("base_model") == hub_name
     assert fact(text, "license") == "of the base model, as its card says: apache-2.0"
     (base / "README.md").write_text("---\n[broken\n---\n")
     assert fact(card(tmp_path / "run" / "checkpoints"), "license") == "unknown"
