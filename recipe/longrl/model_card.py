@@ -37,9 +37,10 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
     config = OmegaConf.create({key: value for key, value in plain.items() if key != identity.STARTED_WITH})
     started_with, run = plain.get(identity.STARTED_WITH, {}), _run_folder(checkpoints, stored, config)
 
-    def setting(key: str) -> Any:
-        value = OmegaConf.select(config, key)
-        return UNKNOWN if value is None else value
+    def said(words: str, *keys: str, otherwise: str = UNKNOWN) -> str:
+        """The words with the values of these keys in place of {}."""
+        values = [OmegaConf.select(config, key) for key in keys]
+        return otherwise if None in values else words.format(*values)
 
     model = started_with.get("actor_rollout_ref.model.path") or OmegaConf.select(config, "actor_rollout_ref.model.path")
     hub_name, base_card = _base(model)
@@ -49,27 +50,32 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
         "license": f"of the base model, as its card says: {base_card['license']}"
         if "license" in base_card
         else UNKNOWN,
-        "method": f"reward {setting('longrl.reward.method')}, advantages {setting('algorithm.adv_estimator')}"
-        + (f" with {estimator}" if (estimator := setting("longrl.advantage.estimator")) != "upstream" else ""),
-        "step": f"{step_of(checkpoint)}, of {setting('data.train_batch_size')} prompts with "
-        f"{setting('actor_rollout_ref.rollout.n')} rollouts each",
-        "lengths": f"prompts of up to {setting('data.max_prompt_length')} tokens, responses of up to "
-        f"{setting('data.max_response_length')}",
+        "method": said(
+            "reward {}, advantages {}, their estimator for tasks {}",
+            *("longrl.reward.method", "algorithm.adv_estimator", "longrl.advantage.estimator"),
+        ),
+        "step": said(
+            f"{step_of(checkpoint)}, of {{}} prompts with {{}} rollouts each",
+            *("data.train_batch_size", "actor_rollout_ref.rollout.n"),
+            otherwise=str(step_of(checkpoint)),
+        ),
+        "lengths": said(
+            "prompts of up to {} tokens, responses of up to {}", "data.max_prompt_length", "data.max_response_length"
+        ),
         "training data": _files(started_with, config, "train_files"),
         "held-out data": _files(started_with, config, "val_files"),
         "code": ", then ".join(dict.fromkeys(start["commit"] or UNKNOWN for start in starts)) or UNKNOWN,
         "versions": ", ".join(f"{name} {version}" for name, version in _versions(starts).items()) or UNKNOWN,
     }
     data = ModelCardData(
-        base_model=hub_name or (base_card.get("base_model") if TAG in base_card.get("tags", []) else None),
+        base_model=hub_name or (base_card.get("base_model") if TAG in (base_card.get("tags") or []) else None),
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=[TAG, "reinforcement-learning", "long-context"],
     )
-    name = setting("trainer.experiment_name")
     parts = [
         f"---\n{data.to_yaml()}\n---\n",
-        f"# {'LongRL' if name == UNKNOWN else name}, step {step_of(checkpoint)}\n",
+        f"# {said('{}', 'trainer.experiment_name', otherwise='LongRL')}, step {step_of(checkpoint)}\n",
         "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items())]) + "\n",
         f"## Before and after\n\n{_comparison(run, step_of(checkpoint))}\n",
         f"## Command\n\n{_command(run, starts)}\n",

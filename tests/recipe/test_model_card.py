@@ -59,7 +59,7 @@ def test_a_run_that_says_everything(run, tmp_path: Path):
     assert "license" not in metadata_load(tmp_path / "README.md")
     assert "# wells, step 30" in text
     assert fact(text, "base model") == "org/base"
-    assert fact(text, "method") == "reward longrlvr, advantages grpo with tmn"
+    assert fact(text, "method") == "reward longrlvr, advantages grpo, their estimator for tasks tmn"
     assert fact(text, "step") == "30, of 32 prompts with 8 rollouts each"
     assert fact(text, "lengths") == "prompts of up to 65536 tokens, responses of up to 4096"
     assert fact(text, "training data") == f"{tmp_path / 'data' / 'train.parquet'} (4 bytes)"
@@ -106,9 +106,10 @@ def test_a_run_from_before_starts_were_recorded(run):
 
 def test_checkpoints_without_a_run(tmp_path: Path):
     text = card(tmp_path / "checkpoints")
-    for name in ("base model", "license", "training data", "code", "versions"):
+    for name in ("base model", "license", "method", "lengths", "training data", "code", "versions"):
         assert fact(text, name) == "unknown"
     assert "Unknown: there is no metrics.jsonl" in text
+    assert fact(text, "step") == "30"
     assert "base_model" not in text
 
 
