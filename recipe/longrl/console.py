@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "longrl: "
+LONGEST_LINE = 4096
+"""Bytes of a line of the log that its end is expected to have at most, on average."""
 _RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\([^)]*pid=[^)]*\)(?:\x1b\[0m)? ?")
 
 
@@ -60,7 +62,9 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
                 yield
         except BaseException:
             log.flush()
-            lines = path.read_text(errors="replace").splitlines()[-tail:]
+            with path.open("rb") as written:
+                written.seek(max(0, written.seek(0, os.SEEK_END) - tail * LONGEST_LINE))
+                lines = written.read().decode(errors="replace").splitlines()[-tail:]
             print(f"--- the end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
             raise
 

@@ -89,7 +89,7 @@ def check(config: DictConfig) -> str:
     stored = [folder / STORED for folder in _folders(config) if (folder / STORED).is_file()]
     if not stored:
         return f"continues: {held} (from before configurations were stored, so not compared)"
-    differing = sorted({line for file in stored for line in _differences(file, config)})
+    differing = sorted({line for file in stored for line in differences(file, config)})
     if differing:
         more = [f"and {len(differing) - MOST_SHOWN} more"] if len(differing) > MOST_SHOWN else []
         first = f"{held}, of a run that was started with another configuration:"
@@ -108,7 +108,12 @@ def store(config: DictConfig) -> None:
             write_atomic(folder / STORED, text)
 
 
-def _differences(file: Path, config: DictConfig) -> list[str]:
+def stored_beside(checkpoints: Path) -> Path | None:
+    """The stored configuration of the run whose checkpoints are in this folder, or None."""
+    return next((f for f in (checkpoints / STORED, checkpoints.parent / STORED) if f.is_file()), None)
+
+
+def differences(file: Path, config: DictConfig) -> list[str]:
     """`key: old -> new` for each key that decides what is trained and is not as `file` says."""
     before = yaml.safe_load(file.read_text())
     then = _identity(before, before.get(STARTED_WITH, {}))

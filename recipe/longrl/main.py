@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import console, identity, preflight, report, settings, signals, workers
+from recipe.longrl import console, identity, preflight, provenance, report, settings, signals, workers
 from recipe.longrl.forked_workers import forked_workers
 from recipe.longrl.memory import table
 
@@ -88,11 +88,12 @@ def train(config: DictConfig, command: str) -> None:
     from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.interruption import STOP_FILE
 
-    from recipe.longrl.export import export_final
+    from recipe.longrl.export import export
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
     identity.store(config)
+    provenance.record(output_dir, command)
     (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
         log = output_dir / "train.log"
@@ -107,7 +108,7 @@ def train(config: DictConfig, command: str) -> None:
     not_exported = None
     if config.longrl.export and config.trainer.save_freq > 0:
         try:
-            export_final(Path(config.trainer.default_local_dir), output_dir / "export")
+            export(Path(config.trainer.default_local_dir), output_dir / "export")
         except CheckpointError as error:
             not_exported = error
     report.write(output_dir, command=command, seconds=time.time() - started)

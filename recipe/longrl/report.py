@@ -7,12 +7,12 @@ Means of training rollouts are over all that were sampled, those of groups witho
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.trainer.rollout_log import iterate_jsonl
 
 SHOWN = {
     "context": "context F-beta",
@@ -31,25 +31,60 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
     step. command, seconds: of the training just done (its last start); None keeps what an earlier summary says.
     Raises FileNotFoundError when the run has no complete step yet.
     """
-    rows = read_jsonl(output_dir / "metrics.jsonl")
-    validations = [row for row in rows if row["split"] == "val"]
-    compared, prefix = (validations, "val") if validations else (rows, "sampled")
-    if not compared:
+    rows = read(output_dir)
+    compared = compare(rows)
+    if compared is None:
         raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no step: the run has not come that far")
     path = output_dir / "summary.json"
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     summary = {
-        "before": _parts(compared[0], prefix),
-        "after": _parts(compared[-1], prefix),
-        "steps": compared[-1]["step"],
+        "before": compared.before,
+        "after": compared.after,
+        "steps": compared.last,
         "seconds": earlier.get("seconds") if seconds is None else round(seconds, 1),
         "command": earlier.get("command") if command is None else command,
     }
     path.write_text(json.dumps(summary, indent=2) + "\n")
     plot = _plot(rows, output_dir / "plots" / "training.png")
-    where = "held-out documents" if validations else "training rollouts"
-    _print(summary, f"{where}, step {compared[0]['step']} -> step {summary['steps']}", output_dir, plot)
+    _print(compared, output_dir, plot)
     return summary
+
+
+class Comparison(NamedTuple):
+    """Means by part at the steps `first` and `last`, and in words over what they are."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    first: int
+    last: int
+    where: str
+
+    def lines(self) -> list[tuple[str, float, float]]:
+        """Name, before and after of each part that is worth showing."""
+        before, after = self.before, self.after
+        shown = _shown([before, after]).items()
+        return [(label, before[part], after[part]) for part, label in shown if part in before and part in after]
+
+
+def read(output_dir: Path) -> list[dict[str, Any]]:
+    """Of a run's hundreds of metrics a step those that are compared or drawn, so that a long run's fit into memory."""
+    return [
+        {name: row[name] for name in row if name in ("split", "step") or name.startswith(("val/", "sampled/"))}
+        for row in iterate_jsonl(output_dir / "metrics.jsonl")
+    ]
+
+
+def compare(rows: list[dict[str, Any]], step: int | None = None) -> Comparison | None:
+    """The first and the last validation, in a run without any training step; None without either. step: the last one
+    that counts."""
+    rows = [row for row in rows if step is None or row["step"] <= step]
+    validations = [row for row in rows if row["split"] == "val"]
+    compared, prefix = (validations, "val") if validations else (rows, "sampled")
+    if not compared:
+        return None
+    before, after = (_parts(row, prefix) for row in (compared[0], compared[-1]))
+    where = "held-out documents" if validations else "training rollouts"
+    return Comparison(before, after, compared[0]["step"], compared[-1]["step"], where)
 
 
 def _parts(row: dict[str, Any], prefix: str) -> dict[str, float]:
@@ -65,15 +100,13 @@ def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
     return shown | ({f"{task}/score": f"reward, {task}" for task in tasks} if len(tasks) > 1 else {})
 
 
-def _print(summary: dict[str, Any], title: str, output_dir: Path, plot: Path) -> None:
-    before, after = summary["before"], summary["after"]
+def _print(compared: Comparison, output_dir: Path, plot: Path) -> None:
+    title = f"{compared.where}, step {compared.first} -> step {compared.last}"
     table = Table(title=title, title_justify="left")
     for column in ("metric", "before", "after", "change"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for part, label in _shown([before, after]).items():
-        if part in before and part in after:
-            change = after[part] - before[part]
-            table.add_row(label, f"{before[part]:.3f}", f"{after[part]:.3f}", f"{change:+.3f}")
+    for label, before, after in compared.lines():
+        table.add_row(label, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
     console = Console()
     console.print(table)
     console.print(

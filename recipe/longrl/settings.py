@@ -22,6 +22,7 @@ from recipe.longrl.rope import RopeError, with_rope
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
 
+RESUME_MODES = ("auto", "disable", "resume_path")
 MEGATRON_NAMES = {"grad_clip": "optim.clip_grad", "optim.lr_scheduler_type": "optim.lr_decay_style"}
 """Keys of actor_rollout_ref.actor that methods set under FSDP's names, and what Megatron's configuration calls them."""
 
@@ -74,6 +75,7 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
             "otherwise e.g. data.train_files=[train.parquet]"
         )
     _make_paths_absolute(config)
+    _check_resume(config.trainer)
     if config.get("tmn") is False:  # method=golongrl tmn=false
         config.longrl.advantage.estimator = "upstream"
     try:
@@ -170,6 +172,8 @@ def _make_paths_absolute(config: DictConfig) -> None:
         if is_url(path):
             raise SettingsError(f"{key} = {path} must be a folder of this machine; mount it, or copy it later")
         OmegaConf.update(config, key, _absolute(path))
+    if config.trainer.resume_from_path is not None:
+        config.trainer.resume_from_path = _absolute(config.trainer.resume_from_path)
     for key in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, key)
         OmegaConf.update(config, key, [_absolute(file) for file in ([files] if isinstance(files, str) else files)])
@@ -180,6 +184,24 @@ def _make_paths_absolute(config: DictConfig) -> None:
         model = config.actor_rollout_ref.model
         if model[key] is not None:
             model[key] = _absolute_folder(model[key])
+
+
+def _check_resume(trainer: DictConfig) -> None:
+    """Upstream takes an unknown mode for none at all, and a path without its mode for no path."""
+    mode, path = trainer.resume_mode, trainer.resume_from_path
+    if mode not in RESUME_MODES:
+        raise SettingsError(f"trainer.resume_mode = {mode}; expected one of {', '.join(RESUME_MODES)}")
+    if mode == "resume_path" and path is None:
+        raise SettingsError(
+            "trainer.resume_mode = resume_path needs the checkpoint: trainer.resume_from_path=.../global_step_N"
+        )
+    if mode != "resume_path" and path is not None:
+        raise SettingsError(
+            f"trainer.resume_from_path = {path}, but trainer.resume_mode = {mode} does not look at it; set "
+            "trainer.resume_mode=resume_path, or leave the path out"
+        )
+    if path is not None and is_url(path):
+        raise SettingsError(f"trainer.resume_from_path = {path} must be a folder of this machine; mount it, or copy it")
 
 
 def _absolute(path: str) -> str:

@@ -137,6 +137,9 @@ def test_methods_differ_in_the_reward_alone(composed):
         ("longrl.checkpoints_to_keep=0", "checkpoints_to_keep = 0; expected at least 1"),
         ("longrl.rope={rope_type: yarn}", "lacks .*factor"),
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
+        ("trainer.resume_mode=latest", "resume_mode = latest; expected one of auto, disable, resume_path"),
+        ("trainer.resume_mode=resume_path", "needs the checkpoint: trainer.resume_from_path="),
+        ("trainer.resume_from_path=global_step_2", "resume_mode = auto does not look at it"),
     ],
 )
 def test_bad_settings_are_named(composed, override: str, message: str):
@@ -189,6 +192,17 @@ def test_paths_are_made_absolute_and_urls_left_alone(composed, tmp_path: Path, m
     assert config.actor_rollout_ref.model.path == "hdfs://models/m"
     assert config.actor_rollout_ref.model.tokenizer_path == str(tmp_path / "words")
     assert longrl.reward.scorers == (str(tmp_path / "mine" / "scorers.py"), "my.module")
+
+
+def test_the_checkpoint_to_resume_from_becomes_absolute(composed, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # ranks and task runner work in folders of their own
+    config = composed("trainer.resume_mode=resume_path", "trainer.resume_from_path=old/global_step_20/")
+    settings.resolve(config)
+    assert config.trainer.resume_from_path == str(tmp_path / "old" / "global_step_20")
+    with pytest.raises(settings.SettingsError, match=r"resume_from_path = hdfs://ckpt/global_step_2 must be a folder"):
+        settings.resolve(
+            composed("trainer.resume_mode=resume_path", "trainer.resume_from_path='hdfs://ckpt/global_step_2'")
+        )
 
 
 def test_a_run_writes_into_a_folder(composed):

@@ -1,6 +1,7 @@
 """The terminal shows the marked lines, the log holds all, and a failure shows the log's end."""
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_failure_shows_the_end_of_the_log(tmp_path: Path, capsys):
     with pytest.raises(RuntimeError):
         train()
     assert "the cause of it all" in capsys.readouterr().err
+
+
+def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, capsys):
+    log = tmp_path / "train.log"
+    log.write_text("an earlier start\n" * 1_000_000)
+
+    def train() -> None:
+        with logged(log):
+            raise RuntimeError
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RuntimeError):
+            train()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(capsys.readouterr().err.splitlines()) == 25 + 2
 
 
 def test_verbose_shows_everything(tmp_path: Path, capsys, monkeypatch):

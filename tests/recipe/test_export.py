@@ -1,12 +1,64 @@
-"""The export appears whole or says why not."""
+"""The export appears whole or says why not; the checkpoint decides how its weights are gathered."""
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from verl_longrl.trainer.checkpoints import CheckpointError, seal
 
-from recipe.longrl import export
+from recipe.longrl import export as module
+from recipe.longrl.export import export
+
+pytestmark = pytest.mark.engine
+WEIGHTS = {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}"}
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def megatron(model_format: str, peft: bool = False, **more: dict) -> str:
+    """As upstream's MegatronCheckpointManager._build_checkpoint_manifest has it."""
+    contents = {"model": {"format": model_format}, "optimizer": {"format": "megatron_dist_checkpoint"}, **more}
+    return json.dumps({"framework": "megatron", "backend": {"peft": peft}, "contents": contents})
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path):
+    """checkpoint(step, files of its actor) -> a whole checkpoint."""
+
+    def make(step: int, files: dict[str, str]) -> Path:
+        folder = tmp_path / "checkpoints" / f"global_step_{step}"
+        written(folder / "actor", files)
+        seal(folder, world_size=2)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def merges(monkeypatch) -> list[list[str]]:
+    """Commands of the merger, which writes a model."""
+    commands: list[list[str]] = []
+
+    def merge(command, **_):
+        commands.append(command)
+        target = written(Path(command[command.index("--target_dir") + 1]), WEIGHTS | {"lora_adapter/a.json": "{}"})
+        (target / "model.safetensors").chmod(0o600)  # as safetensors writes it
+        (target / "lora_adapter").chmod(0o700)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", merge)
+    return commands
+
+
+FSDP = {"fsdp_config.json": "{}", "model_world_size_2_rank_0.pt": "shard"}
 
 
 @pytest.mark.parametrize(
@@ -17,17 +69,142 @@ from recipe.longrl import export
         (-9, "", "", "exit status -9: it said nothing"),
     ],
 )
-def test_a_merger_that_dies_is_quoted(tmp_path: Path, monkeypatch, returncode, stdout, stderr, said):
-    step = tmp_path / "checkpoints" / "global_step_3"
-    step.mkdir(parents=True)
-    seal(step, world_size=2)
+def test_a_merger_that_dies_is_quoted(checkpoint, tmp_path: Path, monkeypatch, returncode, stdout, stderr, said):
+    checkpoint(3, FSDP)
     died = subprocess.CompletedProcess([], returncode, stdout, stderr)
-    monkeypatch.setattr(export.subprocess, "run", lambda *_, **__: died)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: died)
     with pytest.raises(CheckpointError, match=said):
-        export.export_final(tmp_path / "checkpoints", tmp_path / "export")
-    assert not (tmp_path / "export").exists()
+        export(tmp_path / "checkpoints", tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_nothing_to_export(tmp_path: Path):
     with pytest.raises(CheckpointError, match="no whole checkpoint under"):
-        export.export_final(tmp_path, tmp_path / "export")
+        export(tmp_path, tmp_path / "export")
+
+
+def test_a_step_of_choice(checkpoint, merges, tmp_path: Path):
+    for step in (10, 20, 30):
+        checkpoint(step, FSDP)
+    (tmp_path / "checkpoints" / "global_step_30" / "actor" / "fsdp_config.json").unlink()
+    target = export(tmp_path / "checkpoints", tmp_path / "export", 10)
+    assert json.loads((target / module.MARKER).read_text())["step"] == 10
+    export(tmp_path / "checkpoints", target)
+    assert json.loads((target / module.MARKER).read_text())["step"] == 20
+    for step, reason in ((15, "there is none"), (30, "fsdp_config.json is missing")):
+        with pytest.raises(CheckpointError, match=rf"step {step} under .*: .*{reason}; whole ones: 10, 20"):
+            export(tmp_path / "checkpoints", target, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
+
+
+def test_the_same_checkpoint_once_and_one_of_a_new_run_again(checkpoint, merges, tmp_path: Path):
+    folder = checkpoint(10, FSDP)
+    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    (target / "README.md").write_text("edited")
+    export(tmp_path / "checkpoints", target)
+    assert (len(merges), (target / "README.md").read_text()) == (1, "edited")
+    manifest = folder / "complete.json"
+    os.utime(manifest, ns=(0, manifest.stat().st_mtime_ns + 1))
+    export(tmp_path / "checkpoints", target)
+    assert len(merges) == 2
+    assert "step 10" in (target / "README.md").read_text()
+
+
+def test_files_of_others_stay(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP)
+    with pytest.raises(CheckpointError, match="holds files that no export wrote"):
+        export(tmp_path / "checkpoints", written(tmp_path / "papers", {"thesis.tex": "years"}))
+    assert (tmp_path / "papers" / "thesis.tex").read_text() == "years"
+    assert merges == []
+    export(tmp_path / "checkpoints", written(tmp_path / "old", {"longrl_step.txt": "4"}))  # of an earlier version
+    assert not (tmp_path / "old" / "longrl_step.txt").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_permissions_are_those_of_other_files(checkpoint, merges, tmp_path: Path, umask: int):
+    checkpoint(10, FSDP)
+    before = os.umask(umask)
+    try:
+        target = export(tmp_path / "checkpoints", tmp_path / "export")
+    finally:
+        os.umask(before)
+    for path in (target, *target.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
+
+
+def test_shards_go_to_the_merger_of_the_engine_that_wrote_them(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP | {"huggingface/config.json": "{}"})
+    export(tmp_path / "checkpoints", tmp_path / "fsdp")
+    tied = json.dumps({"tie_word_embeddings": True})
+    shards = {"ckpt_contents.json": megatron("megatron_dist_checkpoint"), "model/huggingface/config.json": tied}
+    checkpoint(20, shards)
+    export(tmp_path / "checkpoints", tmp_path / "megatron")
+    (tmp_path / "config.yaml").write_text("actor_rollout_ref: {model: {trust_remote_code: true, path: a/b}}\n")
+    export(tmp_path / "checkpoints", tmp_path / "fsdp", 10)
+    export(tmp_path / "checkpoints", tmp_path / "again", 10)
+    fsdp, dist, trusting = merges
+    actor = tmp_path / "checkpoints" / "global_step_10" / "actor"
+    assert fsdp[1:-1] == [
+        "-m",
+        "verl.model_merger",
+        "merge",
+        "--backend",
+        "fsdp",
+        "--local_dir",
+        str(actor),
+        "--target_dir",
+    ]
+    assert dist[dist.index("--backend") + 1] == "megatron"
+    assert dist[-1] == "--tie-word-embedding"
+    assert trusting[-1] == "--trust-remote-code"
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        ({"ckpt_contents.json": megatron("huggingface")}, "model/huggingface"),
+        (
+            {"ckpt_contents.json": megatron("megatron_dist_checkpoint", hf_model={"format": "huggingface"})},
+            "model/huggingface",
+        ),
+        (FSDP, "huggingface"),
+    ],
+    ids=["Megatron's bridge", "shards and a model", "FSDP with hf_model"],
+)
+def test_a_model_in_the_checkpoint_is_copied(checkpoint, merges, tmp_path: Path, files, where):
+    checkpoint(10, files | {f"{where}/{name}": text for name, text in WEIGHTS.items()})
+    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    assert merges == []
+    assert {name: (target / name).read_text() for name in WEIGHTS} == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"model.pt": ""}, "neither fsdp_config.json nor ckpt_contents.json"),
+        ({"ckpt_contents.json": megatron("huggingface", peft=True)}, "LoRA adapter without the base model"),
+        ({"ckpt_contents.json": megatron("megatron_dist_checkpoint")}, "without config and tokenizer.*save_contents"),
+        (
+            {"ckpt_contents.json": megatron("huggingface"), "model/huggingface/config.json": "{}"},
+            "no complete Hugging Face model: .*no complete model weights",
+        ),
+    ],
+)
+def test_what_cannot_be_exported_says_why(checkpoint, merges, tmp_path: Path, files, message):
+    checkpoint(10, files)
+    with pytest.raises(CheckpointError, match=message):
+        export(tmp_path / "checkpoints", tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_the_command(checkpoint, tmp_path: Path):
+    checkpoint(
+        10, {"ckpt_contents.json": megatron("huggingface")} | {f"model/huggingface/{n}": t for n, t in WEIGHTS.items()}
+    )
+    command = [sys.executable, "-m", "recipe.longrl.export", "checkpoints", "export", "--step"]
+    done = subprocess.run([*command, "11"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "whole ones: 10" in " ".join(done.stderr.split())
+    done = subprocess.run([*command, "10"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"exported step 10 to {tmp_path / 'export'}" in done.stdout

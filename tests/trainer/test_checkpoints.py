@@ -36,18 +36,56 @@ def test_newest_whole_is_found_and_pointed_to(tmp_path: Path):
 def test_damaged_checkpoint_is_passed_over_with_its_reason(tmp_path: Path, damage, reason: str):
     good, bad = make(tmp_path, 4), make(tmp_path, 6)
     damage(bad)
-    found, passed_over = checkpoints.point_tracker(tmp_path)
+    found, passed_over = checkpoints.to_resume_from("auto", tmp_path, None, world_size=2)
     assert found == good
     assert len(passed_over) == 1
     assert str(bad) in passed_over[0]
     assert reason in passed_over[0]
+    checkpoints.point_tracker(tmp_path, found)
     assert (tmp_path / checkpoints.TRACKER).read_text() == "4"
+
+
+def resumed(root: Path, path: Path, world_size: int = 2) -> Path | None:
+    return checkpoints.to_resume_from("resume_path", root, str(path), world_size)[0]
+
+
+def test_a_given_checkpoint_of_another_run(tmp_path: Path):
+    own, other = tmp_path / "own", tmp_path / "other"
+    given = make(other, 20)
+    make(other, 30)
+    assert resumed(own, given) == given
+    begun = make(own, 22)
+    assert resumed(own, given) == begun  # the same command again, after a kill
+
+
+def test_a_given_checkpoint_of_the_run_itself(tmp_path: Path):
+    earlier, newest = make(tmp_path, 20), make(tmp_path, 30)
+    assert resumed(tmp_path, newest) == newest
+    with pytest.raises(checkpoints.CheckpointError, match=r"later checkpoints, up to .*_30.*resume_mode=auto.*move"):
+        resumed(tmp_path, earlier)
+    (newest / checkpoints.MANIFEST).unlink()
+    assert resumed(tmp_path, earlier) == earlier
+
+
+def test_a_given_checkpoint_that_cannot_be_resumed_from(tmp_path: Path):
+    good, damaged = make(tmp_path / "other", 20), make(tmp_path / "other", 30, sealed=False)
+    for path, reason in (
+        (damaged, rf"= {damaged}: it has no complete.json.*; whole ones in its place: {good}"),
+        (tmp_path / "other" / "global_step_40", rf"there is no such folder; whole ones in its place: {good}"),
+        (tmp_path / "nowhere" / "global_step_40", "no such folder; whole ones in its place: none"),
+        (tmp_path / "other", "expected the name global_step_<number>"),
+    ):
+        with pytest.raises(checkpoints.CheckpointError, match=reason):
+            resumed(tmp_path / "own", path)
+    with pytest.raises(checkpoints.CheckpointError, match="written by 2 trainer ranks and this run has 8"):
+        resumed(tmp_path / "own", good, world_size=8)
 
 
 def test_no_whole_checkpoint_removes_an_empty_tracker(tmp_path: Path):
     make(tmp_path, 2, sealed=False)
     (tmp_path / checkpoints.TRACKER).write_text("")  # upstream killed while writing it
-    assert checkpoints.point_tracker(tmp_path)[0] is None
+    assert checkpoints.newest_whole(tmp_path)[0] is None
+    checkpoints.point_tracker(tmp_path, None)
     assert not (tmp_path / checkpoints.TRACKER).exists()
 
 

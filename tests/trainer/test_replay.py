@@ -137,19 +137,23 @@ def test_surplus_groups_wait_for_the_next_step_and_no_longer(queue):
     finished(1, "a", "b", "c", "d", "e")
     batch, metrics = watched.sample(1, "train", 2)
     assert len(uids(batch)) == 2
-    assert (watched.carried, metrics[DISCARDED], metrics["group/carried_over"]) == (3, 0, 0)
+    assert (len(watched.carried), metrics[DISCARDED], metrics["group/carried_over"]) == (3, 0, 0)
 
     batch, metrics = watched.sample(2, "train", 2)  # nothing new was needed
     assert len(uids(batch)) == 2
     assert set(uids(batch)) <= {"a", "b", "c", "d", "e"}
-    assert (watched.carried, metrics[DISCARDED], metrics["group/carried_over"]) == (0, 1, 3)  # the last one is too old
+    assert (len(watched.carried), metrics[DISCARDED], metrics["group/carried_over"]) == (
+        0,
+        1,
+        3,
+    )  # the last one is too old
     assert not any(key in stored for key in "abcde")
 
     finished(3, "f", "g", "h")
     finished(2, "old")
     batch, metrics = watched.sample(3, "train", 2)
     assert "old" in uids(batch)  # the oldest first
-    assert watched.carried == 2
+    assert len(watched.carried) == 2
 
 
 def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
@@ -159,7 +163,7 @@ def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
     watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, looked)
     finished(1, "a", "b", "c")
     batch, metrics = watched.sample(1, "train", 2)
-    assert (watched.carried, metrics[DISCARDED]) == (0, 1)
+    assert (len(watched.carried), metrics[DISCARDED]) == (0, 1)
     assert {key.split("_")[0] for key in stored} == set(uids(batch))  # upstream clears the batch after training
 
 
@@ -172,7 +176,7 @@ def test_a_step_asks_for_so_many_fewer(monkeypatch):
     one.config = OmegaConf.create({"data": {"train_batch_size": 4}})
     monkeypatch.setattr(module.LongRLTrainer, "_add_prompts_to_generate", lambda self, count: asked.append(count))
     monkeypatch.setattr(trainer_base.PPOTrainer, "prepare_step", lambda self: asked.append("a batch") or {})
-    for carried in (0, 1, 4, 7):
-        one.groups = SimpleNamespace(carried=carried)
+    for carried in ("", "a", "abcd", "abcdefg"):
+        one.groups = SimpleNamespace(carried=set(carried))
         one.prepare_step()
     assert asked == ["a batch", 3]

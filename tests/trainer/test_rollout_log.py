@@ -1,10 +1,13 @@
 """Rollouts are complete lines, and a prompt is written once however many rollouts refer to it."""
 
+import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+from verl_longrl.trainer.rollout_log import RolloutLog, drop_partial_line, iterate_jsonl, read_jsonl
 
 
 def test_each_prompt_once_also_after_reopening(tmp_path: Path):
@@ -33,6 +36,54 @@ def test_characters_that_some_call_line_ends(tmp_path: Path, separator: str):
     RolloutLog(tmp_path).add_prompt(f"one{separator}two", {})
     RolloutLog(tmp_path)
     assert read_jsonl(tmp_path / "prompts.jsonl")[0]["text"] == f"one{separator}two"
+
+
+def test_reopening_finds_every_prompt_whatever_its_length(tmp_path: Path):
+    texts = [f"{number} " + "word " * (number * 997) for number in range(40)]  # up to three blocks
+    log = RolloutLog(tmp_path)
+    keys = [log.add_prompt(text, {}) for text in texts]
+    assert len(set(keys)) == len(texts)
+    again = RolloutLog(tmp_path)
+    assert [again.add_prompt(text, {}) for text in texts] == keys
+    assert [row["prompt"] for row in read_jsonl(log.prompts)] == keys
+
+
+def test_a_file_of_something_else_is_refused_with_its_line(tmp_path: Path):
+    RolloutLog(tmp_path).add_prompt("a document", {})
+    with (tmp_path / "prompts.jsonl").open("a") as handle:
+        handle.write('{"text": "no key"}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .*prompts\.jsonl is not of a prompt: .* move the file away"):
+        RolloutLog(tmp_path)
+
+
+@pytest.mark.parametrize("rest", [b"", b"x", b"x" * (1 << 16), b"x" * 200_000])
+def test_what_a_kill_left_is_cut_off_however_long(tmp_path: Path, rest: bytes):
+    path = tmp_path / "x.jsonl"
+    for whole in (b"", b"{}\n", b"{}\n" * 40_000):
+        path.write_bytes(whole + rest)
+        drop_partial_line(path)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "read",
+    [RolloutLog, lambda folder: sum(row["index"] for row in iterate_jsonl(folder / "prompts.jsonl"))],
+    ids=["reopening", "iterating"],
+)
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, read: Callable[[Path], object]):
+    """50 MB of prompts, one with a character for which Python makes a string four bytes a character."""
+    with (tmp_path / "prompts.jsonl").open("w") as handle:
+        for index in range(200):
+            text = f"{index:08}" * 31_250 + "\U0001f600" * (index == 7)
+            row = {"prompt": f"{index:016x}", "index": index, "text": text}
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        handle.write('{"prompt": "' + "cut " * 250_000)
+    tracemalloc.start()
+    try:
+        read(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 5 * 2**20  # the longest line, in bytes and as a string
+    finally:
+        tracemalloc.stop()
 
 
 def test_step_is_replaced_when_run_again(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.trainer.rollout_log import iterate_jsonl
 
 from recipe.longrl.curriculum.plan import Plan
 
@@ -67,8 +67,9 @@ def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
     start = 0
     lines: dict[str, list[tuple[int, float]]] = {}
     for stage in plan.stages:
-        rows = read_jsonl(stage.folder / "metrics.jsonl")
-        for row in rows:
+        last = 0
+        for row in iterate_jsonl(stage.folder / "metrics.jsonl"):
+            last = max(last, row["step"])
             at = start + row["step"]
             if row["split"] == "train":
                 lines.setdefault("training, all that was sampled", []).append((at, row["sampled/answer"]))
@@ -78,7 +79,7 @@ def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
                         lines.setdefault(task, []).append((at, row[f"val/{task}"]))
         axis.axvline(start, color="grey", linewidth=0.8)
         axis.text(start, 1.06, f" {stage.name}", va="top", color="grey")
-        start += max(row["step"] for row in rows)
+        start += last
     for name, points in lines.items():
         held_out = name.endswith("answer")
         label = f"held-out {name.removesuffix('answer').rstrip('/') or 'all'}" if held_out else name

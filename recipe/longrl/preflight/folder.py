@@ -6,18 +6,48 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
-from verl_longrl.trainer.checkpoints import checkpoint_folders
+from verl_longrl.trainer.checkpoints import CheckpointError, checkpoint_folders, to_resume_from
 
 from recipe.longrl import identity, memory
+from recipe.longrl.parallel import n_gpus
 from recipe.longrl.preflight.check import Check
 
 
 def checks(config: DictConfig) -> Iterator[Check]:
-    """Whether this configuration may go on in the folder it names."""
+    """Whether this configuration may go on in the folder it names, and from which checkpoint."""
     try:
         yield Check("run folder", "ok", identity.check(config))
     except identity.OtherRun as error:
         yield Check("run folder", "FAIL", str(error))
+    yield from _resume(config)
+
+
+def _resume(config: DictConfig) -> Iterator[Check]:
+    """What the trainer will find when it looks for its checkpoint; nothing for a new run."""
+    trainer = config.trainer
+    try:
+        folder, passed_over = to_resume_from(
+            trainer.resume_mode, Path(trainer.default_local_dir), trainer.resume_from_path, n_gpus(config)
+        )
+    except CheckpointError as error:
+        yield Check("resume", "FAIL", str(error))
+        return
+    warnings = [*passed_over, *_of_another_run(config, folder)]
+    if folder is not None or warnings:
+        begins = f"from {folder}" if folder is not None else "at step 0: no checkpoint is whole"
+        yield Check("resume", "warn" if warnings else "ok", "\n".join([begins, *warnings]))
+
+
+def _of_another_run(config: DictConfig, folder: Path | None) -> list[str]:
+    """How the run that wrote the checkpoint, if it is another, was configured otherwise in what decides what is
+    trained."""
+    if folder is None or folder.parent.resolve() == Path(config.trainer.default_local_dir).resolve():
+        return []
+    stored = identity.stored_beside(folder.parent)
+    if stored is None:
+        return [f"no {identity.STORED} beside it says how that run was configured, so not compared"]
+    lines = identity.differences(stored, config)
+    return [f"of a run with another configuration ({stored}):", *lines[: identity.MOST_SHOWN]] if lines else []
 
 
 def disk(config: DictConfig, longrl: LongRLConfig, checkpoint_gib: float, dry_run: bool) -> Check:

@@ -1,22 +1,62 @@
-"""The line about the run's folder, also in a dry run. What it compares: tests/recipe/test_identity.py."""
+"""The lines about the run's folder and checkpoint, also in a dry run. What the first compares:
+tests/recipe/test_identity.py; what the second: tests/trainer/test_checkpoints.py."""
+
+from pathlib import Path
 
 import pytest
-from verl_longrl.trainer.checkpoints import seal
+from verl_longrl.trainer.checkpoints import MANIFEST, seal
 
 from recipe.longrl import identity
 
 pytestmark = pytest.mark.engine
 
 
+def checkpoint(run: Path, step: int) -> Path:
+    folder = run / "checkpoints" / f"global_step_{step}"
+    folder.mkdir(parents=True)
+    (folder / "data.pt").write_bytes(b"x")
+    seal(folder, world_size=2)
+    return folder
+
+
 def test_a_folder_continues_only_its_own_run(check, configure, tmp_path):
-    assert check()["run folder"] == ("ok", f"{tmp_path / 'run'} is new")
+    found = check()
+    assert found["run folder"] == ("ok", f"{tmp_path / 'run'} is new")
+    assert "resume" not in found
     identity.store(configure())
-    step = tmp_path / "run" / "checkpoints" / "global_step_20"
-    step.mkdir(parents=True)
-    seal(step, world_size=2)
-    status, detail = check()["run folder"]
+    step = checkpoint(tmp_path / "run", 20)
+    found = check()
+    assert found["resume"] == ("ok", f"from {step}")
+    status, detail = found["run folder"]
     assert status == "ok"
     assert "holds checkpoints up to global_step_20" in detail
     status, detail = check("longrl.reward.eta=0.5", dry_run=True)["run folder"]
     assert status == "FAIL"
     assert "longrl.reward.eta: 0.1 -> 0.5" in detail
+
+
+def test_a_checkpoint_that_cannot_be_resumed_from_is_told_before_anything_starts(check, configure, tmp_path):
+    identity.store(configure())
+    older, newer = (checkpoint(tmp_path / "run", step) for step in (20, 30))
+    (newer / "data.pt").unlink()
+    status, detail = check()["resume"]
+    assert (status, detail.splitlines()) == ("warn", [f"from {older}", f"{newer} is not used: data.pt is missing"])
+    status, detail = check("trainer.n_gpus_per_node=1")["resume"]
+    assert status == "FAIL"
+    assert "written by 2 trainer ranks and this run has 1" in detail
+
+
+def test_another_runs_checkpoint(check, configure, tmp_path):
+    identity.store(configure(f"longrl.output_dir={tmp_path / 'other'}"))
+    given = checkpoint(tmp_path / "other", 20)
+    resume = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={given}"]
+    assert check(*resume)["resume"] == ("ok", f"from {given}")
+    status, detail = check(*resume, "longrl.reward.eta=0.5")["resume"]
+    assert status == "warn"  # what one may want
+    assert "longrl.reward.eta: 0.1 -> 0.5" in detail
+    (tmp_path / "other" / "config.yaml").unlink()
+    assert "not compared" in check(*resume)["resume"][1]
+    (given / MANIFEST).unlink()
+    status, detail = check(*resume)["resume"]
+    assert status == "FAIL"
+    assert "its writing was interrupted; whole ones in its place: none" in detail

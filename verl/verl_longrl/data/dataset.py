@@ -53,8 +53,8 @@ class LongRLDataset(RLHFDataset):
     keys of `data`, the optional `data.scorers` lists modules or files with scorers of the user's own, so that their
     `data_source` is known. Items carry `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
     {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the row's number in its
-    file where the row has none), and what upstream's agent loop expects beside (`dummy_tensor`, `tools_kwargs`,
-    `interaction_kwargs`).
+    file where the row has none), `item` (int; its place in this data set), and what upstream's agent loop expects
+    beside (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
 
     Attributes:
         prompt_lengths: tokens of each prompt, int32 of shape (len(self),), in item order.
@@ -165,6 +165,7 @@ class LongRLDataset(RLHFDataset):
             },
             "extra_info": extra_info,
             "index": extra_info["index"],
+            "item": int(item),
             "tools_kwargs": extra_info.get("tools_kwargs", {}),
             "interaction_kwargs": extra_info.get("interaction_kwargs", {}),
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # upstream: a batch must hold some tensor

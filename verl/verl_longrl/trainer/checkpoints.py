@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 MANIFEST = "complete.json"
@@ -22,11 +23,12 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be resumed from; the message says why and what to do."""
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step: a reader sees the old or the new content, never a part."""
+def write_atomic(path: Path, text: str | Iterable[str]) -> None:
+    """Replace `path` by `text` (whole, or in parts) in one step: a reader sees the old or the new content, never a
+    part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("w") as handle:
-        handle.write(text)
+        handle.writelines([text] if isinstance(text, str) else text)
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(aside, path)
@@ -82,14 +84,46 @@ def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
     return None, passed_over
 
 
-def point_tracker(root: Path) -> tuple[Path | None, list[str]]:
-    """Make upstream's tracker name the newest whole checkpoint, or remove it if there is none."""
-    folder, passed_over = newest_whole(root)
+def point_tracker(root: Path, folder: Path | None) -> None:
+    """Make upstream's tracker name the checkpoint `folder` under `root`, or remove it if there is none."""
     if folder is not None:
         write_atomic(root / TRACKER, str(step_of(folder)))
     else:
         (root / TRACKER).unlink(missing_ok=True)
+
+
+def to_resume_from(mode: str, root: Path, path: str | None, world_size: int) -> tuple[Path | None, list[str]]:
+    """The checkpoint that a start with this configuration continues from (None: it begins at step 0), and one line per
+    damaged one that was passed over.
+
+    mode, path: trainer.resume_mode and trainer.resume_from_path. root: where the run's own checkpoints are; a run that
+    began from a checkpoint of another one continues from its own as soon as it has any. world_size: trainer ranks of
+    this start. Raises CheckpointError when the run must not start from it.
+    """
+    folder, passed_over = (None, []) if mode == "disable" else newest_whole(root)
+    if mode == "resume_path":
+        given = Path(str(path))
+        if folder is None or given.parent.resolve() == root.resolve():
+            folder = _given(given, folder)
+    if folder is not None:
+        check_world_size(folder, world_size)
     return folder, passed_over
+
+
+def _given(given: Path, newest: Path | None) -> Path:
+    """`given`, if it is a whole checkpoint and as new as the run's `newest` whole one."""
+    where, step = f"trainer.resume_from_path = {given}", step_of(given)
+    reason = damage(given) if given.is_dir() else "there is no such folder"
+    if reason is not None:
+        whole = [str(folder) for folder in checkpoint_folders(given.parent) if damage(folder) is None]
+        raise CheckpointError(f"{where}: {reason}; whole ones in its place: {', '.join(whole) or 'none'}")
+    if newest is not None and step_of(newest) > step:
+        raise CheckpointError(
+            f"{where}: the run has later checkpoints, up to {newest}, which would be mixed with those written from "
+            "there on. To continue from the newest, use trainer.resume_mode=auto; to go back, move the later ones "
+            "away, or give the new run its own folder with trainer.experiment_name=NAME"
+        )
+    return given
 
 
 def check_world_size(folder: Path, world_size: int) -> None:

@@ -27,13 +27,14 @@ class WatchedReplayBuffer(ReplayBuffer):
     """Upstream's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
     refuse groups with failed rollouts, which upstream trains on as if they were smaller. Both may raise to end the run.
 
-    carry_steps: for how many steps a group that a batch has no place for is kept. carried: groups that wait now.
+    carry_steps: for how many steps a group that a batch has no place for is kept. carried: prompt ids of the groups
+    that wait now.
     """
 
     on_filtered: OnFiltered
     on_look: OnLook
     carry_steps: int
-    carried: int
+    carried: set[str]
 
     @classmethod
     def watch(
@@ -49,7 +50,7 @@ class WatchedReplayBuffer(ReplayBuffer):
         assert isinstance(buffer, cls)
         buffer.poll_interval = 0.5  # upstream sleeps 2 s between looks, half of a small step
         buffer.on_filtered, buffer.on_look = on_filtered, on_look
-        buffer.carry_steps, buffer.carried = carry_steps, 0
+        buffer.carry_steps, buffer.carried = carry_steps, set()
         buffer._step, buffer._partition, buffer._evicting = 0, "train", False
         return buffer
 
@@ -58,10 +59,10 @@ class WatchedReplayBuffer(ReplayBuffer):
         self._partition = partition_id
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
-        used, self.carried, self._step = self.carried, 0, global_steps
+        used, self.carried, self._step = len(self.carried), set(), global_steps
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if DISCARDED in metrics:
-            metrics[DISCARDED] -= self.carried
+            metrics[DISCARDED] -= len(self.carried)
         return batch, {**metrics, "group/carried_over": used}
 
     def _sync_metadata_from_transfer_queue(self) -> None:
@@ -74,7 +75,7 @@ class WatchedReplayBuffer(ReplayBuffer):
         if partition_id == "train" and not self._evicting:
             born = self.prompt_global_steps[partition_id]
             young = {uid for uid in uids if self._step - born.get(uid, self._step) < self.carry_steps}
-            self.carried += len(young)
+            self.carried |= young
             uids = uids - young
         super()._clear_groups(partition_id, uids)
 

@@ -22,7 +22,7 @@ Padding rows, which upstream adds to even out the data-parallel ranks, are left 
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,15 @@ from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
 from verl_longrl.trainer.prompt_store import stored_share
 from verl_longrl.trainer.replay import WatchedReplayBuffer
-from verl_longrl.trainer.rollout_log import RolloutLog, read_jsonl
+from verl_longrl.trainer.rollout_log import RolloutLog, iterate_jsonl
 from verl_longrl.trainer.under_way import RolloutsUnderWay
 from verl_longrl.trainer.watchdog import Watchdog
 
 ADVANTAGES = "advantages.json"
 """What advantages remember between steps, in a checkpoint's folder."""
+WAITING = "waiting.json"
+"""In a checkpoint's folder: items of the data set whose groups wait for a place in a batch (`longrl.carry_steps`).
+Their rollouts are in TransferQueue alone, so a resume asks these prompts again, before the data loader's next ones."""
 HOST_MEMORY_EVERY = 10
 """Steps between looks at every process's memory, which takes a while where hundreds of GB are mapped."""
 
@@ -100,6 +103,8 @@ class LongRLTrainer(PPOTrainerSync):
         self._prefilled = (0, 0)
         self._routing: dict[str, float] = {}
         self._unsealed: Path | None = None
+        self._item_of: dict[str, int] = {}
+        self._again: list[int] = []
 
     # ---- rollouts go to the replica that has their prompt ----------------------------------------------------
 
@@ -122,7 +127,8 @@ class LongRLTrainer(PPOTrainerSync):
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
-        self._data_state = self.train_dataloader.state_dict()
+        self._item_of = {uid: item for uid, item in self._item_of.items() if uid in self.groups.carried}
+        self._data_state, self._waiting_state = self.train_dataloader.state_dict(), self._waiting()
         self._filtered = []
         self._rollouts.asked.clear()
         if self._routed:
@@ -188,6 +194,7 @@ class LongRLTrainer(PPOTrainerSync):
             if checkpoints.damage(folder) is not None:
                 self._save_checkpoint()
                 torch.save(self._data_state, folder / "data.pt")
+                checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting_state))
                 self._seal(self._take_unsealed())
             saved = f"{folder} is saved; repeat the command to continue from it"
         raise error(f"step {failed_step}: {problem}. {saved}.")
@@ -240,8 +247,34 @@ class LongRLTrainer(PPOTrainerSync):
                 sampler=TaskSampler(rows.tasks(), rows.prompt_lengths, self.longrl.mix, self.config.data.seed or 0),
             )
 
+    def _fetch_one_gen_batch(self) -> TensorDict:
+        batch = super()._fetch_one_gen_batch()
+        self._item_of.update(zip(batch["uid"], batch["item"], strict=True))
+        del batch["item"]
+        return batch
+
+    def _waiting(self) -> list[int]:
+        """Items of the data set that a start from here has to ask: of groups that wait, and not asked again yet."""
+        return [item for uid, item in self._item_of.items() if uid in self.groups.carried] + self._again
+
+    def _ask_again(self, items: list[int]) -> None:
+        """Ask these items of the data set before those that the data loader comes to next."""
+        if items and max(items) >= len(self.train_dataset):
+            raise checkpoints.CheckpointError(
+                f"{WAITING} names item {max(items)} of the data, which has {len(self.train_dataset)}: the checkpoint "
+                "is of other data.train_files"
+            )
+        self._again = list(items)
+
+        def batches() -> Iterator[dict[str, Any]]:
+            while self._again:
+                yield self.train_dataloader.collate_fn([self.train_dataset[self._again.pop(0)]])
+            yield from self.train_dataloader
+
+        self.train_dataloader_it = batches()
+
     def prepare_step(self) -> dict:
-        wanted = self.config.data.train_batch_size - self.groups.carried
+        wanted = self.config.data.train_batch_size - len(self.groups.carried)
         if wanted == self.config.data.train_batch_size:
             return super().prepare_step()
         if wanted > 0:
@@ -400,6 +433,7 @@ class LongRLTrainer(PPOTrainerSync):
         (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier, damaged one of the same step
         super()._save_checkpoint()
         checkpoints.write_atomic(folder / ADVANTAGES, json.dumps(self.advantages.state_dict()))
+        checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting()))
         self._unsealed = folder
 
     def _seal(self, folder: Path | None) -> None:
@@ -418,17 +452,23 @@ class LongRLTrainer(PPOTrainerSync):
         progress("ready")
 
     def _load_checkpoint(self) -> None:
-        if self.config.trainer.resume_mode == "auto":
-            folder, passed_over = checkpoints.point_tracker(self._checkpoint_root)
-            for line in passed_over:
-                progress(f"resume: {line}")
-            if folder is not None:
-                checkpoints.check_world_size(folder, self.actor_rollout_wg.world_size)
-                progress(f"resume: continuing from {folder}")
+        options = self.config.trainer
+        folder, passed_over = checkpoints.to_resume_from(
+            options.resume_mode, self._checkpoint_root, options.resume_from_path, self.actor_rollout_wg.world_size
+        )
+        for line in passed_over:
+            progress(f"resume: {line}")
+        if options.resume_mode == "auto":
+            checkpoints.point_tracker(self._checkpoint_root, folder)
+        if folder is not None:
+            options.resume_from_path = str(folder)  # where upstream looks with resume_path
+            progress(f"resume: continuing from {folder}")
         super()._load_checkpoint()
-        state = self._checkpoint_root / f"global_step_{self.global_steps}" / ADVANTAGES
-        if state.is_file():
-            self.advantages.load_state_dict(json.loads(state.read_text()))
+        if folder is not None:
+            if (state := folder / ADVANTAGES).is_file():
+                self.advantages.load_state_dict(json.loads(state.read_text()))
+            if (waiting := folder / WAITING).is_file():
+                self._ask_again(json.loads(waiting.read_text()))
         self._forget_metrics_after(self.global_steps)
         if self.global_steps > 0:  # this step was validated, or was not meant to be, before the run was interrupted
             self.config.trainer.val_before_train = False
@@ -436,8 +476,9 @@ class LongRLTrainer(PPOTrainerSync):
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
         if self.metrics_file.is_file():
-            kept = [row for row in read_jsonl(self.metrics_file) if step > 0 and row["step"] <= step]
-            checkpoints.write_atomic(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+            rows = iterate_jsonl(self.metrics_file)
+            kept = (json.dumps(row) + "\n" for row in rows if step > 0 and row["step"] <= step)
+            checkpoints.write_atomic(self.metrics_file, kept)
 
 
 def _metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
