@@ -116,8 +116,8 @@ def _chosen(config: DictConfig, role: Role, dry_run: bool) -> Check:
 def _needs_flash(role: Role) -> str:
     return (
         f"does not go with {role.sequence_key} = {role.sequence}: upstream exchanges tokens for heads inside "
-        f"flash-attn's forward alone, and each GPU would attend to nothing but its own part. Fix: {role.sequence_key}=1, "
-        f"longrl.engine=auto, or {INSTALL} with {role.attention_key}={FLASH}"
+        f"flash-attn's forward alone, and each GPU would attend to nothing but its own part. Fix: "
+        f"{role.sequence_key}=1, longrl.engine=auto, or {INSTALL} with {role.attention_key}={FLASH}"
     )
 
 
@@ -145,5 +145,6 @@ def findings(config: DictConfig, import_problem: str | None) -> Iterator[tuple[S
         yield (
             "warn",
             f"flash-attn is installed and cannot be imported ({import_problem}); the run does not use it, but "
-            "libraries that look for it by its name may break. Fix: uv pip uninstall flash-attn, or a build for this torch",
+            "libraries that look for it by its name may break. Fix: `uv pip uninstall flash-attn`, or a build for this "
+            "torch",
         )

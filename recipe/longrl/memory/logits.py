@@ -63,8 +63,10 @@ def logit_bytes(
     """Bytes of logits: of `update` tokens in the update, of `scored` in the log-probability pass, which measures the
     entropy. compute: bytes per number.
 
-    With flash-attn's cross entropy (GPUs) the update keeps one copy and writes the gradient into it; without (CPU), the
-    gradients of gather, logsumexp and their sum take three more. Where rows are padded, they are copied out of them.
+    Our engines' log-probabilities keep one copy in the update and write the gradient into it, as flash-attn's cross
+    entropy does (verl_longrl/engine/log_probs.py). Upstream without flash-attn (on the CPU, or on a GPU whose attention
+    is sdpa for want of it) takes three more: the gradients of gather, logsumexp and their sum. Where rows are padded,
+    they are copied out of them.
     Entropy takes softmax and product beside them (compiled, one of the two in float32); chunked, only a chunk's worth.
     """
     actor = config.actor_rollout_ref.actor
@@ -74,7 +76,8 @@ def logit_bytes(
     on_cpu = config.trainer.device == "cpu"
     unpadded = engine != "shared_prompt" and not config.actor_rollout_ref.model.use_remove_padding
     scaled = 1 + (config.actor_rollout_ref.rollout.temperature != 1)
-    held = compute * (scaled + unpadded + 3 * on_cpu)
+    row_by_row = engine == "upstream" and (on_cpu or _without_flash_attn(config))
+    held = compute * (scaled + unpadded + 3 * row_by_row)
     if actor.calculate_entropy or actor.entropy_coeff != 0:
         held += compute + 8  # a gradient apart from the logits, and what the entropy's backward keeps in float32
     if actor.fsdp_config.entropy_from_logits_with_chunking:
@@ -85,3 +88,8 @@ def logit_bytes(
     copied = scored * compute * unpadded
     beside = max(entropy, copied) if engine == "upstream" else entropy + copied
     return update * vocabulary * held, vocabulary * (scored * compute * scaled + beside)
+
+
+def _without_flash_attn(config: DictConfig) -> bool:
+    override = config.actor_rollout_ref.model.override_config or {}
+    return bool(override.get("attn_implementation") == "sdpa")

@@ -124,11 +124,14 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
     if config.trainer.device != "cpu":
         yield Row("generation: vLLM", size("vllm"))
         yield Row("  weights", size("rollout_weights"))
+        yield Row("  profile run", size("profile"))
     yield Row("  KV cache" if config.trainer.device != "cpu" else "generation: KV cache", size("kv_cache"))
     yield Row("  longest rows it holds", _sequences, "KV cache")
     yield Row("  trainer's state beside", size("resident"))
     yield Row("  peak", lambda c: f"{c.sizes.vllm + c.sizes.resident:.2f}", "generation")
     yield None
+    if config.trainer.device != "cpu":
+        yield Row("in both below: of vLLM", size("sleeping"))
     yield Row("old log-probs: peak", size("log_prob_peak"), "log-probs")
     yield None
     yield Row("update: tokens at once", lambda c: f"{c.sizes.tokens:,}")

@@ -92,8 +92,8 @@ def driver_problem(answer: Answer, cuda: str | None) -> str | None:
         return None
     return (
         f"driver {', '.join(old)} is older than {least}, the least for CUDA {cuda}, which the installed torch is built "
-        f"for. Fix: install an NVIDIA driver of {(least or '').partition('.')[0]} or later (on a cluster: ask for it, or "
-        "for a container with CUDA's forward compatibility)"
+        f"for. Fix: install an NVIDIA driver of {(least or '').partition('.')[0]} or later (on a cluster: ask for "
+        "it, or for a container with CUDA's forward compatibility)"
     )
 
 

@@ -88,8 +88,8 @@ def test_all_is_well(look, nvidia_smi, installed):
     assert look() == [
         (
             "ok",
-            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (merge) on one GPU within {} forward and "
-            "{} backward of float32's, a C compiler with Python's headers",
+            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (merge) on one GPU within {} forward "
+            "and {} backward of float32's, a C compiler with Python's headers",
         )
     ]
 

@@ -1,6 +1,5 @@
 """A node's hardware, each failure injected: a GPU that is gone, memory in use, a full disk, a busy port."""
 
-import os
 import socket
 import tempfile
 import time

@@ -1,7 +1,7 @@
 """Whether what is installed here trains on the GPUs that are here: driver, compiler, attention, flash-attn.
 
-All of it is found out in seconds by trying, in a process of its own (`probe.py`); without this look a machine that lacks
-one of them fails minutes into the start, in words that are about something else.
+All of it is found out in seconds by trying, in a process of its own (`probe.py`). Without this look a machine that
+lacks one of them fails minutes into the start, with a message about something else.
 """
 
 import json
@@ -91,9 +91,7 @@ def compiler_problem() -> str | None:
             bounded.output(command, COMPILE_TIMEOUT_S)
         except subprocess.CalledProcessError as error:
             lines = error.stderr.splitlines()
-            said = next(
-                (line for line in lines if "error" in line), lines[0] if lines else f"status {error.returncode}"
-            )
+            said = next((line for line in lines if "error" in line), f"status {error.returncode}")
             return f"{compiler} cannot compile against Python's headers in {headers}: {said.strip()}; {wants}. {fix}"
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"the C compiler {compiler} does not run: {error}; {wants}. {fix}"
