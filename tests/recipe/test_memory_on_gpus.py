@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 from transformers import Qwen2Config
 
 from recipe.longrl import memory, settings
-from recipe.longrl.memory import advice, generation
+from recipe.longrl.memory import advice, generation, shapes, table
 from recipe.longrl.memory.attention import attention, way_of
 
 pytestmark = pytest.mark.engine
@@ -13,24 +13,21 @@ FSDP, ROLLOUT = "actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.rollou
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 ACTOR = "actor_rollout_ref.actor"
 ONE = (f"{ACTOR}.ulysses_sequence_parallel_size=1", f"{ACTOR}.ppo_max_token_len_per_gpu=90112")
-SEVEN = Qwen2Config(
-    architectures=["Qwen2ForCausalLM"],
-    vocab_size=152064,
-    tie_word_embeddings=False,
-    hidden_size=3584,
-    num_hidden_layers=28,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    intermediate_size=18944,
-)
+SEVEN = {"vocab_size": 152064, "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28}
+SEVEN |= {"num_key_value_heads": 4, "intermediate_size": 18944, "tie_word_embeddings": False}
 T, P, R = 90112, 65536, 4096
 N = T - P  # responses of one group with the longest prompt
 Q, K = 3584, 512  # of 28 and 4 heads of 128
 
 
+def shaped(**changes: int) -> memory.Model:
+    """A 7B shape with changes."""
+    return memory.Model.of(Qwen2Config(architectures=["Qwen2ForCausalLM"], **{**SEVEN, **changes}))
+
+
 @pytest.fixture(scope="module")
 def model() -> memory.Model:
-    return memory.Model.of(SEVEN)
+    return shaped()
 
 
 @pytest.fixture
@@ -72,8 +69,7 @@ def test_flash_attns_backward_by_hand(configured, model):
 
 
 def test_as_many_heads_of_keys_are_not_expanded(configured):
-    plain = Qwen2Config(**{**SEVEN.to_dict(), "num_key_value_heads": 28, "num_hidden_layers": 1, "vocab_size": 8})
-    widths = memory.Model.of(plain).widths
+    widths = shaped(num_key_value_heads=28, num_hidden_layers=1).widths
     assert attention(configured(*ONE), "upstream", widths, 2, T).backward == 2 * 3 * T * Q + 4 * T * Q
 
 
@@ -119,8 +115,8 @@ def test_a_mask_has_an_entry_for_each_pair(configured, model, sizes):
     ],
 )
 def test_the_way_of_attention(configured, engine: str, compute: int, head: int, way: str):
-    text = Qwen2Config(**{**SEVEN.to_dict(), "hidden_size": 28 * head, "num_hidden_layers": 1, "vocab_size": 8})
-    assert way_of(configured(), engine, memory.Model.of(text).widths, compute) == way
+    widths = shaped(hidden_size=28 * head, num_hidden_layers=1).widths
+    assert way_of(configured(), engine, widths, compute) == way
 
 
 def test_lower_right_copies_one_response_at_a_time(configured, model):
@@ -133,9 +129,13 @@ def test_the_cpu_has_none_of_it(configured, model):
     assert attention(configured("hardware=cpu"), "shared_prompt", model.widths, 4, T) == (0, 0, 0)
 
 
-def test_attentions_backward_is_in_the_peak(sizes):
-    """Where it takes more than the MLP's: here with heads that nothing divides, in deterministic mode."""
-    plain, strict = (sizes(*ONE, f"{FSDP}.full_determinism={on}") for on in (False, True))
+def test_attentions_backward_is_in_the_peak(configured):
+    """Where it takes more than the MLP's: here of a model with a narrow one, in deterministic mode."""
+    narrow = shaped(intermediate_size=1024, vocab_size=1024)
+    plain, strict = (
+        memory.estimate(configured(*ONE, f"{FSDP}.full_determinism={on}"), narrow, gpu_gib=80, n_gpus=8)
+        for on in (False, True)
+    )
     assert strict.working > plain.working
     assert strict.update_peak - plain.update_peak == pytest.approx(strict.working - plain.working)
 
@@ -214,6 +214,15 @@ def test_few_batched_tokens_leave_the_sampled_logits(configured, model):
     assert generation.profile_bytes(rollout, model.widths, 152064) == 8192 * 3584 * 2 + 1024 * 152064 * 16
     rollout.max_num_seqs = 16384  # no more than there are tokens
     assert generation.profile_bytes(rollout, model.widths, 152064) == 8192 * 3584 * 2 + 8192 * 152064 * 16
+
+
+def test_other_engines_in_the_table_are_not_without_flash_attn(configured, model, monkeypatch, capsys):
+    """A dry run has chosen sdpa for the shared prompt's model, which says nothing about what upstream would have."""
+    monkeypatch.setenv("COLUMNS", "160")
+    config = configured("longrl.engine=shared_prompt", f"+{ATTENTION}=sdpa")
+    table.show(config, shapes.Shape(model.config, "by hand"), (P,))
+    row = next(line for line in capsys.readouterr().out.splitlines() if "(upstream)" in line)
+    assert row.split("│")[2].strip() == "6.38"  # 22,528 tokens of 152,064 words in bfloat16, once
 
 
 def test_a_cache_that_only_fits_without_the_profile_run(sizes):

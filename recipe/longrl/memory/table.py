@@ -117,6 +117,9 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
 
     def engine(name: str) -> Callable[[DictConfig], None]:
         def change(changed: DictConfig) -> None:
+            override = changed.actor_rollout_ref.model.override_config
+            if changed.longrl.engine == "shared_prompt" and override:  # it loads the model with sdpa, others may not
+                override.pop("attn_implementation", None)
             changed.longrl.engine = name
 
         return change

@@ -88,8 +88,8 @@ def test_all_is_well(look, nvidia_smi, installed):
     assert look() == [
         (
             "ok",
-            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (merge) on one GPU within {} forward "
-            "and {} backward of float32's, a C compiler with Python's headers",
+            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (merge) tried on one GPU: largest error "
+            "{} forward and {} backward, a C compiler with Python's headers",
         )
     ]
 
@@ -300,7 +300,7 @@ def test_numbers_are_in_the_line_of_this_machine(composed, nvidia_smi, installed
     settings.resolve(config)
     list(engine.decide(config, Qwen2Config()))
     (line,) = gpu_software.here(config, dry_run=False)
-    assert "on one GPU within 0.004 forward and 0.008 backward of float32's" in line.detail
+    assert "tried on one GPU: largest error 0.004 forward and 0.008 backward" in line.detail
 
 
 def test_cuda_is_not_initialised_in_the_process_that_asks(look, nvidia_smi, installed):

@@ -150,7 +150,7 @@ def _facts(found: dict[str, Any], answer: nvidia.Answer) -> tuple[list[str], tup
     ]
     if "way" not in found:
         return facts, ()
-    facts.append(f"attention ({found['way']}) on one GPU within {{}} forward and {{}} backward of float32's")
+    facts.append(f"attention ({found['way']}) tried on one GPU: largest error {{}} forward and {{}} backward")
     return facts, (found["forward"], found["backward"])
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 def answer(attention: str, dtype: str) -> dict[str, Any]:
     """What was found: `cuda`, the version that torch is built for; `flash_attn`, why flash-attn cannot be imported;
-    `problem`, why there is no GPU; `capability` of the first; and of the attention tried there, `way`, errors against
-    float32 as shares of the largest value (`forward`, `backward`) and `trial`, its problem.
+    `problem`, why there is no GPU; `capability` of the first; and of the attention tried there, `way`, errors against a
+    higher precision as shares of the largest value (`forward`, `backward`) and `trial`, its problem.
 
     attention: "shared_prompt" (the engine's own), or an `attn_implementation` of transformers, of which flash-attn's is
     tried. dtype: of torch, that the trainer computes in.
