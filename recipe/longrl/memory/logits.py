@@ -69,6 +69,8 @@ def logit_bytes(
     they are copied out of them.
     Entropy takes softmax and product beside them (compiled, one of the two in float32); chunked, only a chunk's worth.
     """
+    from verl_longrl.engine.log_probs import CHUNK_ENTRIES
+
     actor = config.actor_rollout_ref.actor
     if actor.use_fused_kernels:
         fused = float(_FUSED_CHUNK * vocabulary * _CHUNK_BYTES)
@@ -87,7 +89,9 @@ def logit_bytes(
     # Upstream copies logits out of padded rows when it has their entropy.
     copied = scored * compute * unpadded
     beside = max(entropy, copied) if engine == "upstream" else entropy + copied
-    return update * vocabulary * held, vocabulary * (scored * compute * scaled + beside)
+    # Beside them a chunk in float32, which is next to nothing on a GPU.
+    chunk = 4 * min(update * vocabulary, CHUNK_ENTRIES) if on_cpu and engine != "upstream" else 0.0
+    return update * vocabulary * held + chunk, vocabulary * (scored * compute * scaled + beside)
 
 
 def _without_flash_attn(config: DictConfig) -> bool:

@@ -63,9 +63,8 @@ def _try_flash_attn(dtype: Any) -> dict[str, Any]:
     inputs = [torch.randn(shape, device="cuda", dtype=dtype).requires_grad_() for shape in shapes]
     out = flash_attn_func(*inputs, causal=True)
     exact = [x.detach().float().requires_grad_() for x in inputs]
-    heads_first = [x.transpose(1, 2) for x in exact]
-    wanted = torch.nn.functional.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=True)
-    wanted = wanted.transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in exact)
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
     gradient = torch.randn_like(wanted)
     grads = torch.autograd.grad(out, inputs, gradient.to(dtype))
     exact_grads = torch.autograd.grad(wanted, exact, gradient)
