@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
@@ -119,7 +119,8 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
         def change(changed: DictConfig) -> None:
             override = changed.actor_rollout_ref.model.override_config
             if changed.longrl.engine == "shared_prompt" and override:  # it loads the model with sdpa, others may not
-                override.pop("attn_implementation", None)
+                with open_dict(override):
+                    override.pop("attn_implementation", None)
             changed.longrl.engine = name
 
         return change

@@ -41,10 +41,10 @@ def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
 
 
 def _also(sizes: memory.Sizes) -> str:
-    """What is beside the trainer's own tensors in both passes."""
-    beside = {"vLLM's, asleep or not": sizes.sleeping, "attention mask": sizes.mask}
+    """What both passes have beside the trainer's own tensors."""
+    beside = {"vLLM": sizes.sleeping, "attention mask": sizes.mask}
     named = ", ".join(f"{what} {gib:.2f}" for what, gib in beside.items() if gib)
-    return f" (both with {named})" if named else ""
+    return f"; in both: {named}" if named else ""
 
 
 def _generating(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:

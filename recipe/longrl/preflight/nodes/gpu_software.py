@@ -26,7 +26,7 @@ from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Driver, Node, Question
 
 NAME = "GPU software"
-PROBE_TIMEOUT_S, COMPILE_TIMEOUT_S = 90.0, 20.0
+PROBE_TIMEOUT_S, COMPILE_TIMEOUT_S = 60.0, 20.0
 LEAST_CAPABILITY = (8, 0)  # bfloat16, FlashAttention
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 SOURCE = "#include <Python.h>\nlong version(void) { return PY_VERSION_HEX; }\n"
