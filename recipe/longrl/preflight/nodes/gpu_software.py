@@ -57,7 +57,8 @@ def look(question: Question) -> Iterator[Finding]:
     if not node.gpus and not answer.cards:
         return
     problems: list[tuple[Status, str]] = [("FAIL", problem)] if (problem := compiler_problem()) else []
-    facts, values = ["a C compiler with Python's headers"], ()
+    facts = ["a C compiler with Python's headers"]
+    values: tuple[float, ...] = ()
     if node.gpus and node.free_gpus < 1:
         facts.append("attention not tried: other jobs have all GPUs at the moment")
     else:
