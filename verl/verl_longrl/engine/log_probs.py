@@ -46,7 +46,10 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_MV: Tensor, labels_M: Tensor, in_place: bool) -> Tensor:
         wide = torch.promote_types(logits_MV.dtype, torch.float32)
-        lse_M = torch.cat([rows.to(wide).logsumexp(-1) for rows in logits_MV.split(_rows(logits_MV))])
+        lse_M = torch.empty(len(logits_MV), dtype=wide, device=logits_MV.device)
+        # Nothing that stays is made between two chunks, which would keep an allocator from using a chunk's place again.
+        for rows, lse in zip(*(x.split(_rows(logits_MV)) for x in (logits_MV, lse_M)), strict=True):
+            torch.logsumexp(rows.to(wide), -1, out=lse)
         ctx.save_for_backward(logits_MV, labels_M, lse_M)
         ctx.in_place = in_place
         return logits_MV.gather(-1, labels_M[:, None])[:, 0].to(wide) - lse_M
