@@ -97,14 +97,14 @@ def predicted(case: Case, device: str) -> float:
     return sizes.kept + max(sizes.working, last_norm + sizes.logits)
 
 
-def log_probs(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    """(N,), as verl computes them: with flash-attn's kernel, or without."""
-    if logits_NV.device.type != "cpu":
-        from flash_attn.ops.triton.cross_entropy import cross_entropy_loss
+def log_probs(engine: str, logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """(N,), as the engine computes them."""
+    from verl.utils.torch_functional import logprobs_from_logits
+    from verl_longrl.engine.log_probs import log_probs
 
-        return -cross_entropy_loss(logits_NV, labels_N, inplace_backward=True)[0]
-    chosen = logits_NV.gather(-1, labels_N[:, None])[:, 0]
-    return chosen - torch.stack([row.logsumexp(-1) for row in logits_NV])
+    if engine == "upstream":
+        return logprobs_from_logits(logits_NV, labels_N)
+    return log_probs(logits_NV, labels_N, in_place=True)
 
 
 def entropy(logits_NV: torch.Tensor) -> torch.Tensor:
@@ -145,7 +145,7 @@ def of_transformers(case: Case, device: str) -> Callable[[int], None]:
             logits_NV = model(ids[None], **inputs).logits[0]
             if case.what == PASSES[0]:
                 entropy(logits_NV)
-            found = log_probs(logits_NV, labels)
+            found = log_probs(case.engine, logits_NV, labels)
             del logits_NV
             if case.what != PASSES[0]:
                 found.sum().backward()

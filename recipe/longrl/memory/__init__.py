@@ -5,7 +5,9 @@
 | module | what |
 |---|---|
 | `layers.py` | bytes that a layer keeps for its backward pass, and takes beside them |
+| `attention.py` | bytes of the attention on GPUs, by the way it is computed |
 | `logits.py` | tokens whose logits an engine computes, and bytes of logits |
+| `generation.py` | vLLM: weights, profile run, bytes of the KV cache, what it keeps asleep |
 | `estimate.py` | all phases of a step: the estimate of the preflight and of the table |
 | `advice.py` | what to change where something does not fit |
 | `shapes.py` | the model's shape, from a folder, a JSON file, the hub, or, offline, `shapes.json` |

@@ -44,6 +44,8 @@ def training(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
     if sizes.update_peak > room:
         if not config.actor_rollout_ref.model.enable_gradient_checkpointing:
             fixes.append("set model.enable_gradient_checkpointing=true")
+        if actor.fsdp_config.get("use_no_sync_for_gradient_accumulation"):
+            fixes.append("set actor.fsdp_config.use_no_sync_for_gradient_accumulation=false")
         if not actor.use_dynamic_bsz or actor.ppo_max_token_len_per_gpu * whole > longest:
             fixes.append("lower actor.ppo_max_token_len_per_gpu")
     if sizes.log_prob_peak > room:
@@ -69,4 +71,7 @@ def cache(config: DictConfig) -> str:
     """For a KV cache that does not hold one longest sequence; the whole key."""
     if config.trainer.device == "cpu":
         return "raise ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE (GiB)"
-    return "raise actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size"
+    return (
+        "raise actor_rollout_ref.rollout.gpu_memory_utilization or tensor_model_parallel_size, or lower "
+        "max_num_batched_tokens (vLLM's profile run)"
+    )

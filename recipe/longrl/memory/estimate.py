@@ -4,8 +4,8 @@ Counted exactly: parameters (on the meta device), optimizer state, KV cache per 
 backward pass (`layers.py`). Estimated, after what verl's FSDP engine does: the layers it has gathered, and logits
 (`logits.py`). Peaks are those of moments, not sums of all parts: in the update all layers' kept tensors are there, and
 beside them either the logits and what made them or, when these are gone, one layer's backward with the layers that FSDP
-has gathered. Not counted: allocator fragmentation, CUDA context, NCCL buffers (`MARGIN_GIB`). Sizes are in GiB; names
-of local variables without a unit are bytes.
+has gathered. Not counted: allocator fragmentation, the trainer's CUDA context and NCCL buffers (`MARGIN_GIB`). Sizes
+are in GiB; names of local variables without a unit are bytes.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from recipe.longrl.memory import generation
+from recipe.longrl.memory.attention import attention
 from recipe.longrl.memory.layers import Widths
 from recipe.longrl.memory.logits import SHORT_PROMPTS, engine_of, logit_bytes, logit_tokens
 from recipe.longrl.parallel import parallel
@@ -26,12 +28,14 @@ MARGIN_GIB = 4.0
 class Sizes:
     """Per-GPU sizes in GiB, what the KV cache holds, and host memory in GiB per node.
 
-    weights, gradients, optimizer: this GPU's shards during the update. gathered: what FSDP has put together while
-    layers go backward (the output layer and two others), and as much of their gradients. kept: activations of all
-    layers for the backward pass. working: what one layer's backward takes beside. logits: in the update. tokens,
-    logit_tokens: of an update's micro-batch on this GPU. resident: what of the trainer stays on the GPU while vLLM
-    generates. update_peak, log_prob_peak: peaks of the actor's two passes. vllm: what vLLM claims. checkpoint: the
-    files of all ranks. host: a node's memory for reading the weights and for what is offloaded.
+    weights, gradients, optimizer: this GPU's shards during the update (gradients unsharded as well, where their
+    exchange is put off to the last micro-batch). gathered: what FSDP has put together while layers go backward (the
+    output layer and two others), and as much of their gradients. kept: activations of all layers for the backward pass.
+    working: what one layer's backward takes beside. logits: in the update. tokens, logit_tokens: of an update's
+    micro-batch on this GPU. mask: of attention with one. resident: what of the trainer stays on the GPU while vLLM
+    generates; sleeping: of vLLM while the trainer computes. update_peak, log_prob_peak: peaks of the actor's two
+    passes. vllm: what vLLM claims, of which its profile run takes `profile`. checkpoint: the files of all ranks. host:
+    a node's memory for reading the weights and for what is offloaded.
     """
 
     engine: str
@@ -45,11 +49,14 @@ class Sizes:
     logits: float
     tokens: int
     logit_tokens: float
+    mask: float
     resident: float
+    sleeping: float
     update_peak: float
     log_prob_peak: float
     vllm: float
     rollout_weights: float
+    profile: float
     kv_bytes_per_token: int
     kv_cache: float
     checkpoint: float
@@ -155,8 +162,9 @@ def estimate(
     wanted = logit_tokens(config, engine, tokens, actor.ppo_mini_batch_size, prompt_share)
     scored_wanted = logit_tokens(config, engine, scored, config.data.train_batch_size, prompt_share)
     logits, scored_logits = logit_bytes(config, engine, vocabulary, compute, wanted, scored_wanted)
-    whole = tokens * widths.kept(compute) + _attention_copies(config, engine, widths, compute, tokens)
-    working = tokens * widths.backward(compute)
+    attending = attention(config, engine, widths, compute, tokens)
+    whole = tokens * widths.kept(compute) + attending.kept
+    working = max(tokens * widths.backward(compute), attending.backward)
     if model.enable_gradient_checkpointing:
         kept = tokens * layers * widths.hidden * compute
         # Computed again; in float32 a layer's input is what its first norm keeps.
@@ -167,11 +175,12 @@ def estimate(
     beside = max(2 * gathered + working, head + tokens * widths.last_norm(compute) + logits)
     # A forward pass alone keeps nothing: first one layer's tensors, then the logits.
     scoring = max(gathered + scored * widths.forward(compute), head + scored_logits)
+    scoring += attention(config, engine, widths, compute, scored).mask
 
     vllm = 0.0 if on_cpu else gpu_gib * rollout.gpu_memory_utilization
-    awake = 0.0 if rollout.free_cache_engine else vllm
-    rollout_bytes = 4 if rollout.dtype == "float32" else 2
-    rollout_weights = parameters * rollout_bytes / rollout.tensor_model_parallel_size / GIB
+    sleeping = 0.0 if on_cpu else generation.SLEEPING_GIB if rollout.free_cache_engine else vllm
+    rollout_weights = generation.weight_bytes(rollout, parameters, embeddings) / GIB
+    profile = 0.0 if on_cpu else generation.profile_bytes(rollout, widths, vocabulary) / GIB
     kv_heads = max(1, kv_heads_of(text) // rollout.tensor_model_parallel_size)
     # On the CPU a variable of vLLM's own gives the KV cache its size.
     cpu_cache = float(config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE) if on_cpu else 0.0
@@ -180,12 +189,13 @@ def estimate(
     ranks = config.trainer.n_gpus_per_node
     reading = parameters * master * (ranks if tied else 1)
     reference = state.weights if need_reference_policy(config) and trained else 0.0
-    training = state.on_gpu * (state.weights + state.gradients + state.moments)
+    deferred = _deferred_gradients(fsdp, trained)
+    training = state.on_gpu * (state.weights + state.gradients + state.moments) + deferred
     return Sizes(
         engine=engine,
         parameters=parameters,
         weights=state.on_gpu * state.weights / GIB,
-        gradients=state.on_gpu * state.gradients / GIB,
+        gradients=(state.on_gpu * state.gradients + deferred) / GIB,
         optimizer=state.on_gpu * state.moments / GIB,
         gathered=2 * gathered / GIB,
         kept=kept / GIB,
@@ -193,13 +203,16 @@ def estimate(
         logits=logits / GIB,
         tokens=tokens,
         logit_tokens=wanted,
+        mask=attending.mask / GIB,
         resident=state.resident / GIB,
-        update_peak=(training + kept + beside) / GIB + awake,
-        log_prob_peak=(state.scoring + scoring) / GIB + awake,
+        sleeping=sleeping,
+        update_peak=(training + kept + attending.mask + beside) / GIB + sleeping,
+        log_prob_peak=(state.scoring + scoring) / GIB + sleeping,
         vllm=vllm,
         rollout_weights=rollout_weights,
-        kv_bytes_per_token=2 * layers * kv_heads * widths.head * rollout_bytes,
-        kv_cache=cpu_cache if on_cpu else max(0.0, vllm - rollout_weights),
+        profile=profile,
+        kv_bytes_per_token=2 * layers * kv_heads * widths.head * generation.cache_bytes(rollout),
+        kv_cache=cpu_cache if on_cpu else max(0.0, vllm - rollout_weights - profile),
         checkpoint=(parameters + 2 * trained) * master / GIB,
         host=max(reading, (state.on_host + reference) * ranks) / GIB,
     )
@@ -233,23 +246,16 @@ def count(parameters: int) -> str:
     return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"
 
 
-def _attention_copies(config: DictConfig, engine: str, widths: Widths, compute: int, tokens: int) -> float:
-    """Bytes that a layer's attention keeps on one GPU beside `Widths.kept`.
+def _deferred_gradients(fsdp: DictConfig, trained: int) -> float:
+    """Bytes of whole gradients that every GPU keeps from one micro-batch to the next.
 
-    Sequence parallelism exchanges the output for tokens, a second copy, and repeats key-value heads that are fewer than
-    its ranks. With the shared prompt on a GPU, flash-attn's outputs of prompts and responses are put together, another
-    copy, and a prompt's keys and values are copied for each response: P + R of them, and at most as many rows as the
-    micro-batch has room for beside one prompt.
+    With `use_no_sync_for_gradient_accumulation` upstream exchanges gradients in the last micro-batch alone. FSDP2 keeps
+    them unsharded until then, in the precision that they are reduced in (FSDPParam.to_accumulated_grad_if_needed).
     """
-    ranks = parallel(config).sequence
-    repeats = max(1, ranks * widths.head // widths.keys)
-    found = tokens * widths.queries * (ranks > 1) + tokens * 2 * widths.keys * (repeats - 1)
-    if engine == "shared_prompt" and config.trainer.device != "cpu":
-        prompt, response = config.data.max_prompt_length, config.data.max_response_length
-        whole = tokens * ranks
-        rows = max(1, min(config.actor_rollout_ref.rollout.n, (whole - prompt) // response))
-        found += tokens * widths.queries + rows * (prompt + response) * 2 * widths.keys * repeats / ranks
-    return float(found * compute)
+    if not fsdp.get("use_no_sync_for_gradient_accumulation"):
+        return 0.0
+    reduced = (fsdp.get("mixed_precision") or {}).get("reduce_dtype", "fp32")
+    return float(trained * (2 if reduced in ("bf16", "bfloat16", "fp16", "float16") else 4))
 
 
 def _micro_batch_tokens(config: DictConfig) -> tuple[int, int]:

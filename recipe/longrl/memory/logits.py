@@ -63,10 +63,14 @@ def logit_bytes(
     """Bytes of logits: of `update` tokens in the update, of `scored` in the log-probability pass, which measures the
     entropy. compute: bytes per number.
 
-    With flash-attn's cross entropy (GPUs) the update keeps one copy and writes the gradient into it; without (CPU), the
-    gradients of gather, logsumexp and their sum take three more. Where rows are padded, they are copied out of them.
+    Our engines' log-probabilities keep one copy in the update and write the gradient into it, as flash-attn's cross
+    entropy does (verl_longrl/engine/log_probs.py). Upstream without flash-attn (on the CPU, or on a GPU whose attention
+    is sdpa for want of it) takes three more: the gradients of gather, logsumexp and their sum. Where rows are padded,
+    they are copied out of them.
     Entropy takes softmax and product beside them (compiled, one of the two in float32); chunked, only a chunk's worth.
     """
+    from verl_longrl.engine.log_probs import CHUNK_ENTRIES
+
     actor = config.actor_rollout_ref.actor
     if actor.use_fused_kernels:
         fused = float(_FUSED_CHUNK * vocabulary * _CHUNK_BYTES)
@@ -74,7 +78,8 @@ def logit_bytes(
     on_cpu = config.trainer.device == "cpu"
     unpadded = engine != "shared_prompt" and not config.actor_rollout_ref.model.use_remove_padding
     scaled = 1 + (config.actor_rollout_ref.rollout.temperature != 1)
-    held = compute * (scaled + unpadded + 3 * on_cpu)
+    row_by_row = engine == "upstream" and (on_cpu or _without_flash_attn(config))
+    held = compute * (scaled + unpadded + 3 * row_by_row)
     if actor.calculate_entropy or actor.entropy_coeff != 0:
         held += compute + 8  # a gradient apart from the logits, and what the entropy's backward keeps in float32
     if actor.fsdp_config.entropy_from_logits_with_chunking:
@@ -84,4 +89,11 @@ def logit_bytes(
     # Upstream copies logits out of padded rows when it has their entropy.
     copied = scored * compute * unpadded
     beside = max(entropy, copied) if engine == "upstream" else entropy + copied
-    return update * vocabulary * held, vocabulary * (scored * compute * scaled + beside)
+    # Beside them a chunk in float32, which is next to nothing on a GPU.
+    chunk = 4 * min(update * vocabulary, CHUNK_ENTRIES) if on_cpu and engine != "upstream" else 0.0
+    return update * vocabulary * held + chunk, vocabulary * (scored * compute * scaled + beside)
+
+
+def _without_flash_attn(config: DictConfig) -> bool:
+    override = config.actor_rollout_ref.model.override_config or {}
+    return bool(override.get("attn_implementation") == "sdpa")

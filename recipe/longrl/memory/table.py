@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
@@ -117,6 +117,10 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
 
     def engine(name: str) -> Callable[[DictConfig], None]:
         def change(changed: DictConfig) -> None:
+            override = changed.actor_rollout_ref.model.override_config
+            if changed.longrl.engine == "shared_prompt" and override:  # it loads the model with sdpa, others may not
+                with open_dict(override):
+                    override.pop("attn_implementation", None)
             changed.longrl.engine = name
 
         return change
@@ -124,11 +128,14 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
     if config.trainer.device != "cpu":
         yield Row("generation: vLLM", size("vllm"))
         yield Row("  weights", size("rollout_weights"))
+        yield Row("  profile run", size("profile"))
     yield Row("  KV cache" if config.trainer.device != "cpu" else "generation: KV cache", size("kv_cache"))
     yield Row("  longest rows it holds", _sequences, "KV cache")
     yield Row("  trainer's state beside", size("resident"))
     yield Row("  peak", lambda c: f"{c.sizes.vllm + c.sizes.resident:.2f}", "generation")
     yield None
+    if config.trainer.device != "cpu":
+        yield Row("in both below: of vLLM", size("sleeping"))
     yield Row("old log-probs: peak", size("log_prob_peak"), "log-probs")
     yield None
     yield Row("update: tokens at once", lambda c: f"{c.sizes.tokens:,}")

@@ -7,9 +7,10 @@ Every check answers with a `Check`; none stops the others, so one run shows all 
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import engine, settings
+from recipe.longrl import engine, flash, settings
 from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, model, sizes
 from recipe.longrl.preflight.check import Check, collect, failed, show
+from recipe.longrl.preflight.nodes import gpu_software
 
 __all__ = ["Check", "failed", "run", "show"]
 
@@ -30,6 +31,8 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
     shape, unreadable = model.read("model", config.actor_rollout_ref.model)
     checks += unreadable
     checks += collect("engine", lambda: engine.decide(config, shape))
+    checks += collect("attention", lambda: flash.choose(config, dry_run))
+    checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))
     if shape is not None:
         checks += collect("model", lambda: model.checks(config, shape))
     checks += collect("data", lambda: data.checks(config, longrl))

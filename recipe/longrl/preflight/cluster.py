@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from recipe.longrl import workers
-from recipe.longrl.preflight import placement
+from recipe.longrl.preflight import nvidia, placement
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.preflight.placement import CPUS_PER_GPU, Answer, Room, Unreachable, Wanted
 
@@ -119,6 +119,8 @@ def _shortage(config: DictConfig, rooms: list[Room], kind: str, started_here: bo
     needs = wanted(config)
     if sum(room.gpus for room in rooms) < sum(needs.groups):
         fix = "run on a cluster (RAY_ADDRESS) or choose another hardware=... group (cpu needs no GPU)"
+        if started_here and config.trainer.device == "cuda" and (hidden := _hidden(sum(room.gpus for room in rooms))):
+            return hidden
         if config.trainer.device == "cpu":
             fix = f"set ray_kwargs.ray_init.num_gpus={sum(needs.groups)}"
         return f"too few {kind}, {fix}"
@@ -133,6 +135,24 @@ def _shortage(config: DictConfig, rooms: list[Room], kind: str, started_here: bo
             "placement group lies on one node; set trainer.nnodes and trainer.n_gpus_per_node as the nodes are"
         )
     return None
+
+
+def _hidden(seen: float) -> str | None:
+    """Why torch does not see GPUs that this machine has; None if it has no more than torch sees."""
+    import torch
+
+    try:
+        answer = nvidia.ask()
+    except nvidia.NoAnswer:
+        return None
+    if len(answer.cards) <= seen:
+        return None
+    why = nvidia.driver_problem(answer, torch.version.cuda)
+    if torch.version.cuda is None:
+        why = "it is built without CUDA. Fix: bash scripts/setup.sh gpu"
+    elif visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        why = why or f"CUDA_VISIBLE_DEVICES = {visible}"
+    return f"torch sees {seen:g} of the {len(answer.cards)} GPUs that nvidia-smi shows: {why or 'see `dmesg`'}"
 
 
 def _taken(needs: Wanted, answer: Answer, kind: str) -> str | None:

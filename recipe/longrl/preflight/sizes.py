@@ -35,9 +35,16 @@ def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
         f"{memory.count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "
         f"{sizes.train_state:.2f}, gathered {sizes.gathered:.2f}, activations {sizes.kept:.2f}, beside them a layer's "
         f"backward {sizes.working:.2f} or logits {sizes.logits:.2f}), log-probabilities {sizes.log_prob_peak:.2f}, of "
-        f"{gpu_gib:.0f}"
+        f"{gpu_gib:.0f}{_also(sizes)}"
     )
     return _against("memory", config, peak, gpu_gib, detail, advice.training(config, sizes, gpu_gib))
+
+
+def _also(sizes: memory.Sizes) -> str:
+    """What both passes have beside the trainer's own tensors."""
+    beside = {"vLLM": sizes.sleeping, "attention mask": sizes.mask}
+    named = ", ".join(f"{what} {gib:.2f}" for what, gib in beside.items() if gib)
+    return f"; in both: {named}" if named else ""
 
 
 def _generating(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
@@ -62,8 +69,8 @@ def _against(name: str, config: DictConfig, needed: float, gpu_gib: float, detai
 def _replica(config: DictConfig, sizes: memory.Sizes) -> Check:
     longest = config.data.max_prompt_length + config.data.max_response_length
     detail = (
-        f"weights {sizes.rollout_weights:.2f} GiB, KV cache {sizes.kv_cache:.2f} GiB = {sizes.kv_tokens:,} tokens, "
-        f"{sizes.kv_tokens / longest:.1f} of the longest sequences at once"
+        f"weights {sizes.rollout_weights:.2f} GiB, profile run {sizes.profile:.2f}, KV cache {sizes.kv_cache:.2f} = "
+        f"{sizes.kv_tokens:,} tokens, {sizes.kv_tokens / longest:.1f} of the longest sequences at once"
     )
     if sizes.kv_tokens >= longest:
         return Check("vLLM replica", "ok", detail)

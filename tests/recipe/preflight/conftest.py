@@ -1,5 +1,6 @@
-"""A good configuration on the demo's data, a tiny model folder, and the preflight of both with overrides."""
+"""A good configuration on the demo's data, a tiny model folder, the preflight of both with overrides, programs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,36 @@ def check(configure):
         return {c.name: (c.status, c.detail) for c in preflight.run(configure(*overrides), dry_run)}
 
     return run
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch):
+    """program(name, script) puts a shell script of that name first on the path."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def install(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return install
+
+
+@pytest.fixture
+def nvidia_smi(program):
+    """nvidia_smi(GPUs, used MiB, processes, ...) has `nvidia-smi` show these. more: whole lines."""
+
+    def install(
+        gpus: int,
+        used: object = 600,
+        processes: str = "",
+        driver: str = "580.95.05",
+        total: object = 81559,
+        more: tuple[str, ...] | list[str] = (),
+    ) -> None:
+        cards = [f"GPU-{number}, NVIDIA H100 80GB HBM3, {driver}, {used}, {total}" for number in range(gpus)]
+        shown = "\n".join([*cards, *more])
+        program("nvidia-smi", f"case \"$1\" in *gpu=*) printf '%s' '{shown}' ;; *) printf '%s' '{processes}' ;; esac")
+
+    return install

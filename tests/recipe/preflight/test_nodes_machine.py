@@ -1,13 +1,14 @@
 """A node's hardware, each failure injected: a GPU that is gone, memory in use, a full disk, a busy port."""
 
-import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from recipe.longrl.preflight import nvidia
 from recipe.longrl.preflight.nodes import machine
 from recipe.longrl.preflight.nodes.question import Driver, Node, Question
 
@@ -27,27 +28,12 @@ def ask(composed):
     return run
 
 
-@pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch):
-    """nvidia_smi(GPUs, used MiB, processes) puts a program of that name, which shows them, first on the path."""
-
-    def install(gpus: int, used: int = 600, processes: str = "") -> None:
-        program = tmp_path / "nvidia-smi"
-        card = f"NVIDIA H100 80GB HBM3, 550.54.15, {used}, 81559"
-        shown = "\n".join([card] * gpus)
-        program.write_text(f'#!/bin/sh\ncase "$1" in *gpu=*) echo "{shown}" ;; *) echo "{processes}" ;; esac\n')
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    return install
-
-
 def test_gpus_as_ray_says(ask, nvidia_smi):
     nvidia_smi(8)
     found = ask(machine.gpus)
     assert {status for status, *_ in found.values()} == {"ok"}
     assert found["GPU type"][1] == "NVIDIA H100 80GB HBM3"
-    assert found["GPU driver"][1] == "550.54.15"
+    assert found["GPU driver"][1] == "580.95.05"
     assert found["GPU memory"][2] == pytest.approx((79.6, 0.59), rel=0.01)
 
 
@@ -65,7 +51,7 @@ def test_no_driver(ask, monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     status, detail, _ = ask(machine.gpus)["GPUs"]
     assert status == "FAIL"
-    assert "nvidia-smi cannot say: FileNotFoundError" in detail
+    assert "Ray says 8, but nvidia-smi cannot be started: FileNotFoundError" in detail
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.version, "hip", "6.2")
     assert ask(machine.gpus)["GPUs"][0] == "warn"
@@ -77,6 +63,69 @@ def test_memory_that_an_earlier_run_left_in_use(ask, nvidia_smi):
     assert status == "FAIL"
     assert "process 4711 python (69000 MiB), and Ray says that all are free. Fix: end what an earlier" in detail
     assert ask(machine.gpus, free=4)["GPU memory"][0] == "warn"  # it may be the other job's
+
+
+@pytest.mark.parametrize("nothing", ["[N/A]", "[Not Supported]", "[Unknown Error]", "[Insufficient Permissions]", ""])
+def test_memory_that_nvidia_smi_does_not_say(ask, nvidia_smi, nothing: str):
+    nvidia_smi(8, used=nothing, total=nothing)
+    found = ask(machine.gpus)
+    assert found["GPU memory"][:2] == ("warn", "unknown: nvidia-smi does not say it for 8 of 8 GPUs")
+    assert (found["GPUs"][0], found["GPU type"][0]) == ("ok", "ok")
+
+
+def test_memory_that_it_says_of_some(ask, nvidia_smi):
+    nvidia_smi(7, more=["GPU-7, NVIDIA GB10, 580.95.05, [N/A], [N/A]"])
+    status, detail, values = ask(machine.gpus)["GPU memory"]
+    assert (status, values) == ("warn", pytest.approx((79.6, 0.59), rel=0.01))
+    assert detail.endswith("; nvidia-smi does not say it for 1 of 8 GPUs")
+    nvidia_smi(7, used=70000, more=["GPU-7, NVIDIA GB10, 580.95.05, [N/A], [N/A]"])
+    assert ask(machine.gpus)["GPU memory"][0] == "FAIL"
+
+
+def test_a_driver_of_unknown_version(ask, nvidia_smi):
+    nvidia_smi(8, driver="[N/A]")
+    assert ask(machine.gpus)["GPU driver"][:2] == ("ok", "of a version that nvidia-smi does not say")
+
+
+def test_lines_that_describe_no_gpu_are_shown(ask, nvidia_smi):
+    """As for a GPU that has fallen off the bus; and MIG instances, which a query leaves to -L, in other words."""
+    lost = "Unable to determine the device handle for GPU 0000:3B:00.0: Unknown Error"
+    nvidia_smi(7, more=[lost, "  MIG 1g.10gb Device 0: (UUID: MIG-1)"])
+    status, detail, _ = ask(machine.gpus)["GPUs"]
+    assert status == "FAIL"
+    assert f"nvidia-smi shows 7; it also says: {lost}; MIG 1g.10gb Device 0: (UUID: MIG-1). Fix" in detail
+    assert ask(machine.gpus, gpus=7, free=7)["GPUs"][0] == "warn"
+
+
+def test_no_output_at_all(ask, nvidia_smi):
+    nvidia_smi(0)
+    found = ask(machine.gpus)
+    assert found["GPUs"][0] == "FAIL"
+    assert "Ray says 8, nvidia-smi shows 0" in found["GPUs"][1]
+    assert found["GPU memory"][0] == "warn"
+
+
+def test_what_nvidia_smi_says_when_it_fails(ask, program):
+    program("nvidia-smi", 'echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18')
+    status, detail, _ = ask(machine.gpus)["GPUs"]
+    assert status == "FAIL"
+    assert "nvidia-smi ended with status 18: Failed to initialize NVML: Driver/library version mismatch" in detail
+
+
+def test_an_nvidia_smi_that_hangs(ask, program, monkeypatch):
+    monkeypatch.setattr(nvidia, "TIMEOUT_S", 0.3)
+    program("nvidia-smi", "sleep 60 & wait")
+    started = time.monotonic()
+    status, detail, _ = ask(machine.gpus)["GPUs"]
+    assert status == "FAIL"
+    assert "nvidia-smi did not end within 0 s" in detail
+    assert time.monotonic() - started < 10
+
+
+def test_users_of_memory_in_any_form(ask, nvidia_smi):
+    nvidia_smi(8, used=70000, processes="4711, python, -m, mine, [N/A]\n[N/A], [Not Found], 12\nnonsense")
+    detail = ask(machine.gpus)["GPU memory"][1]
+    assert "process 4711 python, -m, mine (memory unknown), process [N/A] [Not Found] (12 MiB), and Ray says" in detail
 
 
 def test_a_node_without_gpus_needs_none(ask):

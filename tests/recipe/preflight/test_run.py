@@ -7,13 +7,17 @@ import pytest
 
 from recipe.longrl import main, preflight
 from recipe.longrl.preflight import batch, check
+from recipe.longrl.preflight.nodes import gpu_software
 
 pytestmark = pytest.mark.engine
 
 
-def test_a_good_configuration_passes(check):
+def test_a_good_configuration_passes(check, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gpu_software, "here", lambda config, dry_run: asked.append(dry_run) or [])
     found = check()
     assert {status for status, _ in found.values()} == {"ok"}, found
+    assert asked == [False]
     assert "8 rows" in found["data.train_files"][1]
     assert not preflight.failed([preflight.Check("x", "warn", "y")])
 

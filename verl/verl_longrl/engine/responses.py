@@ -18,11 +18,11 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from verl.utils import tensordict_utils as tu
-from verl.utils.torch_functional import logprobs_from_logits
 from verl.utils.ulysses import gather_outputs_and_unpad
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_longrl.engine.dealing import Kept, kept
+from verl_longrl.engine.log_probs import log_probs
 
 
 class Lengths(NamedTuple):
@@ -110,7 +110,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
             logits_MV = logits_MV / temperature[:, None].to(logits_MV.dtype)
         with_entropy = tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False)
         found = {"entropy": self._entropy(logits_MV)} if with_entropy else {}
-        found["log_probs"] = logprobs_from_logits(logits_MV, labels, inplace_backward=not with_entropy)
+        found["log_probs"] = log_probs(logits_MV, labels, in_place=not with_entropy)
         if self.use_ulysses_sp:
             assert share is not None  # upstream refuses sequence parallelism with padding
             found = {name: gather_outputs_and_unpad(value, gather_dim=0)[share.slots] for name, value in found.items()}

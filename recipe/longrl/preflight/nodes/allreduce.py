@@ -94,7 +94,8 @@ def measure(nodes: Sequence[Any], on_cpu: bool, seconds: float) -> Iterator[Any]
 
 FIX = (
     "let the nodes reach each other on all ports (firewall), and name the interface that they share: "
-    "NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO says what NCCL tries"
+    "NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO says what NCCL tries; or give many processes, and "
+    "environments on a slow disk, more time (--timeout SECONDS)"
 )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from recipe.longrl.preflight.check import describe
-from recipe.longrl.preflight.nodes import files, folders, machine, software
+from recipe.longrl.preflight.nodes import files, folders, gpu_software, machine, software
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
 
@@ -17,6 +17,7 @@ MACHINE: dict[str, Look] = {
 }
 LOOKS: dict[str, Look] = {
     **MACHINE,
+    "GPU software": gpu_software.look,
     "packages": software.packages,
     "variables": software.variables,  # after the imports above, which set some here as they did on the driver
     "folders": folders.shared,

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl.memory import GIB
+from recipe.longrl.preflight import nvidia
 from recipe.longrl.preflight.check import describe
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
@@ -32,49 +32,49 @@ def gpus(question: Question) -> Iterator[Finding]:
         yield Finding("GPUs", "ok", "none, as Ray says")
         return
     try:
-        cards = _nvidia_smi("gpu", "name,driver_version,memory.used,memory.total")
-    except (OSError, subprocess.SubprocessError) as error:
+        answer = nvidia.ask()
+    except nvidia.NoAnswer as error:
         if _other_vendor():
             yield Finding("GPUs", "warn", "not looked at: neither count nor memory is known without nvidia-smi")
             return
-        fix = "the NVIDIA driver is missing here, or the container was started without GPUs (--gpus all, --nv)"
-        yield Finding("GPUs", "FAIL", f"Ray says {node.gpus:g}, nvidia-smi cannot say: {describe(error)}. Fix: {fix}")
+        fix = "install the NVIDIA driver, or start the container with GPUs (--gpus all, --nv); `dmesg` may say more"
+        yield Finding("GPUs", "FAIL", f"Ray says {node.gpus:g}, but {error}. Fix: {fix}")
         return
+    cards, also = answer.cards, f"; it also says: {'; '.join(answer.said)}" if answer.said else ""
     if len(cards) < node.gpus:
         yield Finding(
             "GPUs",
             "FAIL",
-            f"Ray says {node.gpus:g}, nvidia-smi shows {len(cards)}. Fix: look for it (`dmesg | grep Xid`), or "
+            f"Ray says {node.gpus:g}, nvidia-smi shows {len(cards)}{also}. Fix: look for it (`dmesg | grep Xid`), or "
             f"start Ray here with --num-gpus={len(cards)}",
         )
     else:
         more = f"; nvidia-smi shows {len(cards)}" if len(cards) > node.gpus else ""
-        yield Finding("GPUs", "ok", f"{node.gpus:g}, as Ray says{more}")
-    yield Finding("GPU type", "ok", ", ".join(sorted({name for name, *_ in cards})), uniform=True)
-    yield Finding("GPU driver", "ok", ", ".join(sorted({driver for _, driver, *_ in cards})), uniform=True)
-    yield _gpu_memory(question, [(float(used) / 1024, float(total) / 1024) for _, _, used, total in cards])
+        yield Finding("GPUs", "warn" if also else "ok", f"{node.gpus:g}, as Ray says{more}{also}")
+    yield Finding("GPU type", "ok", ", ".join(sorted({card.name for card in cards})) or "unknown", uniform=True)
+    yield Finding("GPU driver", "ok", ", ".join(answer.drivers) or "unknown", uniform=True)
+    yield _gpu_memory(question, cards)
 
 
-def _gpu_memory(question: Question, gib: list[tuple[float, float]]) -> Finding:
-    """gib: used and total of each GPU. What others use is a failure where Ray says that all GPUs are free."""
+def _gpu_memory(question: Question, cards: list[nvidia.Card]) -> Finding:
+    """What others use is a failure where Ray says that all GPUs are free."""
+    gib = [(c.used / 1024, c.total / 1024) for c in cards if c.used is not None and c.total is not None]
+    unknown = len(cards) - len(gib)
+    silent = f"nvidia-smi does not say it for {unknown} of {len(cards)} GPUs" if unknown else ""
+    if not gib:
+        return Finding("GPU memory", "warn", f"unknown: {silent or 'there is no GPU'}")
     used, total = max(gib)
     if used <= USED_SHARE * total:
-        return Finding("GPU memory", "ok", "{} GiB each, at most {} GiB used", (min(total for _, total in gib), used))
-    node, users = question.node, _nvidia_smi("compute-apps", "pid,process_name,used_memory")
-    named = ", ".join(f"process {pid} {name} ({memory} MiB)" for pid, name, memory in users) or "no process it can name"
+        detail = "{} GiB each, at most {} GiB used" + (f"; {silent}" if silent else "")
+        return Finding("GPU memory", "warn" if silent else "ok", detail, (min(total for _, total in gib), used))
+    node = question.node
+    named = ", ".join(nvidia.users()) or "no process it can name"
     detail = f"{{}} of {{}} GiB of a GPU are used; nvidia-smi shows {named}"
-    if node.free_gpus < node.gpus or len(gib) > node.gpus:
+    if node.free_gpus < node.gpus or len(cards) > node.gpus:
         detail = f"{detail}, perhaps on GPUs that are another job's"
         return Finding("GPU memory", "warn", detail, (used, total))
     detail = f"{detail}, and Ray says that all are free. Fix: end what an earlier run left"
     return Finding("GPU memory", "FAIL", detail, (used, total))
-
-
-def _nvidia_smi(what: str, fields: str) -> list[list[str]]:
-    """Rows of fields, memory in MiB. Raises OSError or SubprocessError."""
-    command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    return [[part.strip() for part in line.split(", ")] for line in done.stdout.splitlines() if line.strip()]
 
 
 def _other_vendor() -> bool:
