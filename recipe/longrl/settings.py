@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import workers
+from recipe.longrl import hub, workers
 from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.rope import RopeError, with_rope
 
@@ -140,6 +140,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
         if longrl.rope is not None and config.actor_rollout_ref.model.path:
+            hub.offline(config.actor_rollout_ref.model.path)  # asks it once, instead of for every file
             model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
             try:
                 model.path = str(with_rope(model.path, longrl.rope, target, weights=not dry_run))

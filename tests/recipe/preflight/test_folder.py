@@ -4,6 +4,7 @@ import pytest
 from verl_longrl.trainer.checkpoints import seal
 
 from recipe.longrl import identity
+from recipe.longrl.preflight import folder
 
 pytestmark = pytest.mark.engine
 
@@ -20,3 +21,19 @@ def test_a_folder_continues_only_its_own_run(check, configure, tmp_path):
     status, detail = check("longrl.reward.eta=0.5", dry_run=True)["run folder"]
     assert status == "FAIL"
     assert "longrl.reward.eta: 0.1 -> 0.5" in detail
+
+
+@pytest.mark.parametrize("key", ["longrl.output_dir", "trainer.default_local_dir"])
+def test_a_place_that_is_no_folder(check, tmp_path, key: str):
+    (tmp_path / "file").write_text("")
+    status, detail = check(f"{key}={tmp_path / 'file' / 'run'}")["run folder"]
+    assert status == "FAIL"
+    assert f"{key} = {tmp_path / 'file' / 'run'}: {tmp_path / 'file'} is no folder" in detail
+
+
+def test_a_folder_that_cannot_be_written_to(check, monkeypatch):
+    monkeypatch.setattr(folder.os, "access", lambda *_: False)  # root may write everywhere
+    status, detail = check()["run folder"]
+    assert status == "FAIL"
+    assert "cannot be written to; name another" in detail
+    assert check(dry_run=True)["run folder"][0] == "warn"  # another machine's disk
