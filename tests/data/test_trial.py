@@ -62,7 +62,7 @@ def test_what_would_fail_in_training_is_named(tried, body: str, message: str):
     name, trial = tried(f'@scorer("{{name}}")\n{body}\n', timeout_s=0.5)
     (problem,) = trial.problems
     assert f"the scorer of {name!r} (" in problem
-    assert "mine.py:5)" in problem
+    assert "mine.py:4)" in problem
     assert message in problem
     assert problem.endswith("expected (response, ground_truth, extra_info, options) -> Score")
 
