@@ -22,14 +22,14 @@
 # Killed at any moment, the same command continues from the last whole checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/runs/common.sh"
 
-model_named() { # by a group with weights of its own, or by their path
-  overridden actor_rollout_ref.model.path "$@" || { overridden model "$@" && ! among model=custom "$@"; }
+named() { # whether variables or overrides name data or a model, other than the demo's
+  [ -z "${TRAIN_FILES:-}${VAL_FILES:-}${MODEL_PATH:-}" ] || return 0
+  ! overridden data.train_files "$@" && ! overridden data.val_files "$@" &&
+    ! overridden actor_rollout_ref.model.path "$@" && { ! overridden model "$@" || among model=demo "$@"; } || return 0
+  return 1
 }
 
-files=()
-for name in TRAIN_FILES VAL_FILES MODEL_PATH; do [ -z "${!name:-}" ] || files+=("$name"); done
-if [ ${#files[@]} -eq 0 ] && ! overridden data.train_files "$@" && ! overridden data.val_files "$@" &&
-  { ! model_named "$@" || among model=demo "$@"; }; then
+if ! named "$@"; then
   if overridden longrl.reward.scorers "$@" && ! among model=demo "$@"; then
     echo "run_longrl.sh: longrl.reward.scorers names rewards for rows of yours, and no data is given: set TRAIN_FILES," \
       "VAL_FILES and MODEL_PATH (see --help), or model=demo to use them in the demo" >&2
@@ -40,8 +40,11 @@ fi
 needed=()
 overridden data.train_files "$@" || needed+=(TRAIN_FILES)
 overridden data.val_files "$@" || needed+=(VAL_FILES)
-model_named "$@" || needed+=(MODEL_PATH)
-needs ${needed[@]+"${needed[@]}"}
+overridden actor_rollout_ref.model.path "$@" || { overridden model "$@" && ! among model=custom "$@"; } ||
+  needed+=(MODEL_PATH)
+if among --dry-run "$@" || { ! among --config "$@" && ! among --config=changed "$@" && ! among --version "$@"; }; then
+  needs ${needed[@]+"${needed[@]}"}
+fi
 launch recipe.longrl.main \
   ${TRAIN_FILES:+data.train_files="$(quoted "$TRAIN_FILES")"} ${VAL_FILES:+data.val_files="$(quoted "$VAL_FILES")"} \
   ${MODEL_PATH:+actor_rollout_ref.model.path="$(quoted "$MODEL_PATH")"} \

@@ -27,7 +27,6 @@ REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path"
 MEGATRON_NAMES = {"grad_clip": "optim.clip_grad", "optim.lr_scheduler_type": "optim.lr_decay_style"}
 """Keys of actor_rollout_ref.actor that methods set under FSDP's names, and what Megatron's configuration calls them."""
 
-
 GROUPS = ("method", "model", "hardware")
 AT_LEAST_ONE = (
     *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_epochs", "data.train_batch_size"),
@@ -51,7 +50,7 @@ def compose(overrides: list[str]) -> DictConfig:
         try:
             return hydra.compose("longrl_trainer", [*ours, *overrides])
         except MissingConfigException as error:
-            raise SettingsError(_unknown_choice(error, overrides)) from error
+            raise SettingsError(_unknown_choice(error)) from error
         except HydraException as error:
             cause = error.__cause__
             key = getattr(cause, "full_key", None)
@@ -81,7 +80,7 @@ def choices(group: str) -> list[str]:
     return [name for name in names if not name.startswith("demo")]
 
 
-def _unknown_choice(error: MissingConfigException, overrides: list[str]) -> str:
+def _unknown_choice(error: MissingConfigException) -> str:
     """What is wrong with an unknown choice of one of our groups, in a line; of any other, what Hydra says."""
     group, _, choice = (error.missing_cfg_file or "").partition("/")
     if group not in GROUPS:
@@ -107,7 +106,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
 
     dry_run: nothing will be started, so no weights are fetched. partial: it is only looked at, so data and model may
-    be missing.
+    be missing, and no model folder is made for `longrl.rope`.
     """
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing and not partial:
@@ -139,7 +138,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
-        if longrl.rope is not None and config.actor_rollout_ref.model.path:
+        if longrl.rope is not None and not partial:
             hub.offline(config.actor_rollout_ref.model.path)  # asks it once, instead of for every file
             model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
             try:

@@ -42,7 +42,7 @@ launch() { # in a running cluster a run begins with the preflight of all nodes; 
   unset PYTHONDONTWRITEBYTECODE
   export RAY_DEDUP_LOGS=0
   case "${RAY_ADDRESS:-local} ${LONGRL_PREFLIGHT:-1} $* " in
-    "local "* | *" --"*) ;; # with --dry-run, --config and the like nothing is started
+    "local "* | *" --dry-run "* | *" --config "* | *" --config=changed "* | *" --version "*) ;;
     *" 1 recipe.longrl.main "*) "$python" -m recipe.longrl.preflight "${@:2}" ;;
   esac
   exec "$python" -m "$@"

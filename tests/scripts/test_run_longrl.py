@@ -128,6 +128,9 @@ def test_what_is_named_is_trained(overrides, arguments: tuple[str, ...], variabl
         (("model=qwen2.5-7b-1m",), (), "set TRAIN_FILES VAL_FILES (see"),
         (("data.train_files=[a]",), (), "set VAL_FILES MODEL_PATH (see"),
         (("data.val_files=[a]", "model=custom"), (), "set TRAIN_FILES MODEL_PATH (see"),
+        (("model=custom",), (), "set TRAIN_FILES VAL_FILES MODEL_PATH (see"),
+        (("model=demo", "actor_rollout_ref.model.path=x"), (), "set TRAIN_FILES VAL_FILES (see"),
+        (("model=qwen2.5-7b-1m", "--config", "--dry-run"), (), "set TRAIN_FILES VAL_FILES (see"),
         (("actor_rollout_ref.model.path=x",), ("VAL_FILES",), "set TRAIN_FILES (see"),
         ((), ("TRAIN_FILES", "VAL_FILES"), "set MODEL_PATH (see"),
         (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given: set TRAIN_FILES"),
@@ -137,6 +140,12 @@ def test_what_is_missing_is_named(launched, arguments, variables, missing: str):
     done = launched(*arguments, **{name: FILES[name] for name in variables})
     assert (done.returncode, done.stdout) == (2, "")
     assert missing in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--config", "--config=changed", "--version"])
+def test_what_is_only_shown_needs_no_data(overrides, flag: str):
+    given = overrides("model=qwen2.5-7b-1m", flag)
+    assert given == ["trainer.experiment_name='longrlvr'", "model=qwen2.5-7b-1m", flag]
 
 
 @pytest.mark.parametrize(

@@ -66,16 +66,21 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
 
 def _jobs(options: RewardOptions, files: Iterable[str | Path], mine: dict[str, Scorer]) -> list[Job]:
     """An empty response to the first readable row of each data source that one of `mine` scores."""
-    jobs: dict[str, Job | None] = {}
+    jobs: dict[str, Job] = {}
+    others: set[object] = set()
     for file in files:
         try:
             for row in read_rows(file, ["data_source", "reward_model", "extra_info"]):
                 source = row.get("data_source")
-                if source not in jobs or (jobs[source] is None and _is_mine(source, mine)):
-                    jobs[source] = _job(row, options) if _is_mine(source, mine) else None
+                if source in jobs or source in others:
+                    continue
+                if not _is_mine(source, mine):
+                    others.add(source)
+                elif (job := _job(row, options)) is not None:
+                    jobs[job.data_source] = job
         except (pa.ArrowException, OSError):
             continue
-    return [job for job in jobs.values() if job is not None]
+    return list(jobs.values())
 
 
 def _is_mine(source: Any, mine: dict[str, Scorer]) -> bool:
