@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 
-LOOK_S = 8.0
+LOOK_S = 5.0
 """For the whole look: names that do not resolve, addresses that swallow packets, servers that do not answer."""
 
 

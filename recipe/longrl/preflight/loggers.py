@@ -30,7 +30,7 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
     for name in names:
         if name not in known and name != "tracking":
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else ";"
             yield Check("logger", "FAIL", f"trainer.logger has {name!r}{hint} verl knows {', '.join(known)}")
             return
     problems = [problem for name in names if (problem := _not_ready(name))]
