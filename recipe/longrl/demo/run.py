@@ -52,9 +52,8 @@ def run(config: BuildConfig, assets: Path, defaults: list[str]) -> None:
         if "--version" not in asked:
             _refuse_others(own, defaults)
         if not asked & {"--config", "--config=changed", "--version"}:
-            settings.compose(
-                [argument for argument in arguments if argument not in asked]
-            )  # before minutes of building
+            # what is mistyped is named before minutes of building
+            settings.compose([argument for argument in arguments if argument not in asked])
             print(f"demo: documents, tokenizer and warm-started model in {assets}", flush=True)
             build(config, assets)
     except settings.SettingsError as error:

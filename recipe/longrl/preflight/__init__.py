@@ -37,6 +37,6 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
     checks += collect("data", lambda: data.checks(config, longrl, rows, dry_run))
     checks += collect("plan", lambda: plan.checks(config, longrl, rows))
     if shape is not None:
-        steps = plan.of(config, longrl, rows["train_files"]) if "train_files" in rows else None
-        checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run, steps))
+        planned = plan.of(config, longrl, rows["train_files"]) if "train_files" in rows else None
+        checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run, planned))
     return checks + collect("judge", lambda: judge.checks(config, longrl))
