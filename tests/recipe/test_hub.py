@@ -116,7 +116,8 @@ def test_the_look_is_short(silent_hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "name"), [("org/model", True), ("gpt2", True), ("/no/such", False), ("hdfs://a/b", False), (".", False)]
+    ("model", "name"),
+    [("org/model", True), ("gpt2", True), ("/no", False), ("a/b/c", False), ("hdfs://a", False), (".", False)],
 )
 def test_names_are_told_from_places(model: str, name: bool):
     assert hub.is_name(model) == name
