@@ -14,17 +14,20 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from recipe.longrl import console, identity, preflight, provenance, report, settings, signals, workers
+from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
 from recipe.longrl.forked_workers import forked_workers
 from recipe.longrl.memory import table
 
-HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--help] [hydra overrides...]
+HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--version] [--help] [hydra overrides...]
 
-  --dry-run   check everything, print sizes, memory estimate and cluster fit, start nothing
-  --config    print the resolved configuration (with --dry-run: before the checks)
-  --help      this text
+  --dry-run          check everything, print the plan, memory estimate and cluster fit, start nothing
+  --config           print the resolved configuration, LongRL's own block first; needs no data and no model
+                     (with --dry-run: before the checks)
+  --config=changed   the same, only what differs from the defaults
+  --version          versions of LongRL and of what it runs on
+  --help             this text
 
 groups:     method=longrlvr|outcome_only|loongrl|golongrl   model=custom|qwen2.5-7b-1m|...
             hardware=8gpu|16gpu|128gpu|1gpu|cpu
@@ -37,46 +40,42 @@ status:     0 trained to the end; 2 refused, nothing was started; 75 stopped, or
             on from the last checkpoint; anything else is an error
 """
 INTERRUPTED = os.EX_TEMPFAIL
-FLAGS = ("--dry-run", "--config", "--help", "-h")
+FLAGS = ("--dry-run", "--config", "--config=changed", "--version", "--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; a configuration that cannot run exits with a plain message and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    flags, overrides = {a for a in arguments if a in FLAGS}, [a for a in arguments if a not in FLAGS]
-    if flags & {"--help", "-h"}:
-        print(HELP)
-        return
-    command = shlex.join(["python", "-m", "recipe.longrl.main", *overrides])
-    config = compose(overrides)
     try:
-        settings.resolve(config, dry_run="--dry-run" in flags)
-        if "--config" in flags:
-            print(OmegaConf.to_yaml(config, resolve=True))
-            if "--dry-run" not in flags:
+        asked, overrides = flags.split(arguments, FLAGS)
+        if asked & {"--help", "-h"}:
+            print(HELP)
+            return
+        if "--version" in asked:
+            print(flags.versions())
+            return
+        dry_run, shown = "--dry-run" in asked, asked & {"--config", "--config=changed"}
+        config = settings.compose(overrides)
+        settings.resolve(config, dry_run=dry_run or bool(shown), partial=bool(shown) and not dry_run)
+        if shown:
+            print(settings.as_yaml(config, changed="--config=changed" in shown))
+            if not dry_run:
                 return
-        checks = preflight.run(config, dry_run="--dry-run" in flags)
+        checks = preflight.run(config, dry_run=dry_run)
     except settings.SettingsError as error:
-        _refuse(error)
+        refuse(error)
     preflight.show(config, checks)
-    if "--dry-run" in flags:
+    if dry_run:
         table.show_if_readable(config)
     if preflight.failed(checks):
         print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
         sys.exit(2)
-    if "--dry-run" not in flags:
-        train(config, command)
+    if not dry_run:
+        train(config, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]))
 
 
-def compose(arguments: list[str]) -> DictConfig:
-    """The configuration of a command line; one that cannot be composed exits with a plain message and status 2."""
-    try:
-        return settings.compose([argument for argument in arguments if argument not in FLAGS])
-    except settings.SettingsError as error:
-        _refuse(error)
-
-
-def _refuse(error: settings.SettingsError) -> NoReturn:
+def refuse(error: settings.SettingsError) -> NoReturn:
+    """Say in one line why nothing is started, and exit with status 2."""
     print(f"configuration error: {error}", file=sys.stderr)
     sys.exit(2)
 

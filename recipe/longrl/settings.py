@@ -5,17 +5,19 @@ on both engines, quiet placement of files) is derived, so that it cannot disagre
 """
 
 import difflib
+import importlib.util
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import workers
+from recipe.longrl import hub, workers
 from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.rope import RopeError, with_rope
 
@@ -26,6 +28,14 @@ RESUME_MODES = ("auto", "disable", "resume_path")
 MEGATRON_NAMES = {"grad_clip": "optim.clip_grad", "optim.lr_scheduler_type": "optim.lr_decay_style"}
 """Keys of actor_rollout_ref.actor that methods set under FSDP's names, and what Megatron's configuration calls them."""
 
+GROUPS = ("method", "model", "hardware")
+AT_LEAST_ONE = (
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_epochs", "data.train_batch_size"),
+    *("data.max_prompt_length", "data.max_response_length", "reward.num_workers"),
+    *("actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"),
+)
+"""Keys that count something a run cannot do without."""
+
 
 class SettingsError(ValueError):
     """A configuration that cannot be run; the message names the key, its value and the fix."""
@@ -35,21 +45,51 @@ def compose(overrides: list[str]) -> DictConfig:
     """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one."""
     # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been.
     overrides = [f"++{override}" if override.startswith("longrl.") else override for override in overrides]
+    # verl's files by their folder: by its package Hydra would import verl, and torch, for seconds.
+    ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
         try:
-            return hydra.compose("longrl_trainer", overrides)
+            return hydra.compose("longrl_trainer", [*ours, *overrides])
+        except MissingConfigException as error:
+            raise SettingsError(_unknown_choice(error)) from error
         except HydraException as error:
             cause = error.__cause__
             key = getattr(cause, "full_key", None)
             if key is None:
                 hint = "; a value with any of = , ( ) { } is quoted for Hydra: \"key='value'\""
                 raise SettingsError(f"{error}{hint if isinstance(error, OverrideParseException) else ''}") from error
-            known = _keys(hydra.compose("longrl_trainer"))
+            known = _keys(hydra.compose("longrl_trainer", ours))
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             raise SettingsError(
                 f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that upstream does not list is added "
                 f"with +{key}=..."
             ) from error
+
+
+def _upstream_configs() -> Path:
+    """verl's folder of configuration files, found without importing verl."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise SettingsError("verl is not installed here. Fix: bash scripts/setup.sh")
+    return Path(spec.origin).parent / "trainer" / "config"
+
+
+def choices(group: str) -> list[str]:
+    """What users may choose of a configuration group: what is shipped, without the demos' worlds."""
+    files = resources.files("recipe.longrl.config").joinpath(group).iterdir()
+    names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return [name for name in names if not name.startswith("demo")]
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    """What is wrong with an unknown choice of one of our groups, in a line; of any other, what Hydra says."""
+    group, _, choice = (error.missing_cfg_file or "").partition("/")
+    if group not in GROUPS:
+        return str(error)
+    known = choices(group)
+    near = difflib.get_close_matches(choice, known, n=1, cutoff=0.0)[0]
+    own = "; a model of your own: model=custom actor_rollout_ref.model.path=FOLDER_OR_NAME" if group == "model" else ""
+    return f"{group}={choice} is unknown; the nearest is {group}={near} (known: {', '.join(known)}){own}"
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
@@ -63,16 +103,23 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
+def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) -> LongRLConfig:
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
 
-    dry_run: nothing will be started, so no weights are fetched.
+    dry_run: nothing will be started, so no weights are fetched. partial: it is only looked at, so data and model may
+    be missing, and no model folder is made for `longrl.rope`.
     """
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
-    if missing:
+    if missing and not partial:
         raise SettingsError(
             f"{', '.join(missing)} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
             "otherwise e.g. data.train_files=[train.parquet]"
+        )
+    _check_numbers(config)
+    if config.trainer.v1.trainer_mode != "sync":
+        raise SettingsError(
+            f"trainer.v1.trainer_mode = {config.trainer.v1.trainer_mode}: LongRL's trainer is synchronous; leave out "
+            "the key, or set trainer.v1.trainer_mode=sync"
         )
     _make_paths_absolute(config)
     _check_resume(config.trainer)
@@ -93,7 +140,8 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
-        if longrl.rope is not None:
+        if longrl.rope is not None and not partial:
+            hub.offline(config.actor_rollout_ref.model.path)  # asks it once, instead of for every file
             model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
             try:
                 model.path = str(with_rope(model.path, longrl.rope, target, weights=not dry_run))
@@ -111,6 +159,18 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
     except workers.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl
+
+
+def _check_numbers(config: DictConfig) -> None:
+    """Counts are whole numbers of at least 1; the trainer's frequencies whole ones, 0 or less meaning never."""
+    steps = config.trainer.total_training_steps
+    optional = ("trainer.total_training_steps",) if steps is not None else ()
+    for key in (*AT_LEAST_ONE, *optional, "trainer.save_freq", "trainer.test_freq"):
+        value, frequency = OmegaConf.select(config, key), key.endswith("_freq")
+        if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and not frequency):
+            expected = "a whole number of steps, or -1 for never" if frequency else "a whole number of at least 1"
+            null = ", or null" if key in optional else ""
+            raise SettingsError(f"{key} = {value}; expected {expected}{null}")
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:
@@ -160,6 +220,30 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
+def as_yaml(config: DictConfig, changed: bool = False) -> str:
+    """A resolved configuration as text, LongRL's own block first. changed: only what differs from the defaults."""
+    values = plain(config)
+    if changed:
+        defaults = compose([])
+        resolve(defaults, dry_run=True, partial=True)
+        values = _differing(values, plain(defaults))
+    ours = {"longrl": values.pop("longrl")} if "longrl" in values else {}
+    return OmegaConf.to_yaml(OmegaConf.create({**ours, **values})) if ours or values else ""
+
+
+def _differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The entries of nested dictionaries that `defaults` lacks or has otherwise."""
+    found = {}
+    for key, value in values.items():
+        default = defaults.get(key, {} if isinstance(value, dict) else None)
+        if isinstance(value, dict) and isinstance(default, dict):
+            if inner := _differing(value, default):
+                found[key] = inner
+        elif key not in defaults or value != default:
+            found[key] = value
+    return found
+
+
 def is_url(path: str) -> bool:
     """Whether a path names another file system (hdfs://, s3://, ...)."""
     return "://" in path
@@ -176,9 +260,11 @@ def _make_paths_absolute(config: DictConfig) -> None:
         config.trainer.resume_from_path = _absolute(config.trainer.resume_from_path)
     for key in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, key)
-        OmegaConf.update(config, key, [_absolute(file) for file in ([files] if isinstance(files, str) else files)])
+        if files:
+            OmegaConf.update(config, key, [_absolute(file) for file in ([files] if isinstance(files, str) else files)])
     scorers = config.longrl.reward.get("scorers")
-    if isinstance(scorers, ListConfig):  # files, or importable modules; anything else LongRLConfig refuses
+    scorers = [scorers] if isinstance(scorers, str) else scorers
+    if isinstance(scorers, list | ListConfig):  # files, or importable modules; anything else LongRLConfig refuses
         config.longrl.reward.scorers = [_absolute(s) if str(s).endswith(".py") else s for s in scorers]
     for key in ("path", "tokenizer_path", "hf_config_path", "lora_adapter_path"):
         model = config.actor_rollout_ref.model

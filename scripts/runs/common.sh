@@ -14,6 +14,26 @@ needs() { # the variables that must be set
   [ ${#missing[@]} -eq 0 ] || { echo "$(basename "$0"): set ${missing[*]} (see --help)" >&2; exit 2; }
 }
 
+among() { # among WORD overrides...: whether one of them is WORD, whatever its prefix (+, ++) and quotes
+  local wanted=$1 given
+  shift
+  for given in "$@"; do
+    given=${given#+} given=${given#+} given=${given//[\'\" ]/}
+    [ "$given" != "$wanted" ] || return 0
+  done
+  return 1
+}
+
+overridden() { # overridden KEY overrides...: whether one of them gives KEY a value
+  local key=$1 given
+  shift
+  for given in "$@"; do
+    given=${given#+} given=${given#+} given=${given//[\'\" ]/}
+    case "$given" in "$key=" | "$key=null") ;; "$key="*) return 0 ;; esac
+  done
+  return 1
+}
+
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
 
 launch() { # in a running cluster a run begins with the preflight of all nodes; LONGRL_PREFLIGHT=0 leaves it out
@@ -22,7 +42,7 @@ launch() { # in a running cluster a run begins with the preflight of all nodes; 
   unset PYTHONDONTWRITEBYTECODE
   export RAY_DEDUP_LOGS=0
   case "${RAY_ADDRESS:-local} ${LONGRL_PREFLIGHT:-1} $* " in
-    "local "* | *" --dry-run "* | *" --config "*) ;;
+    "local "* | *" --dry-run "* | *" --config "* | *" --config=changed "* | *" --version "*) ;;
     *" 1 recipe.longrl.main "*) "$python" -m recipe.longrl.preflight "${@:2}" ;;
   esac
   exec "$python" -m "$@"

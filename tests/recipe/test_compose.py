@@ -1,13 +1,16 @@
 """Every shipped combination of groups composes into a configuration that upstream and we accept."""
 
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 from verl.utils.config import omega_conf_to_dataclass
 
 from recipe.longrl import config as config_package
-from recipe.longrl import settings
+from recipe.longrl import main, settings
 from recipe.longrl.preflight import batch, environment
 
 pytestmark = pytest.mark.engine
@@ -140,6 +143,15 @@ def test_methods_differ_in_the_reward_alone(composed):
         ("trainer.resume_mode=latest", "resume_mode = latest; expected one of auto, disable, resume_path"),
         ("trainer.resume_mode=resume_path", "needs the checkpoint: trainer.resume_from_path="),
         ("trainer.resume_from_path=global_step_2", "resume_mode = auto does not look at it"),
+        ("trainer.v1.trainer_mode=colocate_async", "trainer_mode = colocate_async: LongRL's trainer is synchronous"),
+        ("trainer.v1.trainer_mode=nonsense", "set trainer.v1.trainer_mode=sync"),
+        ("trainer.total_epochs=0", "total_epochs = 0; expected a whole number of at least 1"),
+        ("trainer.total_training_steps=0", "total_training_steps = 0; expected a whole number of at least 1, or null"),
+        ("trainer.total_training_steps=None", "total_training_steps = None; expected .* or null"),
+        ("trainer.save_freq=often", "save_freq = often; expected a whole number of steps, or -1 for never"),
+        ("trainer.test_freq=null", "test_freq = None; expected a whole number of steps"),
+        ("data.train_batch_size=0", "data.train_batch_size = 0; expected a whole number of at least 1"),
+        ("actor_rollout_ref.rollout.n=1.5", "rollout.n = 1.5; expected a whole number"),
     ],
 )
 def test_bad_settings_are_named(composed, override: str, message: str):
@@ -165,13 +177,57 @@ def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
     ("override", "message"),
     [
         ("trainer.totl_epochs=3", "unknown key trainer.totl_epochs; nearest valid ones: trainer.total_epochs"),
-        ("hardware=9gpu", "9gpu"),
+        ("hardware=9gpu", r"hardware=9gpu is unknown; the nearest is hardware=8gpu \(known: 128gpu, .*cpu\)$"),
+        ("method=longrl", "method=longrl is unknown; the nearest is method=loongrl"),
+        ("model=qwen2.5-7b", "nearest is model=qwen2.5-7b-1m .*; a model of your own: model=custom actor_rollout_ref"),
+        ("model=Qwen/Qwen3-4B", "nearest is model=qwen3-4b"),
         ("data.train_files", "train_files"),
     ],
 )
 def test_unknown_keys_name_the_nearest(composed, override: str, message: str):
     with pytest.raises(settings.SettingsError, match=message):
         composed(override)
+
+
+def test_only_what_is_meant_for_users_is_offered(composed):
+    with pytest.raises(settings.SettingsError) as error:
+        composed("model=nothing")
+    assert "demo" not in str(error.value)
+    assert "hf_model" not in str(error.value)
+    assert "search path" not in str(error.value)
+
+
+def test_composing_imports_neither_torch_nor_verl():
+    """Which is what makes a mistyped override known within a second or two."""
+    code = (
+        "import sys; from recipe.longrl import settings\n"
+        "config = settings.compose([]); assert config.actor_rollout_ref.rollout.name == 'vllm'\n"
+        "print(sorted({'torch', 'verl', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_one_scorer_need_not_be_a_list(composed, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = composed("longrl.reward.scorers=mine.py")
+    assert settings.resolve(config).reward.scorers == (str(tmp_path / "mine.py"),)
+    assert list(config.data.scorers) == [str(tmp_path / "mine.py")]  # what the data set reads
+
+
+def test_a_configuration_is_shown_without_data_or_model(capsys):
+    main.main(["--config", "longrl.reward.eta=0.3"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert next(iter(shown)) == "longrl"
+    assert shown["longrl"]["reward"]["eta"] == 0.3
+    assert shown["data"]["train_files"] is None
+
+
+def test_what_was_changed_is_shown_alone(capsys):
+    main.main(["--config=changed", "longrl.reward.eta=0.3", "trainer.save_freq=5"])
+    assert yaml.safe_load(capsys.readouterr().out) == {"longrl": {"reward": {"eta": 0.3}}, "trainer": {"save_freq": 5}}
+    main.main(["--config=changed"])
+    assert capsys.readouterr().out == "\n"
 
 
 def test_paths_are_made_absolute_and_urls_left_alone(composed, tmp_path: Path, monkeypatch):

@@ -222,7 +222,7 @@ def test_a_model_of_ones_own(command, tmp_path: Path, file: bool):
     ("arguments", "message"),
     [
         (["actor_rollout_ref.model.path=nobody/nothing"], "cannot read the shape of 'nobody/nothing'"),
-        (["model=nope"], "Could not find 'model/nope'"),
+        (["model=nope"], "model=nope is unknown; the nearest is model="),
         (["hardware=8gpu"], "actor_rollout_ref.model.path must be given"),
         (["model=qwen2.5-7b-1m", "--lengths", "64k,many"], "--lengths 'many': expected numbers of tokens"),
     ],

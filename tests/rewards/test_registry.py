@@ -100,7 +100,7 @@ def test_a_scorer_that_raises_or_returns_nonsense_is_a_scorer_error():
         ({"answer": "exact"}, r"write answer.mode=exact$"),
         ({"answer": 3}, r"set one of them, such as answer.by=\.\.\.$"),
         ({"max_failure_share": 2}, r"max_failure_share = 2 is out of range"),
-        ({"scorers": "a.py"}, r"scorers = 'a.py' is one string; expected a list"),
+        ({"scorers": {"a.py": 1}}, r"scorers = .* is one value; expected a list"),
         (
             {"answer": {"by": "model"}},
             r"answer.by = 'model' is unknown; use one of rule, judge, reward_model",

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def overrides(tmp_path: Path):
-    """overrides(environment) -> the command line that run_longrl.sh gives to recipe.longrl.main."""
+def launched(tmp_path: Path):
+    """launched(arguments, environment) -> the finished script, whose Python prints what it was given."""
     shutil.copytree(ROOT / "scripts" / "runs", tmp_path / "scripts" / "runs")
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
     (tmp_path / "scripts" / "setup.sh").write_text("exit 0\n")
@@ -24,21 +24,29 @@ def overrides(tmp_path: Path):
     python.write_text("#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n")
     python.chmod(0o755)
 
-    def run(*arguments: str, begins_with: tuple[str, ...] = (), **environment: str) -> list[str]:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         unset = ("TRAIN_FILES", "VAL_FILES", "MODEL_PATH", "CKPT_SAVE_PATH", "EXPERIMENT_NAME", "LONGRL_VENV")
         unset += ("RAY_ADDRESS", "LONGRL_PREFLIGHT")
         clean = {key: value for key, value in os.environ.items() if key not in unset}
-        done = subprocess.run(
-            ["bash", str(tmp_path / "run_longrl.sh"), *arguments],
-            env=clean | environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        *before, call = [call.split("\0")[:-1] for call in done.stdout.split("-m\0")[1:]]
-        module, *given = call
-        assert before == [[name, *given] for name in begins_with]
-        assert module == ("recipe.longrl.main" if environment else "recipe.longrl.demo.run")
+        command = ["bash", str(tmp_path / "run_longrl.sh"), *arguments]
+        return subprocess.run(command, env=clean | environment, capture_output=True, text=True)
+
+    return run
+
+
+def calls(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """The modules that were run, each with its arguments."""
+    assert done.returncode == 0, done.stderr
+    return [call.split("\0")[:-1] for call in done.stdout.split("-m\0")[1:]]
+
+
+@pytest.fixture
+def overrides(launched):
+    """overrides(arguments, environment) -> the command line that run_longrl.sh gives to recipe.longrl.main."""
+
+    def run(*arguments: str, **environment: str) -> list[str]:
+        ((module, *given),) = calls(launched(*arguments, **environment))
+        assert module == "recipe.longrl.main"
         return given
 
     return run
@@ -73,11 +81,71 @@ def test_lists_of_files(overrides):
     assert config.trainer.default_local_dir.endswith("checkpoints")
 
 
-def test_nothing_set_is_the_demo(overrides):
-    assert overrides("--dry-run") == ["--dry-run"]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--dry-run",),
+        ("method=loongrl", "trainer.total_training_steps=3"),
+        ("longrl.reward.eta=0.2",),
+        ("model=demo",),
+        ("model=demo", "longrl.reward.scorers=[my_rewards.py]"),
+        ("data.train_batch_size=4", "actor_rollout_ref.model.use_liger=false", "data.train_files=null"),
+    ],
+)
+def test_neither_data_nor_model_named_is_the_demo(launched, arguments: tuple[str, ...]):
+    assert calls(launched(*arguments)) == [["recipe.longrl.demo.run", *arguments]]
 
 
 FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (("model=qwen2.5-7b-1m", "data.train_files=[a]", "data.val_files=[b]"), ()),
+        (("+model='qwen2.5-7b-1m'", "++data.train_files=[a]", "+data.val_files='b'"), ()),
+        (("actor_rollout_ref.model.path=x", "data.train_files=[a]", "data.val_files=[b]"), ()),
+        (("model=demo", "data.train_files=[a]", "data.val_files=[b]"), ()),
+        (("model=qwen2.5-7b-1m",), ("TRAIN_FILES", "VAL_FILES")),
+        (("model=custom", "++actor_rollout_ref.model.path='x'"), ("TRAIN_FILES", "VAL_FILES")),
+        (("data.train_files=[a]",), ("VAL_FILES", "MODEL_PATH")),
+        (("model=demo",), ("TRAIN_FILES", "VAL_FILES", "MODEL_PATH")),
+    ],
+)
+def test_what_is_named_is_trained(overrides, arguments: tuple[str, ...], variables: tuple[str, ...]):
+    """Variables and overrides add up, and nothing of the demo's is among them."""
+    given = overrides(*arguments, **{name: FILES[name] for name in variables})
+    assert given[-len(arguments) :] == list(arguments)
+    keys = {"TRAIN_FILES": "data.train_files", "VAL_FILES": "data.val_files"}
+    keys["MODEL_PATH"] = "actor_rollout_ref.model.path"
+    ours = [f"{keys[name]}='{FILES[name]}'" for name in variables]
+    assert given[: -len(arguments)] == [*ours, "trainer.experiment_name='longrlvr'"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "missing"),
+    [
+        (("model=qwen2.5-7b-1m",), (), "set TRAIN_FILES VAL_FILES (see"),
+        (("data.train_files=[a]",), (), "set VAL_FILES MODEL_PATH (see"),
+        (("data.val_files=[a]", "model=custom"), (), "set TRAIN_FILES MODEL_PATH (see"),
+        (("model=custom",), (), "set TRAIN_FILES VAL_FILES MODEL_PATH (see"),
+        (("model=demo", "actor_rollout_ref.model.path=x"), (), "set TRAIN_FILES VAL_FILES (see"),
+        (("model=qwen2.5-7b-1m", "--config", "--dry-run"), (), "set TRAIN_FILES VAL_FILES (see"),
+        (("actor_rollout_ref.model.path=x",), ("VAL_FILES",), "set TRAIN_FILES (see"),
+        ((), ("TRAIN_FILES", "VAL_FILES"), "set MODEL_PATH (see"),
+        (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given: set TRAIN_FILES"),
+    ],
+)
+def test_what_is_missing_is_named(launched, arguments, variables, missing: str):
+    done = launched(*arguments, **{name: FILES[name] for name in variables})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert missing in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--config", "--config=changed", "--version"])
+def test_what_is_only_shown_needs_no_data(overrides, flag: str):
+    given = overrides("model=qwen2.5-7b-1m", flag)
+    assert given == ["trainer.experiment_name='longrlvr'", "model=qwen2.5-7b-1m", flag]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +154,12 @@ FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
         ({"RAY_ADDRESS": "10.0.0.1:6379"}, (), True),
         ({"RAY_ADDRESS": "10.0.0.1:6379", "LONGRL_PREFLIGHT": "0"}, (), False),
         ({"RAY_ADDRESS": "10.0.0.1:6379"}, ("--dry-run",), False),
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, ("--config=changed",), False),
         ({"RAY_ADDRESS": "local"}, (), False),
         ({}, (), False),
     ],
 )
-def test_a_running_cluster_is_looked_at_first(overrides, environment, arguments, looked: bool):
-    overrides(*arguments, begins_with=("recipe.longrl.preflight",) if looked else (), **FILES, **environment)
+def test_a_running_cluster_is_looked_at_first(launched, environment, arguments, looked: bool):
+    *before, (module, *given) = calls(launched(*arguments, **FILES, **environment))
+    assert module == "recipe.longrl.main"
+    assert before == ([["recipe.longrl.preflight", *given]] if looked else [])

@@ -41,7 +41,7 @@ class LongRLConfig(Options):
     rope: dict[str, Any] | None = None
     max_filtered_batches: int | None = 10
     carry_steps: int = 0
-    checkpoints_to_keep: int | None = None
+    checkpoints_to_keep: int | None = 3
     log_rollouts: bool = True
     watchdog_minutes: float = 10.0
     export: bool = True

@@ -13,17 +13,18 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NoReturn
 
 from omegaconf import open_dict
 from verl_longrl.trainer.checkpoints import write_atomic
 
-from recipe.longrl import preflight, settings
+from recipe.longrl import flags, preflight, settings
 from recipe.longrl.curriculum import mining, plan, report
+from recipe.longrl.main import refuse
 
 HELP = """usage: python -m recipe.longrl.curriculum [--dry-run] [--help] [curriculum=NAME|FILE.yaml] [overrides...]
 
   --dry-run    check every stage, start nothing
+  --version    versions of LongRL and of what it runs on
   curriculum=  loongrl-7b (default), loongrl-14b, or a file of your own: stages in order, each with
                overrides: [...] and, to train on mined rows only, mine: {rollouts: 8, drop_unsolved: false}
   overrides    Hydra's, for all stages; with a stage's name in front for that stage: stage1.trainer.total_epochs=2
@@ -34,21 +35,28 @@ example: python -m recipe.longrl.curriculum model=qwen2.5-7b-1m hardware=8gpu tr
 
 The run's folder (outputs/NAME) has one folder per stage, summary.json, and a plot over all stages.
 """
+FLAGS = ("--dry-run", "--version", "--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; a plan that cannot run exits with a plain message and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(arguments):
+    try:
+        asked, overrides = flags.split(arguments, FLAGS)
+    except settings.SettingsError as error:
+        refuse(error)
+    if asked & {"--help", "-h"}:
         print(HELP)
         return
-    dry_run = "--dry-run" in arguments
-    overrides = [argument for argument in arguments if argument != "--dry-run"]
+    if "--version" in asked:
+        print(flags.versions())
+        return
+    dry_run = "--dry-run" in asked
     stages = read(overrides)
     try:
         good = [_check(stages, stage, show=dry_run) for stage in stages.stages]
     except settings.SettingsError as error:
-        _refuse(error)
+        refuse(error)
     if not all(good):
         print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
         sys.exit(2)
@@ -61,12 +69,7 @@ def read(overrides: list[str]) -> plan.Plan:
     try:
         return plan.read(overrides)
     except settings.SettingsError as error:
-        _refuse(error)
-
-
-def _refuse(error: settings.SettingsError) -> NoReturn:
-    print(f"configuration error: {error}", file=sys.stderr)
-    sys.exit(2)
+        refuse(error)
 
 
 def run(stages: plan.Plan, command: str) -> None:

@@ -38,7 +38,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from verl_longrl.trainer.rollout_log import drop_partial_line
 
 from data_gen.progress import progress
-from recipe.longrl import console, identity, settings
+from recipe.longrl import console, flags, identity, settings
 from recipe.longrl.curriculum.answering import Answering, sampling_of
 
 SOLVED = 1 - 1e-9
@@ -311,10 +311,11 @@ def split(arguments: list[str]) -> tuple[MineOptions, list[str]]:
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with a plain message and status 2 when something is wrong with what was asked."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(arguments):
-        print(__doc__)
-        return
     try:
+        asked, arguments = flags.split(arguments, ("--help", "-h"))
+        if asked:
+            print(__doc__)
+            return
         options, overrides = split(arguments)
         config = settings.compose(overrides)
         settings.resolve(config)

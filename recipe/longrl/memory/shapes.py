@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from recipe.longrl import hub
+
 TABLE = Path(__file__).with_name("shapes.json")
 
 
@@ -31,49 +33,30 @@ def read(model: DictConfig) -> Shape:
     """
     path = str(model.hf_config_path or model.path)
     here = Path(path).exists()
-    cached = not here and _unreachable()
+    cached = hub.offline(path)
     try:
         source = path if here else f"{path}, {'from the cache' if cached else 'on the hub'}"
         return Shape(_load(path, model.trust_remote_code, cached), source)
     except (OSError, ValueError) as error:
-        published = json.loads(TABLE.read_text())
-        if path in published:
-            return Shape(_of(published[path]), f"{path}, published figures: its config.json cannot be fetched")
+        figures = published(path)
+        if figures is not None:
+            return Shape(figures, f"{path}, published figures: its config.json cannot be fetched")
         reason = "the hub cannot be reached" if cached else str(error).splitlines()[0]
         raise ShapeError(
             f"cannot read the shape of {path!r}: {reason}. Give its folder, or a JSON file like its config.json, as "
-            f"actor_rollout_ref.model.path; known without the hub: {', '.join(published)}"
+            f"actor_rollout_ref.model.path; known without the hub: {', '.join(json.loads(TABLE.read_text()))}"
         ) from error
+
+
+def published(path: str) -> Any | None:
+    """The Hugging Face config of a model of `shapes.json`, by its name on the hub; None for any other."""
+    from transformers import AutoConfig
+
+    figures = json.loads(TABLE.read_text()).get(path)
+    return None if figures is None else AutoConfig.for_model(**figures)
 
 
 def _load(path: str, trust_remote_code: bool, cached: bool) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=cached)
-
-
-def _of(values: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model(**values)
-
-
-def _unreachable(timeout_s: float = 3.0) -> bool:
-    """Whether the hub is offline by choice (HF_HUB_OFFLINE), has no address or does not answer. Asked once, for its
-    client goes on trying for half a minute; behind a proxy, that has to find out."""
-    import socket
-    import urllib.request
-    from urllib.parse import urlsplit
-
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return True
-    hub = urlsplit(constants.ENDPOINT)
-    if hub.scheme in urllib.request.getproxies():
-        return False
-    try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout_s).close()
-    except OSError:
-        return True
-    return False

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 
-from recipe.longrl import main as training
-from recipe.longrl import preflight, settings
+from recipe.longrl import flags, preflight, settings
+from recipe.longrl.main import refuse
 from recipe.longrl.preflight import nodes
 
-HELP = f"""usage: python -m recipe.longrl.preflight [--timeout SECONDS] [--help] [hydra overrides...]
+HELP = f"""usage: python -m recipe.longrl.preflight [--timeout SECONDS] [--version] [--help] [hydra overrides...]
 
 Checks a run's configuration, data and model as `python -m recipe.longrl.main` does with the same overrides. Where a Ray
 cluster runs (RAY_ADDRESS, or `ray start` on this machine), it then looks at every node of it; else at this machine.
@@ -20,23 +20,27 @@ cluster runs (RAY_ADDRESS, or `ray start` on this machine), it then looks at eve
 
 exit status: 0 all is well (warnings allowed), 2 something is wrong
 """
+FLAGS = ("--version", "--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with status 2 unless all is well."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(arguments):
-        print(HELP)
-        return
     started = time.monotonic()
-    seconds, overrides = _timeout(arguments)
-    config = training.compose(overrides)
     try:
+        seconds, rest = _timeout(arguments)
+        asked, overrides = flags.split(rest, FLAGS)
+        if asked & {"--help", "-h"}:
+            print(HELP)
+            return
+        if "--version" in asked:
+            print(flags.versions())
+            return
+        config = settings.compose(overrides)
         settings.resolve(config)
         checks = preflight.run(config)
     except settings.SettingsError as error:
-        print(f"configuration error: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
     checks += nodes.checks(config, seconds)
     preflight.show(config, checks)
     took = f"{time.monotonic() - started:.1f} s"
@@ -49,15 +53,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _timeout(arguments: list[str]) -> tuple[float, list[str]]:
-    """Seconds for the nodes, and the remaining arguments."""
+    """Seconds for the nodes, and the remaining arguments. Raises SettingsError."""
     if "--timeout" not in arguments:
         return nodes.TIMEOUT_S, arguments
     at = arguments.index("--timeout")
     try:
         seconds = float(arguments[at + 1])
-    except (IndexError, ValueError):
-        print("configuration error: --timeout needs a number of seconds, e.g. --timeout 120", file=sys.stderr)
-        sys.exit(2)
+    except (IndexError, ValueError) as error:
+        raise settings.SettingsError("--timeout needs a number of seconds, e.g. --timeout 120") from error
     return seconds, arguments[:at] + arguments[at + 2 :]
 
 

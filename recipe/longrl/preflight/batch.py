@@ -57,6 +57,11 @@ def _parallelism(config: DictConfig) -> str | None:
 
 def _rows(config: DictConfig) -> str | None:
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    if rollout.n < 2 and config.algorithm.filter_groups.enable:
+        return (
+            "algorithm.filter_groups replaces groups of equal rewards, as all are with actor_rollout_ref.rollout.n = "
+            f"{rollout.n}; raise rollout.n, or set algorithm.filter_groups.enable=false"
+        )
     ranks = n_gpus(config) // parallel(config).rank
     rows = actor.ppo_mini_batch_size * rollout.n
     if rows % ranks:

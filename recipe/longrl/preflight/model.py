@@ -5,22 +5,33 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.longrl import hub
+from recipe.longrl.memory.shapes import published
 from recipe.longrl.parallel import parallel
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.settings import is_url, plain
 
 
-def read(name: str, model: DictConfig) -> tuple[Any, list[Check]]:
+def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]:
     """The Hugging Face config of a `model` node of the configuration (upstream's keys: path, trust_remote_code,
-    override_config, ...), or None with the line, under `name`, that says why not. Fetches no weights."""
+    override_config, ...), or None with the line, under `name`, that says why not. Fetches no weights.
+
+    dry_run: where the hub cannot be asked, a model's published figures are enough, with a warning.
+    """
     if is_url(model.path):
         return None, [Check(name, "warn", f"{model.path} is fetched when the run starts; neither it nor sizes checked")]
     from verl.utils.config import omega_conf_to_dataclass
 
+    path = str(model.get("hf_config_path") or model.path)
+    offline = hub.offline(path)
     try:
         alone = {"load_tokenizer": False, "custom_chat_template": None, "use_shm": False}
         return omega_conf_to_dataclass(OmegaConf.create(plain(model) | alone)).hf_config, []
     except Exception as error:  # noqa: BLE001  transformers raises what it likes, hydra wraps it
+        if offline:
+            figures = published(path) if dry_run else None
+            found = "cannot read its config" if figures is None else "checked by its published figures"
+            return figures, [Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub.why(path)}")]
         cause = error.__cause__ or error
         return None, [Check(name, "FAIL", f"cannot read the model config of {model.path!r}: {describe(cause)}")]
 

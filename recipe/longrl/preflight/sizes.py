@@ -11,10 +11,14 @@ from recipe.longrl.memory import advice
 from recipe.longrl.parallel import n_gpus, uses_megatron
 from recipe.longrl.preflight import cluster, folder
 from recipe.longrl.preflight.check import Check
+from recipe.longrl.preflight.plan import Plan
 
 
-def checks(config: DictConfig, longrl: LongRLConfig, shape: Any, dry_run: bool) -> Iterator[Check]:
-    """One line per kind of memory, disk last. shape: the model's Hugging Face config."""
+def checks(
+    config: DictConfig, longrl: LongRLConfig, shape: Any, dry_run: bool, plan: Plan | None = None
+) -> Iterator[Check]:
+    """One line per kind of memory, disk last. shape: the model's Hugging Face config. plan: None where the rows are
+    unknown."""
     if uses_megatron(config):
         yield Check("memory", "warn", "not estimated with Megatron, whose sizes the estimate does not know")
         return
@@ -26,7 +30,7 @@ def checks(config: DictConfig, longrl: LongRLConfig, shape: Any, dry_run: bool) 
     yield _replica(config, sizes)
     if config.trainer.device != "cpu":
         yield _host(config, sizes, dry_run)
-    yield folder.disk(config, longrl, sizes.checkpoint, dry_run)
+    yield folder.disk(config, longrl, sizes.checkpoint, dry_run, plan)
 
 
 def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:

@@ -22,3 +22,9 @@ def test_what_is_wrong_is_named(check, name: str, overrides: list[str], message:
     status, detail = check(*(f"actor_rollout_ref.{override}" for override in overrides))[name]
     assert status == "FAIL"
     assert re.search(message, detail), detail
+
+
+def test_groups_of_one_are_all_filtered(check):
+    status, detail = check("actor_rollout_ref.rollout.n=1", "algorithm.filter_groups.enable=true")["batch"]
+    assert status == "FAIL"
+    assert "raise rollout.n, or set algorithm.filter_groups.enable=false" in detail

@@ -81,11 +81,15 @@ def test_scorers_of_the_users_own(check, tmp_path: Path):
     path = tmp_path / "mine.py"
     assert f"no file '{path}'" in check(f"longrl.reward.scorers=[{path}]")["scorers"][1]
     path.write_text("1 / 0\n")
-    status, detail = check(f"longrl.reward.scorers=[{path}]")["scorers"]
+    status, detail = check(f"longrl.reward.scorers={path}")["scorers"]
     assert status == "FAIL"
     assert "ZeroDivisionError" in detail
-    path.write_text("RIGHT = True  # another length: Python knows a changed file by size and second\n")
-    assert "scorers" not in check(f"longrl.reward.scorers=[{path}]")
+    head = "from verl_longrl.rewards.registry import scorer\nfrom verl_longrl.rewards.score import Score\n"
+    own = f"@scorer('task_{tmp_path.name}')\ndef f(response, ground_truth, extra_info, options): return Score(0.0)\n"
+    path.write_text(head + own)
+    status, detail = check(f"longrl.reward.scorers=[{path}]")["scorers"]
+    assert (status, detail) == ("warn", f"no row has the data_source of: task_{tmp_path.name}")
+    assert "scorers" not in check()
 
 
 def test_a_tokenizer_that_cannot_be_read(check, assets: Path, tmp_path: Path):

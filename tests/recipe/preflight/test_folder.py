@@ -7,6 +7,7 @@ import pytest
 from verl_longrl.trainer.checkpoints import MANIFEST, seal
 
 from recipe.longrl import identity
+from recipe.longrl.preflight import folder
 
 pytestmark = pytest.mark.engine
 
@@ -60,3 +61,17 @@ def test_another_runs_checkpoint(check, configure, tmp_path):
     status, detail = check(*resume)["resume"]
     assert status == "FAIL"
     assert "its writing was interrupted; whole ones in its place: none" in detail
+@pytest.mark.parametrize("key", ["longrl.output_dir", "trainer.default_local_dir"])
+def test_a_place_that_is_no_folder(check, tmp_path, key: str):
+    (tmp_path / "file").write_text("")
+    status, detail = check(f"{key}={tmp_path / 'file' / 'run'}")["run folder"]
+    assert status == "FAIL"
+    assert f"{key} = {tmp_path / 'file' / 'run'}: {tmp_path / 'file'} is no folder" in detail
+
+
+def test_a_folder_that_cannot_be_written_to(check, monkeypatch):
+    monkeypatch.setattr(folder.os, "access", lambda *_: False)  # root may write everywhere
+    status, detail = check()["run folder"]
+    assert status == "FAIL"
+    assert "cannot be written to; name another" in detail
+    assert check(dry_run=True)["run folder"][0] == "warn"  # another machine's disk

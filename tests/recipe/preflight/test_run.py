@@ -58,7 +58,13 @@ def real_run(assets: Path, tmp_path: Path) -> list[str]:
     shape.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(assets / "model").save_pretrained(tmp_path / "model")
     files = [f"data.{split}_files=[{assets / f'{split}.parquet'}]" for split in ("train", "val")]
-    return [*files, f"actor_rollout_ref.model.path={tmp_path / 'model'}", f"longrl.output_dir={tmp_path / 'run'}"]
+    batch = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+    return [
+        *files,
+        *batch,
+        f"actor_rollout_ref.model.path={tmp_path / 'model'}",
+        f"longrl.output_dir={tmp_path / 'run'}",
+    ]
 
 
 def test_dry_run_of_a_real_run_needs_no_gpu(real_run: list[str], tmp_path: Path, capsys, monkeypatch):
@@ -75,7 +81,18 @@ def test_dry_run_of_a_real_run_needs_no_gpu(real_run: list[str], tmp_path: Path,
     assert rows["versions"] == ("warn" if set_up_for_cpu else "ok"), shown
     assert rows["platform"] == ("warn" if get_platform().device_name == "cpu" else "ok"), shown
     assert ("bash scripts/setup.sh gpu will install verl 0.9.1, torch 2.11.0" in shown) == set_up_for_cpu
-    for name in ("plugin", "batch", "context", "heads", "data.train_files", "memory", "generation", "vLLM replica"):
+    for name in (
+        "plugin",
+        "batch",
+        "logger",
+        "plan",
+        "context",
+        "heads",
+        "data.train_files",
+        "memory",
+        "generation",
+        "vLLM replica",
+    ):
         assert rows[name] == "ok", shown
     assert not (tmp_path / "run").exists()
 

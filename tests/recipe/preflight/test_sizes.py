@@ -160,7 +160,9 @@ def test_activations_that_do_not_fit(check):
     ("free_gib", "overrides", "status", "message"),
     [
         (1000, ["longrl.checkpoints_to_keep=2"], "ok", "a checkpoint takes 85"),
-        (1000, [], "warn", "all are kept: longrl.checkpoints_to_keep=2 bounds it"),
+        (1000, ["longrl.checkpoints_to_keep=null"], "warn", "all are kept: longrl.checkpoints_to_keep=2 bounds it"),
+        (1000, [], "ok", "a checkpoint takes 85"),
+        (300, [], "FAIL", "340 needed to keep 3 and write the next"),
         (200, ["longrl.checkpoints_to_keep=2"], "FAIL", "255 needed to keep 2 and write the next"),
     ],
 )

@@ -38,16 +38,30 @@ def validate(
 
     Good file: one line, exit 0. Otherwise one line per problem with file, row, column, value and fix, exit 1.
     """
+    failed = False
     if scorers:
-        from verl_longrl.rewards.registry import load_scorers
+        from verl_longrl.data.trial import try_scorers
+        from verl_longrl.rewards.options import RewardOptions
 
-        load_scorers(scorers)
+        try:
+            trial = try_scorers(RewardOptions(scorers=tuple(scorers)), files)
+        except ImportError as error:
+            typer.echo(f"scorers: {error}", err=True)
+            raise typer.Exit(1) from error
+        for name in trial.unused:
+            typer.echo(f"warning: scorers: no row has the data_source {name!r}", err=True)
+        for line in trial.problems:
+            typer.echo(f"scorers: {line}")
+        failed = bool(trial.problems)
     loaded = None
     if tokenizer is not None:
         from transformers import AutoTokenizer
 
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
-    failed = False
+        try:
+            loaded = AutoTokenizer.from_pretrained(tokenizer)
+        except (OSError, ValueError) as error:
+            typer.echo(f"tokenizer: cannot read {tokenizer!r}: {str(error).splitlines()[0]}", err=True)
+            raise typer.Exit(1) from error
     for file in files:
         report = validate_file(
             file,

@@ -46,7 +46,10 @@ class ForkServer:
         )
         child.close()
         self._control.settimeout(_START_S)
-        answer = self._control.recv(4096).decode()
+        try:
+            answer = self._control.recv(4096).decode()
+        except TimeoutError:
+            answer = f"importing {', '.join(options.scorers) or 'the rewards'} takes longer than {_START_S:g} s"
         if answer != "ready":
             self.close()
             raise RuntimeError(f"the scorer processes cannot start: {answer or 'they died, see the log above'}")

@@ -148,6 +148,8 @@ class RewardOptions(Options):
     verdict: A as decided by a judge; set by `score_async` for the second pass, never by a config.
     """
 
+    single_or_list: ClassVar[frozenset[str]] = frozenset({"scorers"})
+
     method: Method = "longrlvr"
     eta: float = 0.1
     beta: float = 2.0

@@ -97,35 +97,49 @@ def registered() -> list[str]:
     return sorted({*_names, *_patterns})
 
 
-def load_scorers(sources: Iterable[str]) -> None:
+def load_scorers(sources: Iterable[str]) -> dict[str, Scorer]:
     """Import modules ("pkg.module") and files ("path/to/file.py") so that their @scorer decorators run; a
-    source that is loaded already is not loaded again. Raises ImportError naming the source and its
-    problem."""
+    source that is loaded already is not loaded again. Returns the names and patterns that they registered, with
+    their scorers. Raises ImportError naming the source and its problem."""
+    found: dict[str, Scorer] = {}
     for source in sources:
-        if not source.endswith(".py"):
-            try:
-                importlib.import_module(source)
-            except ModuleNotFoundError as error:
-                raise ImportError(
-                    f"scorers: cannot import {source!r}: {error}; expected an importable module or a path ending in .py"
-                ) from error
-            continue
-        path = Path(source).resolve()
-        if not path.is_file():
-            raise ImportError(f"scorers: no file {source!r} (looked at {path}); give an existing .py file")
-        name = f"longrl_scorers_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
-        if name in sys.modules:
-            continue
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"scorers: Python cannot load {source!r}; expected a Python source file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
+        before = {**_patterns, **_names}
+        module = _load_file(source) if source.endswith(".py") else _load_module(source)
+        for name, function in {**_patterns, **_names}.items():
+            if before.get(name) is not function or f"{function.__module__}.".startswith(f"{module}."):
+                found[name] = function
+    return found
+
+
+def _load_module(source: str) -> str:
+    """Import it; its name."""
+    try:
+        return importlib.import_module(source).__name__
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"scorers: cannot import {source!r}: {error}; expected an importable module or a path ending in .py"
+        ) from error
+
+
+def _load_file(source: str) -> str:
+    """Run it as a module, once; the name that it has among them."""
+    path = Path(source).resolve()
+    if not path.is_file():
+        raise ImportError(f"scorers: no file {source!r} (looked at {path}); give an existing .py file")
+    name = f"longrl_scorers_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return name
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"scorers: Python cannot load {source!r}; expected a Python source file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return name
 
 
 def _origin(function: Scorer) -> str:

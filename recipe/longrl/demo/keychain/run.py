@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from recipe.longrl import flags, settings
 from recipe.longrl.curriculum import __main__ as curriculum
 from recipe.longrl.demo.build import build
 from recipe.longrl.demo.keychain.build import KeychainBuild
+from recipe.longrl.main import refuse
 
 ASSETS = Path("outputs/demo_keychain/assets")
 
@@ -34,13 +36,20 @@ def overrides(assets: Path) -> list[str]:
 def main() -> None:
     """Build if needed, then hand over to `recipe.longrl.curriculum` with the demo's overrides ahead of the user's."""
     given = sys.argv[1:]
-    if {"--help", "-h"} & set(given):
+    try:
+        asked, own = flags.split(given, curriculum.FLAGS)
+    except settings.SettingsError as error:
+        refuse(error)
+    if asked & {"--help", "-h"}:
         print(f"{__doc__}\n{curriculum.HELP}")
+        return
+    if "--version" in asked:
+        print(flags.versions())
         return
     hardware = "1gpu" if torch.cuda.is_available() else "cpu"
     groups = {argument.partition("=")[0] for argument in given}  # a group may be named once
     ours = [o for o in (*overrides(ASSETS), f"hardware={hardware}") if o.partition("=")[0] not in groups]
-    curriculum.read([argument for argument in (*ours, *given) if argument != "--dry-run"])  # a typo is named at once
+    curriculum.read([*ours, *own])  # a typo is named at once
     print(f"demo: texts, tokenizer and warm-started model in {ASSETS}", flush=True)
     build(KeychainBuild(), ASSETS)
     curriculum.main([*ours, *given])
