@@ -69,11 +69,7 @@ if [ "$target" = cpu ]; then
   echo "setup: torch done, now the other packages"
   "${uv[@]}" --compile-bytecode -r "$lock"
 else
-  grep -v '^flash-attn' "$lock" >"$venv/without-flash-attn.txt"
-  "${uv[@]}" --compile-bytecode -r "$venv/without-flash-attn.txt"
-  echo "setup: packages done, now flash-attn (built against the installed torch)"
-  "${uv[@]}" setuptools wheel ninja psutil
-  "${uv[@]}" --no-build-isolation "$(grep -oE '^flash-attn==[^ ]+' "$lock")"
+  "${uv[@]}" --compile-bytecode -r "$lock"
 fi
 "${uv[@]}" --editable .
 echo "$stamp" >"$venv/.longrl"
