@@ -84,7 +84,7 @@ install_packages() {
       "${pip[@]}" "$torch" # as pip is configured here; with what it needs, for PyPI's does not load without its CUDA
     fi
   fi
-  echo "setup: packages of $lock: downloaded, unpacked, compiled to bytecode"
+  echo "setup: packages of $lock, then a minute without a word while they are compiled to bytecode"
   install --compile-bytecode -r "$lock"
   install --editable .
 }
@@ -99,7 +99,7 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 export VIRTUAL_ENV="$venv" UV_LINK_MODE=${UV_LINK_MODE:-copy} UV_HTTP_TIMEOUT=300
 [ -n "${PIP_INDEX_URL:-}" ] && export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
 if ! packages_done; then
-  case "$target" in cpu) takes="2 minutes, 4 GB" ;; gpu) takes="4 minutes, 11 GB" ;; esac
+  case "$target" in cpu) takes="2 minutes, 5 GB of disk" ;; gpu) takes="4 minutes, 4.5 GB to download, 11 GB of disk" ;; esac
   echo "setup: $target environment in $venv from $lock (first time, on a fast line: $takes)"
   make_environment
   echo "$target made" >"$venv/.longrl"
