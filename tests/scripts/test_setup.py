@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = "bash cat chmod cp curl cut dirname env find flock grep head ls mkdir mktemp mv rm sed sha256sum sleep tee touch"
+TOOLS = "bash cat chmod cp cut dirname env find flock grep head ls mkdir mktemp mv rm sed sha256sum sleep tee touch"
 """All that PATH offers beside what a test puts there."""
 
 PYTHON = """#!/usr/bin/env bash
