@@ -65,21 +65,7 @@ ADDED = {  # where the command itself would reach other machines
 }
 READS_ON = ("data_gen.grounding", "data_gen.keychain", "data_gen.multitask", "recipe.longrl.memory")
 """Programs that read keys and values in the command itself, once the options are parsed."""
-OTHERS = (
-    "curl",
-    "docker",
-    "git",
-    "kubectl",
-    "less",
-    "mypy",
-    "pip",
-    "ray",
-    "ruff",
-    "sbatch",
-    "sky",
-    "tail",
-    "tensorboard",
-)
+OTHERS = ("git", "mypy", "pip", "pre-commit", "ray", "ruff", "sbatch", "tensorboard")
 """Programs that are not ours: they may be named, and are not started."""
 
 
