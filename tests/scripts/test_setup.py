@@ -1,4 +1,5 @@
-"""setup.sh recovers from whatever an earlier call left, told by stand-ins for Python, pip and uv."""
+"""setup.sh recovers from whatever an earlier call left and does without what cannot be had; Python, pip and uv are
+scripts here that log what they are asked."""
 
 import os
 import shutil
@@ -10,23 +11,49 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+TOOLS = "bash cat chmod cp cut dirname env find flock grep head ls mkdir mktemp mv rm sed sha256sum sleep tee touch"
+"""All that PATH offers beside what a test puts there."""
 
 PYTHON = """#!/usr/bin/env bash
-# Stands for python3.11: answers the version check, makes an environment whose own python logs what it is asked.
+# A Python of the version in its name: answers the version check, makes an environment whose own python logs its calls.
 case "$1 ${2:-}" in
-  "-c "*) exit 0 ;;
+  "-c "*) [[ "$0" != *3.13 && "$0" != *python3 ]] ;;
   "-m venv")
     mkdir -p "$3/bin"
-    echo "python -m venv" >>"$LOG"
+    echo "${0##*/} -m venv" >>"$LOG"
     cp "$INSIDE" "$3/bin/python"
     [ -n "${DIE_IN_VENV:-}" ] && { touch "$LOG.in_venv"; sleep 30; }
-    printf '#!/usr/bin/env bash\\necho "uv $*" >>"$LOG"\\n' >"$3/bin/uv"; chmod +x "$3/bin/uv"
+    cp "$UV" "$3/bin/uv"
     touch "$3/has_pip" ;;
 esac
 """
 INSIDE = """#!/usr/bin/env bash
-[ -e "$(dirname "$0")/../has_pip" ] || { echo "No module named pip" >&2; exit 1; }
-echo "python $*" | tee -a "$LOG"
+venv=$(dirname "$0")/..
+[ -e "$venv/has_pip" ] || { echo "No module named pip" >&2; exit 1; }
+case "$*" in
+  *get_path*) echo "$HEADERS" ;;
+  *torch.version.cuda*) echo 13 ;;
+  *flash_attn_2_cuda*) [ -e "$venv/flash_attn_loads" ] ;;
+  *) echo "python $*" | tee -a "$LOG"
+    case "$* ${BUILD:-}" in *flash-attn==*works) echo "  [1/73] nvcc -c a.cu"; touch "$venv/flash_attn_loads" ;;
+      *flash-attn==*) echo "ninja: build stopped"; exit 1 ;; esac ;;
+esac
+"""
+UV = """#!/usr/bin/env bash
+echo "uv $*" >>"$LOG"
+case "$* ${WHEEL:-}" in
+  *" install "*flash-attn==*works) touch "$(dirname "$0")/../flash_attn_loads" ;;
+  *" install "*flash-attn==*broken) ;;
+  *" install "*flash-attn==*) echo "no wheel" >&2; exit 1 ;;
+  "python install 3.12 ")
+    [ -n "${GITHUB:-}" ] || { echo "error: Failed to install cpython-3.12" >&2; exit 1; }
+    mkdir -p "$UV_PYTHON_INSTALL_DIR/cpython-3.12/bin"
+    cp "$(command -v python3.12-of-uv)" "$UV_PYTHON_INSTALL_DIR/cpython-3.12/bin/python3.12" ;;
+esac
+"""
+NVIDIA_SMI = """#!/usr/bin/env bash
+[ -n "${DRIVER:-}" ] || exit 9
+echo "$DRIVER"
 """
 
 
@@ -35,16 +62,33 @@ class Setup:
 
     def __init__(self, folder: Path) -> None:
         self.repository, self.log, self.venv = folder / "repository", folder / "log", folder / "repository" / ".venv"
-        for name in ("scripts/setup.sh", "requirements/cpu.txt", "requirements/gpu.txt", "pyproject.toml"):
-            (self.repository / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, self.repository / name)
-        (folder / "bin").mkdir()
-        for name, text in (("python3.11", PYTHON), ("inside", INSIDE), ("curl", "#!/bin/sh\nexit 1\n")):
-            (folder / "bin" / name).write_text(text)
-            (folder / "bin" / name).chmod(0o755)
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("LONGRL_")}
-        self.environment |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "LOG": str(self.log)}
-        self.environment |= {"INSIDE": str(folder / "bin" / "inside"), "LONGRL_PYTHON": "python3.11"}
+        for name in ("scripts", "requirements"):
+            shutil.copytree(ROOT / name, self.repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", self.repository)
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        for tool in TOOLS.split():
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        self.put(**{"python3.11": PYTHON, "python3.12": PYTHON, "inside": INSIDE, "uv-inside": UV})
+        self.put(**{"nvidia-smi": NVIDIA_SMI, "gcc": "#!/bin/sh\n", "g++": "#!/bin/sh\n"})
+        self.put(curl='#!/bin/sh\n[ -n "$WHEEL" ]\n')
+        self.error = self.output = ""
+        (folder / "Python.h").touch()
+        self.environment = {"PATH": str(self.bin), "HOME": str(folder), "LOG": str(self.log), "HEADERS": str(folder)}
+        self.environment |= {"INSIDE": str(self.bin / "inside"), "UV": str(self.bin / "uv-inside"), "WHEEL": ""}
+
+    def put(self, **scripts: str) -> None:
+        for name, text in scripts.items():
+            (self.bin / name).write_text(text)
+            (self.bin / name).chmod(0o755)
+
+    def cuda(self, release: str) -> str:
+        """A CUDA toolkit's folder."""
+        self.put(nvcc=f'#!/bin/sh\necho "Cuda compilation tools, release {release}, V{release}.88"\n')
+        folder = self.bin.with_name("cuda")
+        (folder / "bin").mkdir(parents=True)
+        (self.bin / "nvcc").rename(folder / "bin" / "nvcc")
+        return str(folder)
 
     def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         self.log.write_text("")
@@ -58,11 +102,11 @@ class Setup:
             start_new_session=True,
         )
 
-    def __call__(self, *arguments: str, cwd: Path | None = None, **environment: str) -> list[str]:
-        """The commands that a successful call runs."""
+    def __call__(self, *arguments: str, cwd: Path | None = None, status: int = 0, **environment: str) -> list[str]:
+        """The commands that a call with this exit status runs; what it says is in `output` and `error`."""
         process = self.start(*arguments, cwd=cwd, **environment)
-        _, error = process.communicate(timeout=60)
-        assert process.returncode == 0, error
+        self.output, self.error = process.communicate(timeout=60)
+        assert process.returncode == status, self.error
         return self.log.read_text().splitlines()
 
 
@@ -72,7 +116,7 @@ def setup(tmp_path: Path) -> Setup:
 
 
 def made_anew(commands: list[str]) -> bool:
-    return "python -m venv" in commands
+    return any(command.endswith("-m venv") for command in commands)
 
 
 def test_a_second_call_has_nothing_to_do(setup: Setup):
@@ -134,10 +178,8 @@ def test_a_broken_environment_is_made_from_scratch(setup: Setup, broken: str):
 def test_an_environment_of_someone_elses_is_left_alone(setup: Setup):
     setup.venv.mkdir()
     (setup.venv / "precious").write_text("")
-    process = setup.start("cpu")
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "was not made by setup.sh; delete it or set LONGRL_VENV to another place" in error
+    setup("cpu", status=1)
+    assert "was not made by setup.sh; delete it or set LONGRL_VENV to another place" in setup.error
     assert (setup.venv / "precious").exists()
 
 
@@ -150,10 +192,134 @@ def test_a_relative_place_is_the_callers(setup: Setup, tmp_path: Path):
 
 
 def test_no_usable_python_is_named(setup: Setup):
-    process = setup.start("cpu", LONGRL_PYTHON="/no/such/python")
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "no Python 3.11 or 3.12 with venv found (tried /no/such/python); set LONGRL_PYTHON to one" in error
+    setup("cpu", status=1, LONGRL_PYTHON="/no/such/python")
+    assert "no Python 3.11 or 3.12 with venv found (tried /no/such/python); set LONGRL_PYTHON to one" in setup.error
+
+
+@pytest.mark.parametrize(("target", "preferred"), [("cpu", "python3.11"), ("gpu", "python3.12")])
+def test_the_python_that_suits_the_target(setup: Setup, target: str, preferred: str):
+    """flash-attn's prebuilt wheels are for 3.12 alone."""
+    assert f"{preferred} -m venv" in setup(target)
+
+
+@pytest.fixture
+def only_newer(setup: Setup) -> Setup:
+    """A machine whose only Python is 3.13."""
+    (setup.bin / "python3.12").rename(setup.bin / "python3.12-of-uv")
+    (setup.bin / "python3.11").rename(setup.bin / "python3")
+    return setup
+
+
+@pytest.mark.parametrize("uv_on_path", [True, False])
+def test_without_a_python_of_the_right_version_uv_gets_one(only_newer: Setup, uv_on_path: bool):
+    if uv_on_path:
+        only_newer.put(uv=UV)
+    commands = only_newer("cpu", GITHUB="reached")
+    assert "uv python install 3.12" in commands
+    assert commands.count("python3 -m venv") == (0 if uv_on_path else 1)
+    assert "python3.12 -m venv" in commands
+    only_newer("cpu", LONGRL_VENV=str(only_newer.venv))
+    shutil.rmtree(only_newer.venv)
+    commands = only_newer("cpu")
+    assert made_anew(commands)
+    assert "uv python install 3.12" not in commands
+
+
+def test_without_github_it_says_how_to_get_a_python(only_newer: Setup):
+    assert "uv python install 3.12" in only_newer("cpu", status=1)
+    last = only_newer.error.splitlines()[-1]
+    assert last.startswith("setup: no Python 3.11 or 3.12, and uv could not download one")
+    for way in ("apt install", "dnf install", "pyenv install", "conda create", "uv python install", "LONGRL_PYTHON"):
+        assert way in last
+    assert not only_newer.venv.exists()
+
+
+def test_without_flash_attn_everything_else_is_there(setup: Setup):
+    """No wheel can be reached, and an hour's build starts only when it was asked for."""
+    commands = setup("gpu")
+    assert any("--editable ." in command for command in commands)
+    assert not any("flash-attn==" in command for command in commands)
+    (said,) = [line for line in setup.output.splitlines() if "flash-attn" in line]
+    assert "does not need it" in said
+    assert "LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu" in said
+    assert setup("gpu") == []
+
+
+@pytest.mark.parametrize("wheel", ["works", "broken", "absent"])
+def test_the_wheel_comes_last_and_only_if_it_loads(setup: Setup, wheel: str):
+    commands = setup("gpu", WHEEL=wheel)
+    editable = next(i for i, command in enumerate(commands) if "--editable ." in command)
+    (asked,) = [i for i, command in enumerate(commands) if "flash-attn==" in command]
+    assert asked > editable
+    assert ("flash-attn==2.8.3 is here" in setup.output) == (wheel == "works")
+    assert ("no flash-attn: no wheel" in setup.output) == (wheel != "works")
+    assert ("uv pip uninstall --quiet flash-attn" in commands[asked:]) == (wheel != "works")
+    assert setup("gpu", WHEEL=wheel) == []
+
+
+def test_a_kill_before_flash_attn_keeps_the_rest(setup: Setup):
+    setup("gpu", WHEEL="works")
+    (setup.venv / ".flash-attn").unlink()
+    (setup.venv / "flash_attn_loads").unlink()
+    commands = setup("gpu", WHEEL="works")
+    assert [command for command in commands if " install " in command and "flash-attn==" not in command] == []
+    assert "flash-attn==2.8.3 is here" in setup.output
+
+
+def builds(commands: list[str]) -> bool:
+    return any(command.startswith("python -m pip") and "flash-attn==" in command for command in commands)
+
+
+def test_a_build_in_a_finished_environment(setup: Setup):
+    setup("gpu")
+    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.0")}
+    assert builds(setup("gpu", **asked, BUILD="works"))
+    assert "30 to 90 minutes" in setup.output
+    assert "setup: flash-attn [1/73]\n" in setup.output
+    assert "flash-attn==2.8.3 is here" in setup.output
+    assert setup("gpu", **asked) == []
+
+
+def test_a_failed_build_is_not_repeated(setup: Setup):
+    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.2")}
+    assert builds(setup("gpu", **asked))
+    assert "its build failed" in setup.output
+    assert "ninja: build stopped" in (setup.venv / "flash-attn.log").read_text()
+    assert setup("gpu", **asked) == []
+
+
+@pytest.mark.parametrize(
+    ("cuda", "compiler", "missing"),
+    [("12.8", "g++", "no nvcc 13.x to build it with"), ("13.0", "/no/g++", "no C++ compiler to build it with")],
+)
+def test_a_build_that_cannot_work_is_not_started(setup: Setup, cuda: str, compiler: str, missing: str):
+    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda(cuda), "CXX": compiler}
+    assert not builds(setup("gpu", **asked, BUILD="works"))
+    assert missing in setup.output
+
+
+@pytest.mark.parametrize(
+    ("driver", "old"),
+    [("570.86.15", True), ("535.54", True), ("580.65.06", False), ("610.1", False), ("[N/A]", False), ("", False)],
+)
+def test_an_old_driver_is_named_before_the_download(setup: Setup, driver: str, old: bool):
+    setup("gpu", DRIVER=driver)
+    assert (f"WARNING: the NVIDIA driver is {driver}; torch with CUDA 13 needs 580 or later" in setup.error) == old
+    assert ("driver" in setup.error) == old
+
+
+def test_the_driver_is_the_one_for_the_locked_cuda():
+    assert "\ncuda-toolkit==13." in (ROOT / "requirements" / "gpu.txt").read_text()
+
+
+@pytest.mark.parametrize("missing", ["gcc", "headers", ""])
+def test_what_triton_needs_is_looked_for(setup: Setup, missing: str):
+    if missing == "gcc":
+        (setup.bin / "gcc").unlink()
+    setup("gpu", **({"HEADERS": "/absent/python3.12"} if missing == "headers" else {}))
+    assert ("WARNING: no C compiler or no" in setup.error) == bool(missing)
+    if missing == "headers":
+        assert "apt install gcc python3.12-dev" in setup.error
 
 
 def test_without_the_cpu_index_torch_comes_with_what_it_needs(setup: Setup):

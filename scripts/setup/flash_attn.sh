@@ -1,0 +1,67 @@
+# Sourced by setup.sh: `add_flash_attn` gets flash-attn as a wheel, or builds it if it was asked to and can, or does
+# without: it is never a reason to fail. $venv/.flash-attn keeps what came of it: "<pin> here", "<pin> none", or
+# "<pin> failed" for a build, which is not tried again.
+# shellcheck shell=bash disable=SC2154  # $venv, $pip and the like are setup.sh's
+flash_attn=$(grep -oE '^flash-attn==[^ ]+' requirements/flash-attn.txt)
+flash_attn_wheels=https://verl-project.github.io/verl-wheelhouse/simple
+
+flash_attn_settled() {
+  case "$(cat "$venv/.flash-attn" 2>/dev/null)" in
+    "$flash_attn here" | "$flash_attn failed") ;;
+    "$flash_attn none") [ -z "${LONGRL_BUILD_FLASH_ATTN:-}" ] ;;
+    *) return 1 ;;
+  esac
+}
+
+add_flash_attn() {
+  local state=none why='' log=$venv/flash-attn.log
+  : >"$log"
+  if flash_attn_loads; then
+    state=here
+  else
+    flash_attn_wheel
+    if [ "$state" = none ] && [ -n "${LONGRL_BUILD_FLASH_ATTN:-}" ]; then build_flash_attn; fi
+  fi
+  echo "$flash_attn $state" >"$venv/.flash-attn"
+  if [ "$state" = here ]; then echo "setup: $flash_attn is here"; return; fi
+  "$venv/bin/uv" pip uninstall --quiet flash-attn 2>/dev/null || true # one that does not load is worse than none
+  echo "setup: no flash-attn: $why. LongRL's engine does not need it (torch has its own varlen attention); upstream's" \
+    "parts use torch's sdpa"
+}
+
+flash_attn_loads() { # an extension of another torch or Python is found and does not load
+  "$venv/bin/python" -c 'import importlib.util, sys
+importlib.util.find_spec("flash_attn_2_cuda") or sys.exit("flash-attn is not installed")
+import torch, flash_attn_2_cuda' >>"$log" 2>&1
+}
+
+flash_attn_wheel() { # -> $state, $why
+  local later="to build it, 30 to 90 minutes: LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu"
+  if ! curl --silent --fail --head --max-time 10 "$flash_attn_wheels/flash-attn/" >/dev/null 2>&1; then
+    why="$flash_attn_wheels cannot be reached ($later)"; return
+  fi
+  echo "setup: $flash_attn as a wheel from $flash_attn_wheels (250 MB)"
+  if UV_HTTP_TIMEOUT=30 install --reinstall --default-index "$flash_attn_wheels" --only-binary :all: "$flash_attn" 2>>"$log" &&
+    flash_attn_loads
+  then state=here; else why="no wheel from $flash_attn_wheels for this Python and torch, see $log ($later)"; fi
+}
+
+build_flash_attn() { # -> $state, $why
+  local cuda home='' candidate
+  cuda=$("$venv/bin/python" -c 'import torch; print(torch.version.cuda.split(".")[0])')
+  for candidate in "/usr/local/cuda-$cuda".* /usr/local/cuda "$(dirname "$(command -v nvcc)")/.."; do
+    candidate=${CUDA_HOME:-$candidate}
+    if "$candidate/bin/nvcc" --version 2>/dev/null | grep -q "release $cuda\."; then home=$candidate; break; fi
+  done
+  if [ -z "$home" ]; then
+    why="no nvcc $cuda.x to build it with; install the CUDA toolkit $cuda and set CUDA_HOME to it"; return
+  elif ! command -v "${CXX:-g++}" >/dev/null; then
+    why="no C++ compiler to build it with; install g++, or set CXX"; return
+  fi
+  echo "setup: building $flash_attn with $home: 30 to 90 minutes, in the end [N/N] (everything it says: $log)"
+  if install "$(grep -oE '^wheel==[^ ]+' requirements/flash-attn.txt)" &&
+    CUDA_HOME=$home FLASH_ATTENTION_FORCE_BUILD=TRUE "${pip[@]}" -vv --force-reinstall --no-deps --no-build-isolation \
+      --no-cache-dir "$flash_attn" 2>&1 | tee -a "$log" | sed -un 's/^ *\(\[[0-9]*\/[0-9]*\]\).*/setup: flash-attn \1/p' &&
+    flash_attn_loads
+  then state=here; else state=failed why="its build failed, see $log (to try again: rm $venv/.flash-attn)"; fi
+}

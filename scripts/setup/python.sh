@@ -1,0 +1,40 @@
+# Sourced by setup.sh: `find_python` sets $python to a Python 3.11 or 3.12 that makes environments, downloaded if need be.
+# shellcheck shell=bash disable=SC2154  # $venv, $target and the like are setup.sh's
+
+usable() { "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+find_python() {
+  local candidates=(python3.11 python3.12 python3) own="$venv.python" # beside the environment, on the same disk
+  [ "$target" = cpu ] || candidates=(python3.12 python3.11 python3) # flash-attn's prebuilt wheels are for 3.12
+  [ -z "${LONGRL_PYTHON:-}" ] || candidates=("$LONGRL_PYTHON")
+  for python in "${candidates[@]}"; do
+    if usable "$python"; then return; fi
+  done
+  [ -z "${LONGRL_PYTHON:-}" ] ||
+    die "no Python 3.11 or 3.12 with venv found (tried $LONGRL_PYTHON); set LONGRL_PYTHON to one, or unset it"
+  if ! usable "$own"/*/bin/python3.12; then
+    echo "setup: no Python 3.11 or 3.12 with venv found (tried ${candidates[*]}); uv downloads one to $own (30 MB)"
+    download_python "$own" || true
+  fi
+  for python in "$own"/*/bin/python3.12; do
+    if usable "$python"; then return; fi
+  done
+  rm -rf "$own"
+  die "no Python 3.11 or 3.12, and uv could not download one (above); get it by one of: apt install python3.12-venv" \
+    "(Ubuntu 24.04), dnf install python3.12 (Fedora), pyenv install 3.12, conda create -n py312 python=3.12, or uv python" \
+    "install 3.12 where GitHub can be reached; if it is not on PATH then, set LONGRL_PYTHON to it"
+}
+
+download_python() { # FOLDER: by the uv on PATH, else by one that whatever Python there is installs for the moment
+  local tool uv status=0
+  tool=$(mktemp -d)
+  if ! uv=$(command -v uv); then
+    uv=$tool/bin/uv
+    if ! { python3 -m venv "$tool" && "$tool/bin/python" -m pip install --quiet "uv==$uv_version"; } 2>/dev/null; then
+      python3 -m pip install --quiet --target "$tool" "uv==$uv_version" || true # Debian's python3 without venv
+    fi
+  fi
+  UV_PYTHON_INSTALL_DIR=$1 UV_PYTHON_INSTALL_BIN=0 "$uv" python install 3.12 || status=$?
+  rm -rf "$tool"
+  return $status
+}

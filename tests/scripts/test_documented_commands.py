@@ -1,0 +1,238 @@
+"""Every documented command line still works: a shell reads it, and the program it starts reads it to its end.
+
+bash runs each command in a copy of the repository's scripts, in an environment whose programs only note that they were
+called. Programs of ours then run here with those arguments, up to the point where the work begins: the configuration is
+composed, the command line is parsed, unknown options, keys and groups are refused.
+"""
+
+import argparse
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import documented
+import pytest
+import typer
+from verl_longrl.config import LongRLConfig
+
+from data_gen import cli
+from data_gen.grounding.config import GroundingConfig
+from data_gen.multitask.config import MultitaskConfig
+from recipe.longrl import ray_job, settings
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")]
+ROOT = Path(__file__).resolve().parents[2]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+DOCUMENTS = documented.documents(ROOT, TRACKED)
+
+RUN = "model=qwen2.5-7b-1m hardware=8gpu data.train_files=[train.parquet] data.val_files=[val.parquet]"
+PLACEHOLDERS = {  # as documents write them: what is typed for it
+    "[hydra overrides...]": "",
+    "[overrides...]": "",
+    "overrides...": "",
+    "OVERRIDES": RUN,
+    "model=... hardware=...": "model=qwen2.5-7b-1m hardware=8gpu",
+    "data.train_files=[...] ...": "data.train_files=[train.parquet] data.val_files=[val.parquet]",
+    "TRAIN_FILES=... VAL_FILES=...": "TRAIN_FILES=train.parquet VAL_FILES=val.parquet",
+    "--output ...": "--output outputs/mydata",
+    "submit.sh ...": f"submit.sh {RUN}",
+    "recipe.longrl.main ...": f"recipe.longrl.main {RUN}",
+    "[--timeout SECONDS]": "--timeout 60",
+    "[MODULE]": "recipe.longrl.main",
+    "/path/to/documents": "documents",
+    "input DOCS": "input documents",
+    "output DIR": "output outputs/mydata",
+    "FOLDER": "documents",
+    "HOSTFILE": "hosts",
+    "path=MODEL ": "path=model ",
+    "HOST:": "host:",
+    "$SLURM_ARRAY_TASK_ID": "0",
+}
+CONTINUES = {  # a block that is only the end of a command, by how it begins: the command
+    "haystack.files=": "python -m data_gen.keychain run --input questions.json --output outputs/keychain",
+    "servers.writer.": "python -m data_gen.multitask run --input documents --output outputs/multitask",
+    "servers.4b.": "python -m data_gen.multitask run --input documents --output outputs/multitask",
+}
+ADDED = {  # where the command itself would reach other machines
+    "scripts/slurm/submit.sh": "--dry-run",
+    "scripts/ray/start.sh": "--help",
+    "scripts/ray/stop.sh": "--help",
+}
+READS_ON = ("data_gen.grounding", "data_gen.keychain", "data_gen.multitask", "recipe.longrl.memory")
+"""Programs that read keys and values in the command itself, once the options are parsed."""
+OTHERS = ("git", "mypy", "pip", "pre-commit", "ray", "ruff", "sbatch", "tensorboard")
+"""Programs that are not ours: they may be named, and are not started."""
+
+
+class Reached(BaseException):
+    """The command line was read to its end; what follows is the work."""
+
+
+def stop(*_: object, **__: object) -> None:
+    raise Reached
+
+
+def complete(command: str) -> str:
+    """A documented command as one would type it."""
+    for begin, before in CONTINUES.items():
+        if command.startswith(begin):
+            command = f"{before} {command}"
+    for placeholder, typed in PLACEHOLDERS.items():
+        command = command.replace(placeholder, typed)
+    command = re.sub(r" \[(--?[\w-]+|[a-z_.]+=\w+)\]", r" \1", command)  # [--dry-run] [tmn=false]
+    for script, added in ADDED.items():
+        command = command.replace(script, f"{script} {added}")
+    if re.fullmatch(r"python (-m )?[\w./]+", command):
+        command += " --help"  # named without what it needs
+    command = re.sub(r"^(?=[\w/]+\.sh\b)", "bash ", command)
+    program = re.sub(r"^([A-Z_]+=(\"[^\"]*\"|\S*) +)*", "", command).split()[0]
+    assert re.fullmatch(r"[\w.]+=.*", program) is None, f"{command}: the end of which command? Say it in CONTINUES"
+    assert program in ("bash", "source", "python", "vllm", *OTHERS), f"{command}: a new program; say it in OTHERS"
+    left = re.search(r"\.\.\.|(?<=[ =])[A-Z]{3,}(?= |$)|\[[a-z]+ ", re.sub(r"\s#.*", "", command))
+    assert left is None, f"{command}: what is typed for {left[0] if left else ''}? Say it in PLACEHOLDERS"
+    return command
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch):
+    """shell(command) -> the programs that it starts, each with its arguments, none of which is started."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run_longrl.sh", tmp_path)
+    for name in ("recipe", "data_gen", "verl"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "scripts" / "setup.sh").write_text('[[ " cpu gpu " == *" ${1:-cpu} "* ]]\n')
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for program in ("python", "vllm", *OTHERS):
+        (folder / program).write_text("#!/bin/bash\nprintf '%s\\0' \"${0##*/}\" \"$@\" $'\\x1e' >>started\n")
+        (folder / program).chmod(0o755)
+    activate = (Path(sys.prefix) / "bin" / "activate").read_text()
+    (folder / "activate").write_text(activate.replace(sys.prefix, str(tmp_path / ".venv")))
+    (tmp_path / "grounding.yaml").write_text(GroundingConfig.default_yaml())
+    (tmp_path / "outputs" / "diagnosis").mkdir(parents=True)
+    (tmp_path / "outputs" / "diagnosis" / "next.yaml").write_text(MultitaskConfig.default_yaml())
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str) -> list[list[str]]:
+        activated = 'source .venv/bin/activate; [ "$(command -v python)" = "$PWD/.venv/bin/python" ]'
+        script = f"set -euo pipefail\n{activated}\n{command}\n"
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "USER": "someone"}
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        started = tmp_path / "started"
+        calls = started.read_text().split("\x1e\0")[:-1] if started.exists() else []
+        return [call.split("\0")[:-1] for call in calls]
+
+    return run
+
+
+@pytest.fixture
+def read(monkeypatch, capsys):
+    """read(arguments of python): lets a program of ours read its command line, and fails if it refuses it."""
+
+    def checked(config, **_: object) -> None:
+        LongRLConfig.from_dict(settings.plain(config.longrl))
+        raise Reached
+
+    def parsed(parser, *arguments, _parse=argparse.ArgumentParser.parse_args, **options):
+        _parse(parser, *arguments, **options)
+        raise Reached
+
+    monkeypatch.setattr(settings, "resolve", checked)
+    monkeypatch.setattr(cli.Pipeline, "store", stop)
+    for module in ("build", "run", "keychain.run"):
+        monkeypatch.setattr(f"recipe.longrl.demo.{module}.build", stop)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+
+    def read(program: str, *arguments: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [program, *arguments])
+            if program not in READS_ON:
+                patch.setattr(typer.core.TyperCommand, "invoke", stop, raising=False)
+            try:
+                if program.endswith(".py"):
+                    patch.syspath_prepend(str(ROOT / "scripts"))
+                    runpy.run_path(str(ROOT / program), run_name="__main__")
+                else:
+                    runpy.run_module(program, run_name="__main__", alter_sys=True)
+            except Reached:
+                return
+            except SystemExit as ended:
+                if ended.code:
+                    pytest.fail(f"{program} {shlex.join(arguments)}: {ended.code}\n{capsys.readouterr()}")
+
+    return read
+
+
+COMMANDS = {command: name for name, text in DOCUMENTS.items() for command in documented.commands(text)}
+
+
+@pytest.mark.parametrize("command", [pytest.param(text, id=f"{name}: {text}") for text, name in COMMANDS.items()])
+def test_a_documented_command_is_understood(command: str, shell, read):
+    for program, *arguments in shell(complete(command)):
+        if program == "vllm":
+            from vllm.entrypoints.openai.cli_args import make_arg_parser
+            from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+            assert arguments.pop(0) == "serve"
+            with pytest.raises(Reached):
+                make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+        elif program == "python":
+            if arguments[0] == "-m":
+                arguments.pop(0)
+            if arguments[0] == "recipe.longrl.ray_job":  # hands the rest to a module on the cluster
+                arguments = [argument for argument in arguments[1:] if argument != "--no-wait"]
+                if not ray_job.is_module(arguments[0]):
+                    arguments.insert(0, ray_job.TRAINING)
+            if arguments[0] != "pytest":
+                read(*arguments)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m recipe.longrl.main model=qwen2.5-7b-1m hardware=9gpu",
+        "python -m recipe.longrl.main --dryrun",
+        "python -m recipe.longrl.memory model=qwen2.5-7b-1m longrl.reward.etta=1",
+        "python -m recipe.longrl.curriculum curriculum=loongrl-7c",
+        "python -m data_gen.grounding run --input documents --outptu outputs/mydata",
+        "python -m data_gen.grounding run --output outputs/mydata chunk.max_tokns=1",
+        "python -m data_gen.grouding run",
+        "python scripts/bench_rewards.py --rounds 5",
+        "python scripts/compare_methods.py --sedes 3",
+        "python scripts/compare_method.py",
+        "bash scripts/slurm/submit.sh --nodes=2 data.train_file=[a.parquet]",
+        "bash run_longr.sh",
+        "vllm serve a/model --prot 8001",
+    ],
+)
+def test_a_command_that_has_rotted_is_noticed(command: str, shell, read):
+    with pytest.raises((AssertionError, pytest.fail.Exception, ImportError, OSError, ValueError, SystemExit)):
+        test_a_documented_command_is_understood(command, shell, read)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [("x.y=1", "CONTINUES"), ("make all", "OTHERS"), ("python -m a KIND", "PLACEHOLDERS")]
+)
+def test_a_command_that_cannot_be_completed_says_what_to_add(command: str, told: str):
+    with pytest.raises(AssertionError, match=told):
+        complete(command)
+
+
+@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if [*documented.references(text)]])
+def test_files_that_a_document_names_are_there(name: str):
+    missing = [path for path in documented.references(DOCUMENTS[name]) if not any(ROOT.glob(path.rstrip("/")))]
+    assert missing == []
+
+
+def test_the_lists_are_no_empty_ones():
+    assert len(COMMANDS) > 30
+    assert {"source .venv/bin/activate", "python -m data_gen.grounding config > grounding.yaml"} <= {
+        command.split("  ")[0] for command in COMMANDS
+    }
