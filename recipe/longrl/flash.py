@@ -22,7 +22,7 @@ FLASH = "flash_attention_2"
 WITHOUT_ULYSSES = ("sdpa", "eager", "flex_attention")
 """Implementations that upstream does not exchange heads and tokens for: it patches flash attention's forward alone
 (verl/models/transformers/monkey_patch.py)."""
-INSTALL = "install flash-attn (bash scripts/setup.sh gpu says how)"
+INSTALL = "install flash-attn (LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu)"
 
 
 class Role(NamedTuple):
