@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from verl_longrl.data.schema import read_samples
+from verl_longrl.platform import zygote
 from verl_longrl.trainer.rollout_log import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -33,7 +34,7 @@ def test_train_kill_resume(run):
     try:
         step(run, process, 1)
         for name in ("WorkerDict", "EngineCore"):  # forks, by Ray and by multiprocessing
-            assert "verl_longrl.platform.zygote" in title(worker_of(process, name).parent())
+            assert zygote.TITLE in title(worker_of(process, name).parent())
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
         going_on = run.steps[-1] + 1

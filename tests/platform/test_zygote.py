@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from verl_longrl.platform.zygote import Zygote
+from verl_longrl.platform.zygote import TITLE, Zygote
 
 IMPORTED = "wave"  # a module that Python does not import by itself
 WAITS = "import time; print('up', flush=True); time.sleep(60)"
@@ -79,6 +79,11 @@ def test_where_it_would_differ_a_new_python_runs(forking, other):
     variables = {name: value for name, value in {**os.environ, **other}.items() if value is not None}
     assert run(forking, "-c", f"import sys; print('{IMPORTED}' in sys.modules)", env=variables).stdout == "False\n"
     assert next(iter(other)) in forking.log.read_text()
+
+
+def test_its_title_can_be_changed(forking):
+    code = "import os, setproctitle; setproctitle.setproctitle('engine'); print(open('/proc/self/cmdline').read())"
+    assert run(forking, "-c", code).stdout.startswith("engine\0")
 
 
 def test_other_options_of_the_interpreter_are_a_new_pythons(forking):
@@ -153,4 +158,4 @@ def test_ray_is_not_imported_before_the_fork():
         assert done.stdout == "True True False\n", forking.log.read_text()
         threads = Path(f"/proc/{forking._process.pid}/task").iterdir()
         names = {(thread / "comm").read_text().strip() for thread in threads}
-    assert names <= {"python", "python3", "jemalloc_bg_thd"}, "a thread that would be missing in a fork"
+    assert names <= {TITLE, "jemalloc_bg_thd"}, "a thread that would be missing in a fork"

@@ -61,6 +61,8 @@ def test_another_runs_checkpoint(check, configure, tmp_path):
     status, detail = check(*resume)["resume"]
     assert status == "FAIL"
     assert "its writing was interrupted; whole ones in its place: none" in detail
+
+
 @pytest.mark.parametrize("key", ["longrl.output_dir", "trainer.default_local_dir"])
 def test_a_place_that_is_no_folder(check, tmp_path, key: str):
     (tmp_path / "file").write_text("")

@@ -38,6 +38,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from setproctitle import setproctitle
+
+TITLE = "longrl-zygote"
 CLIENT = Path(__file__).with_name("zygote_client.py")
 MODULES = (
     "torch._inductor.lowering",
@@ -265,6 +268,7 @@ def main(argv: list[str]) -> None:
         importlib.import_module(module)
     if "ray" in sys.modules:
         sys.exit("Ray was imported, and with it who this process is; its forks could be nobody else")
+    setproctitle(TITLE)  # before a fork's new environment, beside whose old place in memory it finds the title's
     gc.freeze()  # keeps pages shared after a fork
     request, received = serve(listener, environment)
     become(request, received, argv[2])
