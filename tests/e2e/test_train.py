@@ -34,7 +34,7 @@ def test_train_kill_resume(run):
     try:
         step(run, process, 1)
         for name in ("WorkerDict", "EngineCore"):  # forks, by Ray and by multiprocessing
-            assert zygote.TITLE in title(worker_of(process, name).parent())
+            assert zygote.__name__ in title(worker_of(process, name).parent())
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
         going_on = run.steps[-1] + 1

@@ -38,9 +38,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from setproctitle import setproctitle
-
-TITLE = "longrl-zygote"
 CLIENT = Path(__file__).with_name("zygote_client.py")
 MODULES = (
     "torch._inductor.lowering",
@@ -230,8 +227,10 @@ def become(request: Request, received: list[int], executable: str) -> None:
     """Run in this process what `python request.arguments` would run in its own."""
     _number(received, request.descriptors)
     os.chdir(request.directory)
-    os.environ.clear()
-    os.environ.update(request.environment)
+    for name in os.environ.keys() - request.environment.keys():
+        del os.environ[name]
+    # only what differs: what sets a process's title looks for its place in memory beside the variables it began with
+    os.environ.update(dict(request.environment.items() - os.environ.items()))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked)
     multiprocessing.set_executable(executable)
@@ -268,7 +267,6 @@ def main(argv: list[str]) -> None:
         importlib.import_module(module)
     if "ray" in sys.modules:
         sys.exit("Ray was imported, and with it who this process is; its forks could be nobody else")
-    setproctitle(TITLE)  # before a fork's new environment, beside whose old place in memory it finds the title's
     gc.freeze()  # keeps pages shared after a fork
     request, received = serve(listener, environment)
     become(request, received, argv[2])
