@@ -9,6 +9,7 @@ from verl_longrl.engine import attention
 from verl_longrl.engine.attention import attend
 from verl_longrl.engine.kernels import VARLEN
 from verl_longrl.engine.layout import Group, Layout
+from verl_longrl.engine.trial import allowed, dense
 
 H, K, D, SCALE = 8, 4, 16, 0.3
 CASES = {
@@ -35,24 +36,24 @@ def drawn(layout):
     ]
 
 
-def allowed(layout):
-    """(T, T) bool: whether a token attends to another one, by the definition of the layout."""
-    kinds = [(g, r) for g, (_, responses) in enumerate(layout.groups) for r in range(len(responses) + 1)]
-    of = torch.tensor(kinds).repeat_interleave(torch.tensor(layout.own.queries), 0)
-    group, response = of[:, 0], of[:, 1]
-    same = (group[:, None] == group) & ((response[:, None] == response) | (response == 0))
-    return same.tril()
+def dense_with(q, k, v, mask, scale=SCALE):
+    return (scores(q, k, mask, scale).softmax(-1) @ repeated(v)).transpose(0, 1)
 
 
-def dense(q, k, v, mask, scale=SCALE):
-    q, k, v = (x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k, v))
-    return ((q @ k.mT * scale).masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(0, 1)
+def scores(q, k, mask, scale):
+    """(H, L, S)"""
+    return (repeated(q) @ repeated(k).mT * scale).masked_fill(~mask, -torch.inf)
+
+
+def repeated(x):
+    """(H, L, D) of keys or values (L, K, D)."""
+    return x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0)
 
 
 def differences(found, layout):
     """Largest difference to the dense attention: of the output, and of the gradients."""
     q, k, v, grad = drawn(layout)
-    wanted, got = dense(q, k, v, allowed(layout)), found(q, k, v)
+    wanted, got = dense(q, k, v, layout, SCALE), found(q, k, v)
     grads = zip(*(torch.autograd.grad(out, (q, k, v), grad) for out in (wanted, got)), strict=True)
     return (wanted - got).abs().max().item(), max((a - b).abs().max().item() for a, b in grads)
 
@@ -62,12 +63,6 @@ def segments(q_ends, k_ends, causal):
     for (q0, q1), (k0, k1) in zip(*(itertools.pairwise(ends.tolist()) for ends in (q_ends, k_ends)), strict=True):
         mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool)
         yield slice(q0, q1), slice(k0, k1), mask.tril(k1 - k0 - (q1 - q0)) if causal else mask
-
-
-def scores(q, k, mask, scale):
-    """(H, L, S)"""
-    q, k = (x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k))
-    return (q @ k.mT * scale).masked_fill(~mask, -torch.inf)
 
 
 class FlashOnCpu:
@@ -89,7 +84,7 @@ class FlashOnCpu:
         out, lse = torch.empty_like(q), q.new_empty(H, len(q))
         for rows, keys, mask in segments(q_ends, k_ends, causal):
             part = scores(q[rows], k[keys], mask, how["scale"])
-            out[rows] = dense(q[rows], k[keys], v[keys], mask, how["scale"])
+            out[rows] = dense_with(q[rows], k[keys], v[keys], mask, how["scale"])
             lse[:, rows] = part.logsumexp(-1)
         return out, lse, *(torch.empty(0, dtype=torch.uint64) for _ in range(2)), q.new_empty(0)
 
@@ -106,7 +101,7 @@ class FlashOnCpu:
         for rows, keys, mask in segments(q_ends, k_ends, causal):
             p = (scores(q[rows], k[keys], mask, how["scale"]) - lse[:, rows, None]).exp()
             do, o = (x[rows].transpose(0, 1) for x in (grad, out))
-            q_, k_, v_ = (x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q[rows], k[keys], v[keys]))
+            q_, k_, v_ = map(repeated, (q[rows], k[keys], v[keys]))
             ds = p * (do @ v_.mT - (do * o).sum(-1, keepdim=True)) * how["scale"]
             dq[rows] = (ds @ k_).transpose(0, 1)
             for total, each in ((dk, ds.mT @ q_), (dv, p.mT @ do)):
@@ -186,17 +181,16 @@ def merged_without_gradient(q, k, v, layout):
     for length in layout.own.queries:
         own[start : start + length, start : start + length] = True
         start += length
-    repeated = [x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k, v)]
     for part in (mask & own, mask & ~own):
-        scores = (repeated[0] @ repeated[1].mT * SCALE).masked_fill(~part, -torch.inf)
-        lses.append(scores.logsumexp(-1).detach())
-        outs.append(scores.softmax(-1).nan_to_num() @ repeated[2])
+        of = scores(q, k, part, SCALE)
+        lses.append(of.logsumexp(-1).detach())
+        outs.append(of.softmax(-1).nan_to_num() @ repeated(v))
     lse = torch.logaddexp(*lses)
     return sum(out * (own - lse).exp()[..., None] for out, own in zip(outs, lses, strict=True)).transpose(0, 1)
 
 
 def plain_causal(q, k, v, layout):
-    return dense(q, k, v, torch.ones(len(q), len(q), dtype=torch.bool).tril())
+    return dense_with(q, k, v, torch.ones(len(q), len(q), dtype=torch.bool).tril())
 
 
 def top_left(q, k, v, layout):

@@ -74,14 +74,19 @@ def best_way(device: torch.device, dtype: torch.dtype, head_size: int) -> Choice
     problem = varlen_problem(device, dtype, head_size)
     if problem is None:
         return Choice("merge", "torch's varlen FlashAttention kernel, merged by log-sum-exp")
-    q = torch.empty(1, 1, 8, head_size, dtype=dtype, device=device, requires_grad=True)
-    params = SDPAParams(q, q, q, None, 0.0, False, False)
-    if not (can_use_flash_attention(params) or can_use_efficient_attention(params)):
+    if not _without_a_mask(device, dtype, head_size):
         raise ValueError(
             f"no attention kernel without a mask for {dtype}, heads of {head_size} on {device}: {problem}, and torch's "
             f"memory-efficient kernel cannot either; {INSTEAD}"
         )
     return Choice("lower_right", f"torch's lower-right causal attention, one response at a time: {problem}")
+
+
+def _without_a_mask(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether torch has a kernel that causal_lower_right can use; it would build the mask where there is none."""
+    q = torch.empty(1, 1, 8, head_size, dtype=dtype, device=device, requires_grad=True)
+    params = SDPAParams(q, q, q, None, 0.0, False, False)
+    return can_use_flash_attention(params) or can_use_efficient_attention(params)
 
 
 class _Merged(torch.autograd.Function):
