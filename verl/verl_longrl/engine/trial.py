@@ -19,7 +19,7 @@ from verl_longrl.engine.layout import Group, Layout
 GROUPS = (Group(1, (2, 1)), Group(130, (40, 1, 67)), Group(64, (33,)))
 """Several groups, odd lengths, more than one block of a kernel."""
 
-HALF, WIDER = 4, 64
+HALF, WIDER = 8, 64
 """Largest error over the largest value, in units of the dtype's precision, in 16 bits and in more: whole sums are
 rounded to 16 bits, and every term of them to more."""
 
