@@ -6,5 +6,5 @@
 | `attention.py`, `kernels.py` | the attention of such a row, with its gradient | torch |
 | `trial.py` | that attention tried on a device | torch |
 | `packing.py` | which rows share a prompt, and which are computed together | - |
-| `responses.py`, `shared_prompt.py` | verl's FSDP engine with logits at responses, and with all of it | verl, transformers |
+| `responses.py`, `shared_prompt.py` | verl's FSDP engine: logits at responses; all of it | verl, transformers |
 """

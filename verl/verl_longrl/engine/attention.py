@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
-from verl_longrl.engine.kernels import CPU, VARLEN, strictly_deterministic, varlen_problem
+from verl_longrl.engine.kernels import CPU, VARLEN, Kernel, strictly_deterministic, varlen_problem
 from verl_longrl.engine.layout import Layout
 
 Way = Literal["merge", "lower_right"]
@@ -126,7 +126,7 @@ class _Merged(torch.autograd.Function):
         return *whole, None, None
 
 
-def _kernel(q: Tensor) -> Any:
+def _kernel(q: Tensor) -> Kernel:
     return CPU if q.device.type == "cpu" else VARLEN
 
 
