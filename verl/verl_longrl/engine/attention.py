@@ -161,11 +161,11 @@ class _LowerRight(torch.autograd.Function):
         totals = [torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float)) for x in saved]
         for places in ctx.layout.looked_at:
             of = (places[-1:], places, places)
-            parts = [_gathered(x, each).detach().requires_grad_() for x, each in zip(saved, of, strict=True)]
+            q, k, v = (_gathered(x, each).detach().requires_grad_() for x, each in zip(saved, of, strict=True))
             with torch.enable_grad():
-                out = _lower_right(*parts, ctx.scale)
+                out = _lower_right(q, k, v, ctx.scale)
             with strictly_deterministic():
-                grads = torch.autograd.grad(out, parts, grad_THD[places[-1]])
+                grads = torch.autograd.grad(out, (q, k, v), grad_THD[places[-1]])
             for total, grad, each in zip(totals, grads, of, strict=True):
                 for place, piece in _pieces(each, grad):
                     total[place] += piece
