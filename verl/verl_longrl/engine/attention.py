@@ -114,9 +114,10 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_THD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        q_THD, k_TKD, v_TKD, out_THD, lse_HT = saved = ctx.saved_tensors
+        q_THD, k_TKD, v_TKD, out_THD, lse_HT = ctx.saved_tensors
         kernel, (prompts, responses) = _kernel(q_THD), zip(*ctx.layout.shared_places, strict=True)
-        whole = kernel.backward(grad_THD, *saved, ctx.layout.own, True, ctx.scale)
+        own = ctx.layout.own
+        whole = kernel.backward(grad_THD, q_THD, k_TKD, v_TKD, out_THD, lse_HT, own, True, ctx.scale)
         grad_NHD, q_NHD, out_NHD = (_gathered(x, responses) for x in (grad_THD, q_THD, out_THD))
         k_MKD, v_MKD, lse_HN = _gathered(k_TKD, prompts), _gathered(v_TKD, prompts), _gathered(lse_HT.mT, responses).mT
         part = kernel.backward(grad_NHD, q_NHD, k_MKD, v_MKD, out_NHD, lse_HN, ctx.layout.shared, False, ctx.scale)
