@@ -66,7 +66,7 @@ def errors(temperature):
 def test_the_temperature_is_not_rounded(temperature):
     of_values, of_gradient = errors(temperature)
     assert of_values < 3e-4  # with bfloat16's 0.6 or 0.7 2.6e-3, 1.1e-3
-    assert of_gradient < 1e-3
+    assert of_gradient < 2**-8  # rounded once, the same value everywhere
 
 
 def test_one_for_all_is_not_spread_over_the_rows():
