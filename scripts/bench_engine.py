@@ -241,8 +241,11 @@ def run(
         rows.append(row)
         show(row)
     output.parent.mkdir(parents=True, exist_ok=True)
-    sample = torch.zeros((1, 1, 1), device=device, dtype=torch.float32 if device == "cpu" else torch.bfloat16)
-    about = {"device": device, "cpus": os.cpu_count(), "threads": torch.get_num_threads(), "way": best_way(sample)}
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    way = best_way(
+        torch.device(device), dtype, SHAPES[shape]["hidden_size"] // SHAPES[shape]["num_attention_heads"]
+    ).way
+    about = {"device": device, "cpus": os.cpu_count(), "threads": torch.get_num_threads(), "way": way}
     if device != "cpu":
         about["gpu"] = torch.cuda.get_device_name()
     output.write_text(json.dumps({**about, "sizes": SHAPES[shape], "rows": rows}, indent=1) + "\n")

@@ -1,14 +1,15 @@
 """The packed row's attention against a dense one in float64, values and gradients; wrong variants must fail."""
 
 import itertools
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from verl_longrl.engine.attention import _Continued, attend
+from verl_longrl.engine import attention
+from verl_longrl.engine.attention import attend
+from verl_longrl.engine.kernels import VARLEN
 from verl_longrl.engine.layout import Group, Layout
+from verl_longrl.engine.trial import allowed, dense
 
 H, K, D, SCALE = 8, 4, 16, 0.3
 CASES = {
@@ -35,48 +36,128 @@ def drawn(layout):
     ]
 
 
-def allowed(layout):
-    """(T, T) bool: whether a token attends to another one, by the definition of the layout."""
-    kinds = [(g, r) for g, (_, responses) in enumerate(layout.groups) for r in range(len(responses) + 1)]
-    of = torch.tensor(kinds).repeat_interleave(torch.tensor(layout.own.queries), 0)
-    group, response = of[:, 0], of[:, 1]
-    same = (group[:, None] == group) & ((response[:, None] == response) | (response == 0))
-    return same.tril()
+def dense_with(q, k, v, mask, scale=SCALE):
+    return (scores(q, k, mask, scale).softmax(-1) @ repeated(v)).transpose(0, 1)
 
 
-def dense(q, k, v, mask, scale=SCALE):
-    q, k, v = (x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k, v))
-    return ((q @ k.mT * scale).masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(0, 1)
+def scores(q, k, mask, scale):
+    """(H, L, S)"""
+    return (repeated(q) @ repeated(k).mT * scale).masked_fill(~mask, -torch.inf)
+
+
+def repeated(x):
+    """(H, L, D) of keys or values (L, K, D)."""
+    return x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0)
 
 
 def differences(found, layout):
     """Largest difference to the dense attention: of the output, and of the gradients."""
     q, k, v, grad = drawn(layout)
-    wanted, got = dense(q, k, v, allowed(layout)), found(q, k, v)
+    wanted, got = dense(q, k, v, layout, SCALE), found(q, k, v)
     grads = zip(*(torch.autograd.grad(out, (q, k, v), grad) for out in (wanted, got)), strict=True)
     return (wanted - got).abs().max().item(), max((a - b).abs().max().item() for a, b in grads)
 
 
-def flash_attn_varlen_func(q, k, v, q_ends, k_ends, most_q, most_k, softmax_scale, causal):
-    """What flash-attn (2.1 and later) computes, by its documentation: segments by their ends, causality aligned at the
-    bottom right. In plain torch, for there is no flash-attn without a GPU."""
-    assert causal
-    assert (most_q, most_k) == (q_ends.diff().max(), k_ends.diff().max())
-    assert q_ends.dtype == k_ends.dtype == torch.int32
-    outs = []
+def segments(q_ends, k_ends, causal):
+    """Rows of queries, rows of keys and the mask of each segment, aligned at the bottom right."""
     for (q0, q1), (k0, k1) in zip(*(itertools.pairwise(ends.tolist()) for ends in (q_ends, k_ends)), strict=True):
-        rows, keys = q1 - q0, k1 - k0
-        mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)
-        outs.append(dense(q[q0:q1], k[k0:k1], v[k0:k1], mask, softmax_scale))
-    return torch.cat(outs)
+        mask = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool)
+        yield slice(q0, q1), slice(k0, k1), mask.tril(k1 - k0 - (q1 - q0)) if causal else mask
 
 
-@pytest.fixture(autouse=True)
-def flash_attn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func))
+class FlashOnCpu:
+    """The GPU's kernel under `varlen_attn`, as flash_api.cpp documents it, in plain torch: for there is no GPU."""
+
+    def __init__(self):
+        self.calls, self.deterministic = [], []
+
+    def check(self, q, k, q_ends, k_ends, most_q, most_k, causal, window):
+        assert (most_q, most_k) == (q_ends.diff().max(), k_ends.diff().max())
+        assert (len(q), len(k)) == (q_ends[-1], k_ends[-1])
+        assert q_ends.dtype == k_ends.dtype == torch.int32
+        assert window == (-1, 0 if causal else -1)
+        self.calls.append((len(q), len(k), causal))
+
+    def forward(self, q, k, v, q_ends, k_ends, most_q, most_k, dropout, causal, return_debug_mask, **how):
+        self.check(q, k, q_ends, k_ends, most_q, most_k, causal, (how["window_size_left"], how["window_size_right"]))
+        assert dropout == 0
+        out, lse = torch.empty_like(q), q.new_empty(H, len(q))
+        for rows, keys, mask in segments(q_ends, k_ends, causal):
+            part = scores(q[rows], k[keys], mask, how["scale"])
+            out[rows] = dense_with(q[rows], k[keys], v[keys], mask, how["scale"])
+            lse[:, rows] = part.logsumexp(-1)
+        return out, lse, *(torch.empty(0, dtype=torch.uint64) for _ in range(2)), q.new_empty(0)
+
+    def backward(self, grad, q, k, v, out, lse, q_ends, k_ends, most_q, most_k, dropout, causal, seed, offset, **how):
+        self.check(q, k, q_ends, k_ends, most_q, most_k, causal, (how["window_size_left"], how["window_size_right"]))
+        assert lse.is_contiguous()  # the kernel reads it by its address
+        assert lse.shape == (H, len(q))
+        asked, warn_only = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        self.deterministic.append(asked and not warn_only)
+        dq, dk, dv = (torch.zeros_like(x) for x in (q, k, v))
+        for rows, keys, mask in segments(q_ends, k_ends, causal):
+            p = (scores(q[rows], k[keys], mask, how["scale"]) - lse[:, rows, None]).exp()
+            do, o = (x[rows].transpose(0, 1) for x in (grad, out))
+            q_, k_, v_ = map(repeated, (q[rows], k[keys], v[keys]))
+            ds = p * (do @ v_.mT - (do * o).sum(-1, keepdim=True)) * how["scale"]
+            dq[rows] = (ds @ k_).transpose(0, 1)
+            for total, each in ((dk, ds.mT @ q_), (dv, p.mT @ do)):
+                total[keys] = each.transpose(0, 1).unflatten(1, (k.shape[1], -1)).sum(2)
+        return dq, dk, dv
 
 
-@pytest.mark.parametrize("way", ["merge", "flash", "sdpa"])
+@pytest.fixture
+def flash(monkeypatch):
+    """The GPU's path, down to torch's operators, on the CPU."""
+    kernel = FlashOnCpu()
+    monkeypatch.setattr(attention, "CPU", VARLEN)
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl("_flash_attention_forward", kernel.forward, "CPU")
+        library.impl("_flash_attention_backward", kernel.backward, "CPU")
+        yield kernel
+
+
+def test_on_gpus_merged_equals_dense_attention(layout, flash):
+    assert max(differences(lambda q, k, v: attend(q, k, v, layout, SCALE, "merge"), layout)) < 1e-13
+    prompts, responses = (sum(lengths) for lengths in (layout.shared.keys, layout.shared.queries))
+    own, shared = (layout.tokens, layout.tokens, True), (responses, prompts, False)
+    assert flash.calls == [own, shared] * 2, "a prompt's keys are not copied for each response"
+
+
+def test_rows_of_any_strides(flash):
+    """transformers gives (1, H, T, D), Ulysses gathers: heads may come first in memory."""
+    layout = Layout(CASES["several groups"])
+    q, k, v, _ = drawn(layout)
+    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (q, k, v)]
+    assert torch.equal(attend(*strided, layout, SCALE, "merge"), attend(q, k, v, layout, SCALE, "merge"))
+
+
+@pytest.fixture
+def as_upstream_is_deterministic():
+    torch.use_deterministic_algorithms(True, warn_only=True)  # verl's enable_full_determinism
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("as_upstream_is_deterministic")
+def test_full_determinism_reaches_the_kernel(flash):
+    """torch's kernel is deterministic only without warn_only, which upstream sets."""
+    layout = Layout(CASES["ragged"])
+    differences(lambda q, k, v: attend(q, k, v, layout, SCALE, "merge"), layout)
+    assert flash.deterministic == [True, True]
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_determinism_is_not_paid_for_unasked(flash):
+    layout = Layout(CASES["ragged"])
+    differences(lambda q, k, v: attend(q, k, v, layout, SCALE, "merge"), layout)
+    assert flash.deterministic == [False, False]
+
+
+@pytest.mark.parametrize("way", ["merge", "lower_right"])
 def test_equal_to_dense_attention(layout, way):
     assert max(differences(lambda q, k, v: attend(q, k, v, layout, SCALE, way), layout)) < 1e-13
 
@@ -100,17 +181,16 @@ def merged_without_gradient(q, k, v, layout):
     for length in layout.own.queries:
         own[start : start + length, start : start + length] = True
         start += length
-    repeated = [x.transpose(0, 1).repeat_interleave(H // x.shape[1], 0) for x in (q, k, v)]
     for part in (mask & own, mask & ~own):
-        scores = (repeated[0] @ repeated[1].mT * SCALE).masked_fill(~part, -torch.inf)
-        lses.append(scores.logsumexp(-1).detach())
-        outs.append(scores.softmax(-1).nan_to_num() @ repeated[2])
+        of = scores(q, k, part, SCALE)
+        lses.append(of.logsumexp(-1).detach())
+        outs.append(of.softmax(-1).nan_to_num() @ repeated(v))
     lse = torch.logaddexp(*lses)
     return sum(out * (own - lse).exp()[..., None] for out, own in zip(outs, lses, strict=True)).transpose(0, 1)
 
 
 def plain_causal(q, k, v, layout):
-    return dense(q, k, v, torch.ones(len(q), len(q), dtype=torch.bool).tril())
+    return dense_with(q, k, v, torch.ones(len(q), len(q), dtype=torch.bool).tril())
 
 
 def top_left(q, k, v, layout):
@@ -142,19 +222,21 @@ def test_the_comparison_finds_wrong_variants(wrong, values, gradients):
 def test_layout():
     layout = Layout([Group(3, (2, 1)), Group(2, (1,))])
     assert layout.position_ids.tolist() == [0, 1, 2, 3, 4, 3, 0, 1, 2]
-    assert layout.prompts.tolist() == [0, 1, 2, 6, 7]
     assert layout.responses.tolist() == [3, 4, 5, 8]
     assert layout.predictors.tolist() == [2, 3, 2, 7]
+    assert layout.shared_places == ((slice(0, 3), slice(3, 6)), (slice(6, 8), slice(8, 9)))
+    assert layout.looked_at[:3] == ((slice(0, 3),), (slice(0, 3), slice(3, 5)), (slice(0, 3), slice(5, 6)))
     with pytest.raises(ValueError, match="expected some, each a prompt and responses of 1 token or more"):
         Layout([Group(3, ())])
 
 
-def test_gradients_of_shared_keys_are_added_up_in_float32():
+@pytest.mark.parametrize("way", ["merge", "lower_right"])
+def test_gradients_of_shared_values_are_added_up_in_float32(way):
     """In bfloat16, of 64 responses that each add 1/512 to 1, all would be lost."""
-    layout = Layout([Group(1, (1,) * 65)])
-    keys = torch.zeros(66, K, D, dtype=torch.bfloat16, requires_grad=True)
-    copies = _Continued.apply(keys, layout)
-    grad = torch.full_like(copies, 1 / 512)
-    grad[0] = 1
-    copies.backward(grad)
-    assert keys.grad[0].unique().tolist() == [1 + 64 / 512]
+    layout = Layout([Group(1, (1,) * 64)])
+    q, k = torch.zeros(65, H, D, dtype=torch.bfloat16), torch.zeros(65, K, D, dtype=torch.bfloat16)
+    v = k.clone().requires_grad_()
+    grad = torch.full_like(q, 2 / 512 / (H // K))  # half of a response's attention is on the prompt's token
+    grad[0] = 1 / (H // K)
+    attend(q, k, v, layout, SCALE, way).backward(grad)
+    assert v.grad[0].unique().tolist() == [1 + 64 / 512]

@@ -58,7 +58,7 @@ def one_by_one(model, ids, layout):
     """(N,) log-probs of the response tokens, each response a sequence of its own."""
     model.config._attn_implementation = "sdpa"
     found = []
-    for prompt, own in layout.spans:
+    for prompt, own in (places for places in layout.looked_at if len(places) == 2):
         row = torch.cat([ids[prompt], ids[own]])
         logits = model(row[None], use_cache=False).logits[0, prompt.stop - prompt.start - 1 : -1]
         found.append(logits.log_softmax(-1).gather(-1, ids[own, None])[:, 0])

@@ -3,7 +3,8 @@
 | module | what | imports |
 |---|---|---|
 | `layout.py` | where prompts and responses lie in one packed row | torch |
-| `attention.py` | the attention of such a row, with its gradient | torch |
+| `attention.py`, `kernels.py` | the attention of such a row, with its gradient | torch |
+| `trial.py` | that attention tried on a device | torch |
 | `packing.py` | which rows share a prompt, and which are computed together | - |
-| `shared_prompt.py` | verl's FSDP engine with all of it; no configuration chooses it yet | verl, transformers |
+| `responses.py`, `shared_prompt.py` | verl's FSDP engine: logits at responses; all of it | verl, transformers |
 """

@@ -24,11 +24,25 @@ class Group(NamedTuple):
     responses: tuple[int, ...]
 
 
-class Segments(NamedTuple):
+class Segments:
     """Lengths of queries and of the keys they look at, segment by segment."""
 
-    queries: tuple[int, ...]
-    keys: tuple[int, ...]
+    def __init__(self, queries: Sequence[int], keys: Sequence[int], device: torch.device):
+        self.queries, self.keys, self.device = tuple(queries), tuple(keys), device
+
+    @cached_property
+    def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two of (segments + 1,) int32, on the device: where segments end, from 0, among queries and among keys."""
+        lengths = (self.queries, self.keys)
+        queries, keys = (
+            torch.tensor([0, *itertools.accumulate(each)], dtype=torch.int32, device=self.device) for each in lengths
+        )
+        return queries, keys
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """Most queries, and most keys, of one segment."""
+        return max(self.queries), max(self.keys)
 
 
 class Layout:
@@ -46,12 +60,12 @@ class Layout:
     def own(self) -> Segments:
         """Every prompt and every response, in the order of the row, with itself."""
         lengths = tuple(length for prompt, responses in self.groups for length in (prompt, *responses))
-        return Segments(lengths, lengths)
+        return Segments(lengths, lengths, self.device)
 
     @cached_property
     def shared(self) -> Segments:
         """All responses of a group, together, with their prompt."""
-        return Segments(tuple(sum(group.responses) for group in self.groups), tuple(g.prompt for g in self.groups))
+        return Segments([sum(g.responses) for g in self.groups], [g.prompt for g in self.groups], self.device)
 
     @cached_property
     def tokens(self) -> int:
@@ -59,33 +73,26 @@ class Layout:
         return sum(self.own.queries)
 
     @cached_property
-    def continued(self) -> Segments:
-        """Every response, with its prompt and itself."""
-        pairs = [(length, group.prompt + length) for group in self.groups for length in group.responses]
-        queries, keys = zip(*pairs, strict=True)
-        return Segments(queries, keys)
-
-    @cached_property
-    def spans(self) -> tuple[tuple[slice, slice], ...]:
-        """Of every response: where its prompt and where its own tokens are."""
-        found, end = [], 0
-        for prompt, responses in self.groups:
-            shared = slice(end, end + prompt)
-            end += prompt
+    def looked_at(self) -> tuple[tuple[slice, ...], ...]:
+        """Of every prompt and response, in the order of the row: where the tokens are that it attends to, its own
+        last."""
+        found: list[tuple[slice, ...]] = []
+        for (shared, _), (_, responses) in zip(self.shared_places, self.groups, strict=True):
+            found.append((shared,))
+            end = shared.stop
             for length in responses:
                 found.append((shared, slice(end, end + length)))
                 end += length
         return tuple(found)
 
     @cached_property
-    def prompt_ends(self) -> torch.Tensor:
-        """(groups + 1,) int32: where prompts end that stand one after another, from 0."""
-        return self._ends([group.prompt for group in self.groups])
-
-    @cached_property
-    def continued_ends(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same of responses that stand one after another, and of their keys."""
-        return self._ends(self.continued.queries), self._ends(self.continued.keys)
+    def shared_places(self) -> tuple[tuple[slice, slice], ...]:
+        """Of every group: where its prompt and where all its responses are."""
+        found, end = [], 0
+        for prompt, responses in self.groups:
+            start, end = end, end + prompt + sum(responses)
+            found.append((slice(start, start + prompt), slice(start + prompt, end)))
+        return tuple(found)
 
     @cached_property
     def is_response(self) -> torch.Tensor:
@@ -97,16 +104,6 @@ class Layout:
     def responses(self) -> torch.Tensor:
         """(N,): where response tokens are, N = sum R."""
         return self.is_response.nonzero().squeeze(1)
-
-    @cached_property
-    def prompts(self) -> torch.Tensor:
-        """(M,): where prompt tokens are, M = sum P."""
-        return (~self.is_response).nonzero().squeeze(1)
-
-    @cached_property
-    def prompts_first(self) -> torch.Tensor:
-        """(T,): where each token is when all prompts come before all responses."""
-        return torch.cat([self.prompts, self.responses]).argsort()
 
     @cached_property
     def position_ids(self) -> torch.Tensor:
@@ -130,9 +127,6 @@ class Layout:
     def _within(self) -> torch.Tensor:
         """(T,): a token's place in its prompt or response."""
         return torch.cat([torch.arange(length) for length in self.own.queries]).to(self.device)
-
-    def _ends(self, lengths: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=self.device)
 
     def _repeat(self, values: Sequence[int | bool], lengths: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values).repeat_interleave(torch.tensor(lengths)).to(self.device)

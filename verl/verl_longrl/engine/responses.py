@@ -23,6 +23,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_longrl.engine.dealing import Kept, kept
 from verl_longrl.engine.log_probs import log_probs
+from verl_longrl.engine.temperature import divided
 
 
 class Lengths(NamedTuple):
@@ -88,14 +89,12 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
     def _kept(self, owner_N: Tensor, local_N: Tensor) -> Kept:
         return kept(owner_N, local_N, self.ulysses_sequence_parallel_size, self._sequence_rank)
 
-    def _temperature(self, micro_batch: TensorDict, lengths: Lengths) -> Tensor | None:
-        """(N,), or None where it is 1."""
+    def _temperature(self, micro_batch: TensorDict, lengths: Lengths) -> Tensor | float:
+        """One for all, or (N,) float32."""
         temperature = micro_batch["temperature"]
         if isinstance(temperature, Tensor):  # one for each row
             return temperature.to(lengths.prompts.device, torch.float32).clamp(min=1e-8)[lengths.rows]
-        if temperature == 1:
-            return None
-        return torch.full_like(lengths.rows, max(temperature, 1e-8), dtype=torch.float32)
+        return max(float(temperature), 1e-8)
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -105,9 +104,8 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
             logits_MV = output.logits[output_args["of_padded"]]
         else:
             logits_MV, labels = output.logits[0], labels[share.wanted]
-            temperature = None if temperature is None else temperature[share.wanted]
-        if temperature is not None:
-            logits_MV = logits_MV / temperature[:, None].to(logits_MV.dtype)
+            temperature = temperature[share.wanted] if isinstance(temperature, Tensor) else temperature
+        logits_MV = divided(logits_MV, temperature)
         with_entropy = tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False)
         found = {"entropy": self._entropy(logits_MV)} if with_entropy else {}
         found["log_probs"] = log_probs(logits_MV, labels, in_place=not with_entropy)

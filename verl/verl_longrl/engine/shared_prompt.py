@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
 from verl.utils.ulysses import (
     gather_heads_scatter_seq,
     gather_seq_scatter_heads,
@@ -99,7 +100,7 @@ class SharedPromptEngine(ResponseLogitsEngine):
         found = groups(prompts, lengths.prompts.tolist(), lengths.responses.tolist())
         budget = int(data["max_token_len_per_gpu"]) * self.ulysses_sequence_parallel_size
         packed = pack(found, budget)
-        most = torch.tensor(len(packed), device=data["input_ids"].device)
+        most = torch.tensor(len(packed), device=get_device_name())  # a group may have the accelerator's backend alone
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX, group=dp_group)
         if len(packed) < most.item():
             packed = pack(found, budget, at_least=int(most.item()))
