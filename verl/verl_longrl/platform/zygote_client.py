@@ -33,7 +33,7 @@ def main(address: str, python: str, arguments: list[str]) -> None:
     os._exit(code)
 
 
-def ask(address: str, arguments: list[str], blocked: set[signal.Signals]) -> socket.socket | None:
+def ask(address: str, arguments: list[str], blocked: set[int | signal.Signals]) -> socket.socket | None:
     """A connection to the zygote, which has forked; None where it is gone or refuses."""
     descriptors = []
     for number in map(int, os.listdir("/proc/self/fd")):
