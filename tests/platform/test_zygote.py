@@ -86,6 +86,15 @@ def test_its_title_can_be_changed(forking):
     assert run(forking, "-c", code).stdout.startswith("engine\0")
 
 
+def test_its_process_group_is_its_clients_kind(forking):
+    """Ray kills the process group of a worker that has died: other forks are not in it, what it spawned is."""
+    spawned = "'import os; print(os.getpgrp() == {})'.format(os.getpgrp())"
+    code = "import os, subprocess; print(os.getpgrp() == os.getpid(), flush=True)\n"
+    code += f"subprocess.run([{str(forking.executable)!r}, '-c', {spawned}])"
+    assert run(forking, "-c", code, start_new_session=True).stdout == "True\nTrue\n"
+    assert run(forking, "-c", "import os; print(os.getpgrp() == os.getpid())").stdout == "True\n"
+
+
 def test_other_options_of_the_interpreter_are_a_new_pythons(forking):
     assert run(forking, "-O", "-c", "import sys; print(sys.flags.optimize)").stdout == "1\n"
 

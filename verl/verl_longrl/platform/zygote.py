@@ -88,6 +88,9 @@ class Zygote:
     def close(self) -> None:
         """Kill the zygote and the forks that are still there."""
         assert self._process.stdin is not None
+        if self._process.poll() is not None:
+            print(f"the zygote ended by itself, with status {self._process.returncode}:", file=sys.stderr)
+            print(self.log.read_text(errors="replace")[-4000:], file=sys.stderr, flush=True)
         self._process.stdin.close()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -100,13 +103,15 @@ class Zygote:
 
 
 class Request(NamedTuple):
-    """`python arguments`, with these variables, in this directory, with these signals blocked. `descriptors`: the
-    numbers that the file descriptors sent along are to have."""
+    """`python arguments`, with these variables, in this directory, with these signals blocked. `group`: the client's
+    process group, or 0 where it leads one. `descriptors`: the numbers that the file descriptors sent along are to
+    have."""
 
     arguments: list[str]
     environment: dict[str, str]
     directory: str
     blocked: list[int]
+    group: int
     descriptors: list[int]
 
 
@@ -225,6 +230,10 @@ def _die_with(parent: int) -> None:
 
 def become(request: Request, received: list[int], executable: str) -> None:
     """Run in this process what `python request.arguments` would run in its own."""
+    try:
+        os.setpgid(0, request.group)
+    except PermissionError:  # one of another session
+        os.setpgid(0, 0)
     _number(received, request.descriptors)
     os.chdir(request.directory)
     for name in os.environ.keys() - request.environment.keys():

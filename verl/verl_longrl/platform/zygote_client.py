@@ -45,6 +45,7 @@ def ask(address: str, arguments: list[str], blocked: set[int | signal.Signals]) 
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "blocked": sorted(blocked),
+        "group": 0 if os.getpgrp() == os.getpid() else os.getpgrp(),
         "descriptors": descriptors,
     }
     body = json.dumps(request).encode()
