@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import workers
+from recipe.longrl.model_folder import ModelFolderError, prepared
 from recipe.longrl.parallel import uses_megatron
-from recipe.longrl.rope import RopeError, with_rope
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
@@ -62,10 +62,11 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
+def resolve(config: DictConfig, dry_run: bool = False, prepare: bool = True) -> LongRLConfig:
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
 
-    dry_run: nothing will be started, so no weights are fetched.
+    dry_run: nothing will be started, so no weights are fetched. prepare: False leaves the models as they are given, so
+    that nothing is looked up or written.
     """
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing:
@@ -91,24 +92,34 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
-        if longrl.rope is not None:
-            model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
-            try:
-                model.path = str(with_rope(model.path, longrl.rope, target, weights=not dry_run))
-            except RopeError as error:
-                raise SettingsError(str(error)) from error
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
             if config.trainer.device == "cpu":
                 config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
+        if prepare:
+            _prepare_models(config, longrl, weights=not dry_run)
         workers.leave_sizes_to_the_cluster(config)
     try:
         workers.carried(os.environ)
     except workers.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl
+
+
+def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> None:
+    """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too."""
+    model, folder, judge = config.actor_rollout_ref.model, Path(longrl.output_dir), config.reward.reward_model
+    sequence = config.data.max_prompt_length + config.data.max_response_length
+    longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len)
+    try:
+        model.path = prepared(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
+        if judge.enable and judge.model_path:
+            longest = judge.rollout.max_model_len or 0
+            judge.model_path = prepared(judge.model_path, folder / "judge_model", length=longest, weights=weights)
+    except ModelFolderError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:

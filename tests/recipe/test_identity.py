@@ -61,7 +61,7 @@ def started(configure, tmp_path: Path):
     ],
 )
 def test_another_run_is_refused_with_what_differs(started, configure, tmp_path: Path, monkeypatch, override, line):
-    monkeypatch.setattr(settings, "with_rope", lambda model, *_, **__: model)
+    monkeypatch.setattr(settings, "prepared", lambda model, *_, **__: model)
     started()
     with pytest.raises(identity.OtherRun) as refused:
         identity.check(configure(override))
@@ -112,9 +112,9 @@ def test_the_same_path_with_other_data_is_other_data(started, configure, tmp_pat
 
 def test_the_model_behind_a_scaled_folder(started, configure, tmp_path: Path, monkeypatch):
     """With longrl.rope both runs name <output_dir>/model; what it was made of is compared."""
-    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/a")
+    monkeypatch.setattr(identity.model_folder, "origin", lambda path: "/models/a")
     started()
-    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/b")
+    monkeypatch.setattr(identity.model_folder, "origin", lambda path: "/models/b")
     with pytest.raises(identity.OtherRun, match=r"model\.path: /models/a -> /models/b"):
         identity.check(configure())
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import engine, settings
-from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, model, sizes
+from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, loading, model, sizes
 from recipe.longrl.preflight.check import Check, collect, failed, show
 
 __all__ = ["Check", "failed", "run", "show"]
@@ -21,18 +21,23 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
     dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-    checks = [
-        *collect("environment", lambda: environment.checks(config, dry_run)),
-        *collect("run folder", lambda: folder.checks(config)),
-        *collect("batch", lambda: batch.checks(config)),
-        *collect("cluster", lambda: cluster.checks(config, dry_run)),
-    ]
-    shape, unreadable = model.read("model", config.actor_rollout_ref.model)
-    checks += unreadable
-    checks += collect("engine", lambda: engine.decide(config, shape))
-    if shape is not None:
-        checks += collect("model", lambda: model.checks(config, shape))
-    checks += collect("data", lambda: data.checks(config, longrl))
-    if shape is not None:
-        checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run))
-    return checks + collect("judge", lambda: judge.checks(config, longrl))
+    with loading.Asked(config) as vllm:
+        checks = [
+            *collect("environment", lambda: environment.checks(config, dry_run)),
+            *collect("run folder", lambda: folder.checks(config)),
+            *collect("batch", lambda: batch.checks(config)),
+            *collect("cluster", lambda: cluster.checks(config, dry_run)),
+        ]
+        shape, unreadable = model.read("model", config.actor_rollout_ref.model)
+        checks += unreadable
+        checks += collect("engine", lambda: engine.decide(config, shape))
+        if shape is not None:
+            checks += collect("model", lambda: model.checks(config, shape))
+            checks += collect("trainer model", lambda: loading.trainer(config, shape))
+        checks += collect("data", lambda: data.checks(config, longrl))
+        if shape is not None:
+            checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run))
+        checks += collect("judge", lambda: judge.checks(config, longrl))
+        if shape is not None:
+            checks += collect("rollout engine", lambda: [loading.rollout(config, vllm)])
+    return checks
