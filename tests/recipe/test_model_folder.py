@@ -118,7 +118,10 @@ def test_a_model_that_needs_no_change_is_run_as_it_is(model: Path, tmp_path: Pat
 def test_dual_chunk_attention_is_left_out_where_it_is_plain_attention(chunked: Path, tmp_path: Path, length: int):
     folder = Path(prepared(str(chunked), tmp_path / "prepared", length=length))
     assert folder == tmp_path / "prepared"
-    assert json.loads((folder / "config.json").read_text()) == {"model_type": "qwen2", "max_position_embeddings": 1010000}
+    assert json.loads((folder / "config.json").read_text()) == {
+        "model_type": "qwen2",
+        "max_position_embeddings": 1010000,
+    }
     assert {f.name for f in folder.iterdir()} == {"config.json", "longrl_origin.json", "model.safetensors"}
     assert origin(str(folder)) == str(chunked)
     assert "dual_chunk_attention_config" in (chunked / "config.json").read_text()  # the user's is left alone
@@ -170,7 +173,9 @@ def cached(chunked: Path, tmp_path: Path, monkeypatch) -> Path:
     return snapshot
 
 
-def test_a_hub_model_is_fetched_only_when_its_config_must_change(cached: Path, chunked: Path, tmp_path: Path, monkeypatch):
+def test_a_hub_model_is_fetched_only_when_its_config_must_change(
+    cached: Path, chunked: Path, tmp_path: Path, monkeypatch
+):
     asked = []
 
     def fetch(name: str, allow_patterns: list[str] | None, local_files_only: bool) -> str:

@@ -31,7 +31,7 @@ class Asked:
     """The question to vLLM whether it can load the run's model; a process, ended at the end of the `with` block."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.arguments = _arguments(config)
+        self.arguments = vllm_arguments(config)
 
     def __enter__(self) -> Self:
         if self.arguments is not None and self.arguments not in _answers:
@@ -67,7 +67,7 @@ _answers: dict[str, Answer] = {}
 """Arguments -> answer: the stages of a curriculum ask the same."""
 
 
-def _arguments(config: DictConfig) -> str | None:
+def vllm_arguments(config: DictConfig) -> str | None:
     """vLLM's engine arguments for this run as JSON, with one device and no weights; None where it cannot be asked."""
     from recipe.longrl.curriculum.replicas import engine_arguments
 
@@ -103,7 +103,9 @@ def rollout(config: DictConfig, asked: Asked) -> Check:
         return Check(name, "ok", f"{version} builds the model of this config{where}")
     words = f"{error['type']}: {shorten(error['message'], width=300, placeholder=' ...')}"
     if error["type"] in THE_CONFIGS_FAULT:
-        fix = f"correct {config.actor_rollout_ref.model.path}/config.json or the setting it names, or train another model"
+        fix = (
+            f"correct {config.actor_rollout_ref.model.path}/config.json or the setting it names, or train another model"
+        )
         return Check(name, "FAIL", f"{version} refuses the model{where}: {words}. Fix: {fix}")
     return Check(name, "warn", f"{version} cannot be asked without weights or without a GPU{where}: {words}")
 
@@ -122,7 +124,9 @@ def _untrainable(config: DictConfig, shape: Any) -> Check | None:
     at_hand = config_file(model.hf_config_path or model.path) is not None  # else it is prepared when it is fetched
     if not shape.architectures:
         fix = 'add e.g. "architectures": ["Qwen2ForCausalLM"] to it'
-        return Check(name, "FAIL", f"config.json names no architectures, which verl and vLLM choose the class by; {fix}")
+        return Check(
+            name, "FAIL", f"config.json names no architectures, which verl and vLLM choose the class by; {fix}"
+        )
     for part in (shape, text):
         for key in ("quantization_config", "compression_config"):
             if settings := getattr(part, key, None):
