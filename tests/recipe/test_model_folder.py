@@ -173,9 +173,7 @@ def cached(chunked: Path, tmp_path: Path, monkeypatch) -> Path:
     return snapshot
 
 
-def test_a_hub_model_is_fetched_only_when_its_config_must_change(
-    cached: Path, chunked: Path, tmp_path: Path, monkeypatch
-):
+def test_a_hub_model_is_fetched_only_when_its_config_changes(cached: Path, chunked: Path, tmp_path: Path, monkeypatch):
     asked = []
 
     def fetch(name: str, allow_patterns: list[str] | None, local_files_only: bool) -> str:

@@ -35,7 +35,7 @@ class Asked:
 
     def __enter__(self) -> Self:
         if self.arguments is not None and self.arguments not in _answers:
-            self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in __exit__
+            self.said = tempfile.TemporaryFile("w+")
             command = [sys.executable, "-m", "recipe.longrl.vllm_probe", self.arguments]
             environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"}
             self.process = subprocess.Popen(
@@ -103,9 +103,8 @@ def rollout(config: DictConfig, asked: Asked) -> Check:
         return Check(name, "ok", f"{version} builds the model of this config{where}")
     words = f"{error['type']}: {shorten(error['message'], width=300, placeholder=' ...')}"
     if error["type"] in THE_CONFIGS_FAULT:
-        fix = (
-            f"correct {config.actor_rollout_ref.model.path}/config.json or the setting it names, or train another model"
-        )
+        path = config.actor_rollout_ref.model.path
+        fix = f"correct config.json of {path}, or the setting that is named, or train another model"
         return Check(name, "FAIL", f"{version} refuses the model{where}: {words}. Fix: {fix}")
     return Check(name, "warn", f"{version} cannot be asked without weights or without a GPU{where}: {words}")
 
@@ -123,10 +122,8 @@ def _untrainable(config: DictConfig, shape: Any) -> Check | None:
     name, text, model = "trainer model", shape.get_text_config(), config.actor_rollout_ref.model
     at_hand = config_file(model.hf_config_path or model.path) is not None  # else it is prepared when it is fetched
     if not shape.architectures:
-        fix = 'add e.g. "architectures": ["Qwen2ForCausalLM"] to it'
-        return Check(
-            name, "FAIL", f"config.json names no architectures, which verl and vLLM choose the class by; {fix}"
-        )
+        fix = 'Fix: add, for example, "architectures": ["Qwen2ForCausalLM"] to it'
+        return Check(name, "FAIL", f"config.json names no architectures, by which verl chooses the class. {fix}")
     for part in (shape, text):
         for key in ("quantization_config", "compression_config"):
             if settings := getattr(part, key, None):
