@@ -119,6 +119,20 @@ def test_the_model_behind_a_scaled_folder(started, configure, tmp_path: Path, mo
         identity.check(configure())
 
 
+def test_a_model_that_is_prepared_now_and_was_not_before(started, configure, tmp_path: Path, monkeypatch):
+    """A run continues when its model's name gives way to the folder prepared from it, judge's included."""
+    judge = ["longrl.reward.answer.by=reward_model", "reward.reward_model.model_path=some/judge"]
+    started(*judge)
+    monkeypatch.setattr(settings, "prepared", lambda model, target, **_: str(target))
+    for name, model in (("model", "some/model"), ("judge_model", "some/judge")):
+        (tmp_path / "run" / name).mkdir()
+        (tmp_path / "run" / name / "longrl_origin.json").write_text(f'{{"model": "{model}"}}')
+    config = configure(*judge)
+    assert config.actor_rollout_ref.model.path == str(tmp_path / "run" / "model")
+    assert config.reward.reward_model.model_path == str(tmp_path / "run" / "judge_model")
+    assert identity.check(config).startswith("continues: ")
+
+
 def test_a_folder_without_results_may_start_anew(configure, tmp_path: Path):
     identity.store(configure())
     another = configure("longrl.reward.eta=0.2")

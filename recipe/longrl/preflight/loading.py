@@ -1,7 +1,7 @@
-"""Trainer and rollout engine can load a model of this config: asked of the installed transformers and vLLM themselves.
+"""Trainer and rollout engine can load a model of this config: the installed transformers and vLLM are asked.
 
-transformers builds the model here and vLLM in a process of its own (`recipe.longrl.vllm_probe`), both on the meta device,
-so without weights. Importing vLLM takes seconds, so that process runs while the other checks do.
+transformers builds the model here and vLLM in a process of its own (`recipe.longrl.vllm_probe`), both on the meta
+device, so without weights. Importing vLLM takes seconds, so that process runs while the other checks do.
 """
 
 import copy
