@@ -121,9 +121,6 @@ def trainer(config: DictConfig, shape: Any) -> Iterator[Check]:
 def _untrainable(config: DictConfig, shape: Any) -> Check | None:
     name, text, model = "trainer model", shape.get_text_config(), config.actor_rollout_ref.model
     at_hand = config_file(model.hf_config_path or model.path) is not None  # else it is prepared when it is fetched
-    if not shape.architectures:
-        fix = 'Fix: add, for example, "architectures": ["Qwen2ForCausalLM"] to it'
-        return Check(name, "FAIL", f"config.json names no architectures, by which verl chooses the class. {fix}")
     for part in (shape, text):
         for key in ("quantization_config", "compression_config"):
             if settings := getattr(part, key, None):
