@@ -50,11 +50,7 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
 
     import torch
     from vllm.config import set_current_vllm_config
-    from vllm.distributed.parallel_state import (
-        init_distributed_environment,
-        initialize_model_parallel,
-        model_parallel_is_initialized,
-    )
+    from vllm.distributed import destroy_model_parallel, init_distributed_environment, initialize_model_parallel
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.model_loader.utils import initialize_model
 
@@ -64,12 +60,15 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
     if answer["quantization"] is not None:
         return  # refused for the trainer's sake, whatever its kernels are
     with tempfile.TemporaryDirectory() as folder, set_current_vllm_config(config):
-        if not model_parallel_is_initialized():
+        if not torch.distributed.is_initialized():
             init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
-            initialize_model_parallel(1)
+        initialize_model_parallel(1)  # for each model: which groups there are depends on it
         torch.set_default_dtype(config.model_config.dtype)
-        with torch.device("meta"):
-            initialize_model(config)
+        try:
+            with torch.device("meta"):
+                initialize_model(config)
+        finally:
+            destroy_model_parallel()
 
 
 def _kind(error: Exception) -> str:

@@ -31,8 +31,10 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size
 DUAL_CHUNK = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
 QWEN2 = {**QWEN, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
 ROPE = {"factor": 2.0, "original_max_position_embeddings": 65536}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 MODELS = {
     "good": QWEN,
+    "experts": QWEN | EXPERTS | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]},
     "yarn": QWEN | {"rope_scaling": {"rope_type": "yarn", **ROPE}},
     "unknown architecture": QWEN | {"architectures": ["NoSuchForCausalLM"]},
     "unknown rope": QWEN | {"rope_scaling": {"rope_type": "spiral", **ROPE}},
@@ -101,7 +103,7 @@ def trainer(folders, composed):
     return line
 
 
-@pytest.mark.parametrize("name", ["good", "yarn"])
+@pytest.mark.parametrize("name", ["good", "experts", "yarn"])
 def test_what_both_can_load(rollout, trainer, name: str):
     assert rollout(name).status == "ok", rollout(name)
     assert trainer(name).status == "ok", trainer(name)
