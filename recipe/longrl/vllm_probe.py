@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
         if not torch.distributed.is_initialized():
             init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
         initialize_model_parallel(1)  # for each model: which groups there are depends on it
-        torch.set_default_dtype(config.model_config.dtype)
+        torch.set_default_dtype(cast(torch.dtype, config.model_config.dtype))
         try:
             with torch.device("meta"):
                 initialize_model(config)

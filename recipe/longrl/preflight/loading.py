@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from recipe.longrl.model_folder import DUAL_CHUNK, config_file
 from recipe.longrl.parallel import uses_megatron
-from recipe.longrl.preflight.check import Check, describe
+from recipe.longrl.preflight.check import Check, Status, describe
 
 TIMEOUT_S = 300.0
 THE_CONFIGS_FAULT = ("ValueError", "TypeError", "KeyError", "AttributeError", "OSError")
@@ -167,7 +167,7 @@ def _unbuildable(config: DictConfig, shape: Any) -> Check | None:
             make(trust_remote_code=trust)
     except Exception as error:  # noqa: BLE001  a model's class raises what it likes
         faults = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError)
-        status = "FAIL" if isinstance(error, faults) else "warn"
+        status: Status = "FAIL" if isinstance(error, faults) else "warn"
         detail = f"transformers {__version__}, which trains, cannot build the model of this config: {describe(error)}"
         return Check("trainer model", status, f"{detail}. Fix: correct config.json, or train another model")
     return None
