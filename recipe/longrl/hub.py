@@ -9,13 +9,13 @@ import functools
 import os
 import threading
 
-LOOK_S = 8.0
+LOOK_S = 5.0
 """For the whole look: names that do not resolve, addresses that swallow packets, servers that do not answer."""
 
 
 def is_name(model: str) -> bool:
-    """Whether `model` is the name of one on the hub: no folder or file here, no URL."""
-    return "://" not in model and not os.path.exists(os.path.expanduser(model)) and model[:1] not in "/.~"
+    """Whether `model` is the name of one on the hub (NAME or OWNER/NAME): no folder or file here, no URL."""
+    return model.count("/") <= 1 and not model.startswith(("/", ".", "~")) and not os.path.exists(model)
 
 
 def offline(model: str) -> bool:
