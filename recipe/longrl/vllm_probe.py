@@ -50,7 +50,12 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
 
     import torch
     from vllm.config import set_current_vllm_config
-    from vllm.distributed import destroy_model_parallel, init_distributed_environment, initialize_model_parallel
+    from vllm.distributed import (
+        destroy_distributed_environment,
+        destroy_model_parallel,
+        init_distributed_environment,
+        initialize_model_parallel,
+    )
     from vllm.engine.arg_utils import EngineArgs
     from vllm.model_executor.model_loader.utils import initialize_model
 
@@ -60,15 +65,15 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
     if answer["quantization"] is not None:
         return  # refused for the trainer's sake, whatever its kernels are
     with tempfile.TemporaryDirectory() as folder, set_current_vllm_config(config):
-        if not torch.distributed.is_initialized():
-            init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
-        initialize_model_parallel(1)  # for each model: which groups there are depends on it
+        init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
+        initialize_model_parallel(1)
         torch.set_default_dtype(cast(torch.dtype, config.model_config.dtype))
         try:
             with torch.device("meta"):
                 initialize_model(config)
         finally:
-            destroy_model_parallel()
+            destroy_model_parallel()  # for the next model, which may need other groups
+            destroy_distributed_environment()
 
 
 def _kind(error: Exception) -> str:

@@ -71,7 +71,7 @@ def answers(folders: dict[str, Path], composed) -> dict[str, loading.Answer]:
     """Name of a model -> what the installed vLLM says. One process: its imports take longest."""
     asked = [ASK(configured(composed, folder)) for folder in folders.values()]
     command = [sys.executable, "-m", "recipe.longrl.vllm_probe", *map(str, asked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     return {name: json.loads(line) for name, line in zip(folders, done.stdout.splitlines()[-len(asked) :], strict=True)}
 
 
