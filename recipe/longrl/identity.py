@@ -14,7 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import MANIFEST, checkpoint_folders, write_atomic
 
-from recipe.longrl import rope
+from recipe.longrl import model_folder
 
 STORED = "config.yaml"
 STARTED_WITH = "started_with"
@@ -153,8 +153,10 @@ def _ways(config: DictConfig) -> str:
 
 
 def _started_with(config: DictConfig) -> dict[str, Any]:
-    """What the values of some keys stand for: files with their sizes, the model that a scaled folder was made of."""
-    started: dict[str, Any] = {"actor_rollout_ref.model.path": rope.origin(config.actor_rollout_ref.model.path)}
+    """What the values of some keys stand for: files with their sizes, the model that a prepared folder was made of."""
+    models = ("actor_rollout_ref.model.path", "reward.reward_model.model_path")
+    paths = {key: OmegaConf.select(config, key) for key in models}
+    started: dict[str, Any] = {key: path and model_folder.origin(path) for key, path in paths.items()}
     for key in ("train_files", "val_files"):
         files = config.data[key]
         started[f"data.{key}"] = [with_size(file) for file in ([files] if isinstance(files, str) else files)]

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import hub, workers
+from recipe.longrl import workers
+from recipe.longrl.model_folder import ModelFolderError, prepared
 from recipe.longrl.parallel import uses_megatron
-from recipe.longrl.rope import RopeError, with_rope
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
@@ -107,7 +107,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
 
     dry_run: nothing will be started, so no weights are fetched. partial: it is only looked at, so data and model may
-    be missing, and no model folder is made for `longrl.rope`.
+    be missing, and the models are left as they are given: nothing is looked up or written.
     """
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing and not partial:
@@ -140,19 +140,14 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
-        if longrl.rope is not None and not partial:
-            hub.offline(config.actor_rollout_ref.model.path)  # asks it once, instead of for every file
-            model, target = config.actor_rollout_ref.model, Path(longrl.output_dir) / "model"
-            try:
-                model.path = str(with_rope(model.path, longrl.rope, target, weights=not dry_run))
-            except RopeError as error:
-                raise SettingsError(str(error)) from error
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
             if config.trainer.device == "cpu":
                 config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
+        if not partial:
+            _prepare_models(config, longrl, weights=not dry_run)
         workers.leave_sizes_to_the_cluster(config)
     try:
         workers.carried(os.environ)
@@ -171,6 +166,20 @@ def _check_numbers(config: DictConfig) -> None:
             expected = "a whole number of steps, or -1 for never" if frequency else "a whole number of at least 1"
             null = ", or null" if key in optional else ""
             raise SettingsError(f"{key} = {value}; expected {expected}{null}")
+
+
+def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> None:
+    """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too."""
+    model, folder, judge = config.actor_rollout_ref.model, Path(longrl.output_dir), config.reward.reward_model
+    sequence = config.data.max_prompt_length + config.data.max_response_length
+    longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len)
+    try:
+        model.path = prepared(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
+        if judge.enable and judge.model_path:
+            longest = judge.rollout.max_model_len or 0
+            judge.model_path = prepared(judge.model_path, folder / "judge_model", length=longest, weights=weights)
+    except ModelFolderError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:

@@ -273,7 +273,7 @@ def test_a_value_that_hydra_reads_otherwise_is_told_how_to_quote(composed):
 
 def test_a_dry_run_fetches_no_weights(composed, tmp_path: Path, monkeypatch):
     asked = []
-    monkeypatch.setattr(settings, "with_rope", lambda model, *_, weights: asked.append(weights) or model)
+    monkeypatch.setattr(settings, "prepared", lambda model, *_, weights, **__: asked.append(weights) or model)
     for dry_run in (False, True):
         config = composed("longrl.rope={rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}")
         settings.resolve(config, dry_run=dry_run)

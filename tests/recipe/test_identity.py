@@ -61,7 +61,7 @@ def started(configure, tmp_path: Path):
     ],
 )
 def test_another_run_is_refused_with_what_differs(started, configure, tmp_path: Path, monkeypatch, override, line):
-    monkeypatch.setattr(settings, "with_rope", lambda model, *_, **__: model)
+    monkeypatch.setattr(settings, "prepared", lambda model, *_, **__: model)
     started()
     with pytest.raises(identity.OtherRun) as refused:
         identity.check(configure(override))
@@ -112,11 +112,25 @@ def test_the_same_path_with_other_data_is_other_data(started, configure, tmp_pat
 
 def test_the_model_behind_a_scaled_folder(started, configure, tmp_path: Path, monkeypatch):
     """With longrl.rope both runs name <output_dir>/model; what it was made of is compared."""
-    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/a")
+    monkeypatch.setattr(identity.model_folder, "origin", lambda path: "/models/a")
     started()
-    monkeypatch.setattr(identity.rope, "origin", lambda path: "/models/b")
+    monkeypatch.setattr(identity.model_folder, "origin", lambda path: "/models/b")
     with pytest.raises(identity.OtherRun, match=r"model\.path: /models/a -> /models/b"):
         identity.check(configure())
+
+
+def test_a_model_that_is_prepared_now_and_was_not_before(started, configure, tmp_path: Path, monkeypatch):
+    """A run continues when its model's name gives way to the folder prepared from it, judge's included."""
+    judge = ["longrl.reward.answer.by=reward_model", "reward.reward_model.model_path=some/judge"]
+    started(*judge)
+    monkeypatch.setattr(settings, "prepared", lambda model, target, **_: str(target))
+    for name, model in (("model", "some/model"), ("judge_model", "some/judge")):
+        (tmp_path / "run" / name).mkdir()
+        (tmp_path / "run" / name / "longrl_origin.json").write_text(f'{{"model": "{model}"}}')
+    config = configure(*judge)
+    assert config.actor_rollout_ref.model.path == str(tmp_path / "run" / "model")
+    assert config.reward.reward_model.model_path == str(tmp_path / "run" / "judge_model")
+    assert identity.check(config).startswith("continues: ")
 
 
 def test_a_folder_without_results_may_start_anew(configure, tmp_path: Path):

@@ -158,7 +158,10 @@ def test_verdict(seven):
     wanted = (16384, 1048576)
     fits = list(table.verdict(lengths.at_lengths(config, model, 80, wanted), model.config))
     assert fits[0] == "longest that fits: prompts of 64K"
-    assert "1024K with its responses needs longrl.rope" in fits[1]
+    assert "plain up to 262,144 tokens: 1024K with its responses is refused" in fits[1]
+    del model.config.dual_chunk_attention_config
+    needs = list(table.verdict(lengths.at_lengths(config, model, 80, wanted), model.config))
+    assert "1024K with its responses needs longrl.rope" in needs[1]
     none = list(table.verdict(lengths.at_lengths(config, model, 16, wanted), model.config))
     assert none[0].startswith("none of these lengths fits; for 16K")
     assert "take more GPUs" in " ".join(none)
@@ -253,6 +256,8 @@ def test_every_published_model_is_in_the_table(composed, offline):
     [
         ("qwen2.5-7b-1m", 7.62),
         ("qwen2.5-14b-1m", 14.77),
+        ("qwen2.5-7b", 7.62),
+        ("qwen2.5-14b", 14.77),
         ("llama-3.1-8b", 8.03),
         ("qwen3-4b", 4.02),
         ("qwen3-30b-a3b", 30.53),

@@ -38,7 +38,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from verl_longrl.trainer.rollout_log import drop_partial_line
 
 from data_gen.progress import progress
-from recipe.longrl import console, flags, identity, settings
+from recipe.longrl import console, flags, identity, model_folder, settings
 from recipe.longrl.curriculum.answering import Answering, sampling_of
 
 SOLVED = 1 - 1e-9
@@ -127,6 +127,7 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
         "options": asdict(options),
         "files": [identity.with_size(file) for file in config.data.train_files],
         "model": config.actor_rollout_ref.model.path,
+        "made_of": model_folder.origin(config.actor_rollout_ref.model.path),
         "sampling": _sampling(config, options),
         "reward": {key: str(value) for key, value in settings.plain(config.longrl.reward).items()},
     }
@@ -135,7 +136,8 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
 def _agree(path: Path, asked: dict[str, Any]) -> None:
     if path.is_file():
         before = json.loads(path.read_text())
-        differing = [f"{key}: {before.get(key)} -> {value}" for key, value in asked.items() if before.get(key) != value]
+        compared = {key: value for key, value in asked.items() if key in before}  # earlier versions wrote fewer
+        differing = [f"{key}: {before[key]} -> {value}" for key, value in compared.items() if before[key] != value]
         if differing:
             raise MiningError(
                 "\n".join([f"{path.parent} holds rows that were mined otherwise:", *differing])

@@ -62,7 +62,7 @@ class Replicas:
         actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
         self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
         self._waiting = [0] * self.count
-        arguments = _arguments(self.config)
+        arguments = engine_arguments(self.config)
         seed = self.config.actor_rollout_ref.rollout.seed  # vLLM's CPU build cannot take one per request
         starts = (actor.start.remote({**arguments, "seed": seed + at}) for at, actor in enumerate(self._actors))
         await asyncio.gather(*starts)
@@ -84,7 +84,7 @@ class Replicas:
             self._waiting[least] -= 1
 
 
-def _arguments(config: DictConfig) -> dict[str, Any]:
+def engine_arguments(config: DictConfig) -> dict[str, Any]:
     """Of vLLM's engine, as upstream's replicas have them (vllm_async_server.py), less what live weights need."""
     rollout, model = config.actor_rollout_ref.rollout, config.actor_rollout_ref.model
     same = (

@@ -31,8 +31,7 @@ def main(
     try:
         wanted = tuple(length(text) for text in lengths.split(","))
         config = settings.compose([*PLACEHOLDERS, *(overrides or [])])
-        config.longrl.rope = None  # changes no size, and would be written into a folder
-        settings.resolve(config, dry_run=True)
+        settings.resolve(config, dry_run=True, partial=True)  # changes no size, and would be written into a folder
         shape = shapes.read(config.actor_rollout_ref.model)
     except (settings.SettingsError, shapes.ShapeError) as error:
         print(f"configuration error: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from verl_longrl.engine.exactness import ENGINES, problems
 from recipe.longrl.memory.estimate import Model, Sizes, count, device_gib, estimate
 from recipe.longrl.memory.lengths import LENGTHS, AtLength, at_lengths
 from recipe.longrl.memory.shapes import Shape, ShapeError, read
+from recipe.longrl.model_folder import DUAL_CHUNK
 from recipe.longrl.parallel import n_gpus, parallel, uses_megatron
 from recipe.longrl.settings import plain
 
@@ -82,7 +83,13 @@ def verdict(columns: list[AtLength], model_config: Any) -> Iterator[str]:
         yield f"none of these lengths fits; for {tokens(least.prompt)}, under actor_rollout_ref:"
         for shortage in least.short:
             yield f"  {shortage.phase}: {', or '.join(shortage.fixes)}"
-    positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    text = model_config.get_text_config()
+    chunk = (getattr(text, DUAL_CHUNK, None) or {}).get("chunk_size")
+    if chunked := [c for c in columns if chunk and c.prompt + c.config.data.max_response_length > chunk]:
+        names = ", ".join(tokens(column.prompt) for column in chunked)
+        yield f"the model's dual chunk attention is plain up to {chunk:,} tokens: {names} with its responses is refused"
+        return
+    positions = getattr(text, "max_position_embeddings", None)
     beyond = [c for c in columns if positions and c.prompt + c.config.data.max_response_length > positions]
     if beyond:
         names = ", ".join(tokens(column.prompt) for column in beyond)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import engine, flash, settings
-from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, loggers, model, plan, sizes
+from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, loading, loggers, model, plan, sizes
 from recipe.longrl.preflight.check import Check, collect, failed, show
 from recipe.longrl.preflight.nodes import gpu_software
 
@@ -22,24 +22,29 @@ def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
     dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-    checks = [
-        *collect("environment", lambda: environment.checks(config, dry_run)),
-        *collect("logger", lambda: loggers.checks(config, dry_run)),
-        *collect("run folder", lambda: folder.checks(config, dry_run)),
-        *collect("batch", lambda: batch.checks(config)),
-        *collect("cluster", lambda: cluster.checks(config, dry_run)),
-    ]
-    shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
-    checks += unreadable
-    checks += collect("engine", lambda: engine.decide(config, shape))
-    checks += collect("attention", lambda: flash.choose(config, dry_run))
-    checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))
-    if shape is not None:
-        checks += collect("model", lambda: model.checks(config, shape))
-    rows: dict[str, int] = {}
-    checks += collect("data", lambda: data.checks(config, longrl, rows, dry_run))
-    checks += collect("plan", lambda: plan.checks(config, longrl, rows))
-    if shape is not None:
-        planned = plan.of(config, longrl, rows["train_files"]) if "train_files" in rows else None
-        checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run, planned))
-    return checks + collect("judge", lambda: judge.checks(config, longrl))
+    with loading.Asked(config) as vllm:
+        checks = [
+            *collect("environment", lambda: environment.checks(config, dry_run)),
+            *collect("logger", lambda: loggers.checks(config, dry_run)),
+            *collect("run folder", lambda: folder.checks(config, dry_run)),
+            *collect("batch", lambda: batch.checks(config)),
+            *collect("cluster", lambda: cluster.checks(config, dry_run)),
+        ]
+        shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
+        checks += unreadable
+        checks += collect("engine", lambda: engine.decide(config, shape))
+        checks += collect("attention", lambda: flash.choose(config, dry_run))
+        checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))
+        if shape is not None:
+            checks += collect("model", lambda: model.checks(config, shape))
+            checks += collect("trainer model", lambda: loading.trainer(config, shape))
+        rows: dict[str, int] = {}
+        checks += collect("data", lambda: data.checks(config, longrl, rows, dry_run))
+        checks += collect("plan", lambda: plan.checks(config, longrl, rows))
+        if shape is not None:
+            planned = plan.of(config, longrl, rows["train_files"]) if "train_files" in rows else None
+            checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run, planned))
+        checks += collect("judge", lambda: judge.checks(config, longrl))
+        if shape is not None:
+            checks += collect("rollout engine", lambda: [loading.rollout(config, vllm)])
+    return checks

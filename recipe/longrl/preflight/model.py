@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import hub
 from recipe.longrl.memory.shapes import published
+from recipe.longrl.model_folder import linked_elsewhere
 from recipe.longrl.parallel import parallel
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.settings import is_url, plain
@@ -40,6 +41,11 @@ def checks(config: DictConfig, shape: Any) -> Iterator[Check]:
     """Positions and heads of the model whose Hugging Face config is `shape`."""
     yield _context(config, shape.get_text_config())
     yield _heads(config, shape.get_text_config())
+    path = config.actor_rollout_ref.model.path
+    if config.trainer.nnodes > 1 and (elsewhere := linked_elsewhere(path)) is not None:
+        detail = f"{path} links to files in {elsewhere}, on another file system: every node must see both"
+        fix = "If they do not, set HF_HOME to a shared folder, or give the model's folder on a shared file system"
+        yield Check("model files", "warn", f"{detail}. {fix}; python -m recipe.longrl.preflight looks at every node")
 
 
 def _context(config: DictConfig, text: Any) -> Check:

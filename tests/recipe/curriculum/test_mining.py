@@ -116,6 +116,23 @@ def test_another_question_about_the_same_folder_is_refused(mined):
     assert mined([])[0].is_file()  # the same question: nothing is asked again
 
 
+def test_another_model_behind_the_same_folder_is_refused(mined, tmp_path: Path):
+    """A prepared model is always at <output_dir>/model; what it was made of is compared, where it was written down."""
+    prepared = tmp_path / "run" / "model"
+    prepared.mkdir(parents=True)
+    mined.config.actor_rollout_ref.model.path = str(prepared)
+    (prepared / "longrl_origin.json").write_text('{"model": "/models/a"}')
+    mined(answered())
+    (prepared / "longrl_origin.json").write_text('{"model": "/models/b"}')
+    with pytest.raises(MiningError, match="made_of: /models/a -> /models/b"):
+        mined([])
+    asked = tmp_path / "run" / "mining" / "asked.json"
+    before = json.loads(asked.read_text())
+    del before["made_of"]  # as an earlier version wrote it
+    asked.write_text(json.dumps(before))
+    assert mined([])[0].is_file()
+
+
 def test_files_of_one_name_are_kept_apart(mined, tmp_path: Path):
     mined.config.data.train_files = [str(tmp_path / "x" / "a.parquet"), str(tmp_path / "y" / "a.parquet")]
     assert [path.name for path in mining.mined_files(mined.config)] == ["a-0.parquet", "a-1.parquet"]

@@ -11,6 +11,7 @@ from recipe.longrl import preflight, settings
 from recipe.longrl.demo import model
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
+from recipe.longrl.preflight import loading
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,12 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_ray(monkeypatch) -> None:
     """No cluster that happens to run on this machine is looked at."""
     monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
+@pytest.fixture(autouse=True)
+def vllm_is_not_asked(monkeypatch) -> None:
+    """Importing vLLM takes seconds: test_loading.py asks it, once for all its cases."""
+    monkeypatch.setattr(loading, "vllm_arguments", lambda config: None)
 
 
 @pytest.fixture
