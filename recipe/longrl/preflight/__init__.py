@@ -8,7 +8,19 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import engine, flash, settings
-from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, loading, loggers, model, plan, sizes
+from recipe.longrl.preflight import (
+    batch,
+    cluster,
+    data,
+    environment,
+    folder,
+    judge,
+    loading,
+    loggers,
+    model,
+    plan,
+    sizes,
+)
 from recipe.longrl.preflight.check import Check, collect, failed, show
 from recipe.longrl.preflight.nodes import gpu_software
 

@@ -62,7 +62,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def configured(composed, folder: Path, *overrides: str):
     config = composed(f"actor_rollout_ref.model.path={folder}", f"longrl.output_dir={folder / 'run'}", *overrides)
-    settings.resolve(config, prepare=False)  # as if the key came from elsewhere
+    settings.resolve(config, partial=True)  # as if the key came from elsewhere
     return config
 
 
