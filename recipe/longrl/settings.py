@@ -32,8 +32,10 @@ class SettingsError(ValueError):
 
 def compose(overrides: list[str]) -> DictConfig:
     """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one."""
-    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been.
-    overrides = [f"++{override}" if override.startswith("longrl.") else override for override in overrides]
+    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
+    # any name to the workers.
+    free = ("longrl.", f"{workers.VARIABLES}.")
+    overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
         try:
             return hydra.compose("longrl_trainer", overrides)
@@ -81,12 +83,10 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
     except (ValueError, TypeError, OmegaConfBaseException) as error:
         raise SettingsError(f"longrl: {error}") from error
 
-    rollout, data = config.actor_rollout_ref.rollout, config.data
     with open_dict(config):
         if uses_megatron(config):
             _rename(config.actor_rollout_ref.actor, MEGATRON_NAMES)
-        if rollout.max_model_len is None:
-            rollout.max_model_len = data.max_prompt_length + data.max_response_length
+        follow_lengths(config)
         # Rotation is ours (verl_longrl.trainer.checkpoints): upstream's deletes the old before the new is whole.
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
@@ -101,14 +101,29 @@ def resolve(config: DictConfig, dry_run: bool = False) -> LongRLConfig:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
-            if config.trainer.device == "cpu":
-                config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
+            if config.trainer.n_gpus_per_node is not None:
+                count_devices(config)
         workers.leave_sizes_to_the_cluster(config)
     try:
+        workers.variables_as_text(config)
         workers.carried(os.environ)
     except workers.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl
+
+
+def follow_lengths(config: DictConfig) -> None:
+    """vLLM's context length, where both lengths are known; `recipe.longrl.derived` may still have to choose them."""
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    if rollout.max_model_len is None and None not in (data.max_prompt_length, data.max_response_length):
+        rollout.max_model_len = data.max_prompt_length + data.max_response_length
+
+
+def count_devices(config: DictConfig) -> None:
+    """The logical devices of a Ray that the run starts on the CPU: with those of a judge that verl serves."""
+    judge, ray_init = config.reward.reward_model, config.ray_kwargs.ray_init
+    if config.trainer.device == "cpu" and judge.enable and ray_init.get("num_gpus", 0) is not None:
+        ray_init.num_gpus = cluster_gpus(config)
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:

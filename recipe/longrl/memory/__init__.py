@@ -23,6 +23,7 @@ from recipe.longrl.memory.estimate import (
     estimate,
     kv_heads_of,
     margin_gib,
+    sent_mib,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "estimate",
     "kv_heads_of",
     "margin_gib",
+    "sent_mib",
 ]

@@ -7,7 +7,7 @@ Every check answers with a `Check`; none stops the others, so one run shows all 
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import engine, settings
+from recipe.longrl import derived, engine, settings
 from recipe.longrl.preflight import batch, cluster, data, environment, folder, judge, model, sizes
 from recipe.longrl.preflight.check import Check, collect, failed, show
 
@@ -15,20 +15,25 @@ __all__ = ["Check", "failed", "run", "show"]
 
 
 def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
-    """All checks of a resolved configuration, in the order a user meets the problems. Decides on the engine, which
-    depends on the model.
+    """All checks of a resolved configuration, in the order a user meets the problems. Decides on what depends on the
+    model: what is left open (`recipe.longrl.derived`; raises its SettingsError) and the engine.
 
     dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
+    shape, unreadable = model.read("model", config.actor_rollout_ref.model)
+    chosen = [
+        *derived.lengths(config, shape, data.longest_prompt),
+        *collect("sizes", lambda: derived.sizes(config, shape)),
+    ]
     checks = [
         *collect("environment", lambda: environment.checks(config, dry_run)),
         *collect("run folder", lambda: folder.checks(config)),
+        *unreadable,
+        *chosen,
         *collect("batch", lambda: batch.checks(config)),
         *collect("cluster", lambda: cluster.checks(config, dry_run)),
     ]
-    shape, unreadable = model.read("model", config.actor_rollout_ref.model)
-    checks += unreadable
     checks += collect("engine", lambda: engine.decide(config, shape))
     if shape is not None:
         checks += collect("model", lambda: model.checks(config, shape))
