@@ -28,9 +28,9 @@ DEVICES = (2, 1)
 MOST_TOKENS = 32768
 BUCKET = {"cpu": 16, "cuda": 2048}
 """MB of a bucket that a small model's weights travel in; upstream's on GPUs."""
-PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 2.5, 2.0
+PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 4.0, 2.0
 """Host memory of what runs beside weights, optimizer and KV cache with hardware=cpu, measured with two devices: driver,
-task runner, reward worker, TransferQueue; and for each device a rank, a vLLM server and its engine."""
+task runner, agent loop, reward worker, TransferQueue; and for each device a rank, a vLLM server and its engine."""
 
 BUDGET = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 CACHE = "VLLM_CPU_KVCACHE_SPACE"

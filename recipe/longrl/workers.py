@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.rewards.options import JudgeOptions
@@ -48,8 +48,8 @@ OF_THE_PROCESS_PREFIXES = ("RAY_", "SLURM_", "SLURMD_", "PMI_", "PMIX_", "OMPI_"
 """What Ray, Slurm or MPI set for one process: in another it is wrong, so it is never carried."""
 
 VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
-"""Of the configuration. Numbers and truth values become text as YAML writes them (2, 0.5, true); null leaves the variable
-to the process that starts the run."""
+"""Of the configuration. Numbers and truth values become text as YAML writes them (2, 0.5, true); null leaves the
+variable to the process that starts the run."""
 
 SIZES = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
 """Keys of ray_kwargs.ray_init that a running cluster has for itself, and ray.init refuses when it joins one."""
