@@ -29,7 +29,7 @@ def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
 
 
 def longest_prompt(config: DictConfig) -> int | None:
-    """Tokens of the longest prompt in the data; None where a file or the tokenizer cannot be read, which `checks` says."""
+    """Tokens of the longest prompt in the data; None where it or the tokenizer cannot be read, as `checks` says."""
     from verl_longrl.data.lengths import CACHE_DIR, prompt_lengths
 
     data, (tokenizer, _) = config.data, _tokenizer(config.actor_rollout_ref.model)
