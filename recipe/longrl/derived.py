@@ -23,7 +23,7 @@ from recipe.longrl.parallel import n_gpus, parallel
 from recipe.longrl.preflight.check import Check
 
 RESPONSE, LEAST_RESPONSE = 512, 64
-"""Tokens of a response on a CPU: eight times fewer than published; and what longest prompts are to leave of positions."""
+"""Tokens of a response on a CPU, an eighth of what is published, and what the longest prompts have to leave."""
 DEVICES = (2, 1)
 MOST_TOKENS = 32768
 BUCKET = {"cpu": 16, "cuda": 2048}
