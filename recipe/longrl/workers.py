@@ -140,5 +140,5 @@ def leave_sizes_to_the_cluster(config: DictConfig) -> None:
     ray_init = config.ray_kwargs.ray_init
     if (os.environ.get("RAY_ADDRESS") or ray_init.get("address") or "local") != "local":
         for key in SIZES:
-            if ray_init.get(key) is not None:
+            if OmegaConf.is_interpolation(ray_init, key) or ray_init.get(key) is not None:
                 ray_init[key] = None
