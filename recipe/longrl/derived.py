@@ -62,8 +62,9 @@ def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig
         data.max_response_length = min(RESPONSE, room)
         chosen.append(f"data.max_response_length = {data.max_response_length} (at most {RESPONSE} where it is open)")
     if data.max_prompt_length is None:
-        room = needed if positions is None else positions - data.max_response_length
-        data.max_prompt_length = room if needed is None else max(1, min(64 * math.ceil(needed / 64), room))
+        fitting = [positions - data.max_response_length] if positions is not None else []
+        fitting += [64 * math.ceil(needed / 64)] if needed is not None else []
+        data.max_prompt_length = min(fitting)
         why = "the data cannot be read" if needed is None else f"longest of the data: {needed}"
         chosen.append(f"data.max_prompt_length = {data.max_prompt_length} ({why})")
     settings.follow_lengths(config)

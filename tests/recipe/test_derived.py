@@ -147,7 +147,7 @@ def test_nothing_to_choose_lengths_by(decided):
     with pytest.raises(settings.SettingsError, match="neither the model's positions nor the data can be read"):
         decided(None, longest=None)
     config, chosen = decided(None)  # a model that is fetched when the run starts
-    assert (config.data.max_prompt_length, config.data.max_response_length) == (703, 512)
+    assert (config.data.max_prompt_length, config.data.max_response_length) == (704, 512)
     assert OmegaConf.select(config, BUDGET) == derived.MOST_TOKENS
     assert OmegaConf.select(config, BUCKET) == 2048
     assert chosen["weight transfer"].status == "warn"
