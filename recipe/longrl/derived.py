@@ -64,7 +64,7 @@ def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig
     if data.max_prompt_length is None:
         fitting = [positions - data.max_response_length] if positions is not None else []
         fitting += [64 * math.ceil(needed / 64)] if needed is not None else []
-        data.max_prompt_length = min(fitting)
+        data.max_prompt_length = max(1, min(fitting))
         why = "the data cannot be read" if needed is None else f"longest of the data: {needed}"
         chosen.append(f"data.max_prompt_length = {data.max_prompt_length} ({why})")
     settings.follow_lengths(config)
