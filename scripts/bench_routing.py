@@ -28,7 +28,6 @@ import torch
 import typer
 from omegaconf import DictConfig, OmegaConf
 from transformers import Qwen3Config, Qwen3ForCausalLM
-from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
 from verl.workers.rollout.router import GlobalRequestLoadBalancer, get_router_handle
 from verl_longrl.rollout import ROUTER_CONFIG
@@ -36,7 +35,7 @@ from verl_longrl.rollout.affinity import PromptAffinityBalancer
 from verl_longrl.rollout.client import PromptAffinityClient
 from verl_longrl.rollout.simulation import Loads, simulate, skewed_step
 
-from recipe.longrl import settings
+from recipe.longrl import settings, workers
 from recipe.longrl.demo import tokenizer as demo_tokenizer
 
 ROLLOUTS, RESPONSE, BLOCK = 8, 16, 32
@@ -74,7 +73,7 @@ def configuration(model: Path) -> DictConfig:
     rollout = "actor_rollout_ref.rollout"
     config = settings.compose(
         [
-            "hardware=cpu",
+            *("hardware=cpu", "trainer.n_gpus_per_node=2"),
             f"actor_rollout_ref.model.path={model}",
             "data.train_files=[none]",
             "data.val_files=[none]",
@@ -156,8 +155,8 @@ def measure() -> dict[str, Any]:
         vocabulary = build_model(Path(folder))
         config = configuration(Path(folder))
         ray_settings = settings.plain(config.ray_kwargs.ray_init)
-        environment = OmegaConf.merge(get_ppo_ray_runtime_env(config), ray_settings.pop("runtime_env"))
-        ray.init(address="local", **ray_settings, runtime_env=OmegaConf.to_container(environment))
+        del ray_settings["runtime_env"]
+        ray.init(address="local", **ray_settings, runtime_env=workers.runtime_env(config))
         try:
             return asyncio.run(on_replicas(config, vocabulary))
         finally:

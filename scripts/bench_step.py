@@ -39,7 +39,7 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
-    from recipe.longrl import settings
+    from recipe.longrl import preflight, settings
     from recipe.longrl.demo import run as demo
 
     output = log.with_suffix("")
@@ -48,6 +48,7 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "longrl.engine=upstream"]
     config = settings.compose(overrides)
     settings.resolve(config)
+    preflight.decide(config)
     if kind == "plain":
         with open_dict(config):
             config.data.custom_cls.path = None

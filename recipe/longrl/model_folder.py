@@ -119,10 +119,7 @@ def _drop_dual_chunk(config: dict[str, Any], model: str, length: int) -> bool:
         found, settings = True, part.pop(DUAL_CHUNK)
         if settings is None:
             continue
-        bounds = [settings.get(key) for key in ("chunk_size", "original_max_position_embeddings")]
-        if not bounds[0]:
-            raise ModelFolderError(f"{CONFIG} of {model}: {DUAL_CHUNK} = {settings} has no chunk_size")
-        exact = min(bound for bound in bounds if bound)  # beyond the second, queries are scaled
+        exact = _exact_length(settings, model)
         if length > exact:
             raise ModelFolderError(
                 f"{CONFIG} of {model} asks for dual chunk attention ({DUAL_CHUNK}: {json.dumps(settings)}), which is "
@@ -132,6 +129,24 @@ def _drop_dual_chunk(config: dict[str, Any], model: str, length: int) -> bool:
                 f"it is set, within {exact}"
             )
     return found
+
+
+def exact_length(model: str) -> int | None:
+    """Tokens up to which `model`, prepared or not, computes what its own config.json asks for; None: as far as its
+    positions reach."""
+    file = config_file(origin(model))
+    config = {} if file is None else _loads(file)
+    asked = [part.get(DUAL_CHUNK) for part in (config, _text(config))]
+    return min((_exact_length(settings, model) for settings in asked if settings), default=None)
+
+
+def _exact_length(settings: Mapping[str, Any], model: str) -> int:
+    """Up to how many tokens dual chunk attention is plain causal attention: beyond the second bound, queries are
+    scaled."""
+    if not settings.get("chunk_size"):
+        raise ModelFolderError(f"{CONFIG} of {model}: {DUAL_CHUNK} = {dict(settings)} has no chunk_size")
+    bounds = [settings.get(key) for key in ("chunk_size", "original_max_position_embeddings")]
+    return int(min(bound for bound in bounds if bound))
 
 
 def _local(model: str, weights: bool) -> Path:

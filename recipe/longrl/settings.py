@@ -35,6 +35,8 @@ AT_LEAST_ONE = (
     *("actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"),
 )
 """Keys that count something a run cannot do without."""
+DERIVED_ON_CPUS = ("trainer.n_gpus_per_node", "data.max_prompt_length", "data.max_response_length")
+"""Of these, what may be null with hardware=cpu: `recipe.longrl.derived` decides."""
 
 
 class SettingsError(ValueError):
@@ -43,8 +45,10 @@ class SettingsError(ValueError):
 
 def compose(overrides: list[str]) -> DictConfig:
     """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one."""
-    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been.
-    overrides = [f"++{override}" if override.startswith("longrl.") else override for override in overrides]
+    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
+    # any name to the workers.
+    free = ("longrl.", f"{workers.VARIABLES}.")
+    overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
     # verl's files by their folder: by its package Hydra would import verl, and torch, for seconds.
     ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
@@ -130,12 +134,10 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     except (ValueError, TypeError, OmegaConfBaseException) as error:
         raise SettingsError(f"longrl: {error}") from error
 
-    rollout, data = config.actor_rollout_ref.rollout, config.data
     with open_dict(config):
         if uses_megatron(config):
             _rename(config.actor_rollout_ref.actor, MEGATRON_NAMES)
-        if rollout.max_model_len is None:
-            rollout.max_model_len = data.max_prompt_length + data.max_response_length
+        follow_lengths(config)
         # Rotation is ours (verl_longrl.trainer.checkpoints): upstream's deletes the old before the new is whole.
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
@@ -144,12 +146,13 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
-            if config.trainer.device == "cpu":
-                config.ray_kwargs.ray_init.num_gpus = cluster_gpus(config)
+            if config.trainer.n_gpus_per_node is not None:
+                count_devices(config)
         if not partial:
             _prepare_models(config, longrl, weights=not dry_run)
         workers.leave_sizes_to_the_cluster(config)
     try:
+        workers.variables_as_text(config)
         workers.carried(os.environ)
     except workers.ForwardError as error:
         raise SettingsError(str(error)) from error
@@ -158,10 +161,11 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
 
 def _check_numbers(config: DictConfig) -> None:
     """Counts are whole numbers of at least 1; the trainer's frequencies whole ones, 0 or less meaning never."""
-    steps = config.trainer.total_training_steps
-    optional = ("trainer.total_training_steps",) if steps is not None else ()
-    for key in (*AT_LEAST_ONE, *optional, "trainer.save_freq", "trainer.test_freq"):
+    optional = ["trainer.total_training_steps", *(DERIVED_ON_CPUS if config.trainer.device == "cpu" else [])]
+    for key in (*AT_LEAST_ONE, "trainer.total_training_steps", "trainer.save_freq", "trainer.test_freq"):
         value, frequency = OmegaConf.select(config, key), key.endswith("_freq")
+        if value is None and key in optional:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and not frequency):
             expected = "a whole number of steps, or -1 for never" if frequency else "a whole number of at least 1"
             null = ", or null" if key in optional else ""
@@ -171,8 +175,9 @@ def _check_numbers(config: DictConfig) -> None:
 def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> None:
     """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too."""
     model, folder, judge = config.actor_rollout_ref.model, Path(longrl.output_dir), config.reward.reward_model
-    sequence = config.data.max_prompt_length + config.data.max_response_length
-    longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len)
+    lengths = (config.data.max_prompt_length, config.data.max_response_length)
+    sequence = 0 if None in lengths else sum(lengths)  # open ones are chosen later, within what the folder can do
+    longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len or 0)
     try:
         model.path = prepared(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
         if judge.enable and judge.model_path:
@@ -180,6 +185,20 @@ def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> 
             judge.model_path = prepared(judge.model_path, folder / "judge_model", length=longest, weights=weights)
     except ModelFolderError as error:
         raise SettingsError(str(error)) from error
+
+
+def follow_lengths(config: DictConfig) -> None:
+    """vLLM's context length, where both lengths are known; `recipe.longrl.derived` may still have to choose them."""
+    rollout, data = config.actor_rollout_ref.rollout, config.data
+    if rollout.max_model_len is None and None not in (data.max_prompt_length, data.max_response_length):
+        rollout.max_model_len = data.max_prompt_length + data.max_response_length
+
+
+def count_devices(config: DictConfig) -> None:
+    """The logical devices of a Ray that the run starts on the CPU: with those of a judge that verl serves."""
+    judge, ray_init = config.reward.reward_model, config.ray_kwargs.ray_init
+    if config.trainer.device == "cpu" and judge.enable and ray_init.get("num_gpus", 0) is not None:
+        ray_init.num_gpus = cluster_gpus(config)
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:

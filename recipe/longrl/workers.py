@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.rewards.options import JudgeOptions
@@ -47,12 +47,16 @@ OF_THE_PROCESS = ("CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "WORLD_SIZE", "M
 OF_THE_PROCESS_PREFIXES = ("RAY_", "SLURM_", "SLURMD_", "PMI_", "PMIX_", "OMPI_")
 """What Ray, Slurm or MPI set for one process: in another it is wrong, so it is never carried."""
 
+VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
+"""Of the configuration. Numbers and truth values become text as YAML writes them (2, 0.5, true); null leaves the
+variable to the process that starts the run."""
+
 SIZES = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
 """Keys of ray_kwargs.ray_init that a running cluster has for itself, and ray.init refuses when it joins one."""
 
 
 class ForwardError(ValueError):
-    """LONGRL_FORWARD_ENV names what cannot be carried; the message says which and why."""
+    """A variable that cannot be carried; the message says which and why."""
 
 
 def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
@@ -81,8 +85,34 @@ def runtime_env(config: DictConfig) -> dict[str, Any]:
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     own = config.ray_kwargs.ray_init.get("runtime_env") or {}
-    merged = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(config), own), resolve=True)
-    return cast(dict[str, Any], merged)
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(config), own), resolve=True)
+    return {**merged, "env_vars": as_text(merged.get("env_vars") or {})}
+
+
+def variables_as_text(config: DictConfig) -> None:
+    """Make the configuration's variables text, in place, which is all that Ray accepts; null ones are dropped.
+
+    Raises ForwardError for a value that no variable can have.
+    """
+    given = OmegaConf.select(config, VARIABLES)
+    if given is not None:
+        own = config.ray_kwargs.ray_init.runtime_env
+        own.env_vars = as_text(OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given)
+
+
+def as_text(variables: Any) -> dict[str, str]:
+    """Variables with their values as text, without those that are null. Raises ForwardError."""
+    if not isinstance(variables, dict):
+        raise ForwardError(f"{VARIABLES} = {variables!r}: expected names and values, such as {{OMP_NUM_THREADS: 2}}")
+    texts = {}
+    for name, value in variables.items():
+        if isinstance(value, bool):
+            texts[name] = str(value).lower()
+        elif isinstance(value, str | int | float):
+            texts[name] = str(value)
+        elif value is not None:
+            raise ForwardError(f"{VARIABLES}.{name} = {value!r}: expected text, a number, true or false, or null")
+    return texts
 
 
 @contextmanager
@@ -91,7 +121,7 @@ def carrying(config: DictConfig) -> Iterator[list[str]]:
     variables = carried_by(config)
     job: dict[str, Any] = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     runtime_env = job.get("runtime_env") or {}
-    runtime_env = {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), **variables}}
+    runtime_env = {**runtime_env, "env_vars": {**as_text(runtime_env.get("env_vars") or {}), **variables}}
     ours = {JOB_CONFIG: json.dumps({"metadata": {}, **job, "runtime_env": runtime_env}), OVERRIDE: "1"}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
@@ -110,5 +140,5 @@ def leave_sizes_to_the_cluster(config: DictConfig) -> None:
     ray_init = config.ray_kwargs.ray_init
     if (os.environ.get("RAY_ADDRESS") or ray_init.get("address") or "local") != "local":
         for key in SIZES:
-            if ray_init.get(key) is not None:
+            if OmegaConf.is_interpolation(ray_init, key) or ray_init.get(key) is not None:
                 ray_init[key] = None

@@ -121,6 +121,6 @@ def test_a_cluster_that_is_joined_has_its_own_size(composed, monkeypatch):
 @pytest.mark.parametrize("address", ["local", ""])
 def test_a_ray_of_its_own_has_the_hardwares(composed, monkeypatch, address: str):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    config = composed("hardware=cpu")
+    config = composed("hardware=cpu", "trainer.n_gpus_per_node=2")
     settings.resolve(config)
     assert (config.ray_kwargs.ray_init.num_gpus, config.ray_kwargs.ray_init.num_cpus) == (2, 16)

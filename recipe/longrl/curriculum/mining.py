@@ -38,7 +38,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from verl_longrl.trainer.rollout_log import drop_partial_line
 
 from data_gen.progress import progress
-from recipe.longrl import console, flags, identity, model_folder, settings
+from recipe.longrl import console, flags, identity, model_folder, preflight, settings
 from recipe.longrl.curriculum.answering import Answering, sampling_of
 
 SOLVED = 1 - 1e-9
@@ -321,6 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
         options, overrides = split(arguments)
         config = settings.compose(overrides)
         settings.resolve(config)
+        preflight.decide(config)
         with console.logged(Path(config.longrl.output_dir) / "mining.log"):
             mine(config, options)
         show(config)

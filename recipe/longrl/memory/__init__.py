@@ -25,6 +25,7 @@ from recipe.longrl.memory.estimate import (
     estimate,
     kv_heads_of,
     margin_gib,
+    sent_mib,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "estimate",
     "kv_heads_of",
     "margin_gib",
+    "sent_mib",
 ]

@@ -110,10 +110,14 @@ class _State:
 
 @dataclass(frozen=True)
 class Model:
-    """A model's Hugging Face config and what the module that verl makes of it has, without allocating it."""
+    """A model's Hugging Face config and what the module that verl makes of it has, without allocating it.
+
+    largest: numbers in its largest tensor.
+    """
 
     config: Any
     parameters: int
+    largest: int
     widths: Widths
 
     @classmethod
@@ -127,7 +131,8 @@ class Model:
         with torch.device("meta"):
             parameters = dict(kind.from_config(config, attn_implementation="eager").named_parameters())
         widths = Widths.of(config.get_text_config(), qk_norm=any("q_norm" in name for name in parameters))
-        return cls(config, sum(p.numel() for p in parameters.values()), widths)
+        numbers = [p.numel() for p in parameters.values()]
+        return cls(config, sum(numbers), max(numbers), widths)
 
 
 def estimate(
@@ -146,7 +151,7 @@ def estimate(
     on_cpu = config.trainer.device == "cpu"
 
     shards = n_gpus if fsdp.fsdp_size in (-1, None) else fsdp.fsdp_size
-    master = 2 if fsdp.model_dtype in ("bf16", "bfloat16", "fp16", "float16") else 4
+    master = _master_bytes(config)
     compute = 4 if (fsdp.get("mixed_precision") or {}).get("param_dtype") == "fp32" else 2
     trained = 0 if model.lora_rank > 0 else parameters  # adapters are next to nothing
     size = master / shards
@@ -183,7 +188,9 @@ def estimate(
     profile = 0.0 if on_cpu else generation.profile_bytes(rollout, widths, vocabulary) / GIB
     kv_heads = max(1, kv_heads_of(text) // rollout.tensor_model_parallel_size)
     # On the CPU a variable of vLLM's own gives the KV cache its size.
-    cpu_cache = float(config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE) if on_cpu else 0.0
+    cpu_cache = (
+        float(config.ray_kwargs.ray_init.runtime_env.env_vars.get("VLLM_CPU_KVCACHE_SPACE") or 1) if on_cpu else 0.0
+    )
 
     # Rank 0 reads the whole model, with tied embeddings every rank does. A reference model is always offloaded.
     ranks = config.trainer.n_gpus_per_node
@@ -231,6 +238,12 @@ def device_gib(config: DictConfig, assumed: float) -> float:
     return assumed
 
 
+def sent_mib(config: DictConfig, shape: Model) -> int:
+    """MiB of the largest tensor that the trainer sends to vLLM, rounded up: FSDP sends master weights as they are; for
+    Megatron, which sends half of it, an upper bound."""
+    return -(-shape.largest * _master_bytes(config) // 2**20)
+
+
 def margin_gib(config: DictConfig) -> float:
     """What is to be left of a device's memory."""
     return 0.0 if config.trainer.device == "cpu" else MARGIN_GIB
@@ -244,6 +257,12 @@ def kv_heads_of(text: Any) -> int:
 def count(parameters: int) -> str:
     """A number of parameters as people say it: 7.62B, 0.5M."""
     return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"
+
+
+def _master_bytes(config: DictConfig) -> int:
+    """Bytes of a number in the trainer's weights."""
+    fsdp = config.actor_rollout_ref.actor.get("fsdp_config") or {}
+    return 2 if fsdp.get("model_dtype") in ("bf16", "bfloat16", "fp16", "float16") else 4
 
 
 def _deferred_gradients(fsdp: DictConfig, trained: int) -> float:

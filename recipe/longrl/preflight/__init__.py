@@ -4,10 +4,12 @@ Every check answers with a `Check`; none stops the others, so one run shows all 
 (no Ray cluster, no GPU during a dry run) is said, not assumed.
 """
 
+from typing import Any
+
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import engine, flash, settings
+from recipe.longrl import derived, engine, flash, settings
 from recipe.longrl.preflight import (
     batch,
     cluster,
@@ -24,26 +26,34 @@ from recipe.longrl.preflight import (
 from recipe.longrl.preflight.check import Check, collect, failed, show
 from recipe.longrl.preflight.nodes import gpu_software
 
-__all__ = ["Check", "failed", "run", "show"]
+__all__ = ["Check", "decide", "failed", "run", "show"]
+
+
+def decide(config: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]:
+    """Fill in, in place, what a resolved configuration leaves open (`recipe.longrl.derived`, whose SettingsError this
+    raises). Returns the model's Hugging Face config, None if it cannot be read, and the lines that say all this."""
+    shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
+    lengths = list(derived.lengths(config, shape, data.longest_prompt))
+    return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived.sizes(config, shape))]
 
 
 def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
-    """All checks of a resolved configuration, in the order a user meets the problems. Decides on the engine, which
-    depends on the model.
+    """All checks of a resolved configuration, in the order a user meets the problems. Decides on what depends on the
+    model: what is left open (`decide`) and the engine.
 
     dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
+    shape, chosen = decide(config, dry_run)
     with loading.Asked(config) as vllm:
         checks = [
             *collect("environment", lambda: environment.checks(config, dry_run)),
             *collect("logger", lambda: loggers.checks(config, dry_run)),
             *collect("run folder", lambda: folder.checks(config, dry_run)),
+            *chosen,
             *collect("batch", lambda: batch.checks(config)),
             *collect("cluster", lambda: cluster.checks(config, dry_run)),
         ]
-        shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
-        checks += unreadable
         checks += collect("engine", lambda: engine.decide(config, shape))
         checks += collect("attention", lambda: flash.choose(config, dry_run))
         checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))

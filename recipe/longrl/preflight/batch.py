@@ -26,11 +26,14 @@ def checks(config: DictConfig) -> Iterator[Check]:
     shares = f"data parallel {devices // trainer.rank} x sequence parallel {trainer.sequence}"
     if trainer.model > 1:
         shares += f" x model parallel {trainer.model}"
+    kept = (
+        "" if config.algorithm.filter_groups.enable else "; groups of equal rewards are kept (algorithm.filter_groups)"
+    )
     yield Check(
         "batch",
         "ok",
         f"{data.train_batch_size} prompts x {rollout.n} rollouts, mini-batches of {actor.ppo_mini_batch_size} prompts; "
-        f"{devices} devices = {shares}, {devices // rollout.tensor_model_parallel_size} vLLM replicas",
+        f"{devices} devices = {shares}, {devices // rollout.tensor_model_parallel_size} vLLM replicas{kept}",
     )
 
 

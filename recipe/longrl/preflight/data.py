@@ -58,6 +58,30 @@ def _scorers(config: DictConfig, longrl: LongRLConfig) -> Check:
     return Check("scorers", "ok", f"each gave a score for an empty response: {', '.join(trial.tried)}")
 
 
+def longest_prompt(config: DictConfig) -> int | None:
+    """Tokens of the longest prompt in the data; None where it or the tokenizer cannot be read, as `checks` says."""
+    from verl_longrl.data.lengths import CACHE_DIR, prompt_lengths
+
+    data, (tokenizer, _) = config.data, _tokenizer(config.actor_rollout_ref.model, dry_run=True)
+    files = [Path(file) for split in ("train_files", "val_files") for file in data[split]]
+    if tokenizer is None or not all(file.is_file() for file in files):
+        return None
+    try:
+        counts = [
+            prompt_lengths(
+                file,
+                tokenizer,
+                chat_template_kwargs=settings.plain(data.apply_chat_template_kwargs),
+                cache_dir=data.get("cache_dir") or CACHE_DIR,
+                prompt_key=data.prompt_key,
+            )
+            for file in files
+        ]
+    except Exception:  # noqa: BLE001  whatever a bad file or a chat template raises, `checks` meets it again
+        return None
+    return max((int(found.max()) for found in counts if len(found)), default=None)
+
+
 def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
     """The tokenizer as HFModelConfig makes it; None with the line that says why not."""
     from verl.utils.tokenizer import hf_tokenizer
