@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from recipe.longrl.demo import run as demo
-from recipe.longrl.forked_workers import EXECUTABLE
+from recipe.longrl.workers import EXECUTABLE
 
 KINDS = {"new": [f"+{EXECUTABLE}={sys.executable}"], "forked": []}
 FIRST_STEP = "step 1/"

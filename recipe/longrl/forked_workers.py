@@ -9,26 +9,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from verl_longrl.platform.zygote import Zygote
 
 from recipe.longrl import workers
 from recipe.longrl.preflight import cluster
 
-EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
-
 
 @contextmanager
-def forked_workers(config: DictConfig) -> Iterator[None]:
-    """While it lasts, `config` has Ray fork its workers, where that is possible and the user has not said otherwise."""
-    if config.trainer.device != "cpu" or not cluster.starts_here(config) or OmegaConf.select(config, EXECUTABLE):
-        yield
+def forking_python(config: DictConfig) -> Iterator[str | None]:
+    """A command to start this run's processes with, while it lasts; None where they start as usual."""
+    own_ray_on_the_cpu = config.trainer.device == "cpu" and cluster.starts_here(config)
+    if not own_ray_on_the_cpu or OmegaConf.select(config, workers.EXECUTABLE):
+        yield None
         return
-    variables = workers.carried_by(config) | workers.runtime_env(config)["env_vars"]
-    with Zygote({**os.environ, **variables}) as zygote:
-        OmegaConf.update(config, EXECUTABLE, str(zygote.executable), force_add=True)
-        try:
-            yield
-        finally:
-            with open_dict(config):
-                del config.ray_kwargs.ray_init.runtime_env.py_executable
+    with Zygote({**os.environ, **workers.variables(config)}) as zygote:
+        yield str(zygote.executable)

@@ -11,13 +11,14 @@ import os
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
-from recipe.longrl.forked_workers import forked_workers
+from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.memory import table
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--version] [--help] [hydra overrides...]
@@ -61,17 +62,18 @@ def main(arguments: list[str] | None = None) -> None:
             print(settings.as_yaml(config, changed="--config=changed" in shown))
             if not dry_run:
                 return
-        checks = preflight.run(config, dry_run=dry_run)
+        with forking_python(config) if not dry_run else nullcontext() as python:
+            checks = preflight.run(config, dry_run, python)
+            preflight.show(config, checks)
+            if dry_run:
+                table.show_if_readable(config)
+            if preflight.failed(checks):
+                print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
+                sys.exit(2)
+            if not dry_run:
+                train(config, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]), python)
     except settings.SettingsError as error:
         refuse(error)
-    preflight.show(config, checks)
-    if dry_run:
-        table.show_if_readable(config)
-    if preflight.failed(checks):
-        print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
-        sys.exit(2)
-    if not dry_run:
-        train(config, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]))
 
 
 def refuse(error: settings.SettingsError) -> NoReturn:
@@ -80,9 +82,11 @@ def refuse(error: settings.SettingsError) -> NoReturn:
     sys.exit(2)
 
 
-def train(config: DictConfig, command: str) -> None:
-    """Run to the end (or continue), then export and report. Raises what stopped the training; exits with status 75
-    where the same command will go on."""
+def train(config: DictConfig, command: str, python: str | None = None) -> None:
+    """Run to the end (or resume), then export and report. python: what Ray starts workers with, if not this one.
+
+    Raises what stopped the training; exits with status 75 where the same command will resume.
+    """
     from ray.exceptions import RayActorError
     from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.interruption import STOP_FILE
@@ -95,9 +99,10 @@ def train(config: DictConfig, command: str) -> None:
     provenance.record(output_dir, command)
     (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
-        log = output_dir / "train.log"
-        with console.logged(log), workers.carrying(config) as names, forked_workers(config):
+        with console.logged(output_dir / "train.log"), workers.carrying(config) as names:
             print(f"variables carried to every worker: {', '.join(names)}")
+            if python is not None:
+                OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
             interrupted = _run(config, output_dir / STOP_FILE)
     except RayActorError as died:
         interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"

@@ -21,6 +21,9 @@ from verl_longrl.rewards.options import JudgeOptions
 JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 """Where ray.init reads a job's runtime environment, and whether what it is given itself goes above it."""
 
+EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
+"""What Ray calls in the place of python to start a worker."""
+
 FORWARD = "LONGRL_FORWARD_ENV"
 """Names the user's own variables, separated by commas."""
 
@@ -78,6 +81,11 @@ def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[s
 def carried_by(config: DictConfig) -> dict[str, str]:
     """The variables of this process that every worker of a run gets. Raises ForwardError."""
     return carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+
+
+def variables(config: DictConfig) -> dict[str, str]:
+    """All that workers of a run get above the environment that they start in. Raises ForwardError."""
+    return carried_by(config) | runtime_env(config)["env_vars"]
 
 
 def runtime_env(config: DictConfig) -> dict[str, Any]:

@@ -63,6 +63,18 @@ def test_it_has_imported_already_and_draws_numbers_of_its_own(forking):
     assert first != second
 
 
+def test_a_module_is_run_as_python_does(forking, tmp_path):
+    (tmp_path / "ours.py").write_text("import sys; print(__name__, __spec__.name, sys.argv, sys.path[0])")
+    done = run(forking, "-m", "ours", "one", cwd=tmp_path)
+    assert done.stdout == f"__main__ ours ['{tmp_path}/ours.py', 'one'] {tmp_path}\n"
+    assert (
+        done.stdout
+        == subprocess.run(
+            [sys.executable, "-m", "ours", "one"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        ).stdout
+    )
+
+
 def test_open_files_come_along_under_their_numbers(forking, tmp_path):
     with (tmp_path / "file").open("w") as file:
         high = os.dup2(file.fileno(), 77)

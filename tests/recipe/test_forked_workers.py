@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from omegaconf import OmegaConf
 
 from recipe.longrl import forked_workers, settings, workers
-from recipe.longrl.forked_workers import EXECUTABLE
 
 pytestmark = pytest.mark.engine
 
@@ -37,19 +35,17 @@ def started(monkeypatch):
     return Recorded.started
 
 
-def test_workers_of_an_own_ray_without_gpus_are_forks_with_all_their_variables(started, monkeypatch):
+def test_a_ray_of_its_own_without_gpus_forks_with_all_that_workers_are_given(started, monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     config = settings.compose(["hardware=cpu"])
-    with forked_workers.forked_workers(config):
-        assert OmegaConf.select(config, EXECUTABLE) == "/some/python"
+    with forked_workers.forking_python(config) as python:
+        assert python == "/some/python"
         (environment,) = started
-        given = workers.runtime_env(config)
-        assert given["py_executable"] == "/some/python"
-        assert given["env_vars"].items() <= environment.items()
-        assert {**os.environ, **given["env_vars"]}.items() <= environment.items()
+        assert workers.variables(config).items() <= environment.items()
+        assert environment["HOME"] == os.environ["HOME"]
         assert environment["OMP_NUM_THREADS"] == "1"
+        assert environment["VLLM_LOGGING_LEVEL"] == "DEBUG"
     assert started[1:] == [{}]
-    assert OmegaConf.select(config, EXECUTABLE) is None
 
 
 @pytest.mark.parametrize(
@@ -57,13 +53,11 @@ def test_workers_of_an_own_ray_without_gpus_are_forks_with_all_their_variables(s
     [
         ["hardware=8gpu"],
         ["hardware=cpu", "+ray_kwargs.ray_init.address=192.0.2.1:6379"],
-        ["hardware=cpu", f"+{EXECUTABLE}=python"],
+        ["hardware=cpu", f"+{workers.EXECUTABLE}=python"],
     ],
     ids=["GPUs", "a cluster", "the user's own"],
 )
-def test_others_are_new_pythons(started, overrides):
-    config = settings.compose(overrides)
-    before = OmegaConf.to_container(config)
-    with forked_workers.forked_workers(config):
-        assert OmegaConf.to_container(config) == before
+def test_others_start_as_usual(started, overrides):
+    with forked_workers.forking_python(settings.compose(overrides)) as python:
+        assert python is None
     assert started == []

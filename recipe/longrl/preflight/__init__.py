@@ -37,15 +37,16 @@ def decide(config: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]
     return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived.sizes(config, shape))]
 
 
-def run(config: DictConfig, dry_run: bool = False) -> list[Check]:
+def run(config: DictConfig, dry_run: bool = False, python: str | None = None) -> list[Check]:
     """All checks of a resolved configuration, in the order a user meets the problems. Decides on what depends on the
     model: what is left open (`decide`) and the engine.
 
-    dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning.
+    dry_run: nothing will be started, so what only another machine has (its GPUs, its versions) is a warning. python:
+    what to start processes with, if not this one.
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
     shape, chosen = decide(config, dry_run)
-    with loading.Asked(config) as vllm:
+    with loading.Asked(config, python) as vllm:
         checks = [
             *collect("environment", lambda: environment.checks(config, dry_run)),
             *collect("logger", lambda: loggers.checks(config, dry_run)),

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from omegaconf import DictConfig
 
+from recipe.longrl import workers
 from recipe.longrl.model_folder import DUAL_CHUNK, config_file
 from recipe.longrl.parallel import uses_megatron
 from recipe.longrl.preflight.check import Check, Status, describe
@@ -30,14 +31,15 @@ Answer = dict[str, Any]
 class Asked:
     """The question to vLLM whether it can load the run's model; a process, ended at the end of the `with` block."""
 
-    def __init__(self, config: DictConfig) -> None:
-        self.arguments = vllm_arguments(config)
+    def __init__(self, config: DictConfig, python: str | None = None) -> None:
+        self.python, self.arguments = python or sys.executable, vllm_arguments(config)
+        self.variables = workers.variables(config)
 
     def __enter__(self) -> Self:
         if self.arguments is not None and self.arguments not in _answers:
             self.said = tempfile.TemporaryFile("w+")
-            command = [sys.executable, "-m", "recipe.longrl.vllm_probe", self.arguments]
-            environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"}
+            command = [self.python, "-m", "recipe.longrl.vllm_probe", self.arguments]
+            environment = {**os.environ, **self.variables}
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=self.said, stderr=subprocess.STDOUT, env=environment
             )

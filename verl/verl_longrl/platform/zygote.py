@@ -24,6 +24,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import runpy
 import selectors
 import shlex
 import shutil
@@ -183,7 +184,7 @@ def _refused(request: Request, own: Mapping[str, str]) -> bool:
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     if request.arguments[: len(flags)] == flags:
         del request.arguments[: len(flags)]
-    differing = [argument for argument in request.arguments[:1] if argument.startswith("-") and argument != "-c"]
+    differing = [option for option in request.arguments[:1] if option.startswith("-") and option not in ("-c", "-m")]
     of_the_process = {name for name in own if name.startswith("RAY_") or name in OF_A_SHELL}
     differing += [name for name in own.keys() - of_the_process if request.environment.get(name) != own[name]]
     if differing:
@@ -247,15 +248,17 @@ def become(request: Request, received: list[int], executable: str) -> None:
         sys.modules["numpy"].random.seed()  # Python reseeds its own generator; torch's starts alike in every process
     main = types.ModuleType("__main__")
     first, *rest = request.arguments
-    if first == "-c":
+    sys.modules["__main__"] = main
+    if first == "-m":
+        sys.argv, sys.path[0] = ["-m", *rest[1:]], request.directory
+        runpy._run_module_as_main(rest[0])  # type: ignore[attr-defined]
+    elif first == "-c":
         sys.argv, sys.path[0] = ["-c", *rest[1:]], ""
-        code = compile(rest[0], "<string>", "exec")
+        exec(compile(rest[0], "<string>", "exec"), main.__dict__)
     else:
         sys.argv, sys.path[0] = request.arguments, os.path.dirname(os.path.abspath(first))
         main.__file__ = os.path.abspath(first)
-        code = compile(Path(first).read_bytes(), first, "exec")
-    sys.modules["__main__"] = main
-    exec(code, main.__dict__)
+        exec(compile(Path(first).read_bytes(), first, "exec"), main.__dict__)
 
 
 def _number(received: list[int], numbers: list[int]) -> None:
