@@ -7,11 +7,13 @@ would cost memory and start-up for nothing. The engines here are plain, with the
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any
 
 import ray
 from omegaconf import DictConfig
 
+from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.settings import plain
 from recipe.longrl.workers import carrying, runtime_env
 
@@ -55,10 +57,11 @@ class Replicas:
                 f"{config.trainer.n_gpus_per_node} GPUs; an engine that rolls out fixed weights lives on one node"
             )
         self.count = devices // self.gpus
+        self._forking = ExitStack()
 
     async def start(self) -> None:
         """Join or start Ray, and wait until every engine is ready."""
-        _start_ray(self.config)
+        _start_ray(self.config, self._forking.enter_context(forking_python(self.config)))
         actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
         self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
         self._waiting = [0] * self.count
@@ -73,6 +76,7 @@ class Replicas:
         for actor in self._actors:
             ray.kill(actor)
         ray.shutdown()
+        self._forking.close()
 
     async def generate(self, name: str, prompt_ids: list[int], sampling: dict[str, Any]) -> list[list[int]]:
         """Token ids of `sampling["n"]` responses, by the engine with the fewest prompts. name: unique."""
@@ -109,8 +113,10 @@ def engine_arguments(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _start_ray(config: DictConfig) -> None:
-    """Join or start Ray as training does (upstream's run_ppo)."""
-    settings = plain(config.ray_kwargs.ray_init)
+def _start_ray(config: DictConfig, python: str | None) -> None:
+    """Join or start Ray as training does (upstream's run_ppo). python: what it starts workers with, if not this one."""
+    settings, environment = plain(config.ray_kwargs.ray_init), runtime_env(config)
+    if python is not None:
+        environment["py_executable"] = python
     with carrying(config):
-        ray.init(**{**settings, "runtime_env": runtime_env(config)}, log_to_driver=True)
+        ray.init(**{**settings, "runtime_env": environment}, log_to_driver=True)
