@@ -7,6 +7,7 @@ Needs torch alone, no verl and no Ray.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import NamedTuple
 
@@ -103,8 +104,12 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 
 def main() -> int:
     """The exit status: 1 when there is a problem."""
-    device = sys.argv[1] if len(sys.argv) > 1 else "cuda" if torch.cuda.is_available() else "cpu"
-    trial = try_attention(device)
+    parser = argparse.ArgumentParser(prog="python -m verl_longrl.engine.trial", description=(__doc__ or "").split("\n", 1)[0])
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument(
+        "device", nargs="?", default=best, help="cpu, cuda, cuda:1 and the like; here by default: %(default)s"
+    )
+    trial = try_attention(parser.parse_args().device)
     print(f"{trial.way}\nforward error {trial.forward_error:.1e}, backward error {trial.backward_error:.1e}")
     print(trial.problem or "ok")
     return 1 if trial.problem else 0
