@@ -104,7 +104,9 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 
 def main() -> int:
     """The exit status: 1 when there is a problem."""
-    parser = argparse.ArgumentParser(prog="python -m verl_longrl.engine.trial", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m verl_longrl.engine.trial", description=(__doc__ or "").split("\n", 1)[0]
+    )
     best = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument(
         "device", nargs="?", default=best, help="cpu, cuda, cuda:1 and the like; here by default: %(default)s"
