@@ -107,18 +107,24 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+def require_given(config: DictConfig) -> None:
+    """Raises SettingsError unless data and a model are named."""
+    missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
+    if missing:
+        raise SettingsError(
+            f"{', '.join(missing)} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
+            "otherwise e.g. data.train_files=[train.parquet]"
+        )
+
+
 def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) -> LongRLConfig:
     """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
 
     dry_run: nothing will be started, so no weights are fetched. partial: it is only looked at, so data and model may
     be missing, and the models are left as they are given: nothing is looked up or written.
     """
-    missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
-    if missing and not partial:
-        raise SettingsError(
-            f"{', '.join(missing)} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
-            "otherwise e.g. data.train_files=[train.parquet]"
-        )
+    if not partial:
+        require_given(config)
     _check_numbers(config)
     if config.trainer.v1.trainer_mode != "sync":
         raise SettingsError(

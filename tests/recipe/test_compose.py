@@ -189,7 +189,7 @@ def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
         ("trainer.totl_epochs=3", "unknown key trainer.totl_epochs; nearest valid ones: trainer.total_epochs"),
         ("hardware=9gpu", r"hardware=9gpu is unknown; the nearest is hardware=8gpu \(known: 128gpu, .*cpu\)$"),
         ("method=longrl", "method=longrl is unknown; the nearest is method=loongrl"),
-        ("model=qwen2.5-7b", "nearest is model=qwen2.5-7b-1m .*; a model of your own: model=custom actor_rollout_ref"),
+        ("model=qwen2.5-8b", "nearest is model=qwen2.5-7b .*; a model of your own: model=custom actor_rollout_ref"),
         ("model=Qwen/Qwen3-4B", "nearest is model=qwen3-4b"),
         ("data.train_files", "train_files"),
     ],

@@ -145,7 +145,8 @@ def test_a_sleeping_vllm_is_beside_both_passes(sizes):
     assert (asleep.sleeping, awake.sleeping) == (2.0, awake.vllm)
     for phase in ("update_peak", "log_prob_peak"):
         assert getattr(awake, phase) - getattr(asleep, phase) == pytest.approx(awake.vllm - 2.0)
-    assert sizes("hardware=cpu").sleeping == 0
+    cpu = ("hardware=cpu", "data.max_prompt_length=1024", "data.max_response_length=64", "trainer.n_gpus_per_node=2")
+    assert sizes(*cpu, f"{ACTOR}.ppo_max_token_len_per_gpu=4096").sleeping == 0
 
 
 @pytest.mark.parametrize(("reduce", "bytes_"), [("fp32", 4), ("bf16", 2)])

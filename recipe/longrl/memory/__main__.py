@@ -31,6 +31,7 @@ def main(
     try:
         wanted = tuple(length(text) for text in lengths.split(","))
         config = settings.compose([*PLACEHOLDERS, *(overrides or [])])
+        settings.require_given(config)
         settings.resolve(config, dry_run=True, partial=True)  # changes no size, and would be written into a folder
         shape = shapes.read(config.actor_rollout_ref.model)
         chosen = [*derived.lengths(config, shape.config, lambda _: None), *derived.sizes(config, shape.config)]
