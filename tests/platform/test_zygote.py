@@ -98,6 +98,12 @@ def test_its_title_can_be_changed(forking):
     assert run(forking, "-c", code).stdout.startswith("engine\0")
 
 
+def test_it_is_as_nice_and_as_killable_as_its_client(forking):
+    code = "import os; print(os.nice(0), open('/proc/self/oom_score_adj').read().strip())"
+    command = ["sh", "-c", f'echo 700 >/proc/$$/oom_score_adj; exec nice -n 7 {forking.executable} -c "{code}"']
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == f"{os.nice(0) + 7} 700\n"
+
+
 def test_its_process_group_is_its_clients_kind(forking):
     """Ray kills the process group of a worker that has died: other forks are not in it, what it spawned is."""
     spawned = "'import os; print(os.getpgrp() == {})'.format(os.getpgrp())"

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 CLIENT = Path(__file__).with_name("zygote_client.py")
 MODULES = (
     "torch._inductor.lowering",
@@ -105,14 +106,16 @@ class Zygote:
 
 class Request(NamedTuple):
     """`python arguments`, with these variables, in this directory, with these signals blocked. `group`: the client's
-    process group, or 0 where it leads one. `descriptors`: the numbers that the file descriptors sent along are to
-    have."""
+    process group, or 0 where it leads one. `niceness`, `oom_score_adj`: as Ray gives its workers. `descriptors`: the
+    numbers that the file descriptors sent along are to have."""
 
     arguments: list[str]
     environment: dict[str, str]
     directory: str
     blocked: list[int]
     group: int
+    niceness: int
+    oom_score_adj: str
     descriptors: list[int]
 
 
@@ -235,6 +238,9 @@ def become(request: Request, received: list[int], executable: str) -> None:
         os.setpgid(0, request.group)
     except PermissionError:  # one of another session
         os.setpgid(0, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
+    with contextlib.suppress(PermissionError):  # to lower it takes a privilege
+        OOM_SCORE_ADJ.write_text(request.oom_score_adj)
     _number(received, request.descriptors)
     os.chdir(request.directory)
     for name in os.environ.keys() - request.environment.keys():

@@ -40,11 +40,15 @@ def ask(address: str, arguments: list[str], blocked: set[int | signal.Signals]) 
         with contextlib.suppress(OSError):  # the listing's own
             os.fstat(number)
             descriptors.append(number)
+    with open("/proc/self/oom_score_adj") as file:
+        oom_score_adj = file.read()
     request = {
         "arguments": arguments,
         "environment": dict(os.environ),
         "directory": os.getcwd(),
         "blocked": sorted(blocked),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom_score_adj": oom_score_adj,
         "group": 0 if os.getpgrp() == os.getpid() else os.getpgrp(),
         "descriptors": descriptors,
     }
