@@ -85,6 +85,8 @@ def configuration(model: Path) -> DictConfig:
             f"{rollout}.nnodes=1",
             f"{rollout}.n_gpus_per_node=2",
             f"{rollout}.router_config_path={ROUTER_CONFIG}",
+            f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes=16",
+            "ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE='1'",
         ]
     )
     OmegaConf.resolve(config)
