@@ -34,6 +34,17 @@ def unknown(flag: str, known: Sequence[str]) -> str:
     return f"unknown option {flag}; options: {', '.join(known)}.{hint}"
 
 
+def answered(asked: set[str], text: str) -> bool:
+    """Whether the command line only asked for its help (`text`) or the versions, which are printed then."""
+    if asked & {"--help", "-h"}:
+        print(text)
+    elif "--version" in asked:
+        print(versions())
+    else:
+        return False
+    return True
+
+
 def versions() -> str:
     """One line: LongRL's version, Python's and those of the packages that do the work."""
     found = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]

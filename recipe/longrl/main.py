@@ -49,11 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         asked, overrides = flags.split(arguments, FLAGS)
-        if asked & {"--help", "-h"}:
-            print(HELP)
-            return
-        if "--version" in asked:
-            print(flags.versions())
+        if flags.answered(asked, HELP):
             return
         dry_run, shown = "--dry-run" in asked, asked & {"--config", "--config=changed"}
         config = settings.compose(overrides)

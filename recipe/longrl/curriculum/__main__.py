@@ -45,11 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         asked, overrides = flags.split(arguments, FLAGS)
     except settings.SettingsError as error:
         refuse(error)
-    if asked & {"--help", "-h"}:
-        print(HELP)
-        return
-    if "--version" in asked:
-        print(flags.versions())
+    if flags.answered(asked, HELP):
         return
     dry_run = "--dry-run" in asked
     stages = read(overrides)

@@ -30,11 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         seconds, rest = _timeout(arguments)
         asked, overrides = flags.split(rest, FLAGS)
-        if asked & {"--help", "-h"}:
-            print(HELP)
-            return
-        if "--version" in asked:
-            print(flags.versions())
+        if flags.answered(asked, HELP):
             return
         config = settings.compose(overrides)
         settings.resolve(config)
