@@ -18,8 +18,8 @@ from typing import NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
-from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.memory import table
+from recipe.longrl.own_ray import own_ray
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--version] [--help] [hydra overrides...]
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(settings.as_yaml(config, changed="--config=changed" in shown))
             if not dry_run:
                 return
-        with forking_python(config) if not dry_run else nullcontext() as python:
+        with own_ray(config) if not dry_run else nullcontext() as python:
             checks = preflight.run(config, dry_run, python)
             preflight.show(config, checks)
             if dry_run:

@@ -7,6 +7,7 @@ importing this module there raises whatever upstream swallowed.
 
 from verl.plugin.platform import get_platform
 
+from verl_longrl import network
 from verl_longrl.platform import cpu, vllm_cpu
 from verl_longrl.trainer import prompt_store
 
@@ -27,4 +28,5 @@ vllm_cpu.alias_distribution()
 if get_platform().device_name == "cpu":
     cpu.activate()
 prompt_store.register()
+network.register()
 LOADED = True

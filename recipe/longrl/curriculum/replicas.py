@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from omegaconf import DictConfig
 
-from recipe.longrl.forked_workers import forking_python
+from recipe.longrl.own_ray import own_ray
 from recipe.longrl.settings import plain
 from recipe.longrl.workers import carrying, runtime_env
 
@@ -57,11 +57,11 @@ class Replicas:
                 f"{config.trainer.n_gpus_per_node} GPUs; an engine that rolls out fixed weights lives on one node"
             )
         self.count = devices // self.gpus
-        self._forking = ExitStack()
+        self._ray = ExitStack()
 
     async def start(self) -> None:
         """Join or start Ray, and wait until every engine is ready."""
-        _start_ray(self.config, self._forking.enter_context(forking_python(self.config)))
+        _start_ray(self.config, self._ray.enter_context(own_ray(self.config)))
         actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
         self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
         self._waiting = [0] * self.count
@@ -76,7 +76,7 @@ class Replicas:
         for actor in self._actors:
             ray.kill(actor)
         ray.shutdown()
-        self._forking.close()
+        self._ray.close()
 
     async def generate(self, name: str, prompt_ids: list[int], sampling: dict[str, Any]) -> list[list[int]]:
         """Token ids of `sampling["n"]` responses, by the engine with the fewest prompts. name: unique."""
