@@ -2,8 +2,8 @@
 
 - Everything listens on loopback: Ray takes 127.0.0.1 for the node's address, as it does by itself on a Mac, and
   upstream and vLLM take theirs from Ray. Process groups are told the loopback interface.
-- Sockets, locks and logs of Ray, vLLM and verl are in a private folder (`scratch.py`), which goes with the run. Of a run
-  that failed, Ray's logs stay, in the run's output folder.
+- Sockets, locks and logs of Ray, vLLM and verl are in a private folder (`scratch.py`), which goes with the run. When a
+  run fails, Ray's logs are moved to its output folder.
 - Without GPUs its workers are forks (`forked_workers.py`).
 
 A cluster that the run joins is not touched.

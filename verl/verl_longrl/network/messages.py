@@ -4,8 +4,8 @@ TransferQueue's controller and storage units listen on the node's address, and t
 under a name that can be guessed; both unpickle what they receive. With CURVE (RFC 26/CurveZMQ, in libzmq) a message is
 encrypted and authenticated, and a peer that fails the handshake is dropped before a byte of it is decoded.
 
-There is one pair of keys, made from the run's secret, for all sockets. Its public half is as secret as the other one: it
-never travels in the clear, and without it no handshake can be begun or answered. So no list of allowed peers is needed.
+There is one pair of keys, made from the run's secret, for all sockets. Its public half is as secret as the other one:
+it never travels in the clear, and without it no handshake can be begun or answered. So no list of peers is needed.
 """
 
 import os

@@ -17,6 +17,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl import DataProto
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
+from verl_longrl.network import keys
 from verl_longrl.rewards import score_async
 from verl_longrl.rewards.golongrl import task_name
 from verl_longrl.rewards.isolation import IsolatedScorer
@@ -52,7 +53,8 @@ class LongRLRewardManager(RewardManagerBase):
             concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
-                judge = dataclasses.replace(judge, endpoints=(f"http://{reward_router_address}/v1",))
+                served = (f"http://{reward_router_address}/v1",)
+                judge = dataclasses.replace(judge, endpoints=served, api_key_env=keys.HTTP)
             self.judge = Judge(judge)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:

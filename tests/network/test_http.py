@@ -1,0 +1,67 @@
+"""vLLM's HTTP servers and the router before them, and who may ask them."""
+
+import asyncio
+import urllib.error
+import urllib.request
+
+import pytest
+from verl_longrl.network import http, keys
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv(keys.HTTP, "the-run's-key")
+    http.register()
+
+
+def status(port: int, path: str, authorization: str | None, method: str = "GET") -> int:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def asked(requests: list[tuple[str, str | None]]) -> list[int]:
+    """What a server that upstream starts answers: to the path and the header of each."""
+    from fastapi import FastAPI
+    from verl.workers.rollout import utils
+
+    app = FastAPI()
+    app.get("/v1/models")(lambda: "models")
+    app.get("/tokenize")(lambda: "tokens")
+    app.middleware_stack = app.build_middleware_stack()  # as vLLM's is when upstream is given it
+
+    async def serve() -> list[int]:
+        port, task = await utils.run_uvicorn(app, None, "127.0.0.1")
+        try:
+            return [await asyncio.to_thread(status, port, *request) for request in requests]
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return asyncio.run(serve())
+
+
+def test_a_server_wants_the_key_on_every_path():
+    right, wrong = "Bearer the-run's-key", ["Bearer another", "the-run's-key", "Basic dGhlOnJ1bg==", "", None]
+    assert asked([("/v1/models", right), ("/tokenize", right)]) == [200, 200]
+    assert asked([(path, header) for path in ("/v1/models", "/tokenize", "/docs", "/absent") for header in wrong]) == (
+        [401] * 20
+    )
+
+
+def test_the_router_wants_it_too_and_hands_it_on():
+    from verl.experimental.reward_loop.router import naive_router
+
+    router = naive_router.NaiveRouter(["http://127.0.0.1:9"])
+    assert isinstance(router.app, http.KeyWanted)
+
+
+def test_a_process_without_a_key_does_as_upstream(monkeypatch):
+    monkeypatch.delenv(keys.HTTP)
+    assert asked([("/v1/models", None)]) == [200]

@@ -1,0 +1,67 @@
+"""Where a Ray that a run starts itself listens and keeps its files."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from ray._private import ray_constants, services
+
+from recipe.longrl import own_ray, scratch, settings
+
+pytestmark = pytest.mark.engine
+PYTHON = "+ray_kwargs.ray_init.runtime_env.py_executable=python"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in ("RAY_ADDRESS", *own_ray.LOOPBACK, "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "1gpu", "8gpu"])
+def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
+    config = settings.compose([f"hardware={hardware}", PYTHON])
+    before, root = dict(os.environ), scratch.of_this_user()
+    with own_ray.own_ray(config) as python:
+        assert python is None
+        assert services.get_node_ip_address() == "127.0.0.1"
+        folder = Path(config.ray_kwargs.ray_init._temp_dir)
+        assert folder.parent == root
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
+        assert own_ray.LOOPBACK.items() <= os.environ.items()
+        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == folder.parent, "it would go with the run"
+    assert os.environ == before
+    assert ray_constants.ENABLE_RAY_CLUSTER
+    assert config.ray_kwargs.ray_init._temp_dir is None
+    assert not folder.exists()
+
+
+def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "eth0")
+    config = settings.compose(["hardware=8gpu", f"+{own_ray.FOLDER}={tmp_path}"])
+    with own_ray.own_ray(config):
+        assert os.environ["NCCL_SOCKET_IFNAME"] == "eth0"
+        assert config.ray_kwargs.ray_init._temp_dir == str(tmp_path)
+
+
+def test_a_cluster_is_joined_as_it_is(monkeypatch):
+    config = settings.compose(["hardware=8gpu", "+ray_kwargs.ray_init.address=192.0.2.1:6379"])
+    before = dict(os.environ)
+    with own_ray.own_ray(config) as python:
+        assert python is None
+        assert os.environ == before
+
+
+def failing(config) -> None:
+    with own_ray.own_ray(config):
+        logs = Path(config.ray_kwargs.ray_init._temp_dir) / "session_2026-01-01_00-00-00_000000_1" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text("why")
+        raise OSError("broken")
+
+
+def test_rays_logs_stay_when_a_run_fails(tmp_path):
+    with pytest.raises(OSError, match="broken"):
+        failing(settings.compose(["hardware=cpu", PYTHON, f"longrl.output_dir={tmp_path}"]))
+    assert (tmp_path / own_ray.LOGS / "raylet.out").read_text() == "why"
