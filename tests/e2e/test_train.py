@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from strangers import family, reachable, turned_away
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from verl_longrl.data.schema import read_samples
 from verl_longrl.platform import zygote
@@ -35,6 +36,9 @@ def test_train_kill_resume(run):
         step(run, process, 1)
         for name in ("WorkerDict", "EngineCore"):  # forks, by Ray and by multiprocessing
             assert zygote.__name__ in title(worker_of(process, name).parent())
+        assert reachable(family(process.pid)) == [], "another machine could call"
+        tried = turned_away(family(process.pid), run.folder)
+        assert tried == {"TransferQueueController": 2, "SimpleStorageUnit": 1, "vLLMHttpServer": 2}
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
         going_on = run.steps[-1] + 1

@@ -9,23 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import zmq
+from strangers import PICKLED, Attack
 from transfer_queue import controller
 from transfer_queue.utils.zmq_utils import ZMQMessage
 from verl_longrl.network import keys, messages
 
 pytestmark = pytest.mark.engine
-
-PICKLED = b"\xc1\xfe\xed"  # TransferQueue's mark before a pickle
-
-
-class Attack:
-    """Unpickled, it writes a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self):
-        return Path.write_text, (self.file, "code ran")
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,8 @@ from zmq.utils import z85
 from verl_longrl.network import keys
 
 TRANSFER_QUEUE = (zmq_utils, controller, simple_storage, base)
-"""Modules that know `create_zmq_socket` by name, which makes all of TransferQueue's sockets."""
+"""Modules that know `create_zmq_socket` by name, which makes all of TransferQueue's sockets. The classes of its actors
+are pickled by value, so one that was sent from a process with LongRL's plugin has the function of that process."""
 WEIGHTS = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 
