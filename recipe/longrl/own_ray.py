@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from recipe.longrl import scratch
 from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.preflight import cluster
+from recipe.longrl.preflight.nodes.machine import RAY_FOLDER
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's variable: where it is 0, a node is never part of a cluster, and its address is loopback; on Linux too."""
 LOOPBACK = {NO_CLUSTER: "0", "VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-FOLDER = "ray_kwargs.ray_init._temp_dir"
 LOGS = "ray_logs"
 
 
@@ -43,9 +43,9 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         caches = {"TORCHINDUCTOR_CACHE_DIR": str(scratch.private(folder.parent / "torchinductor"))}  # else in TMPDIR
         own = {name: value for name, value in (LOOPBACK | caches).items() if name not in os.environ}
         stack.enter_context(_variables({**own, "TMPDIR": str(folder)}))
-        if OmegaConf.select(config, FOLDER) is None:
-            OmegaConf.update(config, FOLDER, str(folder), force_add=True)
-            stack.callback(OmegaConf.update, config, FOLDER, None, force_add=True)
+        if OmegaConf.select(config, RAY_FOLDER) is None:
+            OmegaConf.update(config, RAY_FOLDER, str(folder), force_add=True)
+            stack.callback(OmegaConf.update, config, RAY_FOLDER, None, force_add=True)
         try:
             yield stack.enter_context(forking_python(config))
         except Exception:

@@ -39,7 +39,7 @@ def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
 
 def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "eth0")
-    config = settings.compose(["hardware=8gpu", f"+{own_ray.FOLDER}={tmp_path}"])
+    config = settings.compose(["hardware=8gpu", f"+{own_ray.RAY_FOLDER}={tmp_path}"])
     with own_ray.own_ray(config):
         assert os.environ["NCCL_SOCKET_IFNAME"] == "eth0"
         assert config.ray_kwargs.ray_init._temp_dir == str(tmp_path)

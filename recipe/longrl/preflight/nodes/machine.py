@@ -150,6 +150,7 @@ def disks(question: Question, disk_usage: Callable[[Path], Any] = shutil.disk_us
 
 
 RAYS = "Ray's session"
+RAY_FOLDER = "ray_kwargs.ray_init._temp_dir"
 
 
 def _written(config: DictConfig) -> dict[str, Path]:
@@ -160,7 +161,7 @@ def _written(config: DictConfig) -> dict[str, Path]:
 
     raylet = ray._private.worker._global_node if ray.is_initialized() else None
     folders = {
-        RAYS: Path(raylet.get_session_dir_path() if raylet else "/tmp/ray"),
+        RAYS: Path(raylet.get_session_dir_path() if raylet else OmegaConf.select(config, RAY_FOLDER) or "/tmp/ray"),
         "temporary files": Path(tempfile.gettempdir()),
         "Hugging Face's cache": Path(HF_HOME),
         "prompt lengths": Path(config.data.get("cache_dir") or CACHE_DIR),
