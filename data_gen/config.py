@@ -13,6 +13,7 @@ from typing import Any, Self
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from verl_longrl import secret_settings
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.llm import LLMOptions
@@ -62,7 +63,7 @@ class PipelineConfig(Options, ABC):
         """The configuration in a YAML file (None: defaults) with `KEY=VALUE` overrides on top.
 
         Raises:
-            ConfigError: unreadable, an unknown key (the nearest valid one is named), or a wrong value.
+            ConfigError: unreadable, an unknown key (the nearest valid one is named), a wrong value, or a secret.
         """
         if broken := [override for override in overrides if "=" not in override]:
             raise ConfigError(f"{broken[0]!r} is no override; write KEY=VALUE, such as seed=1")
@@ -72,6 +73,7 @@ class PipelineConfig(Options, ABC):
                 raise ValueError("a list; expected keys such as tokenizer: and servers:")
             merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
             values: Any = OmegaConf.to_container(merged, resolve=True)
+            secret_settings.refuse(values)
             return cls.from_dict(values)
         except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
             where = f"{file}: " if file and not isinstance(error, OSError) else ""

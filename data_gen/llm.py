@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
-from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
+from verl_longrl.rewards.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.options import ServerOptions, choice, number
 
 from data_gen.cache import PartCaches, ReplyCache
@@ -174,13 +174,17 @@ class LLM:
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of `texts`, float32 of shape (texts, dimensions); not cached. Raises as `chat` does."""
-        vectors = await self._post("/embeddings", {"input": list(texts)}, lambda r: _read_embeddings(r, len(texts)))
+        vectors = await self._post(
+            "/embeddings", {"input": list(texts)}, lambda r: _read_embeddings(r, len(texts)), LONGEST_REPLY * len(texts)
+        )
         return np.asarray(vectors, dtype=np.float32)
 
-    async def _post(self, path: str, body: dict[str, Any] | bytes, read: Callable[[Any], list[Any]]) -> list[Any]:
+    async def _post(
+        self, path: str, body: dict[str, Any] | bytes, read: Callable[[Any], list[Any]], longest: int = LONGEST_REPLY
+    ) -> list[Any]:
         failed_at: list[float] = []
         try:
-            reply = await self._servers.post(path, body, read, lambda: failed_at.append(time.monotonic()))
+            reply = await self._servers.post(path, body, read, lambda: failed_at.append(time.monotonic()), longest)
         except RequestError as error:
             raise self._failure(error, failed_at) from error
         self._last_answer = time.monotonic()

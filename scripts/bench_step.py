@@ -39,7 +39,7 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
-    from recipe.longrl import preflight, settings
+    from recipe.longrl import preflight, settings, workers
     from recipe.longrl.demo import run as demo
 
     output = log.with_suffix("")
@@ -56,7 +56,8 @@ def train(kind: str, assets: Path, steps: int, log: Path) -> None:
             config.reward.reward_manager.source, config.reward.reward_manager.name = "register", "naive"
             config.reward.custom_reward_function.path = str(Path(__file__).resolve())
             config.reward.custom_reward_function.name = "reward"
-    run_ppo(config, task_runner_class=TaskRunnerV1 if kind == "plain" else LongRLTaskRunner)
+    with workers.carrying(config):
+        run_ppo(config, task_runner_class=TaskRunnerV1 if kind == "plain" else LongRLTaskRunner)
 
 
 def wall_times(command: list[str], file: Path) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from verl_longrl import secret_settings
 from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.config import ConfigError
@@ -110,13 +111,14 @@ class MixConfig(Options):
         """The configuration in a YAML file, with what is `given` (not None) and any `sources` in place of the file's.
 
         Raises:
-            ConfigError: unreadable, an unknown key (the nearest valid one is named), or a wrong value.
+            ConfigError: unreadable, an unknown key (the nearest valid one is named), a wrong value, or a secret.
         """
         try:
             loaded = OmegaConf.load(file) if file else OmegaConf.create()
             if not isinstance(loaded, DictConfig):
                 raise ValueError("a list; expected keys such as sources: and total:")
             values: Any = OmegaConf.to_container(loaded, resolve=True)
+            secret_settings.refuse(values)
             values |= {key: value for key, value in given.items() if value is not None}
             if sources:
                 values["sources"] = [SourceOptions.parse(source) for source in sources]

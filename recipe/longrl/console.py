@@ -1,7 +1,8 @@
 """The terminal shows what a person wants to know; train.log holds every line that Ray, verl and vLLM print.
 
 Lines that begin with `longrl: ` (behind Ray's "(TaskRunner pid=...)" prefix) are progress and go to both; everything
-else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fails, the log's end is shown.
+else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fails, the log's end is shown. Neither shows
+a secret.
 """
 
 import contextlib
@@ -10,8 +11,12 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+
+from verl_longrl.secrets import redact
 
 MARK = "longrl: "
 LONGEST_LINE = 4096
@@ -27,7 +32,7 @@ class _Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
+        for line in map(redact, lines):
             self._log.write(line + "\n")
             bare = _RAY_PREFIX.sub("", line)
             if bare.startswith(MARK):
@@ -67,6 +72,11 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
                 lines = written.read().decode(errors="replace").splitlines()[-tail:]
             print(f"--- the end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
             raise
+
+
+def show_error(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """As Python shows an exception that ends a program (sys.excepthook), without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, at))), end="", file=sys.stderr)
 
 
 @contextlib.contextmanager

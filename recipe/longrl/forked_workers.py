@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from omegaconf import DictConfig, OmegaConf
+from verl_longrl import secrets
 from verl_longrl.platform.zygote import Zygote
 
 from recipe.longrl import workers
@@ -23,5 +24,6 @@ def forking_python(config: DictConfig) -> Iterator[str | None]:
     if not own_ray_on_the_cpu or OmegaConf.select(config, workers.EXECUTABLE):
         yield None
         return
-    with Zygote({**os.environ, **workers.variables(config)}) as zygote:
+    # without secrets, which imports need not; each fork is given them
+    with Zygote(secrets.without({**os.environ, **workers.variables(config)})) as zygote:
         yield str(zygote.executable)

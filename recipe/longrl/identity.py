@@ -61,7 +61,7 @@ FREE = {
     ),
     "data": ("*_workers", "use_shm", "cache_dir", "val_batch_size", "trust_remote_code"),
     # how scores are obtained, as long as they are the same scores
-    "longrl.reward": ("timeout_s", "workers", "worker_memory_gib", "max_failure_share"),
+    "longrl.reward": ("timeout_s", "workers", "worker_memory_gib", "scorer_network", "max_failure_share"),
     "longrl.judge": (
         *("endpoints", "api_key_env", "concurrency", "timeout_s", "attempts", "*backoff_s", "cooldown_s", "cache_size"),
     ),

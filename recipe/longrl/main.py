@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
+from verl_longrl import secrets
 
 from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
 from recipe.longrl.memory import table
@@ -47,6 +48,7 @@ FLAGS = ("--dry-run", "--config", "--config=changed", "--version", "--help", "-h
 def main(arguments: list[str] | None = None) -> None:
     """The command line; a configuration that cannot run exits with a plain message and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    sys.excepthook = console.show_error
     try:
         asked, overrides = flags.split(arguments, FLAGS)
         if flags.answered(asked, HELP):
@@ -68,11 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
                 sys.exit(2)
             if not dry_run:
                 train(config, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]), python)
-    except settings.SettingsError as error:
+    except (settings.SettingsError, secrets.SecretsError) as error:
         refuse(error)
 
 
-def refuse(error: settings.SettingsError) -> NoReturn:
+def refuse(error: Exception) -> NoReturn:
     """Say in one line why nothing is started, and exit with status 2."""
     print(f"configuration error: {error}", file=sys.stderr)
     sys.exit(2)
@@ -81,7 +83,8 @@ def refuse(error: settings.SettingsError) -> NoReturn:
 def train(config: DictConfig, command: str, python: str | None = None) -> None:
     """Run to the end (or resume), then export and report. python: what Ray starts workers with, if not this one.
 
-    Raises what stopped the training; exits with status 75 where the same command will resume.
+    Raises SecretsError when the keys cannot be handed to the workers, and what stopped the training; exits with status
+    75 where the same command will resume.
     """
     from ray.exceptions import RayActorError
     from verl_longrl.trainer.checkpoints import CheckpointError
@@ -92,10 +95,11 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
     identity.store(config)
+    command = secrets.redact(command)
     provenance.record(output_dir, command)
     (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
-        with console.logged(output_dir / "train.log"), workers.carrying(config) as names:
+        with workers.carrying(config) as names, console.logged(output_dir / "train.log"):
             print(f"variables carried to every worker: {', '.join(names)}")
             if python is not None:
                 OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
@@ -103,7 +107,7 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     except RayActorError as died:
         interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"
     if interrupted is not None:
-        print(f"interrupted: {interrupted}", file=sys.stderr, flush=True)
+        print(f"interrupted: {secrets.redact(interrupted)}", file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
     not_exported = None
     if config.longrl.export and config.trainer.save_freq > 0:

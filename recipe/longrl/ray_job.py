@@ -3,6 +3,9 @@
 The job runs in the cluster, so it outlives the connection; its runtime environment carries our variables and plugin
 to every worker (`workers.carried`). The preflight goes first, where the training will be. The exit status is the job's
 own, which Ray's command line reduces to 1. `scripts/ray/submit.sh` is this with its variables explained.
+
+Keys stay here: what a job is submitted with is open to all who reach the cluster's dashboard, and in Ray's logs. The
+job finds them in a file on a disk of the cluster (LONGRL_SECRETS_FILE), or in the environment of its head node.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from typing import Any
 
 import aiohttp
 from ray.job_submission import JobStatus, JobSubmissionClient
+from verl_longrl import secrets
 
 from recipe.longrl import workers
 
@@ -25,6 +29,10 @@ TRAINING = "recipe.longrl.main"
 PACKAGES = ("recipe", "data_gen", "verl/verl_longrl")
 HOW_TO_REACH_IT = (
     "RAY_ADDRESS=http://HEAD:8265, or HEAD:6379 from a node of the cluster; `bash scripts/ray/start.sh` starts one"
+)
+HOW_TO_GIVE_KEYS = (
+    f"Where the job needs them: {secrets.FILE}=PATH, of a file on a disk of the cluster with {secrets.EXAMPLE}, mode "
+    "600; or start the head's Ray with them in its environment"
 )
 STOPPED = 128 + signal.SIGINT
 RECONNECT_S, RECONNECT_FOR_S = 5.0, 600.0
@@ -36,10 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     wait, given = "--no-wait" not in arguments, [a for a in arguments if a != "--no-wait"]
     module = given.pop(0) if given and is_module(given[0]) else TRAINING
     try:
-        environment = runtime_env(os.environ)
+        environment, left_out = runtime_env(os.environ), left_here(os.environ)
+        command = entrypoint(module, given, os.environ)
+        if secrets.redact(command) != command:
+            raise workers.ForwardError(f"a key or a password is no part of a command: {secrets.redact(command)}")
         client = JobSubmissionClient()
-        job = client.submit_job(entrypoint=entrypoint(module, given, os.environ), runtime_env=environment)
-    except workers.ForwardError as error:
+        job = client.submit_job(entrypoint=command, runtime_env=environment)
+    except (workers.ForwardError, secrets.SecretsError) as error:
         print(f"submit: {error}", file=sys.stderr)
         return 2
     except (ConnectionError, RuntimeError) as error:
@@ -47,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     address = client.get_address()
     print(f"submit: {job} at {address}, carrying {', '.join(sorted(environment['env_vars']))}", flush=True)
+    if left_out:
+        print(f"submit: {', '.join(left_out)} stay here, for a job's variables are no secret. {HOW_TO_GIVE_KEYS}")
     if not wait:
         print(f"follow it:  ray job logs --follow --address {address} {job}")
         print(f"stop it:    ray job stop --no-wait --address {address} {job}   (saves a checkpoint first)")
@@ -73,11 +86,27 @@ def entrypoint(module: str, arguments: list[str], environment: Mapping[str, str]
 def runtime_env(environment: Mapping[str, str]) -> dict[str, Any]:
     """The job's runtime environment: what is carried, time to save when it is stopped and, with LONGRL_SHIP=1, this
     checkout's packages. Raises ForwardError."""
-    variables = workers.carried(environment)
+    variables = workers.carried(environment).variables
     # Ray kills what it stops after 3 s, too soon for a checkpoint.
     variables["RAY_JOB_STOP_WAIT_TIME_S"] = environment.get("LONGRL_STOP_WAIT_S", "1800")
     shipped = environment.get("LONGRL_SHIP", "0") == "1"
     return {"env_vars": variables} | ({"py_modules": [str(ROOT / name) for name in PACKAGES]} if shipped else {})
+
+
+def left_here(environment: Mapping[str, str]) -> list[str]:
+    """The secrets that are set here and that the job will not have.
+
+    Raises ForwardError when LONGRL_FORWARD_ENV asks for one of them, SecretsError when $LONGRL_SECRETS_FILE is here too
+    and cannot be used.
+    """
+    place = Path(environment.get(secrets.FILE, ""))
+    given = secrets.read(place) if place.is_file() else {}
+    missing = [name for name in workers.carried(environment).secrets if name not in given]
+    if secrets.FILE in environment and not given:  # on the cluster, and not to be seen from here
+        return []
+    if asked := [name for name in missing if name in workers.forwarded(environment)]:
+        raise workers.ForwardError(f"{workers.FORWARD} names {', '.join(asked)}, a secret. {HOW_TO_GIVE_KEYS}")
+    return missing
 
 
 async def follow(client: JobSubmissionClient, job: str) -> int:
@@ -125,7 +154,7 @@ async def _print_log(client: JobSubmissionClient, job: str) -> None:
         passed = 0  # Ray tells a log from its beginning each time
         try:
             async for text in client.tail_job_logs(job):
-                print(text[max(0, printed - passed) :], end="", flush=True)
+                print(secrets.redact(text[max(0, printed - passed) :]), end="", flush=True)
                 passed, lost_at = passed + len(text), None
                 printed = max(printed, passed)
             if client.get_job_status(job).is_terminal():

@@ -15,6 +15,7 @@ import hydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from verl_longrl import secret_settings, secrets
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import workers
@@ -40,11 +41,21 @@ DERIVED_ON_CPUS = ("trainer.n_gpus_per_node", "data.max_prompt_length", "data.ma
 
 
 class SettingsError(ValueError):
-    """A configuration that cannot be run; the message names the key, its value and the fix."""
+    """A configuration that cannot be run; the message names the key, its value and the fix, and shows no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(secrets.redact(message))
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one."""
+    """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one.
+
+    Every command that starts something begins with it, so secrets that the user keeps in a file are loaded here.
+    """
+    try:
+        secrets.load()
+    except secrets.SecretsError as error:
+        raise SettingsError(str(error)) from error
     # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
     # any name to the workers.
     free = ("longrl.", f"{workers.VARIABLES}.")
@@ -125,6 +136,10 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     """
     if not partial:
         require_given(config)
+    try:
+        secret_settings.refuse(plain(config))
+    except (secret_settings.SecretSettingError, OmegaConfBaseException) as error:
+        raise SettingsError(str(error)) from error
     _check_numbers(config)
     if config.trainer.v1.trainer_mode != "sync":
         raise SettingsError(

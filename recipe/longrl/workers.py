@@ -2,8 +2,8 @@
 
 Workers of a Ray started by the run inherit its environment; those of a running cluster have the environment of the
 `ray start` on their node, and upstream hands them a dozen variables of its own. So ours go with the job: Ray reads a
-job's runtime environment from a variable (its own way for Ray Jobs) and gives it to every worker. It is no part of the
-configuration, which upstream prints and loggers store, so keys and tokens appear in neither.
+job's runtime environment from a variable (its own way for Ray Jobs) and gives it to every worker. Keys and tokens go
+beside it, in a file (`verl_longrl.secrets`): Ray logs runtime environments and passes them on command lines.
 
 Carried: `PREFIXES`, `NAMES`, the judge's key, and what LONGRL_FORWARD_ENV=A,B names. Not carried: what a node or a
 process has for itself. What the configuration says (ray_kwargs.ray_init.runtime_env.env_vars) is above all of it.
@@ -13,16 +13,25 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from verl_longrl import secrets
 from verl_longrl.rewards.options import JudgeOptions
+
+from recipe.longrl import ray_token
 
 JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 """Where ray.init reads a job's runtime environment, and whether what it is given itself goes above it."""
 
 EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
 """What Ray calls in the place of python to start a worker."""
+
+SETUP_HOOK = "ray_kwargs.ray_init.runtime_env.worker_process_setup_hook"
+"""What every worker calls before anything else, if a user says it; else it is ours."""
+HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
+"""The variable by which Ray names it to the workers."""
 
 FORWARD = "LONGRL_FORWARD_ENV"
 """Names the user's own variables, separated by commas."""
@@ -62,30 +71,46 @@ class ForwardError(ValueError):
     """A variable that cannot be carried; the message says which and why."""
 
 
-def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
-    """The variables of `environment` that every worker gets. names: others that are carried if they are set.
+class Carried(NamedTuple):
+    """What every worker gets: variables of its runtime environment, and secrets, from the run's file."""
+
+    variables: dict[str, str]
+    secrets: dict[str, str]
+
+
+def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> Carried:
+    """What every worker gets of `environment`. names: others that are carried if they are set.
 
     Raises ForwardError when LONGRL_FORWARD_ENV names one that is not set or belongs to a process.
     """
-    asked = [name.strip() for name in environment.get(FORWARD, "").split(",") if name.strip()]
+    asked = forwarded(environment)
     if absent := [name for name in asked if name not in environment]:
         raise ForwardError(f"{FORWARD} names {', '.join(absent)}, not set here; export it, or leave it out")
     if own := [name for name in asked if name in OF_THE_PROCESS or name.startswith(OF_THE_PROCESS_PREFIXES)]:
         raise ForwardError(f"{FORWARD} names {', '.join(own)}, which each process is given for itself; leave it out")
     found = {name for name in environment if name.startswith(PREFIXES) or name in NAMES} - {*OF_THE_NODE}
     chosen = sorted(found | {*asked} | {name for name in names if name in environment})
+    hidden = secrets.of({name: environment[name] for name in chosen})
     modules = [module for module in environment.get(EXTERNAL, "").split(",") if module and module != PLUGIN]
-    return {name: environment[name] for name in chosen} | {EXTERNAL: ",".join([*modules, PLUGIN])}
+    open_ones = {name: environment[name] for name in chosen if name not in hidden}
+    return Carried(open_ones | {EXTERNAL: ",".join([*modules, PLUGIN])}, hidden)
 
 
-def carried_by(config: DictConfig) -> dict[str, str]:
-    """The variables of this process that every worker of a run gets. Raises ForwardError."""
-    return carried(os.environ, [config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)])
+def forwarded(environment: Mapping[str, str]) -> list[str]:
+    """The names in LONGRL_FORWARD_ENV."""
+    return [name.strip() for name in environment.get(FORWARD, "").split(",") if name.strip()]
+
+
+def carried_by(config: DictConfig) -> Carried:
+    """What every worker of a run gets of this process's variables. Raises ForwardError."""
+    key = config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)
+    secrets.declare(key)
+    return carried(os.environ, [key])
 
 
 def variables(config: DictConfig) -> dict[str, str]:
-    """All that workers of a run get above the environment that they start in. Raises ForwardError."""
-    return carried_by(config) | runtime_env(config)["env_vars"]
+    """All but secrets that workers of a run get above the environment that they start in. Raises ForwardError."""
+    return carried_by(config).variables | runtime_env(config)["env_vars"]
 
 
 def runtime_env(config: DictConfig) -> dict[str, Any]:
@@ -124,23 +149,39 @@ def as_text(variables: Any) -> dict[str, str]:
 
 
 @contextmanager
-def carrying(config: DictConfig) -> Iterator[list[str]]:
-    """While it lasts, ray.init gives every worker what is carried. Yields the names. Raises ForwardError."""
-    variables = carried_by(config)
+def carrying(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
+    """While it lasts, ray.init gives every worker what is carried, and workers can be started. Yields the names. Raises
+    ForwardError, SecretsError.
+
+    visiting: a run may be going on in the folder, and workers that cannot read its files are to say so themselves.
+    """
+    found, folder = carried_by(config), Path(config.longrl.output_dir)
+    loading = {}
+    if not visiting:
+        ray_token.keep_private()
+        secrets.sweep(folder)
+        if not OmegaConf.select(config, SETUP_HOOK):
+            loading = {HOOK: "verl_longrl.secrets.load"}
+    with secrets.kept(folder, found.secrets) as place:
+        ours = {**_job_config({**found.variables, **loading, secrets.FILE: place[secrets.FILE]}), **place}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield sorted({**found.variables, **found.secrets})
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _job_config(variables: Mapping[str, str]) -> dict[str, str]:
+    """The job's runtime environment with these variables too, in the variables that ray.init reads it from."""
     job: dict[str, Any] = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     runtime_env = job.get("runtime_env") or {}
     runtime_env = {**runtime_env, "env_vars": {**as_text(runtime_env.get("env_vars") or {}), **variables}}
-    ours = {JOB_CONFIG: json.dumps({"metadata": {}, **job, "runtime_env": runtime_env}), OVERRIDE: "1"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield sorted(variables)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return {JOB_CONFIG: json.dumps({"metadata": {}, **job, "runtime_env": runtime_env}), OVERRIDE: "1"}
 
 
 def leave_sizes_to_the_cluster(config: DictConfig) -> None:

@@ -28,10 +28,10 @@ class Run:
     def output(self) -> Path:
         return self.folder / "run"
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, *overrides: str, **environment: str) -> subprocess.Popen[str]:
         """Start `python -m recipe.longrl.main` on the demo's data, in a process group of its own."""
         command = [sys.executable, "-m", "recipe.longrl.main", *demo.overrides(self.assets)]
-        return self._start(command, overrides, {})
+        return self._start(command, overrides, environment)
 
     def start_script(self, train: Path, val: Path, *overrides: str) -> subprocess.Popen[str]:
         """Start `bash run_longrl.sh` on these files, in a process group of its own."""

@@ -1,19 +1,30 @@
-"""A judged run whose judge dies: the failed step is not trained on, the state is saved, the message says why."""
+"""A judged run whose judge dies: the failed step is not trained on, the state is saved, the message says why.
+
+The run is given keys, and its judge repeats its own in every error: they are on no command line, in no file of the run,
+of its Ray and of its export, and not on the terminal.
+"""
 
 import http.server
 import json
 import re
+import tempfile
 import threading
+from pathlib import Path
+from typing import ClassVar
 
+import canaries
 import pytest
+
+from recipe.longrl.export import export
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Judge(http.server.BaseHTTPRequestHandler):
-    """OpenAI chat protocol; says DIFFERENT until `dead` is set, then 500."""
+    """OpenAI chat protocol; says DIFFERENT until `dead` is set, then 500. The first question is refused."""
 
     dead = threading.Event()
+    keys: ClassVar[list[str | None]] = []
 
     def _send(self, status: int, body: dict) -> None:
         data = json.dumps(body).encode()
@@ -28,8 +39,10 @@ class Judge(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.dead.is_set():
-            self._send(500, {"error": {"message": "out of service"}})
+        self.keys.append(self.headers["Authorization"])
+        if self.dead.is_set() or len(self.keys) == 1:
+            status = 500 if self.dead.is_set() else 400
+            self._send(status, {"error": {"message": f"out of service for {self.keys[-1]}"}})
             return
         verdict = re.findall(r"VERDICT-\w+: DIFFERENT", json.dumps(asked["messages"]))[-1]
         message = {"role": "assistant", "content": verdict}
@@ -39,7 +52,14 @@ class Judge(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_dead_judge_stops_the_run_after_saving(run):
+@pytest.fixture
+def ray_folder():
+    """A short path: Ray has sockets below it."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
+def test_dead_judge_stops_the_run_after_saving(run, ray_folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -49,13 +69,18 @@ def test_dead_judge_stops_the_run_after_saving(run):
             "trainer.val_before_train=false",
             "trainer.test_freq=0",
             "longrl.reward.answer.by=judge",
-            "longrl.reward.max_failure_share=0.05",
+            "longrl.reward.max_failure_share=0.3",
             "longrl.judge.attempts=1",
             f"longrl.judge.endpoints=[http://127.0.0.1:{server.server_port}/v1]",
+            f"++ray_kwargs.ray_init._temp_dir={ray_folder}",
+            **canaries.ENVIRONMENT,
         )
-        run.wait_for(run.output / "rollouts" / "2.jsonl", process)
-        Judge.dead.set()
-        assert run.finish(process) != 0
+        with canaries.CommandLines(process.pid) as lines:
+            run.wait_for(run.output / "rollouts" / "2.jsonl", process)
+            (secrets,) = run.output.glob(".secrets-*.json")
+            assert secrets.stat().st_mode & 0o777 == 0o600
+            Judge.dead.set()
+            assert run.finish(process) != 0
     finally:
         server.shutdown()
     failed_step = len(run.rows("train")) + 1
@@ -63,3 +88,16 @@ def test_dead_judge_stops_the_run_after_saving(run):
     assert "judge_error" in run.console
     assert run.checkpoint(failed_step - 1)["world_size"] == 2
     assert "repeat the command to continue" in run.console
+
+    # the keys reached whom they are for, and nobody else
+    assert {*Judge.keys} == {f"Bearer {canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
+    refused = "out of service for Bearer [secret LONGRL_JUDGE_API_KEY]"
+    assert refused in run.console
+    assert any(refused in file.read_text() for file in (run.output / "rollouts").glob("[0-9]*.jsonl"))
+    export(run.output / "checkpoints", run.output / "export")
+    logs = [*ray_folder.rglob("runtime_env_agent.log"), *(run.output / "ray_logs").rglob("runtime_env_agent.log")]
+    assert any("Creating runtime env" in log.read_text() for log in logs)
+    assert [*canaries.files_with(run.folder), *canaries.files_with(ray_folder)] == []
+    assert not list(run.output.glob(".secrets-*"))
+    assert lines.seen == []
+    assert lines.looked > 100

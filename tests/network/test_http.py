@@ -5,14 +5,15 @@ import urllib.error
 import urllib.request
 
 import pytest
-from verl_longrl.network import http, keys
+from verl_longrl import secrets
+from verl_longrl.network import http
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
-    monkeypatch.setenv(keys.HTTP, "the-run's-key")
+    monkeypatch.setenv(secrets.HTTP, "the-run's-key")
     http.register()
 
 
@@ -63,5 +64,5 @@ def test_the_router_wants_it_too_and_hands_it_on():
 
 
 def test_a_process_without_a_key_does_as_upstream(monkeypatch):
-    monkeypatch.delenv(keys.HTTP)
+    monkeypatch.delenv(secrets.HTTP)
     assert asked([("/v1/models", None)]) == [200]

@@ -2,9 +2,9 @@
 
 import asyncio
 import pickle
-import secrets
 import threading
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ import zmq
 from strangers import PICKLED, Attack
 from transfer_queue import controller
 from transfer_queue.utils.zmq_utils import ZMQMessage
-from verl_longrl.network import keys, messages
+from verl_longrl import secrets
+from verl_longrl.network import messages
 
 pytestmark = pytest.mark.engine
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     messages.register()
-    monkeypatch.setenv(keys.MESSAGES, keys.new()[keys.MESSAGES])
+    monkeypatch.setenv(secrets.MESSAGES, token_hex(32))
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_what_a_stranger_sends_is_never_received(context, tmp_path, monkeypatch,
     stranger = zmq.Context().socket(zmq.DEALER)
     stranger.identity = b"TQ_STORAGE_1"
     if knows == "another run's secret":
-        monkeypatch.setenv(keys.MESSAGES, secrets.token_hex(32))
+        monkeypatch.setenv(secrets.MESSAGES, token_hex(32))
         messages.secure(stranger, server=False)
     elif knows == "keys of its own":
         stranger.curve_publickey, stranger.curve_secretkey = zmq.curve_keypair()
@@ -106,7 +107,7 @@ def test_who_waits_at_the_receivers_socket_is_not_believed(context, tmp_path):
 
 
 def test_a_process_without_the_secret_does_as_upstream(context, monkeypatch):
-    monkeypatch.delenv(keys.MESSAGES)
+    monkeypatch.delenv(secrets.MESSAGES)
     server, address = listening(context)
     client = context.socket(zmq.DEALER)
     client.connect(address)

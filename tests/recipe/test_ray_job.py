@@ -69,6 +69,36 @@ def test_the_runtime_environment():
     assert [path.rpartition("/")[2] for path in shipped["py_modules"]] == ["recipe", "data_gen", "verl_longrl"]
 
 
+def test_keys_stay_here(tmp_path):
+    """A job's variables are in Ray's logs, and shown to all who reach its dashboard."""
+    environment = {"WANDB_API_KEY": "k" * 20, "HF_TOKEN": "t" * 20}
+    assert ray_job.runtime_env(environment)["env_vars"].keys().isdisjoint(environment)
+    assert ray_job.left_here(environment) == ["HF_TOKEN", "WANDB_API_KEY"]
+    file = tmp_path / "keys.json"
+    file.write_text('{"HF_TOKEN": "t"}')
+    file.chmod(0o600)
+    given = {**environment, "LONGRL_SECRETS_FILE": str(file)}
+    assert ray_job.runtime_env(given)["env_vars"]["LONGRL_SECRETS_FILE"] == str(file)
+    assert ray_job.left_here(given) == ["WANDB_API_KEY"]
+    assert ray_job.left_here({**environment, "LONGRL_SECRETS_FILE": "/on/the/cluster.json"}) == []
+
+
+def test_a_key_that_the_job_is_to_have_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("MY_TOKEN", "t" * 20)
+    monkeypatch.setenv("LONGRL_FORWARD_ENV", "MY_TOKEN")
+    assert ray_job.main(["a=1"]) == 2
+    assert "LONGRL_FORWARD_ENV names MY_TOKEN, a secret. Where the job needs them: LONGRL_SECRETS_FILE=PATH" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_key_is_no_part_of_the_jobs_command(capsys):
+    assert ray_job.main(["longrl.judge.endpoints=[https://me:password@host/v1]"]) == 2
+    said = capsys.readouterr().err
+    assert "a key or a password is no part of a command" in said
+    assert ":password@" not in said
+
+
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [

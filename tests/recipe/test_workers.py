@@ -1,14 +1,20 @@
 """What reaches the workers of a running Ray, and what must not; that it goes there by Ray's own way."""
 
+import ast
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import ray._private.ray_constants as ray_constants
 import ray._private.runtime_env.constants as ray_names
 import yaml
 from omegaconf import OmegaConf
 from ray.runtime_env.runtime_env import _merge_runtime_env
+from verl_longrl import secrets
 
-from recipe.longrl import identity, settings, workers
+from recipe.longrl import identity, ray_token, settings, workers
 
 pytestmark = pytest.mark.engine
 
@@ -23,7 +29,8 @@ pytestmark = pytest.mark.engine
     ],
 )
 def test_what_goes(name: str, goes: bool):
-    assert (name in workers.carried({name: "x"})) == goes
+    found = workers.carried({name: "x"})
+    assert (name in {**found.variables, **found.secrets}) == goes
 
 
 def test_the_users_own_go_by_name_even_a_nodes():
@@ -35,7 +42,8 @@ def test_the_users_own_go_by_name_even_a_nodes():
         "LONGRL_FORWARD_ENV": "MINE, HF_HOME,",
     }
     found = workers.carried(environment, ["KEY", "ABSENT"])
-    assert found.keys() == {"MINE", "HF_HOME", "KEY", "LONGRL_FORWARD_ENV", workers.EXTERNAL}
+    assert found.variables.keys() == {"MINE", "HF_HOME", "LONGRL_FORWARD_ENV", workers.EXTERNAL}
+    assert found.secrets == {"KEY": "k"}
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "SLURM_JOB_ID", "RANK"])
@@ -51,9 +59,9 @@ def test_a_mistyped_name_stops_the_run(composed, monkeypatch):
 
 
 def test_verl_imports_the_plugin_or_fails_and_the_users_modules_before():
-    assert workers.carried({})[workers.EXTERNAL] == "verl_longrl.plugin"
+    assert workers.carried({}).variables[workers.EXTERNAL] == "verl_longrl.plugin"
     again = workers.carried({workers.EXTERNAL: "mine,verl_longrl.plugin"})
-    assert again[workers.EXTERNAL] == "mine,verl_longrl.plugin"
+    assert again.variables[workers.EXTERNAL] == "mine,verl_longrl.plugin"
 
 
 @pytest.fixture
@@ -71,26 +79,77 @@ def given(monkeypatch):
     return merged
 
 
-def test_ray_init_hands_it_on_and_what_it_is_given_wins(composed, monkeypatch, given):
+def test_ray_init_hands_it_on_and_what_it_is_given_wins(composed, monkeypatch, given, tmp_path):
     assert ray_names.RAY_JOB_CONFIG_JSON_ENV_VAR == workers.JOB_CONFIG
+    assert ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR == workers.HOOK
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     monkeypatch.setenv("MY_JUDGE", "key")
     before = dict(os.environ)
-    with workers.carrying(composed("longrl.judge.api_key_env=MY_JUDGE")) as names:
+    with workers.carrying(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")) as names:
         job = given({"working_dir": None, "env_vars": {"VLLM_LOGGING_LEVEL": "WARN"}})
     assert dict(os.environ) == before
     assert {"NCCL_DEBUG", "VLLM_LOGGING_LEVEL", "MY_JUDGE"} <= {*names}
     assert job["env_vars"]["NCCL_DEBUG"] == "INFO"
-    assert job["env_vars"]["MY_JUDGE"] == "key"
     assert job["env_vars"]["VLLM_LOGGING_LEVEL"] == "WARN"
 
 
-def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given):
+def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, given, tmp_path):
+    """What Ray is given is in its logs and on its workers' command lines."""
+    ours = {"WANDB_API_KEY": "of-the-logger", "MY_JUDGE": "of-the-judge", "AWS_SECRET_ACCESS_KEY": "of-the-store"}
+    for name, value in {**ours, "OPENAI_BASE_URL": "http://me:of-the-proxy@host/v1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LONGRL_FORWARD_ENV", "AWS_SECRET_ACCESS_KEY")
+    leftover = tmp_path / ".secrets-0.json"
+    leftover.write_text("{}")
+    with workers.carrying(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")):
+        job = given({"env_vars": {}})["env_vars"]
+        assert "of-the-" not in os.environ[workers.JOB_CONFIG]
+        file = Path(job[secrets.FILE])
+        assert file.parent == tmp_path
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert not leftover.exists()
+        told = f"import os; from {job[workers.HOOK].rpartition('.')[0]} import load; load(); print(dict(os.environ))"
+        worker = subprocess.run(
+            [sys.executable, "-c", told], env={**secrets.without(os.environ), **job}, capture_output=True, text=True
+        )
+        seen = ast.literal_eval(worker.stdout)
+        assert ours.items() <= seen.items()
+        assert seen["OPENAI_BASE_URL"] == "http://me:of-the-proxy@host/v1"
+        assert seen["LONGRL_RUN_SECRET"] == os.environ["LONGRL_RUN_SECRET"]
+    assert not file.exists()
+
+
+def test_a_visit_leaves_the_files_of_a_run_alone(composed, tmp_path):
+    config = composed(f"longrl.output_dir={tmp_path}")
+    with workers.carrying(config):
+        file = Path(os.environ[secrets.FILE])
+        with workers.carrying(config, visiting=True):
+            assert os.environ[secrets.FILE] != str(file)
+        assert os.environ[secrets.FILE] == str(file)
+        assert file.exists()
+
+
+def test_a_users_own_hook_stays(composed, given, tmp_path):
+    hook = "+ray_kwargs.ray_init.runtime_env.worker_process_setup_hook=mine.hook"
+    with workers.carrying(composed(hook, f"longrl.output_dir={tmp_path}")):
+        assert workers.HOOK not in given({"env_vars": {}})["env_vars"]
+
+
+def test_rays_token_is_its_owners(composed, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token = tmp_path / ".ray" / "auth_token"
+    for _ in range(2):
+        ray_token.keep_private()
+        assert token.stat().st_mode & 0o777 == 0o600
+        token.chmod(0o644)
+
+
+def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given, tmp_path):
     job = '{"runtime_env": {"working_dir": "gcs://a.zip", "env_vars": {"OF_THE_JOB": "1"}}, "metadata": {"name": "j"}}'
     monkeypatch.setenv(workers.JOB_CONFIG, job)
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
-    with workers.carrying(composed()):
+    with workers.carrying(composed(f"longrl.output_dir={tmp_path}")):
         merged = given({"env_vars": {}})
         assert yaml.safe_load(os.environ[workers.JOB_CONFIG])["metadata"] == {"name": "j"}
     assert os.environ[workers.JOB_CONFIG] == job

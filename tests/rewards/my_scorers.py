@@ -1,10 +1,18 @@
 """A user's scorers, as the tests of isolation and the registry load them: one that does what the response
 says."""
 
+import ast
+import contextlib
+import ctypes
+import json
 import os
+import pickle
 import re
+import socket
+import struct
 import sys
 import time
+from pathlib import Path
 
 from verl_longrl.rewards import Score, scorer
 
@@ -14,6 +22,16 @@ class Unreadable:
 
     def __reduce__(self):
         return int, ("not a number",)
+
+
+class Forged:
+    """Unpickling makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
 
 
 @scorer("probe", patterns=("probe_*",))
@@ -43,6 +61,24 @@ def probe(response, ground_truth, extra_info, options):
         return Score(1.0, candidate=lambda: 0)
     elif response == "unreadable":
         return Score(1.0, candidate=Unreadable())
+    elif response == "forged":  # what another process would run, were it to unpickle what it is sent
+        message = pickle.dumps(Forged(ground_truth))
+        for descriptor in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, struct.pack("!i", len(message)) + message)
+    elif response == "too much":
+        return Score(1.0, candidate="x" * (65 << 20))
+    elif response == "connect":
+        socket.create_connection(ast.literal_eval(ground_truth), timeout=5)
+    elif response == "connect by the kernel alone":
+        address = ast.literal_eval(ground_truth)
+        packed = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(address[1]), socket.inet_aton(address[0]))
+        libc = ctypes.CDLL(None)
+        return Score(float(libc.connect(libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0), packed, 16)))
+    elif response == "environment":
+        return Score(1.0, candidate=json.dumps(dict(os.environ)))
+    elif response == "privileges":
+        return Score(float("NoNewPrivs:\t1\n" in Path("/proc/self/status").read_text()), {"user": os.getuid()})
     elif response == "own parts":
         return Score(1.0, {"answer": 1.0, "hops": 2, "depth": 0.5})
     elif response == "pid":

@@ -1,9 +1,14 @@
 """Several servers used as one, against real HTTP servers: who is asked, when, and who is left alone."""
 
 import asyncio
+import gzip
+import os
+import re
 import time
+import tracemalloc
 
 import pytest
+from aiohttp import web
 from openai_server import Server, failure
 from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.options import ServerOptions
@@ -118,3 +123,70 @@ def test_a_key_with_its_line_end_is_used_and_one_with_a_break_refused(servers, m
     ((error,), _) = talk(options(one), "a")
     assert isinstance(error, EndpointError)
     assert "the key in $LONGRL_API_KEY has a line break" in str(error)
+
+
+@pytest.mark.parametrize("key", ["se\x00cret", "se\x7fcret", "se cret", "sécret"])
+def test_a_key_that_no_header_can_have_is_named(servers, monkeypatch, key: str):
+    monkeypatch.setattr("os.environ", {**os.environ, "LONGRL_API_KEY": key})  # a real one cannot have \x00
+    ((error,), _) = talk(options(servers[0]), "a")
+    assert isinstance(error, EndpointError)
+    assert "the key in $LONGRL_API_KEY has" in str(error)
+    assert key not in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(servers, status: int):
+    one, other = servers
+    recorded(one, lambda body, n: web.Response(status=status, headers={"Location": f"{other.url}/chat/completions"}))
+    ((error,), metrics) = talk(options(one), "a document")
+    assert isinstance(error, RequestError)
+    assert f"/chat/completions has moved to {other.url}/chat/completions, which is not followed; correct" in str(error)
+    assert other.bodies == []
+    assert metrics["retries"] == 0
+
+
+def test_a_reply_without_end_is_not_read_on(servers):
+    sent = []
+
+    async def endless():
+        while len(sent) < 400:
+            sent.append(1)
+            yield b" " * (1 << 20)
+
+    recorded(servers[0], lambda body, n: web.Response(body=endless()))
+    ((error,), _) = talk(options(servers[0], attempts=1), "a")
+    assert "sent a reply of more than 1 MiB" in str(error)
+    assert len(sent) < 40  # what the sockets hold
+
+
+def test_a_small_reply_that_unpacks_to_a_large_one_is_not_read_on(servers):
+    small = gzip.compress(b" " * (200 << 20), 1)
+    headers = {"Content-Encoding": "gzip"}
+    recorded(servers[0], lambda body, n: web.Response(body=small, headers=headers))
+    tracemalloc.start()
+    try:
+        ((error,), _) = talk(options(servers[0], attempts=1), "a")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "sent a reply of more than 1 MiB" in str(error)
+    assert most < 32 << 20
+
+
+def test_a_server_that_repeats_the_key_is_not_quoted(servers, monkeypatch):
+    """Its words are in errors, and errors in logs and rollouts."""
+    monkeypatch.setenv("MY_OWN", "a-key-of-mine")
+    recorded(servers[0], lambda body, n: failure(400, f"Incorrect API key provided: {servers[0].keys[-1]}"))
+    ((error,), _) = talk(options(servers[0], api_key_env="MY_OWN"), "a")
+    assert "Incorrect API key provided: Bearer [secret" in str(error)
+    assert "a-key-of-mine" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://me:password@host/v1", "https://sk-123@host/v1", "https://host/v1?api-key=123", "https://h/v1?a=b&sig=x"],
+)
+def test_an_address_with_a_key_is_refused(url: str):
+    with pytest.raises(ValueError, match="as the variable that api_key_env beside it names") as refused:
+        ServerOptions(endpoints=(url,))
+    assert not {"password", "sk-123", "123", "sig=x"} & {*re.split(r"[@:/?&]|key=", str(refused.value))}

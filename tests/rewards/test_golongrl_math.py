@@ -1,10 +1,13 @@
 """Numbers in a sentence or in a box, and the published search of the last 500 characters."""
 
 import asyncio
+import random
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from math_verify import parser
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score, score_async
 from verl_longrl.rewards.isolation import IsolatedScorer
 
@@ -63,3 +66,14 @@ def test_in_a_thread_and_in_a_killable_process():
         assert asyncio.run(asyncio.to_thread(score, *job, options=options)).value == 1
         with IsolatedScorer(options) as isolation:
             assert asyncio.run(score_async(*job, options=options, isolation=isolation)).value == 1
+
+
+def test_nothing_with_a_name_in_it_is_evaluated():
+    """math-verify evaluates what its pattern of plain sums finds; whatever surrounds them in a response stays out."""
+    pieces = [*"1()+*-/^. \n\u0660=,%_x'\\[{·", "answer is ", "2e5", "lambda:0", "os.system", "__import__('os')"]
+    draw = random.Random(0)
+    texts = ["answer is " + "".join(draw.choices(pieces, k=9)) for _ in range(20000)]
+    patterns = [pattern for pattern, _ in parser.lazy_expr_regex(parser.ExprExtractionConfig())]
+    found = [m.groupdict().get("expr") or "" for pattern in patterns for text in texts if (m := pattern.search(text))]
+    assert len({*found}) > 50
+    assert not [text for text in found if not re.fullmatch(r"[\d\s.()+\-*×/÷^]*", text)]

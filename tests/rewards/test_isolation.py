@@ -1,17 +1,22 @@
 """Whatever a response does to its scorer, it is that response's problem alone."""
 
 import asyncio
+import dataclasses
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from verl_longrl.rewards import RewardOptions, score_async
 from verl_longrl.rewards.isolation import MAX_SLOW, IsolatedScorer
+from verl_longrl.rewards.score import Score, from_json, to_json
 from verl_longrl.rewards.scoring import Job
 
 MINE = str(Path(__file__).parent / "my_scorers.py")
@@ -70,7 +75,8 @@ def test_a_hang_costs_its_deadline(isolation, response):
         ("memory", 0, "MemoryError"),
         ("nothing", 0, "returned NoneType, expected Score"),
         ("lambda", 0, "cannot travel between processes"),
-        ("unreadable", 0, "cannot be read outside its process: ValueError: "),
+        ("unreadable", 0, "cannot travel between processes: TypeError: "),
+        ("too much", 0, "process died"),
         ("fine", lambda: 0, "cannot be sent to a scorer process: "),
         ("fine", threading.Lock(), "cannot be sent to a scorer process: TypeError: cannot pickle"),
         ("fine", Unreadable(), "cannot travel between processes: ValueError: "),
@@ -108,6 +114,50 @@ def test_a_slow_scorer_within_its_deadline_is_not_punished(isolation):
     (slow,) = isolation.outcomes_blocking(Job("probe", "sleep", 0.2, {}, RewardOptions(timeout_s=60)))
     assert slow.status == "ok"
     assert isolation.metrics()["slow"] >= 1
+
+
+def test_what_a_scorer_sends_runs_nothing(isolation, tmp_path):
+    forged = tmp_path / "made by unpickling"
+    result = run(isolation, "forged", str(forged))
+    assert result.status == "scorer_error"
+    assert "cannot be read outside its process" in result.reason
+    assert not forged.exists()
+    assert run(isolation, "fine").status == "ok"
+
+
+def test_numbers_and_texts_of_other_libraries_come_back_plain():
+    given = Score(np.float32(0.5), {"answer": np.int64(1)}, candidate=np.str_("Paris"))
+    (result,) = from_json(to_json([given]))
+    assert (result.value, result.parts, result.candidate) == (0.5, {"answer": 1.0}, "Paris")
+    assert (type(result.value), type(result.parts["answer"]), type(result.candidate)) == (float, float, str)
+
+
+def test_a_scorer_has_no_secrets_network_or_privileges(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a-key-of-mine")
+    monkeypatch.setenv("LONGRL_SECRETS_FILE", "/a/file")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://me:a-key-of-mine@host/v1")
+    monkeypatch.setenv("PLAIN", "this")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = str(server.getsockname())
+        with IsolatedScorer(OPTIONS) as own:
+            environment = json.loads(run(own, "environment").candidate)
+            assert environment["PLAIN"] == "this"
+            assert "a-key-of-mine" not in str(environment)
+            assert "LONGRL_SECRETS_FILE" not in environment
+            assert (run(own, "privileges").value, run(own, "privileges").parts) == (1.0, {"user": os.getuid()})
+            refused = run(own, "connect", address)
+            assert refused.status == "scorer_error"
+            assert "scorers have no network" in refused.reason
+            assert "longrl.reward.scorer_network=true" in refused.reason
+            if networks_can_be_made():
+                assert run(own, "connect by the kernel alone", address).value == -1.0
+        with IsolatedScorer(dataclasses.replace(OPTIONS, scorer_network=True)) as own:
+            assert run(own, "connect", address).status == "ok"
+            assert "a-key-of-mine" in run(own, "environment").candidate
+
+
+def networks_can_be_made():
+    return subprocess.run(["unshare", "--user", "--net", "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def test_the_longrlvr_scorer_and_unknown_sources(isolation):

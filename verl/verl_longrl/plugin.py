@@ -7,7 +7,7 @@ importing this module there raises whatever upstream swallowed.
 
 from verl.plugin.platform import get_platform
 
-from verl_longrl import network
+from verl_longrl import network, secrets
 from verl_longrl.platform import cpu, vllm_cpu
 from verl_longrl.trainer import prompt_store
 
@@ -24,6 +24,7 @@ def register() -> None:
     """The entry point's object; importing this module has already done the work."""
 
 
+secrets.load()
 vllm_cpu.alias_distribution()
 if get_platform().device_name == "cpu":
     cpu.activate()

@@ -57,11 +57,13 @@ class Replicas:
                 f"{config.trainer.n_gpus_per_node} GPUs; an engine that rolls out fixed weights lives on one node"
             )
         self.count = devices // self.gpus
-        self._ray = ExitStack()
+        self._running = ExitStack()
 
     async def start(self) -> None:
         """Join or start Ray, and wait until every engine is ready."""
-        _start_ray(self.config, self._ray.enter_context(own_ray(self.config)))
+        python = self._running.enter_context(own_ray(self.config))
+        self._running.enter_context(carrying(self.config))
+        _start_ray(self.config, python)
         actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
         self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
         self._waiting = [0] * self.count
@@ -76,7 +78,7 @@ class Replicas:
         for actor in self._actors:
             ray.kill(actor)
         ray.shutdown()
-        self._ray.close()
+        self._running.close()
 
     async def generate(self, name: str, prompt_ids: list[int], sampling: dict[str, Any]) -> list[list[int]]:
         """Token ids of `sampling["n"]` responses, by the engine with the fewest prompts. name: unique."""
@@ -118,5 +120,4 @@ def _start_ray(config: DictConfig, python: str | None) -> None:
     settings, environment = plain(config.ray_kwargs.ray_init), runtime_env(config)
     if python is not None:
         environment["py_executable"] = python
-    with carrying(config):
-        ray.init(**{**settings, "runtime_env": environment}, log_to_driver=True)
+    ray.init(**{**settings, "runtime_env": environment}, log_to_driver=True)

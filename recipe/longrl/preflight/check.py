@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from verl_longrl.secrets import redact
 
 Status = Literal["ok", "warn", "FAIL"]
 COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
@@ -52,5 +53,5 @@ def show(config: DictConfig, checks: list[Check]) -> None:
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        table.add_row(check.name, f"[{COLOURS[check.status]}]{check.status}[/]", escape(check.detail))
+        table.add_row(check.name, f"[{COLOURS[check.status]}]{check.status}[/]", escape(redact(check.detail)))
     Console().print(table)

@@ -1,10 +1,15 @@
 """The judge of answers: the endpoints answer, or the model that verl will serve is readable and fits."""
 
 import asyncio
+import ipaddress
+import os
+import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.config import LongRLConfig
+from verl_longrl.rewards.options import JudgeOptions
 
 from recipe.longrl.preflight import model
 from recipe.longrl.preflight.check import Check
@@ -29,9 +34,29 @@ def endpoints(longrl: LongRLConfig) -> Check:
             await judge.close()
 
     try:
-        return Check("judge", "ok", asyncio.run(ask()))
+        detail = asyncio.run(ask())
     except JudgeError as error:
         return Check("judge", "FAIL", str(error))
+    if open_to_listeners := _in_the_clear(longrl.judge):
+        detail = f"{detail}; the key in ${longrl.judge.api_key_env} goes to {', '.join(open_to_listeners)} unencrypted"
+        return Check("judge", "warn", f"{detail}, for all on the way to read. Fix: https://")
+    return Check("judge", "ok", detail)
+
+
+def _in_the_clear(judge: JudgeOptions) -> list[str]:
+    """The endpoints that are sent a key over http:// through networks that are not private."""
+    if not os.environ.get(judge.api_key_env):
+        return []
+    return [url for url in judge.endpoints if url.startswith("http://") and not _private(urlsplit(url).hostname or "")]
+
+
+def _private(host: str) -> bool:
+    """Whether all addresses of a host are of this machine or a private network; also if it has none."""
+    try:
+        found = {str(address[4][0]).partition("%")[0] for address in socket.getaddrinfo(host, None)}
+    except OSError:
+        return True
+    return all(ipaddress.ip_address(address).is_private for address in found)
 
 
 def _served(judge: DictConfig) -> Check:

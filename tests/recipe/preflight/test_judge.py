@@ -4,6 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from verl_longrl.config import LongRLConfig
+from verl_longrl.rewards.judge import Judge
+from verl_longrl.rewards.options import JudgeOptions
+
+from recipe.longrl.preflight import judge
 
 pytestmark = pytest.mark.engine
 
@@ -36,6 +41,19 @@ def test_served_judge(check, assets: Path, overrides: list[str], status: str, me
     found = check("longrl.reward.answer.by=reward_model", *(f"reward.reward_model.{override}" for override in given))
     assert found["judge"][0] == status
     assert re.search(message, found["judge"][1]), found["judge"][1]
+
+
+@pytest.mark.parametrize(("address", "status"), [("10.1.2.3", "ok"), ("8.8.8.8", "warn"), ("127.0.0.1", "ok")])
+def test_a_key_in_the_clear_is_said(monkeypatch, address: str, status: str):
+    async def answers(self: Judge) -> str:
+        return "a-model"
+
+    monkeypatch.setattr(Judge, "check", answers)
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, port: [(2, 1, 6, "", (address, 0))])
+    longrl = LongRLConfig(output_dir="x", judge=JudgeOptions(endpoints=("http://judge.example/v1",)))
+    assert judge.endpoints(longrl).status == "ok"
+    monkeypatch.setenv("LONGRL_JUDGE_API_KEY", "a-key-of-mine")
+    assert judge.endpoints(longrl).status == status
 
 
 def test_a_rule_needs_no_judge(check):

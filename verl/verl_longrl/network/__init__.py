@@ -7,10 +7,13 @@ unpickle what arrives, vLLM's HTTP servers generate for anybody. Here
 - `http.py`: vLLM's servers and the router before them want a key;
 - `rendezvous.py`: a process group whose address is loopback listens there alone.
 
-The secrets are made for each start (`keys.py`). A process without them, such as upstream verl on its own, does as
-upstream; a run of LongRL refuses to train without them.
+The secrets are made for each start (`verl_longrl.secrets`). A process without them, such as upstream verl on its own,
+does as upstream; a run of LongRL refuses to train without them (`check`).
 """
 
+import os
+
+from verl_longrl import secrets
 from verl_longrl.network import http, messages, rendezvous
 
 
@@ -19,3 +22,12 @@ def register() -> None:
     messages.register()
     http.register()
     rendezvous.register()
+
+
+def check() -> None:
+    """Raise RuntimeError where this process does not know the run's secrets."""
+    if lacking := [name for name in secrets.MADE if not os.environ.get(name)]:
+        raise RuntimeError(
+            f"{' and '.join(lacking)} are not set in this process, so anybody could talk to it. They are made where a "
+            "run is started, by `python -m recipe.longrl.main` and what calls it"
+        )

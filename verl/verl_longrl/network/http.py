@@ -14,7 +14,7 @@ from typing import Any
 
 from wrapt import when_imported
 
-from verl_longrl.network import keys
+from verl_longrl import secrets
 
 SERVERS = "verl.workers.rollout.utils"
 ROUTER = "verl.experimental.reward_loop.router.naive_router"
@@ -43,7 +43,7 @@ class KeyWanted:
 
 def guarded(app: Any) -> Any:
     """The application, wanting the key if this process knows one."""
-    key = os.environ.get(keys.HTTP)
+    key = os.environ.get(secrets.HTTP)
     return KeyWanted(app, key) if key else app
 
 

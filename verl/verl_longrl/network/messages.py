@@ -22,7 +22,7 @@ from transfer_queue.utils import zmq_utils
 from wrapt import when_imported
 from zmq.utils import z85
 
-from verl_longrl.network import keys
+from verl_longrl import secrets
 
 TRANSFER_QUEUE = (zmq_utils, controller, simple_storage, base)
 """Modules that know `create_zmq_socket` by name, which makes all of TransferQueue's sockets. The classes of its actors
@@ -35,7 +35,7 @@ def secure(socket: Any, server: bool) -> None:
 
     server: whether it is this side that answers handshakes. Call it before the socket is bound or connected.
     """
-    secret = os.environ.get(keys.MESSAGES)
+    secret = os.environ.get(secrets.MESSAGES)
     if not secret:
         return
     secret_key = z85.encode(bytes.fromhex(secret))

@@ -28,20 +28,27 @@ from typing import Any, TypeVar
 import aiohttp
 
 from verl_longrl.rewards.options import ServerOptions
+from verl_longrl.secrets import declare, redact
 
 T = TypeVar("T")
+LONGEST_REPLY = 1 << 20
+"""Bytes: what a model says takes kilobytes, and 64 replies may be in flight."""
 
 
 class EndpointError(RuntimeError):
-    """A server is unreachable, refuses the key, or serves another model; the message names it and the fix."""
+    """A server is unreachable, refuses the key, or serves another model; the message names it and the fix, and shows no
+    secret."""
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))
 
 
 class RequestError(RuntimeError):
-    """A request was not answered. `status`: the server's HTTP status, None when there was no readable reply at all;
-    `retry_after`: seconds it asked to be left alone."""
+    """A request was not answered; the message shows no secret, whatever the server says. `status`: the server's HTTP
+    status, None when there was no readable reply at all; `retry_after`: seconds it asked to be left alone."""
 
     def __init__(self, message: str, status: int | None = None, retry_after: float | None = None):
-        super().__init__(message)
+        super().__init__(redact(message))
         self.status, self.retry_after = status, retry_after
 
     @property
@@ -81,6 +88,7 @@ class Endpoints:
         self._latency_s = 0.0
         self._answered_at = 0.0
         self._http: aiohttp.ClientSession | None = None
+        declare(options.api_key_env)
 
     async def post(
         self,
@@ -88,12 +96,13 @@ class Endpoints:
         body: Mapping[str, Any] | bytes,
         read: Callable[[Any], T],
         on_retry: Callable[[], None] | None = None,
+        longest: int = LONGEST_REPLY,
     ) -> T:
         """What `read` makes of the reply to `body`; waits for a free slot.
 
         body: a mapping, to which the model's name is added, or a whole request that is JSON already. A reply on which
         `read` raises ValueError, TypeError, LookupError or AttributeError is asked for again. on_retry: called whenever
-        an attempt failed and another will be made.
+        an attempt failed and another will be made. longest: bytes of a reply; a longer one is not read.
 
         Raises:
             RequestError: refused (at once), or not answered in `options.attempts` attempts (the last failure).
@@ -102,7 +111,7 @@ class Endpoints:
         async with self._slots:
             for attempt in range(1, self.options.attempts + 1):
                 try:
-                    return await self._attempt(await self._choose(), path, body, read)
+                    return await self._attempt(await self._choose(), path, body, read, longest)
                 except RequestError as error:
                     if not error.transient or attempt == self.options.attempts:
                         raise
@@ -141,7 +150,12 @@ class Endpoints:
         return random.uniform(0, min(self.options.backoff_s * 2 ** (attempt - 1), self.options.max_backoff_s))
 
     async def _attempt(
-        self, endpoint: _Endpoint, path: str, body: Mapping[str, Any] | bytes, read: Callable[[Any], T]
+        self,
+        endpoint: _Endpoint,
+        path: str,
+        body: Mapping[str, Any] | bytes,
+        read: Callable[[Any], T],
+        longest: int,
     ) -> T:
         started = time.monotonic()
         endpoint.in_flight += 1
@@ -149,7 +163,7 @@ class Endpoints:
         try:
             if not isinstance(body, bytes):
                 body = json.dumps({"model": await self._served_model(endpoint), **body}).encode()
-            reply = await self._send(endpoint, "POST", path, body)
+            reply = await self._send(endpoint, "POST", path, body, longest)
             try:
                 result = read(reply)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -174,29 +188,51 @@ class Endpoints:
         else:
             endpoint.benched_until = now + self.options.cooldown_s
 
-    async def _send(self, endpoint: _Endpoint, method: str, path: str, data: bytes | None = None) -> Any:
-        """One request to one server: its reply's JSON. Raises RequestError."""
+    async def _send(
+        self, endpoint: _Endpoint, method: str, path: str, data: bytes | None = None, longest: int = LONGEST_REPLY
+    ) -> Any:
+        """One request to one server: its reply's JSON. Raises RequestError, EndpointError.
+
+        A redirect is not followed: it would take questions and documents to whatever host the server names.
+        """
         if self._http is None:
-            key = os.environ.get(self.options.api_key_env, "").strip()  # own servers want none
-            if "\n" in key or "\r" in key:
-                raise EndpointError(f"the key in ${self.options.api_key_env} has a line break in it; correct it")
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),  # `_slots` bounds
                 timeout=aiohttp.ClientTimeout(total=self.options.timeout_s),
-                headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+                headers={"Content-Type": "application/json"} | self._authorization(),
             )
         try:
-            async with self._http.request(method, endpoint.url + path, data=data, proxy=endpoint.proxy) as response:
-                content = await response.read()
+            async with self._http.request(
+                method, endpoint.url + path, data=data, proxy=endpoint.proxy, allow_redirects=False
+            ) as response:
+                if 300 <= response.status < 400:
+                    place = f"has moved to {response.headers.get('Location')}, which is not followed"
+                    message = f"{endpoint.url}{path} {place}; correct {self.options.block}.endpoints"
+                    raise RequestError(message, response.status)
+                content = await _bounded(response.content, longest)
+                if content is None:
+                    raise RequestError(f"{endpoint.url} sent a reply of more than {longest / 2**20:g} MiB")
                 if response.status >= 400:
                     message = f"{endpoint.url} answered {response.status}: {_message(content)}"
                     raise RequestError(message, response.status, _retry_after(response.headers.get("Retry-After", "")))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RequestError(f"{endpoint.url} did not answer: {type(error).__name__}: {error}") from error
+        except ValueError as error:  # aiohttp's, of an address or a header that cannot be sent
+            raise EndpointError(f"{endpoint.url} cannot be asked: {error}; correct {self.options.block}") from error
         try:
             return json.loads(content)
         except ValueError as error:
             raise RequestError(f"{endpoint.url} sent a reply that is not JSON: {content[:80]!r}") from error
+
+    def _authorization(self) -> dict[str, str]:
+        """The header with the key, if there is one. Raises EndpointError for a key that no header can have."""
+        key = os.environ.get(self.options.api_key_env, "").strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise EndpointError(
+                f"the key in ${self.options.api_key_env} has a line break, a space or another character in it that no "
+                "key has; correct it"
+            )
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     async def _models(self, endpoint: _Endpoint) -> list[str]:
         """Names of the models a server serves."""
@@ -273,6 +309,16 @@ class Endpoints:
         """Release the connections."""
         if self._http is not None:
             await self._http.close()
+
+
+async def _bounded(stream: aiohttp.StreamReader, longest: int) -> bytes | None:
+    """All of a reply; None if it has more bytes than `longest`, and is not read on."""
+    content = bytearray()
+    async for block in stream.iter_any():
+        content += block
+        if len(content) > longest:
+            return None
+    return bytes(content)
 
 
 def _proxy(url: str) -> str | None:

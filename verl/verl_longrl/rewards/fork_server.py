@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from verl_longrl import secrets
 from verl_longrl.rewards.options import RewardOptions
 
 _START_S = 120.0
@@ -26,7 +27,14 @@ class ForkServer:
 
     def __init__(self, options: RewardOptions):
         self._control, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = json.dumps({"scorers": list(options.scorers), "memory_gib": options.worker_memory_gib})
+        settings = json.dumps(
+            {
+                "scorers": list(options.scorers),
+                "memory_gib": options.worker_memory_gib,
+                "network": options.scorer_network,
+            }
+        )
+        environment = os.environ if options.scorer_network else secrets.without(os.environ)
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -39,7 +47,7 @@ class ForkServer:
             pass_fds=[child.fileno()],
             stdin=subprocess.DEVNULL,
             env={
-                **os.environ,
+                **environment,
                 "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
                 "OMP_NUM_THREADS": "1",
             },

@@ -7,6 +7,10 @@ that "Therefore, the answer is (1,234.5) million dollars" is 1234.5. Either way 
 As published, math-verify searches the last 500 characters, reasoning included: of a longer box it sees a part. The
 published timeouts raise outside a main thread, so that every score was 0 there; here, as in `mathematics.py`, the
 killable process is the timeout.
+
+Of a sentence without LaTeX, as published, math-verify hands sums such as 3*(4+5) to sympy.parse_expr, which is Python's
+eval. Its regular expression lets digits, brackets and operators through and no name, so there is nothing to call
+(`tests/rewards/test_golongrl_math.py`); what takes for ever ends with the process.
 """
 
 from __future__ import annotations

@@ -25,13 +25,14 @@ from typing import Any, Self
 
 from verl_longrl.rewards.fork_server import ForkServer, Worker
 from verl_longrl.rewards.options import RewardOptions
-from verl_longrl.rewards.score import Score, Status
+from verl_longrl.rewards.score import Score, Status, from_json
 from verl_longrl.rewards.scoring import Job
 
 PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
 GRACE_S = 0.5  # one that is still not done then goes on at low priority, and its worker is not used again
 MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
 MAX_SPARE = 4  # workers kept ready beyond `workers`, forked while others were slow
+LONGEST_ANSWER = 64 << 20  # bytes of a job's scores
 _NICE = 5
 
 
@@ -108,13 +109,13 @@ class IsolatedScorer:
                     _lower_priority(worker.pid)
                     if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
                         return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
-            answer = worker.connection.recv_bytes()
+            answer = worker.connection.recv_bytes(LONGEST_ANSWER)
+            results = from_json(answer)
             healthy = not niced  # priority cannot be raised again
-            results: tuple[Score, ...] = pickle.loads(answer)
             return results
         except (EOFError, OSError):
             return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
-        except Exception as error:  # noqa: BLE001  the boundary, as above
+        except (ValueError, TypeError) as error:
             return _failure("scorer_error", f"the score cannot be read outside its process: {_named(error)}")
         finally:
             self._give_back(worker, healthy)

@@ -15,12 +15,13 @@ from typing import Any
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from verl import DataProto
+from verl_longrl import secrets
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
-from verl_longrl.network import keys
 from verl_longrl.rewards import score_async
 from verl_longrl.rewards.golongrl import task_name
 from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.secrets import redact
 
 
 class LongRLRewardManager(RewardManagerBase):
@@ -54,7 +55,7 @@ class LongRLRewardManager(RewardManagerBase):
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
                 served = (f"http://{reward_router_address}/v1",)
-                judge = dataclasses.replace(judge, endpoints=served, api_key_env=keys.HTTP)
+                judge = dataclasses.replace(judge, endpoints=served, api_key_env=secrets.HTTP)
             self.judge = Judge(judge)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class LongRLRewardManager(RewardManagerBase):
                 **parts,
                 "task": task_name(fields["data_source"], extra_info),
                 "status": score.status,
-                "reason": score.reason,
+                "reason": redact(score.reason),
                 "own_parts": score.own_parts(),
             },
         }

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from verl_longrl import secret_settings
+
 Method = Literal["longrlvr", "outcome_only", "loongrl", "golongrl"]
 AnswerBy = Literal["rule", "judge", "reward_model"]
 AnswerRule = Literal["exact", "contain", "two_way", "f1"]
@@ -143,6 +145,7 @@ class RewardOptions(Options):
     has nothing else, else 0). require_think: a response without `</think>` is malformed. timeout_s: seconds one
     response may take in an isolation worker. workers: isolation workers kept ready by each of verl's reward workers.
     worker_memory_gib: address space of one. scorers: modules or files that register scorers of your own.
+    scorer_network: scorers may use the network and find the keys in their environment (else they have neither).
     max_failure_share: share of a step's samples that may fail before the run stops.
 
     verdict: A as decided by a judge; set by `score_async` for the second pass, never by a config.
@@ -161,6 +164,7 @@ class RewardOptions(Options):
     workers: int = 4
     worker_memory_gib: float = 4.0
     scorers: tuple[str, ...] = ()
+    scorer_network: bool = False
     max_failure_share: float = 0.25
     verdict: float | None = field(default=None, metadata={"internal": True})
 
@@ -210,10 +214,12 @@ class ServerOptions(Options):
     def __post_init__(self) -> None:
         if isinstance(self.endpoints, str):
             object.__setattr__(self, "endpoints", (self.endpoints,))
+        secret_settings.refuse({self.block: {"endpoints": self.endpoints}})
         for url in self.endpoints:
             if not str(url).startswith(("http://", "https://")):
+                shown = str(url).rpartition("@")[2]  # what is before it may be a password
                 raise ValueError(
-                    f"{self.block}.endpoints has {url!r}; expected a base URL such as http://host:8000/v1 (with the "
+                    f"{self.block}.endpoints has {shown!r}; expected a base URL such as http://host:8000/v1 (with the "
                     "scheme)"
                 )
         number(f"{self.block}.timeout_s", self.timeout_s, 0, open_low=True)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Status = Literal["ok", "format_error", "truncated", "timeout", "judge_error", "scorer_error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -78,3 +79,27 @@ class Score:
             **{f"status_{status}": float(self.status == status) for status in STATUSES},
             "judge_fallback": float(self.status == "judge_error"),
         }
+
+
+def to_json(scores: Iterable[Score]) -> bytes:
+    """Scores to be read by another process, all numbers as floats. Raises TypeError, ValueError for a part that is no
+    number and a reason or candidate that is no text."""
+    return json.dumps([_plain(score) for score in scores]).encode()
+
+
+def _plain(score: Score) -> list[Any]:
+    parts = {str(name): float(number) for name, number in score.parts.items()}
+    for text in (score.reason, score.candidate or ""):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+    return [float(score.value), parts, score.status, score.reason, score.candidate]
+
+
+def from_json(data: bytes) -> tuple[Score, ...]:
+    """What `to_json` made. Raises ValueError, TypeError for anything else."""
+    scores = tuple(Score(*values) for values in json.loads(data))
+    for score in scores:
+        _plain(score)
+    if not scores:
+        raise ValueError("no score")
+    return scores

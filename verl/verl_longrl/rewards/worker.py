@@ -6,6 +6,9 @@ new interpreter with sympy takes a second, so killing a worker is cheap; and bei
 template imports neither the caller's `__main__` nor Ray. Workers die with the template (PR_SET_PDEATHSIG) and
 the template ends when its control socket closes, so nothing outlives a killed trainer, not even a worker that
 hangs.
+
+What is scored may come from anywhere: there are no secrets in the environment and no network (`confinement.py`),
+and results leave as JSON, which runs nothing where it is read.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ import sys
 from multiprocessing.connection import Connection
 
 from verl_longrl.rewards import Score, load_scorers
+from verl_longrl.rewards.confinement import confine
+from verl_longrl.rewards.score import to_json
 from verl_longrl.rewards.scoring import outcomes
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, memory_gib: float) -> None:
-    """Score jobs from `connection` until it closes. One pickled `Job` in, its `outcomes` out."""
+    """Score jobs from `connection` until it closes. One pickled `Job` in, its `outcomes` out as JSON."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
@@ -38,10 +43,10 @@ def serve(connection: Connection, memory_gib: float) -> None:
         except EOFError:
             return
         try:
-            answer = pickle.dumps(outcomes(pickle.loads(message)))
+            answer = to_json(outcomes(pickle.loads(message)))
         except Exception as error:  # noqa: BLE001  pickling runs whatever code the values bring along
             reason = f"sample or score cannot travel between processes: {type(error).__name__}: {error}"
-            answer = pickle.dumps((Score(0.0, {}, "scorer_error", reason),))
+            answer = to_json((Score(0.0, {}, "scorer_error", reason),))
         connection.send_bytes(answer)
 
 
@@ -81,6 +86,7 @@ def main(argv: list[str]) -> int:
     """Load the scorers, report "ready" or the problem, then serve as the template."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then closes the socket
     control, settings = socket.socket(fileno=int(argv[1])), json.loads(argv[3])
+    confine(settings["network"])
     try:
         load_scorers(settings["scorers"])
     except Exception as error:  # noqa: BLE001  reported to the caller, who raises it

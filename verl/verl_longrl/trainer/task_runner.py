@@ -18,9 +18,10 @@ class LongRLTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
     def run(self, config: DictConfig) -> None:
         from verl.trainer.ppo.v1 import trainer_base
 
-        from verl_longrl import plugin
+        from verl_longrl import network, plugin
         from verl_longrl.trainer.trainer import LongRLTrainer
 
         plugin.check()
+        network.check()
         trainer_base.TRAINER_REGISTRY["sync"] = LongRLTrainer
         super().run(config)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
+from verl_longrl.secrets import SecretsError
 
 from recipe.longrl import workers
 from recipe.longrl.preflight import cluster, placement
@@ -66,20 +67,17 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     import ray
 
     given, environment = placement.connecting(config.ray_kwargs.ray_init), workers.runtime_env(config)
-    with workers.carrying(config):
+    with contextlib.ExitStack() as stack:
+        marks: dict[str, str] = {}
+        try:
+            marks = stack.enter_context(folders.marks(config))
+            stack.enter_context(workers.carrying(config, visiting=True))
+        except (OSError, SecretsError) as error:
+            detail = f"the driver cannot write where the run will: {describe(error)}"
+            yield Check("nodes: folders", "FAIL", f"{detail}. Fix: {folders.FIX}")
         ray.init(**given, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        nodes = alive()
-        with contextlib.ExitStack() as stack:
-            try:
-                marks = stack.enter_context(folders.marks(config))
-            except OSError as error:
-                detail = f"the driver cannot write where the run will: {describe(error)}"
-                yield Check("nodes: folders", "FAIL", f"{detail}. Fix: {folders.FIX}")
-                marks = {}
-            yield from _visited(config, nodes, _driver(config, environment, marks), deadline)
-    finally:
-        ray.shutdown()
+        stack.callback(ray.shutdown)
+        yield from _visited(config, alive(), _driver(config, environment, marks), deadline)
 
 
 def alive() -> list[Node]:
@@ -114,7 +112,9 @@ def _driver(config: DictConfig, environment: dict[str, Any], marks: dict[str, st
     return Driver(
         python=platform.python_version(),
         code=software.sources(),
-        environment=software.expected_environment({**workers.carried_by(config), **environment.get("env_vars", {})}),
+        environment=software.expected_environment(
+            {**workers.carried_by(config).variables, **environment.get("env_vars", {})}
+        ),
         files=fingerprints,
         folders=marks,
     )

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from verl_longrl import secrets
+
 from recipe.longrl.preflight import environment, judge
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
@@ -17,7 +19,6 @@ MATTER = re.compile(
     r"|(https?|all|no)_proxy|(HTTPS?|ALL|NO)_PROXY"
 )
 """Variables that change what a run does, and whether it works."""
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 
 
 def packages(question: Question) -> Iterator[Finding]:
@@ -49,17 +50,17 @@ def sources() -> str:
 
 
 def expected_environment(runtime_env: Mapping[str, str]) -> dict[str, str]:
-    """Variables that the run's processes should see: those of the driver that matter, and what the run hands over."""
-    return {name: value for name, value in os.environ.items() if MATTER.fullmatch(name)} | {
-        name: str(value) for name, value in runtime_env.items() if MATTER.fullmatch(name)
-    }
+    """Variables that the run's processes should see: those of the driver that matter, and what the run hands over. No
+    secrets: those come from the run's file, whatever a node has."""
+    seen = secrets.without({**os.environ, **runtime_env})
+    return {name: value for name, value in seen.items() if MATTER.fullmatch(name)}
 
 
 def variables(question: Question) -> Iterator[Finding]:
     """What the driver has, and this node lacks or has otherwise; and what it alone has."""
     expected, here = question.driver.environment, expected_environment({})
     differing = [
-        f"{name} {_shown(name, here.get(name))}, the driver's {_shown(name, expected.get(name))}"
+        f"{name} {_shown(here.get(name))}, the driver's {_shown(expected.get(name))}"
         for name in sorted(expected.keys() | here.keys())
         if here.get(name) != expected.get(name)
     ]
@@ -70,10 +71,8 @@ def variables(question: Question) -> Iterator[Finding]:
         yield Finding("variables", "ok", "as the driver's")
 
 
-def _shown(name: str, value: str | None) -> str:
-    if value is None:
-        return "is not set"
-    return "is another (not shown)" if SECRET.search(name) else f"is {value!r}"
+def _shown(value: str | None) -> str:
+    return "is not set" if value is None else f"is {value!r}"
 
 
 def judge_answers(question: Question) -> Iterator[Finding]:
@@ -84,5 +83,6 @@ def judge_answers(question: Question) -> Iterator[Finding]:
 
     longrl = LongRLConfig.from_dict(plain(question.config.longrl))
     if longrl.reward.answer.by == "judge":
+        secrets.load()
         check = judge.endpoints(longrl)
         yield Finding("judge", check.status, check.detail)

@@ -1,0 +1,84 @@
+"""A configuration with a secret in it is refused, by each program that reads one, and not quoted."""
+
+import os
+
+import pytest
+from verl_longrl.secret_settings import SecretSettingError, refuse
+
+from data_gen.config import ConfigError
+from data_gen.grounding.config import GroundingConfig
+from recipe.longrl import settings
+
+CANARY = "canary-of-mine"
+NEEDED = ["data.train_files=[t.parquet]", "data.val_files=[v.parquet]", "actor_rollout_ref.model.path=some/model"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"judge": {"endpoints": [f"https://me:{CANARY}@host/v1"]}}, "judge.endpoints = https://[user and password]@h"),
+        (
+            {"judge": {"endpoints": [f"https://host/v1?key={CANARY}"]}},
+            "export the key as the variable that api_key_env",
+        ),
+        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "ray_init.env_vars.X_KEY is a secret"),
+        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "LONGRL_FORWARD_ENV=X_KEY takes to every worker"),
+        ({"ray_init": {"env_vars": {"DB": f"mysql://me:{CANARY}@h"}}}, "ray_init.env_vars.DB = mysql://[user and"),
+        ({"engine": {"vllm": {"api_key": CANARY}}}, "engine.vllm.api_key is a secret"),
+        ({"hub": {"token": CANARY}}, "hub.token is a secret"),
+        ({"tracking": [{"password": CANARY}]}, "tracking.password is a secret"),
+        ({"name": f"run of {CANARY}s"}, "name = run of [secret HF_TOKEN]s is a secret"),
+    ],
+)
+def test_refused(monkeypatch, values, said: str):
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    with pytest.raises(SecretSettingError) as error:
+        refuse(values)
+    assert said in str(error.value)
+    assert CANARY not in str(error.value)
+
+
+def test_what_merely_sounds_like_one_is_not():
+    refuse({"data": {"prompt_key": "prompt", "reward_fn_key": "data_source"}, "image_token": "<image>", "token": ""})
+    refuse({"judge": {"api_key_env": "MY_KEY", "endpoints": ["http://host/v1"]}, "use_auth_token": True})
+    refuse({"env_vars": {"TOKENIZERS_PARALLELISM": "true", "NCCL_DEBUG": "INFO"}, "path": "hdfs://me@host/x"})
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"longrl.judge.endpoints=[https://me:{CANARY}@host/v1]",
+        f"ray_kwargs.ray_init.runtime_env.env_vars.MY_TOKEN={CANARY}",
+        f"longrl.judge.api_key={CANARY}",
+        f"+actor_rollout_ref.rollout.engine_kwargs.vllm.api_key={CANARY}",
+        "trainer.project_name=${oc.env:HF_TOKEN}",
+    ],
+)
+def test_a_run_is_not_started(monkeypatch, override: str):
+    monkeypatch.setenv("HF_TOKEN", f"{CANARY}-token")
+    with pytest.raises(settings.SettingsError, match="is a secret, and configurations are printed") as error:
+        settings.resolve(settings.compose([*NEEDED, override]))
+    assert CANARY not in str(error.value)
+
+
+def test_somebodys_file_sends_no_key_to_their_server(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    file = tmp_path / "shared.yaml"
+    file.write_text("servers: {one: {endpoints: ['http://theirs.example/${oc.env:HF_TOKEN}/v1']}}\n")
+    with pytest.raises(ConfigError, match=r"servers.one.endpoints = http://theirs.example/\[secret HF_TOKEN\]/v1"):
+        GroundingConfig.load(file, [])
+
+
+@pytest.mark.engine
+def test_secrets_in_a_file_of_the_users_are_loaded(monkeypatch, tmp_path):
+    file = tmp_path / "keys.json"
+    file.write_text('{"MY_OWN_KEY": "of-the-user"}')
+    file.chmod(0o644)
+    monkeypatch.setenv("LONGRL_SECRETS_FILE", str(file))
+    monkeypatch.setenv("MY_OWN_KEY", "before")
+    with pytest.raises(settings.SettingsError, match="others can read it"):
+        settings.compose([])
+    file.chmod(0o600)
+    settings.compose([])
+    assert os.environ["MY_OWN_KEY"] == "of-the-user"
