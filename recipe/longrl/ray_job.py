@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from verl_longrl import secrets
 
@@ -33,6 +34,10 @@ HOW_TO_REACH_IT = (
 HOW_TO_GIVE_KEYS = (
     f"Where the job needs them: {secrets.FILE}=PATH, of a file on a disk of the cluster with {secrets.EXAMPLE}, mode "
     "600; or start the head's Ray with them in its environment"
+)
+THE_TOKEN = (
+    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE; on the hosts of a start.sh it is the file token in "
+    "${TMPDIR:-/tmp}/longrl-ray-UID/PORT"
 )
 STOPPED = 128 + signal.SIGINT
 RECONNECT_S, RECONNECT_FOR_S = 5.0, 600.0
@@ -52,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         job = client.submit_job(entrypoint=command, runtime_env=environment)
     except (workers.ForwardError, secrets.SecretsError) as error:
         print(f"submit: {error}", file=sys.stderr)
+        return 2
+    except AuthenticationError as error:
+        print(f"submit: {error.message}\nno job was submitted. Fix: {THE_TOKEN}", file=sys.stderr)
         return 2
     except (ConnectionError, RuntimeError) as error:
         print(f"submit: {error}\nno job was submitted. Fix: {HOW_TO_REACH_IT}", file=sys.stderr)

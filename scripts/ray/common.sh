@@ -2,9 +2,13 @@
 # shellcheck shell=bash
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
 
+port=${LONGRL_RAY_PORT:-6379}
 fail() { echo "$(basename "$0"): $*" >&2; exit 2; }
+[[ $port =~ ^[0-9]+$ ]] || fail "LONGRL_RAY_PORT is '$port', expected a number"
 
 # hosts: names in the file's order; slots: GPUs of each, "" where Ray is to count them.
 read_hosts() {
@@ -17,7 +21,7 @@ read_hosts() {
     line=${line%%#*}
     read -r name rest <<<"$line" || true
     [ -n "$name" ] || continue
-    if [[ ! $name =~ ^([A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9._:-]*$ ]] || [[ ! $rest =~ ^(slots=([0-9]+)[[:space:]]*)?$ ]]; then
+    if [[ ! $name =~ ^([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._:-]*$ ]] || [[ ! $rest =~ ^(slots=([0-9]+)[[:space:]]*)?$ ]]; then
       bad+=("$file:$number: '${line}' is not: HOST [slots=GPUS]")
     elif [ -n "${seen[$name]:-}" ]; then
       bad+=("$file:$number: $name again, as in line ${seen[$name]}")
@@ -29,12 +33,13 @@ read_hosts() {
   [ ${#hosts[@]} -gt 0 ] || fail "$file names no host; a line is: HOST [slots=GPUS]   # comment"
 }
 
-# node.sh on a host, over ssh and, with LONGRL_CONTAINER, inside what runs there; both see this checkout at its path.
+# node.sh on a host, over ssh and, with LONGRL_CONTAINER, inside what runs there; both see this checkout at its path. What
+# is secret goes by standard input, for command lines can be read by everybody on a machine.
 on() {
   local host=$1 ssh container
   shift
-  read -ra ssh <<<"${LONGRL_SSH:-ssh -o BatchMode=yes -o ConnectTimeout=15}"
-  read -ra container <<<"${LONGRL_CONTAINER:-}"
-  "${ssh[@]}" "$host" "$(printf '%q ' "${container[@]}" bash "$root/scripts/ray/node.sh" "$@")" </dev/null 2>&1 |
+  words ssh "${LONGRL_SSH:-ssh -o BatchMode=yes -o ConnectTimeout=15}"
+  words container "${LONGRL_CONTAINER:-}"
+  "${ssh[@]}" -- "$host" "$(printf '%q ' "${container[@]}" bash "$root/scripts/ray/node.sh" "$@")" 2>&1 |
     sed "s/^/$host: /"
 }

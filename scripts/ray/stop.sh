@@ -11,6 +11,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 read_hosts "$1"
 failed=()
 for ((i = ${#hosts[@]} - 1; i >= 0; i--)); do # the head last
-  on "${hosts[$i]}" stop "--port=${LONGRL_RAY_PORT:-6379}" || failed+=("${hosts[$i]}")
+  on "${hosts[$i]}" stop "--port=$port" </dev/null || failed+=("${hosts[$i]}")
 done
 [ ${#failed[@]} -eq 0 ] || { echo "stop.sh: not stopped on ${failed[*]}, see above" >&2; exit 1; }

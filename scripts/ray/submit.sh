@@ -8,7 +8,10 @@
 #   --no-wait             submit only, and print how to follow and stop it
 #   Ctrl-C                stops the job, which saves a checkpoint first; twice: leaves it running or stopping, returns
 #   RAY_ADDRESS           the cluster: http://HEAD:8265 from anywhere, HEAD:6379 from one of its nodes (default: the
-#                         cluster that runs on this machine)
+#                         cluster that runs on this machine, of LONGRL_RAY_PORT if start.sh started several)
+#   RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE
+#                         the token that the cluster asks for; found by itself on the hosts of a start.sh, except for
+#                         an address with http://
 #   LONGRL_FORWARD_ENV    names of more variables, A,B, that every worker gets; those of LongRL, verl, vLLM, NCCL,
 #                         PyTorch, Hugging Face, W&B and the judge's key go by themselves (recipe/longrl/workers.py)
 #   LONGRL_PREFLIGHT=0    without the preflight that the job begins with
@@ -25,4 +28,9 @@ case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 python=${LONGRL_VENV:-$root/.venv}/bin/python
 [ -x "$python" ] || { echo "submit.sh: no Python at $python; bash scripts/setup.sh makes it, or set LONGRL_VENV" >&2; exit 2; }
+# shellcheck source=scripts/ray/cluster.sh
+source "$root/scripts/ray/cluster.sh"
+address=$(cluster_folder "${LONGRL_RAY_PORT:-6379}")/address
+if [ -z "${RAY_ADDRESS:-}" ] && [ -O "$address" ]; then RAY_ADDRESS=$(cat "$address") && export RAY_ADDRESS; fi
+find_token
 exec "$python" -m recipe.longrl.ray_job "$@"

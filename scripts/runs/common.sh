@@ -3,9 +3,18 @@
 # shellcheck shell=bash
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+# shellcheck source=scripts/ray/cluster.sh
+source "$root/scripts/ray/cluster.sh"
 
-quoted() { # for Hydra: as it is if it is a list, else in quotes, for = ( ) , and the like mean something to it
-  case "$1" in \[*\]) printf '%s' "$1" ;; *) printf "'%s'" "${1//\'/\\\'}" ;; esac
+# for Hydra: as it is if it is a list, else in quotes, for = ( ) , and the like mean something to it
+quoted() {
+  local rest=$1 before text=
+  case "$1" in \[*\]) printf '%s' "$1"; return ;; esac
+  while [[ $rest == *\'* ]]; do # backslashes mean themselves, except before a quote: there each needs another
+    before=${rest%%\'*} rest=${rest#*\'}
+    text+=$before${before##*[!\\]}\\\'
+  done
+  printf "'%s'" "$text$rest${rest##*[!\\]}"
 }
 
 needs() { # the variables that must be set
@@ -36,11 +45,20 @@ overridden() { # overridden KEY overrides...: whether one of them gives KEY a va
 
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
 
+for name in TRAIN_FILES VAL_FILES WARMUP_FILES STAGE1_FILES STAGE2_FILES MODEL_PATH CKPT_SAVE_PATH EXPERIMENT_NAME; do
+  case "${!name:-}" in
+    *\$\{*)
+      echo "$(basename "$0"): $name is '${!name}': Hydra would replace \${...}; if that is meant, give an override instead" >&2
+      exit 2 ;;
+  esac
+done
+
 launch() { # in a running cluster a run begins with the preflight of all nodes; LONGRL_PREFLIGHT=0 leaves it out
   local python=${LONGRL_VENV:-$root/.venv}/bin/python
   bash "$root/scripts/setup.sh" ${LONGRL_TARGET:+"$LONGRL_TARGET"}
   unset PYTHONDONTWRITEBYTECODE
   export RAY_DEDUP_LOGS=0
+  find_token
   case "${RAY_ADDRESS:-local} ${LONGRL_PREFLIGHT:-1} $* " in
     "local "* | *" --dry-run "* | *" --config "* | *" --config=changed "* | *" --version "*) ;;
     *" 1 recipe.longrl.main "*) "$python" -m recipe.longrl.preflight "${@:2}" ;;

@@ -15,6 +15,8 @@ case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3
 role=$1 attempt=$2 local_dir=$3
 shift 3
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib.sh
+source "$here/../lib.sh"
 node=${SLURMD_NODENAME:-$(hostname)}
 log=$attempt/$role-$node.log
 exec >"$log" 2>&1
@@ -24,6 +26,8 @@ unset PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED=1 RAY_DEDUP_LOGS=0
 # What many processes write at once, or compile for this node's hardware, belongs on its own disk. Where the user has
 # put one of them, it stays; the hub's cache (HF_HOME) is left alone: shared, a model is downloaded once, not per node.
+# Most of them hold code that is run, so nobody else may have made the folder.
+private "$local_dir" "$local_dir/cache"
 cache() { if [ -z "${!1:-}" ]; then export "$1=$local_dir/cache/$2"; fi; }
 cache HF_DATASETS_CACHE datasets
 cache HF_MODULES_CACHE modules
@@ -35,7 +39,7 @@ cache FLASHINFER_WORKSPACE_BASE flashinfer
 cache CUDA_CACHE_PATH cuda
 
 ray_start() { # this node's Ray, in the foreground
-  local options=(--block --disable-usage-stats --node-name="$node" --temp-dir="$ray_dir" --num-cpus="$SLURM_CPUS_ON_NODE")
+  local more options=(--block --disable-usage-stats --node-name="$node" --temp-dir="$ray_dir" --num-cpus="$SLURM_CPUS_ON_NODE")
   # Ports are whatever is free, so that jobs can share a node.
   options+=(--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
   if [ "$SLURM_NODEID" = 0 ]; then
@@ -48,13 +52,13 @@ ray_start() { # this node's Ray, in the foreground
       sleep 1
     done
   fi
-  # shellcheck disable=SC2086  # options, to be split
-  "$LONGRL_PYTHON_COMMAND" -m ray.scripts.scripts start "${options[@]}" ${LONGRL_RAY_OPTIONS:-}
+  words more "${LONGRL_RAY_OPTIONS:-}"
+  TMPDIR=$ray_dir/tmp "$LONGRL_PYTHON_COMMAND" "$here/../ray/ray_start.py" "${options[@]}" "${more[@]}"
 }
 
-ray_node() { # until told to stop; Ray's logs are kept with the attempt's, its folder is removed
+ray_node() { # until told to stop; Ray's logs are kept with the attempt's, for this user alone, its folder is removed
   local ray_dir=$local_dir/$SLURM_JOB_ID-$SLURM_NODEID stopped='' result
-  mkdir -p "$ray_dir"
+  private "$ray_dir" "$ray_dir/tmp"
   trap 'stopped=yes' TERM # reaches Ray too, which ends; this script goes on and tidies up
   export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # what could still be waited for has ended before
   for _ in 1 2 3; do # Ray gives up on a start after 30 s, too soon where files are read for the first time
@@ -63,7 +67,8 @@ ray_node() { # until told to stop; Ray's logs are kept with the attempt's, its f
     if [ -n "$stopped" ] || grep -q 'Ray runtime started' "$log"; then break; fi
     echo "node.sh: Ray did not start on $node"
   done
-  cp -rL "$ray_dir/session_latest/logs" "$attempt/ray-$node" 2>/dev/null || true
+  rm -f "$ray_dir"/session_latest/logs/runtime_env* # they have the values of variables
+  (umask 077 && cp -rL "$ray_dir/session_latest/logs" "$attempt/ray-$node") 2>/dev/null || true
   rm -rf "$ray_dir"
   [ -n "$stopped" ] || return "$result"
 }

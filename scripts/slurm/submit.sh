@@ -16,7 +16,8 @@
 #   LONGRL_VENV              the environment, on a disk that every node sees (default: .venv of this repository)
 #   LONGRL_LOGS              folder of the logs (default: logs), also on such a disk: JOB/attempt-N/{job,ray-NODE,
 #                            train-NODE}.log, JOB/latest
-#   LONGRL_LOCAL_DIR         on each node's own disk, for Ray and compile caches (default: /tmp/longrl-UID; short)
+#   LONGRL_LOCAL_DIR         on each node's own disk, for Ray and compile caches (default: /tmp/longrl-UID; short);
+#                            made for this user alone (0700), and refused if it is another's
 #   LONGRL_CONTAINER_IMAGE   image to run in, with LONGRL_CONTAINER_RUNTIME=pyxis or apptainer; Python is then the image's
 #                            python3, or LONGRL_VENV's. LONGRL_CONTAINER_MOUNTS=/data:/data,... beside this repository,
 #                            the current folder and the two above, which are mounted anyway

@@ -4,16 +4,21 @@ What is set where the job is submitted, the raylets have never seen: it reaches 
 has the training save and end.
 """
 
+import http.client
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
-from ray.util.state import list_actors
 from ray_hosts import SCRIPTS, RayHosts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -36,6 +41,7 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     roll_call.mkdir()
     environment = {
         "RAY_ADDRESS": nodes.dashboard,
+        **nodes.token,
         "LONGRL_VENV": sys.prefix,
         "LONGRL_SHIP": "1",
         "LONGRL_FORWARD_ENV": "PYTHONPATH,ROLL_CALL",
@@ -49,7 +55,7 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     process = run.start_job(*endless, "trainer.nnodes=2", "trainer.n_gpus_per_node=1", **environment)
     try:
         run.until(lambda: "\nready\n" in run.console, "line 'ready'", process)
-        actors = list_actors(address=nodes.dashboard, filters=[("state", "=", "ALIVE")], limit=1000)
+        actors = _actors(nodes)
         started = {actor.pid: _with_children(actor.pid) for actor in actors}
         variables = {pid: _environment(pid) for pids in started.values() for pid in pids}
         run.until(lambda: run.steps, "step 1", process)
@@ -79,15 +85,53 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     assert not [file for file in written if "a-secret-of-the-user" in file.read_text(errors="replace")]
 
 
+def test_strangers_run_nothing(nodes, tmp_path):
+    """Whoever reaches a port, and has no token: what Ray would run for them leaves a file. Ray Client's is closed."""
+    processes = [process for process in psutil.process_iter(["environ"]) if _is_of(process, nodes)]
+    listening = [c for process in processes for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    ports, left = {connection.laddr.port for connection in listening}, tmp_path / "left"
+    assert nodes.port in ports
+    assert nodes.dashboard_port in ports
+    assert 10001 not in ports
+    job, asked = json.dumps({"entrypoint": f"touch {left}"}).encode(), {}
+    for port, path in itertools.product(sorted(ports), ("/api/jobs/", "/api/job_agent/jobs/")):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", job, {"Content-Type": "application/json"})
+        try:
+            asked[port, path] = urllib.request.urlopen(request, timeout=5).status
+        except urllib.error.HTTPError as error:
+            asked[port, path] = error.code
+        except (OSError, http.client.HTTPException):
+            continue  # gRPC's
+    assert asked[nodes.dashboard_port, "/api/jobs/"] == 401
+    agents = [status for (_, path), status in asked.items() if path == "/api/job_agent/jobs/" and status != 404]
+    assert agents.count(401) >= 2, asked
+    assert 200 not in asked.values()
+    time.sleep(2)
+    assert not left.exists()
+
+
 def test_exit_status(nodes, tmp_path):
-    """The job's status is the submission's."""
+    """The job's status is the submission's. On a host of the cluster its token is found."""
     (tmp_path / "ends.py").write_text("import sys\nprint('ends', sys.argv[1:])\nsys.exit(75)\n")
-    environment = {**nodes.environment, "RAY_ADDRESS": nodes.dashboard, "PYTHONPATH": str(tmp_path)}
+    environment = {**nodes.environment, **nodes.head, "PYTHONPATH": str(tmp_path)}
     environment |= {"LONGRL_FORWARD_ENV": "PYTHONPATH"}
     command = ["bash", str(SCRIPTS / "submit.sh"), "ends", "now=1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 75, done.stdout + done.stderr
     assert "ends ['now=1']" in done.stdout
+
+
+def _actors(nodes) -> list[SimpleNamespace]:
+    """Those that are alive, as `ray list actors` has them."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "list", "actors", "--format", "json", "--limit", "1000"]
+    command += ["--address", nodes.dashboard, "--filter", "state=ALIVE"]
+    done = subprocess.run(command, env=os.environ | nodes.token, capture_output=True, text=True, check=True)
+    return [SimpleNamespace(**actor) for actor in json.loads(done.stdout)]
+
+
+def _is_of(process: psutil.Process, nodes) -> bool:
+    """Whether a process is one of Ray's on these nodes."""
+    return str(process.info["environ"] and process.info["environ"].get("TMPDIR")).startswith(str(nodes.folder))
 
 
 def _with_children(pid: int) -> list[int]:

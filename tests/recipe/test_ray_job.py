@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from recipe.longrl import ray_job
@@ -122,3 +123,15 @@ def test_no_cluster_is_a_line_and_status_2(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "Failed to connect to Ray at address: http://127.0.0.1:9" in said
     assert "no job was submitted. Fix: RAY_ADDRESS=" in said
+
+
+def test_a_cluster_that_does_not_believe_us_is_a_line_and_status_2(monkeypatch, capsys):
+    def refuse() -> None:
+        raise AuthenticationError("Forbidden: Invalid authentication token")
+
+    monkeypatch.setattr(ray_job, "JobSubmissionClient", refuse)
+    assert ray_job.main(["a=1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "submit: Forbidden: Invalid authentication token\nno job was submitted. Fix: RAY_AUTH_MODE=token"
+    )

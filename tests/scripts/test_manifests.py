@@ -5,7 +5,9 @@ tests/scripts/schemas/rayjob.yaml is the part that is used here, written by hand
 """
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 from copy import deepcopy
 from pathlib import Path
@@ -45,12 +47,60 @@ def test_skypilot(sky):
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (sky["num_nodes"], per_node)
 
 
+def test_skypilots_nodes_share_a_token_and_overrides_are_as_written(sky, tmp_path: Path):
+    """The run script of both nodes, with stand-ins for the node's Ray and the training; the second begins first."""
+    scripts = tmp_path / "scripts"
+    (scripts / "ray").mkdir(parents=True)
+    shutil.copy(SCRIPTS / "lib.sh", scripts)
+    (scripts / "ray" / "node.sh").write_text(
+        """case $1 in
+          head | worker) echo "$1 $(cat)" >"node-$SKYPILOT_NODE_RANK" ;;
+          wait) until [ -s node-1 ]; do sleep 0.1; done ;;
+        esac"""
+    )
+    (tmp_path / "run_longrl.sh").write_text("printf '%s\\n' \"$@\" >given")
+    script = sky["run"].replace("/shared", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    overrides = "hardware=16gpu\ndata.train_files=\"['a b.parquet', 'c']\" # two lines,\n  x='it is'"
+    environment = {"PATH": os.environ["PATH"], **{name: value or "x" for name, value in sky["envs"].items()}}
+    environment |= {"OVERRIDES": overrides, "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2"}
+    environment |= {"SKYPILOT_TASK_ID": "sky-1"}
+    nodes = []
+    for rank in (1, 0):
+        own = environment | {"SKYPILOT_NODE_RANK": str(rank)}
+        nodes.append(subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=own, stdin=subprocess.DEVNULL))
+    assert [node.wait(30) for node in nodes] == [0, 0]
+    (worker, its), (head, token) = ((tmp_path / f"node-{rank}").read_text().split() for rank in (1, 0))
+    assert (worker, head) == ("worker", "head")
+    assert its == token
+    assert len(token) == 64
+    assert list((tmp_path / "shared").iterdir()) == []
+    words = ["hardware=16gpu", "data.train_files=['a b.parquet', 'c']", "#", "two", "lines,", "x=it is"]
+    assert (tmp_path / "given").read_text().splitlines()[1:] == words
+
+
 def test_rayjob(rayjob):
     jsonschema.validate(rayjob, RAYJOB)
     wrong = deepcopy(rayjob)
     wrong["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["container"] = []
     with pytest.raises(jsonschema.ValidationError, match="container"):
         jsonschema.validate(wrong, RAYJOB)
+
+
+def test_strangers_do_not_reach_the_rayjob(rayjob):
+    """It asks for a token, and its pods are those of the network policy."""
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    policy = yaml.safe_load((SCRIPTS / "kubernetes" / "networkpolicy.yaml").read_text())
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert chosen.items() <= group["template"]["metadata"]["labels"].items()
+    pods, others = policy["spec"]["ingress"]
+    assert pods == {"from": [{"podSelector": {"matchLabels": chosen}}]}
+    assert others["ports"] == [{"protocol": "TCP", "port": 8265}]
+    submitter, _operator = others["from"]
+    assert submitter["podSelector"]["matchLabels"] == {"batch.kubernetes.io/job-name": rayjob["metadata"]["name"]}
 
 
 def test_rayjob_has_room_for_what_it_trains(rayjob):

@@ -8,18 +8,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SSH = """#!/usr/bin/env bash
-printf '%s\\t%s\\n' "$1" "$2" >>"$LOG"
-case "$2" in
-  *node.sh\\ head*) [ "$1" != "${BROKEN_HEAD:-}" ] || { echo "runs already"; exit 1; }; echo "address 10.0.0.1:6379" ;;
-  *node.sh\\ worker*) [ "$1" != "${BROKEN:-}" ] || { echo "no Ray here"; exit 1; } ;;
-  *node.sh\\ stop*) [ "$1" != "${BROKEN:-}" ] || exit 255 ;;
+[ "$1" = -- ] || exit 255
+printf '%s\\t%s\\t%s\\n' "$2" "$3" "$(cat)" >>"$LOG"
+case "$3" in
+  *node.sh\\ head*) [ "$2" != "${BROKEN_HEAD:-}" ] || { echo "runs already"; exit 1; }; echo "address 10.0.0.1:6379" ;;
+  *node.sh\\ worker*) [ "$2" != "${BROKEN:-}" ] || { echo "no Ray here"; exit 1; } ;;
+  *node.sh\\ stop*) [ "$2" != "${BROKEN:-}" ] || exit 255 ;;
 esac
 """
 
 
 @pytest.fixture
 def call(tmp_path: Path):
-    """call(script, text of the host file, variables) -> the finished script, and (host, command) of each ssh."""
+    """call(script, text of the host file, variables) -> the finished script; host, command, input of each ssh."""
     ssh, log, hosts = tmp_path / "ssh", tmp_path / "log", tmp_path / "hosts"
     ssh.write_text(SSH)
     ssh.chmod(0o755)
@@ -43,31 +44,56 @@ def test_the_first_is_the_head_and_the_others_join_it(call):
     done, asked = call("start.sh", "# nodes\n\n a slots=8 # head\nuser@b\nc-1.example.org slots=4")
     assert done.returncode == 0, done.stderr
     assert "3 nodes; RAY_ADDRESS=10.0.0.1:6379" in done.stdout
-    (first, head), *others = asked
+    (first, head, token), *others = asked
     assert first == "a"
-    assert {host for host, _ in others} == {"user@b", "c-1.example.org"}
+    assert {host for host, _, _ in others} == {"user@b", "c-1.example.org"}
     assert "head --port=6379" in head
     assert "--gpus=8" in head
-    commands = dict(others)
+    commands = {host: command for host, command, _ in others}
     assert all("worker --port=6379" in c and "--address=10.0.0.1:6379" in c for c in commands.values())
     assert "--gpus=4" in commands["c-1.example.org"]
     assert "--gpus= " in commands["user@b"]
+    assert len(token) == 64, "a secret of 256 bits, the same for all, on no command line"
+    assert {given for _, _, given in others} == {token}
+    assert not [command for _, command, _ in asked if token in command]
+
+
+def test_each_start_has_a_token_of_its_own(call):
+    tokens = {asked[-1][2] for _, asked in (call("start.sh", "a\n"), call("start.sh", "a\n", RAY_AUTH_MODE="token"))}
+    assert len(tokens) == 2
+
+
+def test_no_token_is_asked_for_and_said(call):
+    done, ((_, command, token),) = call("start.sh", "a\n", RAY_AUTH_MODE="disabled")
+    assert (done.returncode, token) == (0, "")
+    assert "--auth=disabled" in command
+    assert "RAY_AUTH_MODE=disabled: whoever reaches a host over the network runs code there as" in done.stderr
+    done, asked = call("start.sh", "a\n", RAY_AUTH_MODE="off")
+    assert (done.returncode, len(asked)) == (2, 1)
+    assert "RAY_AUTH_MODE is 'off', expected token or disabled" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["start.sh", "stop.sh"])
+@pytest.mark.parametrize("port", ["..", "6379/..", "6379 1", "x"])
+def test_a_port_is_a_number(call, script: str, port: str):
+    done, asked = call(script, "a\n", LONGRL_RAY_PORT=port)
+    assert (done.returncode, asked) == (2, [])
+    assert f"LONGRL_RAY_PORT is '{port}', expected a number" in done.stderr
 
 
 def test_variables_arrive_as_they_are(call, tmp_path: Path):
     done, asked = call(
         "start.sh",
         "a\n",
-        LONGRL_CONTAINER="docker exec longrl",
+        LONGRL_CONTAINER="docker exec -i 'my longrl'",
         LONGRL_RAY_OPTIONS="--num-cpus=64 --memory=1",
         LONGRL_VENV="/a b/venv",
         LONGRL_RAY_PORT="7777",
         LONGRL_DASHBOARD_HOST="0.0.0.0",
-        RAY_AUTH_MODE="token",
     )
     assert done.returncode == 0, done.stderr
-    ((_, command),) = asked
-    assert command.startswith("docker exec longrl bash ")
+    ((_, command, _),) = asked
+    assert command.startswith("docker exec -i my\\ longrl bash ")
     said = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True).stdout.split(
         "\n"
     )
@@ -84,6 +110,13 @@ def test_variables_arrive_as_they_are(call, tmp_path: Path):
         ("a 8\n", "hosts:1: 'a 8' is not: HOST [slots=GPUS]"),
         ("a; rm\n", "hosts:1: 'a; rm' is not"),
         ("-oProxyCommand=x\n", "is not: HOST"),
+        ("-F@h1\n", "hosts:1: '-F@h1' is not: HOST"),
+        (".@h1\n", "is not: HOST"),
+        ("user@-oProxyCommand=x\n", "is not: HOST"),
+        ("@h1\n", "is not: HOST"),
+        ("a@b@c\n", "is not: HOST"),
+        ("$(id)@h1\n", "is not: HOST"),
+        ("a/../b\n", "is not: HOST"),
         ("a\n\nb\na slots=2\n", "hosts:4: a again, as in line 1"),
         ("# none\n\n", "names no host"),
     ],
@@ -106,7 +139,7 @@ def test_all_or_none(call):
     assert done.returncode == 2
     assert "no Ray on b, see above" in done.stderr
     assert "b: no Ray here" in done.stdout
-    assert [host for host, command in asked if "node.sh stop" in command] == ["c", "a"]
+    assert [host for host, command, _ in asked if "node.sh stop" in command] == ["c", "a"]
 
 
 def test_what_ran_before_is_left_alone(call):
@@ -114,11 +147,11 @@ def test_what_ran_before_is_left_alone(call):
     done, asked = call("start.sh", "a\nb\n", BROKEN_HEAD="a")
     assert done.returncode == 2
     assert "no head on a, see above" in done.stderr
-    assert [host for host, _ in asked] == ["a"]
+    assert [host for host, *_ in asked] == ["a"]
 
 
 def test_a_host_that_cannot_be_stopped_is_named(call):
     done, asked = call("stop.sh", "a\nb\n", BROKEN="b")
     assert done.returncode == 1
     assert "not stopped on b" in done.stderr
-    assert [host for host, _ in asked] == ["b", "a"]
+    assert [host for host, *_ in asked] == ["b", "a"]

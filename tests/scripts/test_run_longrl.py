@@ -6,17 +6,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from recipe.longrl import settings
 
 pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[2]
+FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
 
 
 @pytest.fixture
 def launched(tmp_path: Path):
     """launched(arguments, environment) -> the finished script, whose Python prints what it was given."""
-    shutil.copytree(ROOT / "scripts" / "runs", tmp_path / "scripts" / "runs")
+    for name in ("runs", "ray"):
+        shutil.copytree(ROOT / "scripts" / name, tmp_path / "scripts" / name)
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
     (tmp_path / "scripts" / "setup.sh").write_text("exit 0\n")
     python = tmp_path / ".venv" / "bin" / "python"
@@ -52,10 +56,7 @@ def overrides(launched):
     return run
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["/ckpt/step=100/hf", "/ckpt/run(1)", "/ckpt/it's", "/a b,c/{d}", "/data/[x].parquet", "hdfs://a/b", "plain/name"],
-)
+@pytest.mark.parametrize("value", ["/ckpt/step=100(1)", "/a b,c/{d}", "/data/[x].parquet", "it's \\'$HOME\\"])
 def test_any_path_arrives_as_it_is(overrides, value: str):
     given = overrides(
         "trainer.save_freq=7",
@@ -70,6 +71,93 @@ def test_any_path_arrives_as_it_is(overrides, value: str):
     assert config.actor_rollout_ref.model.path == config.trainer.default_local_dir == value
     assert config.trainer.experiment_name == "run=1"
     assert config.trainer.save_freq == 7
+
+
+HOSTILE = [
+    *(
+        "hdfs://a/b",
+        "plain/name",
+        "/ckpt/it's",
+        "C:\\",
+        "\\",
+        "\\\\",
+        "a\\'b",
+        "a\\\\'",
+        "'",
+        "''",
+        "'a'",
+        "\\'",
+        "a\\nb",
+        'a"b',
+        '"',
+        "[a",
+        "a]",
+    ),
+    *(
+        "[",
+        "]",
+        "a\nb",
+        "tab\t",
+        "$HOME",
+        "$",
+        "$(id)",
+        "`id`",
+        "a;id",
+        "a&b",
+        "a|b",
+        "*",
+        "~",
+        "~/a",
+        "!",
+        "#a",
+        "null",
+        "true",
+    ),
+    *(
+        "1e3",
+        "a: b",
+        "--config",
+        "-m",
+        "é ü",
+        "%s%n",
+        "?",
+        " leading",
+        "trailing ",
+        "{a:b}",
+        "a,b",
+        "..",
+        "x=y=z",
+        "@a",
+        "+a",
+    ),
+]
+
+
+def test_any_value_survives_quoting_for_hydra():
+    """As above, without the composition's second for each."""
+    common = (ROOT / "scripts" / "runs" / "common.sh").read_text()
+    function = common[common.index("quoted() {") : common.index("\n}\n", common.index("quoted() {")) + 3]
+    script = function + "for value; do quoted \"$value\"; printf '\\0'; done"
+    done = subprocess.run(["bash", "-euc", script, "bash", *HOSTILE], capture_output=True, text=True, check=True)
+    parser = OverridesParser.create()
+    arrived = [parser.parse_override(f"a={quoted}").value() for quoted in done.stdout.split("\0")[:-1]]
+    assert [OmegaConf.create({"a": value}).a for value in arrived] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRAIN_FILES", "['${oc.env:HOME}']"),
+        ("VAL_FILES", "${oc.env:HOME}"),
+        ("MODEL_PATH", "\\${x}"),
+        ("CKPT_SAVE_PATH", "/a/${x}"),
+        ("EXPERIMENT_NAME", "a${"),
+    ],
+)
+def test_a_name_is_never_replaced(launched, name: str, value: str):
+    done = launched(**{**FILES, name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name} is '{value}': Hydra would replace" in done.stderr
 
 
 def test_lists_of_files(overrides):
@@ -94,9 +182,6 @@ def test_lists_of_files(overrides):
 )
 def test_neither_data_nor_model_named_is_the_demo(launched, arguments: tuple[str, ...]):
     assert calls(launched(*arguments)) == [["recipe.longrl.demo.run", *arguments]]
-
-
-FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
 
 
 @pytest.mark.parametrize(

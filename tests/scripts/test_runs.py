@@ -45,7 +45,9 @@ FILES = ("TRAIN_FILES", "VAL_FILES", "WARMUP_FILES", "STAGE1_FILES", "STAGE2_FIL
 
 def _without_setup(folder: Path) -> Path:
     """A copy of the scripts whose set-up does nothing."""
-    scripts = shutil.copytree(RUNS, folder / "scripts" / "runs").parent
+    scripts = folder / "scripts"
+    for name in ("runs", "ray"):
+        shutil.copytree(RUNS.parent / name, scripts / name)
     (scripts / "setup.sh").write_text("exit 0\n")
     return scripts
 

@@ -249,6 +249,74 @@ def test_ray_dying_ends_the_job(launcher: Launcher):
     assert "Ray ended on a node before the training did" in done.stdout
 
 
+@pytest.fixture
+def node(tmp_path: Path):
+    """node(LONGRL_LOCAL_DIR, variables) -> node.sh's part of a job's Ray, with a Python that only writes logs."""
+    python, attempt = tmp_path / "python", tmp_path / "attempt"
+    python.write_text(
+        """#!/usr/bin/env bash
+        for option; do case "$option" in --temp-dir=*) logs=${option#*=}/session_latest/logs ;; esac; done
+        mkdir -p "$logs"
+        for name in worker.out runtime_env_agent.log runtime_env_setup-1.log; do echo "a-secret" >"$logs/$name"; done
+        printf '%s\\n' "$@" "caches $HF_MODULES_CACHE $TRITON_CACHE_DIR" "temporary $TMPDIR $(stat -c %a "$TMPDIR")"
+        echo "Ray runtime started"
+        """
+    )
+    python.chmod(0o755)
+    attempt.mkdir()
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_NODEID": "0", "SLURM_CPUS_ON_NODE": "4", "SLURMD_NODENAME": "n1"}
+    slurm |= {"LONGRL_RAY_ADDRESS": "127.0.0.1:1", "LONGRL_PYTHON_COMMAND": str(python), "PATH": os.environ["PATH"]}
+
+    def run(local: Path, **variables: str) -> tuple[int, str]:
+        command = ["bash", str(SLURM / "node.sh"), "ray", str(attempt), str(local)]
+        status = subprocess.run(command, env=slurm | variables, timeout=60).returncode
+        return status, (attempt / "ray-n1.log").read_text()
+
+    return run
+
+
+def test_what_a_node_writes_is_this_users_alone(node, tmp_path: Path):
+    status, log = node(tmp_path / "local", LONGRL_RAY_OPTIONS="--num-gpus=1 --labels='a b'")
+    assert status == 0, log
+    local = tmp_path / "local"
+    assert log.splitlines()[-5:-2] == [
+        "--num-gpus=1",
+        "--labels=a b",
+        f"caches {local}/cache/modules {local}/cache/triton",
+    ]
+    assert f"temporary {local}/42-0/tmp 700" in log
+    assert [folder.stat().st_mode & 0o777 for folder in (local, local / "cache")] == [0o700, 0o700]
+    assert not (local / "42-0").exists()
+    kept = tmp_path / "attempt" / "ray-n1"
+    assert [file.name for file in kept.iterdir()] == ["worker.out"], "not those with variables' values"
+    assert (kept.stat().st_mode & 0o777, (kept / "worker.out").stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("name", [".", "cache", "42-0"])
+def test_a_folder_that_somebody_prepared_is_refused(node, tmp_path: Path, name: str):
+    """Code in these caches is run."""
+    trap, place = tmp_path / "trap", tmp_path / "local" / name
+    trap.mkdir()
+    if name == ".":
+        place = tmp_path / "local"
+    else:
+        (tmp_path / "local").mkdir(mode=0o700)
+    place.symlink_to(trap)
+    status, log = node(tmp_path / "local")
+    assert status == 2
+    assert f"{place} is a link" in log
+    assert list(trap.iterdir()) == []
+
+
+def test_logs_are_this_users_alone(launcher: Launcher):
+    launcher.job(status=0)
+    logs = launcher.folder / "user" / "logs"
+    assert (logs / "42").stat().st_mode & 0o777 == 0o700
+    (made,) = launcher.calls("bash", "-c")
+    assert made[-3:] == ['source "$0" && private "$1"', str(ROOT / "scripts" / "lib.sh"), "/tmp/longrl-unit"]
+    assert "--nodes=2" in made
+
+
 def test_a_lost_repository_is_named(launcher: Launcher):
     done = launcher.job(status=0, SLURM_SUBMIT_DIR="/elsewhere")
     assert done.returncode == 2

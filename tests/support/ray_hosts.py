@@ -9,10 +9,10 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "ray"
 SSH = """#!/usr/bin/env bash
-# ssh HOST COMMAND
-export TMPDIR={folder}/$1
+# ssh -- HOST COMMAND
+export TMPDIR={folder}/$2
 mkdir -p "$TMPDIR"
-exec bash -c "$2"
+exec bash -c "$3"
 """
 OPTIONS = "--num-cpus=8 --object-store-memory=200000000 --min-worker-port=0 --max-worker-port=0"
 
@@ -35,6 +35,17 @@ class RayHosts:
     @property
     def dashboard(self) -> str:
         return f"http://127.0.0.1:{self.dashboard_port}"
+
+    @property
+    def head(self) -> dict[str, str]:
+        """What a process on the head knows of the cluster."""
+        return {"RAY_ADDRESS": f"127.0.0.1:{self.port}", "TMPDIR": str(self.folder / "node1")}
+
+    @property
+    def token(self) -> dict[str, str]:
+        """What a process elsewhere is given of it."""
+        path = self.folder / "node1" / f"longrl-ray-{os.getuid()}" / str(self.port) / "token"
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
 
     def start(self) -> None:
         done = self._call("start.sh", str(self.hosts), "127.0.0.1")

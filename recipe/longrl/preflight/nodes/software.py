@@ -15,7 +15,7 @@ from recipe.longrl.preflight.nodes.question import Question
 
 MATTER = re.compile(
     r"(NCCL|TORCH_NCCL|GLOO|UCX|VERL|LONGRL|VLLM|HF|TRANSFORMERS|TORCH|PYTORCH|WANDB|OPENAI)_\w+"
-    r"|PYTHONPATH|PYTHONHASHSEED|LD_LIBRARY_PATH|CUDA_HOME|CUDA_DEVICE_MAX_CONNECTIONS|TMPDIR"
+    r"|PYTHONPATH|PYTHONHASHSEED|LD_LIBRARY_PATH|CUDA_HOME|CUDA_DEVICE_MAX_CONNECTIONS"
     r"|(https?|all|no)_proxy|(HTTPS?|ALL|NO)_PROXY"
 )
 """Variables that change what a run does, and whether it works."""

@@ -1,0 +1,111 @@
+"""scripts/lib.sh: words are a command line's, and a folder that somebody else may have prepared is refused."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LIB = Path(__file__).resolve().parents[2] / "scripts" / "lib.sh"
+SOMEBODY = 65534
+
+
+def sourced(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = f"set -euo pipefail; source {LIB}; {command}"
+    return subprocess.run(["bash", "-c", script, "bash", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("  a=1   b=2 ", ["a=1", "b=2"]),
+        ("a=1\nb=2\n", ["a=1", "b=2"]),
+        ("a=[x,y] b='x y' c=\"it's\"", ["a=[x,y]", "b=x y", "c=it's"]),
+        ("a=x\\ y", ["a=x y"]),
+        ("* $HOME $(id) `id` ; id & ~ #x !", ["*", "$HOME", "$(id)", "`id`", ";", "id", "&", "~", "#x", "!"]),
+        ("-n -e", ["-n", "-e"]),
+        ("''", [""]),
+    ],
+)
+def test_words(text: str, expected: list[str]):
+    done = sourced('words found "$1"; printf \'%s\\0\' "${#found[@]}" "${found[@]}"', text)
+    assert done.returncode == 0, done.stderr
+    count, *found = done.stdout.split("\0")[:-1]
+    assert (int(count), found[: int(count)]) == (len(expected), expected)
+
+
+def test_a_quote_without_its_end_is_refused():
+    done = sourced('words found "$1"; echo on', "a='b")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not the words of a command line: a='b" in done.stderr
+
+
+def private(*folders: Path | str) -> subprocess.CompletedProcess[str]:
+    return sourced('private "$@"', *map(str, folders))
+
+
+def mode(folder: Path) -> int:
+    return folder.stat().st_mode & 0o777
+
+
+def test_it_is_made_for_this_user_alone(tmp_path: Path):
+    above, folder = tmp_path / "a b", tmp_path / "a b" / "c"
+    assert private(folder).returncode == 0
+    assert (mode(above), mode(folder)) == (0o700, 0o700)
+    above.chmod(0o755)
+    folder.chmod(0o755)
+    assert private(folder).returncode == 0, "once more, as a second job does"
+    assert (mode(above), mode(folder)) == (0o755, 0o700)
+
+
+def test_a_link_is_refused_whatever_it_leads_to(tmp_path: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "dangling").symlink_to(home / "new")
+    for name in ("link", "link/", "link/.", "dangling"):
+        done = private(f"{tmp_path}/{name}")
+        assert done.returncode == 2, name
+        assert "is a link: remove it, or name another folder" in done.stderr
+    assert list(home.iterdir()) == []
+
+
+def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path):
+    if os.getuid() == 0:  # else root is somebody else
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        os.chown(theirs, SOMEBODY, SOMEBODY)
+    else:
+        theirs = Path("/usr")
+    done = private(theirs)
+    assert done.returncode == 2
+    assert f"{theirs} belongs to " in done.stderr
+
+
+@pytest.mark.parametrize("permissions", [0o777, 0o1777, 0o775, 0o702])
+def test_what_others_may_have_filled_is_refused(tmp_path: Path, permissions: int):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(permissions)
+    done = private(tmp_path / "open")
+    assert done.returncode == 2
+    assert "can be written in by others" in done.stderr
+
+
+def test_what_can_be_replaced_is_refused(tmp_path: Path):
+    """In a folder where everybody can rename what is in it; /tmp, where only owners can, is fine."""
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(0o1777)
+    assert private(above / "fine").returncode == 0
+    above.chmod(0o777)
+    (tmp_path / "way").symlink_to(above)
+    for folder in (above / "new", above / "fine", above / "fine" / "deeper", tmp_path / "way" / "fine"):
+        done = private(folder)
+        assert done.returncode == 2, folder
+        assert f"can be replaced by others, who own {above} or can write in it" in done.stderr
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    assert "is no folder and cannot be made" in private(tmp_path / "file").stderr

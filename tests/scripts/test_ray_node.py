@@ -1,0 +1,177 @@
+"""scripts/ray/node.sh on a machine that others use too: nothing they prepare is written through, believed or killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+RAY = Path(__file__).resolve().parents[2] / "scripts" / "ray"
+PYTHON = """#!/usr/bin/env bash
+# stands in for Python with Ray: says what it was given, and runs until it is ended
+printf '%s\\n' "$@"
+echo "mode $RAY_AUTH_MODE, token ${RAY_AUTH_TOKEN-none}, file ${RAY_AUTH_TOKEN_PATH-none}, temporary $TMPDIR"
+echo "Ray runtime started. ray start --address='10.0.0.1:7777'"
+sleep 60 &
+wait
+"""
+
+
+class Node:
+    """node.sh with folders of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.temporary = folder
+        self.user = folder / f"longrl-ray-{os.getuid()}"
+        self.folder = self.user / "7777"
+        self.python = folder / "venv" / "bin" / "python"
+        self.python.parent.mkdir(parents=True)
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
+
+    def call(self, action: str, *options: str, token: str = "") -> subprocess.CompletedProcess[str]:
+        given = [action, "--port=7777", f"--venv={self.python.parents[1]}", *options]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        environment = {**clean, "TMPDIR": str(self.temporary), "RAY_AUTH_TOKEN": "another's"}
+        command = ["bash", str(RAY / "node.sh"), *given]
+        return subprocess.run(command, input=token, env=environment, capture_output=True, text=True, timeout=60)
+
+    def head(self, *options: str, token: str = "a-secret") -> subprocess.CompletedProcess[str]:
+        dashboard = ("--dashboard-host=127.0.0.1", "--dashboard-port=1")
+        return self.call("head", *dashboard, f"--temp={self.temporary / 'r'}", *options, token=token)
+
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "pid").read_text())
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with tempfile.TemporaryDirectory(prefix="ln", dir="/tmp") as folder:  # short, for Ray's sockets
+        node = Node(Path(folder))
+        try:
+            yield node
+        finally:
+            node.call("stop")
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this user's that looks like Ray's."""
+    process = subprocess.Popen(["bash", "-c", "sleep 60; true", "ray", "start", "--block"], start_new_session=True)
+    yield process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_the_token_comes_by_standard_input_and_stays_in_a_file(node: Node):
+    done = node.head()
+    assert (done.returncode, done.stdout) == (0, "address 10.0.0.1:7777\n"), done.stdout + done.stderr
+    token = node.folder / "token"
+    assert token.read_text() == "a-secret"
+    assert [path.stat().st_mode & 0o777 for path in (node.user, node.folder, token)] == [0o700, 0o700, 0o600]
+    log = (node.folder / "ray.log").read_text()
+    assert f"mode token, token none, file {token}, temporary {node.folder}/tmp" in log
+    assert "a-secret" not in log + Path(f"/proc/{node.pid}/cmdline").read_text()
+    assert "runs already" in node.head().stdout
+    assert node.call("stop").stdout == "stopped\n"
+    assert not node.user.exists()
+
+
+def test_without_a_token_nothing_starts(node: Node):
+    done = node.head(token="")
+    assert done.returncode == 1
+    assert "no token on standard input; LONGRL_CONTAINER has to hand it on" in done.stdout
+    assert not (node.folder / "pid").exists()
+    assert node.head("--auth=disabled", token="").returncode == 0
+    assert "mode disabled, token none, file none" in (node.folder / "ray.log").read_text()
+    assert not (node.folder / "token").exists()
+
+
+@pytest.mark.parametrize("depth", ["user", "port"])
+def test_a_folder_that_somebody_prepared_is_refused(node: Node, bystander, depth: str):
+    """Its ray.log leads to a file of the user's, its pid file to a process."""
+    precious, trap = node.temporary / "bashrc", node.temporary / "trap"
+    precious.write_text("mine")
+    inside = trap / "7777" if depth == "user" else trap
+    inside.mkdir(parents=True)
+    (inside / "ray.log").symlink_to(precious)
+    (inside / "pid").write_text(str(bystander.pid))
+    place = node.user if depth == "user" else node.folder
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    place.symlink_to(trap)
+    for done in (node.head(), node.call("stop")):
+        assert done.returncode == 2
+        assert f"{place} is a link" in done.stderr
+    place.unlink()
+    trap.rename(place)
+    if os.getuid() == 0:
+        os.chown(place, 65534, 65534)
+        refused = f"{place} belongs to "
+    else:  # nobody's but root's to give away: one that others could have filled
+        place.chmod(0o777)
+        refused = f"{place} can be written in by others"
+    for done in (node.head(), node.call("stop")):
+        assert done.returncode == 2
+        assert refused in done.stderr
+    shutil.rmtree(place)
+    assert precious.read_text() == "mine"
+    assert bystander.poll() is None
+
+
+def test_only_our_own_process_is_stopped(node: Node, bystander):
+    """A pid that another process has since the machine was started again, one of ours for another port, nonsense."""
+    other = Node(node.temporary / "other")
+    assert other.head().returncode == 0
+    try:
+        for pid in (str(bystander.pid), str(other.pid), "1", "-1", "0", "x; id", ""):
+            node.folder.mkdir(parents=True)
+            (node.folder / "pid").write_text(pid)
+            done = node.call("stop")
+            assert (done.returncode, done.stdout) == (0, "nothing of start.sh's runs here\n"), pid
+        assert bystander.poll() is None
+        os.kill(other.pid, 0)
+    finally:
+        assert other.call("stop").stdout == "stopped\n"
+
+
+@pytest.mark.parametrize("port", ["..", "../../x", "", "7777/../..", "1 2"])
+def test_a_port_is_a_number(node: Node, port: str):
+    """It names a folder that is removed."""
+    done = node.call("stop", f"--port={port}")
+    assert done.returncode == 2
+    assert f"--port={port}, expected a number" in done.stderr
+    assert node.python.exists()
+
+
+def test_a_folder_too_long_for_sockets_is_refused(node: Node):
+    done = node.head(f"--temp=/{'x' * 39}")
+    assert (done.returncode, "Ray's sockets leave room for 39 characters" in done.stdout) == (1, True)
+
+
+FIND = 'source "$1/cluster.sh"; find_token; echo "${RAY_AUTH_MODE-} ${RAY_AUTH_TOKEN_PATH-}"'
+
+
+@pytest.mark.parametrize(
+    ("address", "own", "found"),
+    [
+        ("10.0.0.1:7777", {}, True),
+        ("10.0.0.2:7777", {}, False),  # another's cluster is not told our token
+        ("http://10.0.0.1:7777", {}, False),
+        ("", {}, False),
+        ("10.0.0.1:7777", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "mine"}, False),
+    ],
+)
+def test_the_token_is_found_by_the_cluster_it_is_for(tmp_path: Path, address: str, own: dict[str, str], found: bool):
+    folder = tmp_path / f"longrl-ray-{os.getuid()}" / "7777"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("a-secret")
+    (folder / "address").write_text("10.0.0.1:7777\n")
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "RAY_ADDRESS": address, **own}
+    done = subprocess.run(["bash", "-euc", FIND, "bash", str(RAY)], env=environment, capture_output=True, text=True)
+    expected = f"token {folder}/token" if found else " ".join(own.values()) if own else ""
+    assert done.stdout.strip() == expected, done.stderr
