@@ -7,12 +7,13 @@
 #
 #   LONGRL_VENV    another place for the environment
 #   LONGRL_PYTHON  the interpreter to build it from, 3.11 or 3.12 (default: the first that works of python3.11,
-#                  python3.12, python3, for gpu of python3.12, python3.11, python3; else uv downloads 3.12)
+#                  python3.12, python3; else uv downloads 3.12)
 #   LONGRL_BUILD_FLASH_ATTN=1
-#                  for gpu: build flash-attn if there is no wheel of it, 30 to 90 minutes; needs nvcc of the CUDA version
-#                  that torch has, and a C++ compiler. LongRL works without flash-attn
+#                  for gpu: build flash-attn, 30 to 90 minutes; needs nvcc of the CUDA version that torch has, and a C++
+#                  compiler. LongRL works without flash-attn
 #
-# The build reads FLASH_ATTN_CUDA_ARCHS (GPUs to build for, 90 for H100 and H200, all without), CUDA_HOME, CXX, MAX_JOBS.
+# Only files whose hashes are in requirements/ are installed, from whatever index, and so are the tools that build them.
+# The build of flash-attn reads FLASH_ATTN_CUDA_ARCHS (GPUs to build for, 90 for H100 and H200, all without), CUDA_HOME, CXX, MAX_JOBS.
 set -euo pipefail
 case "${1:-}" in
   -h | --help) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;;
@@ -25,13 +26,12 @@ case "$venv" in /*) ;; *) venv=$PWD/$venv ;; esac
 cd "$repository"
 target=${1:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
 lock=requirements/$target.txt
-uv_version=0.13.8
 driver_of_cuda_13=580 # the least NVIDIA driver for the CUDA version in gpu.txt
 source scripts/setup/python.sh
 source scripts/setup/flash_attn.sh
 
 # $venv/.longrl says how far it has come: "<target> new", "<target> made" (pip works), at last the stamp.
-stamp="$target $(cat "$lock" pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16) $repository"
+stamp="$target $(cat "$lock" requirements/uv.txt pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16) $repository"
 progress() { cat "$venv/.longrl" 2>/dev/null || true; }
 packages_done() { [ "$(progress)" = "$stamp" ] && [ -x "$venv/bin/python" ]; }
 complete() { packages_done && { [ "$target" = cpu ] || flash_attn_settled; }; }
@@ -69,23 +69,25 @@ look_at_gpu_machine() { # says what will not work here, before gigabytes are dow
 }
 
 install() { # uv's progress without its list of what is installed now; the locks are complete, so no dependencies
-  "$venv/bin/uv" pip install --no-deps "$@" 2>&1 | sed -uE '/^ [+~-] |^Using Python /d' >&2
+  "$venv/bin/uv" pip install --no-deps --build-constraints requirements/build.txt "$@" 2>&1 | sed -uE '/^ [+~-] |^Using Python /d' >&2
+}
+
+install_torch_for_cpu() { # PyPI's own torch for Linux brings gigabytes of CUDA
+  local index=https://download.pytorch.org/whl/cpu build=requirements/torch-cpu.txt
+  echo "setup: $(grep -oE '^torch==[^ ]+' "$build")"
+  if curl --silent --fail --head --max-time 10 "$index/torch/" >/dev/null 2>&1; then
+    install --require-hashes --index "$index" -r "$build"
+  elif ! "${pip[@]}" --no-deps --require-hashes -r "$build" 2>/dev/null; then # from where pip is configured to look
+    echo "setup: neither $index nor pip's indexes have it; PyPI's build, with its CUDA libraries"
+    install --require-hashes -r requirements/torch-cuda.txt
+  fi
 }
 
 install_packages() {
-  "${pip[@]}" "uv==$uv_version"
-  if [ "$target" = cpu ]; then
-    local torch cpu_index=https://download.pytorch.org/whl/cpu # PyPI's own torch for Linux brings gigabytes of CUDA
-    torch=$(grep -oE '^torch==[^ ]+' "$lock")
-    echo "setup: $torch"
-    if curl --silent --fail --head --max-time 10 "$cpu_index/torch/" >/dev/null 2>&1; then
-      install --index "$cpu_index" "$torch"
-    else
-      "${pip[@]}" "$torch" # as pip is configured here; with what it needs, for PyPI's does not load without its CUDA
-    fi
-  fi
+  "${pip[@]}" --require-hashes -r requirements/uv.txt
+  if [ "$target" = cpu ]; then install_torch_for_cpu; fi
   echo "setup: packages of $lock, then a minute without a word while they are compiled to bytecode"
-  install --compile-bytecode -r "$lock"
+  install --require-hashes --compile-bytecode -r "$lock"
   install --editable .
 }
 

@@ -1,9 +1,8 @@
-# Sourced by setup.sh: `add_flash_attn` gets flash-attn as a wheel, or builds it if it was asked to and can, or does
-# without: it is never a reason to fail. $venv/.flash-attn keeps what came of it: "<pin> here", "<pin> none", or
-# "<pin> failed" for a build, which is not tried again.
+# Sourced by setup.sh: `add_flash_attn` keeps a flash-attn that is there and loads, or builds it if it was asked to and
+# can, or does without: it is never a reason to fail. $venv/.flash-attn keeps what came of it: "<pin> here",
+# "<pin> none", or "<pin> failed" for a build, which is not tried again.
 # shellcheck shell=bash disable=SC2154  # $venv, $pip and the like are setup.sh's
 flash_attn=$(grep -oE '^flash-attn==[^ ]+' requirements/flash-attn.txt)
-flash_attn_wheels=https://verl-project.github.io/verl-wheelhouse/simple
 
 flash_attn_settled() {
   case "$(cat "$venv/.flash-attn" 2>/dev/null)" in
@@ -19,13 +18,13 @@ add_flash_attn() {
   if flash_attn_loads; then
     state=here
   else
-    flash_attn_wheel
-    if [ "$state" = none ] && [ -n "${LONGRL_BUILD_FLASH_ATTN:-}" ]; then build_flash_attn; fi
+    why="to build it, 30 to 90 minutes: LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu"
+    if [ -n "${LONGRL_BUILD_FLASH_ATTN:-}" ]; then build_flash_attn; fi
   fi
   echo "$flash_attn $state" >"$venv/.flash-attn"
   if [ "$state" = here ]; then echo "setup: $flash_attn is here"; return; fi
   "$venv/bin/uv" pip uninstall --quiet flash-attn 2>/dev/null || true # one that does not load is worse than none
-  echo "setup: no flash-attn: $why. LongRL's engine does not need it (torch has its own varlen attention); upstream's" \
+  echo "setup: no flash-attn ($why). LongRL's engine does not need it (torch has its own varlen attention); upstream's" \
     "parts use torch's sdpa"
 }
 
@@ -33,17 +32,6 @@ flash_attn_loads() { # an extension of another torch or Python is found and does
   "$venv/bin/python" -c 'import importlib.util, sys
 importlib.util.find_spec("flash_attn_2_cuda") or sys.exit("flash-attn is not installed")
 import torch, flash_attn_2_cuda' >>"$log" 2>&1
-}
-
-flash_attn_wheel() { # -> $state, $why
-  local later="to build it, 30 to 90 minutes: LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu"
-  if ! curl --silent --fail --head --max-time 10 "$flash_attn_wheels/flash-attn/" >/dev/null 2>&1; then
-    why="$flash_attn_wheels cannot be reached ($later)"; return
-  fi
-  echo "setup: $flash_attn as a wheel from $flash_attn_wheels (250 MB)"
-  if UV_HTTP_TIMEOUT=30 install --reinstall --default-index "$flash_attn_wheels" --only-binary :all: "$flash_attn" 2>>"$log" &&
-    flash_attn_loads
-  then state=here; else why="no wheel from $flash_attn_wheels for this Python and torch, see $log ($later)"; fi
 }
 
 build_flash_attn() { # -> $state, $why
@@ -59,9 +47,9 @@ build_flash_attn() { # -> $state, $why
     why="no C++ compiler to build it with; install g++, or set CXX"; return
   fi
   echo "setup: building $flash_attn with $home: 30 to 90 minutes, in the end [N/N] (everything it says: $log)"
-  if install "$(grep -oE '^wheel==[^ ]+' requirements/flash-attn.txt)" &&
-    CUDA_HOME=$home FLASH_ATTENTION_FORCE_BUILD=TRUE "${pip[@]}" -vv --force-reinstall --no-deps --no-build-isolation \
-      --no-cache-dir "$flash_attn" 2>&1 | tee -a "$log" | sed -un 's/^ *\(\[[0-9]*\/[0-9]*\]\).*/setup: flash-attn \1/p' &&
+  if CUDA_HOME=$home FLASH_ATTENTION_FORCE_BUILD=TRUE "${pip[@]}" -vv --force-reinstall --no-deps --no-build-isolation \
+    --no-cache-dir --require-hashes -r requirements/flash-attn.txt 2>&1 | tee -a "$log" |
+    sed -un 's/^ *\(\[[0-9]*\/[0-9]*\]\).*/setup: flash-attn \1/p' &&
     flash_attn_loads
   then state=here; else state=failed why="its build failed, see $log (to try again: rm $venv/.flash-attn)"; fi
 }

@@ -1,11 +1,10 @@
 # Sourced by setup.sh: `find_python` sets $python to a Python 3.11 or 3.12 that makes environments, downloaded if need be.
-# shellcheck shell=bash disable=SC2154  # $venv, $target and the like are setup.sh's
+# shellcheck shell=bash disable=SC2154  # $venv is setup.sh's
 
 usable() { "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
 
 find_python() {
   local candidates=(python3.11 python3.12 python3) own="$venv.python" # beside the environment, on the same disk
-  [ "$target" = cpu ] || candidates=(python3.12 python3.11 python3) # flash-attn's prebuilt wheels are for 3.12
   [ -z "${LONGRL_PYTHON:-}" ] || candidates=("$LONGRL_PYTHON")
   for python in "${candidates[@]}"; do
     if usable "$python"; then return; fi
@@ -26,12 +25,12 @@ find_python() {
 }
 
 download_python() { # FOLDER: by the uv on PATH, else by one that whatever Python there is installs for the moment
-  local tool uv status=0
+  local tool uv status=0 locked=(--require-hashes -r requirements/uv.txt)
   tool=$(mktemp -d)
   if ! uv=$(command -v uv); then
     uv=$tool/bin/uv
-    if ! { python3 -m venv "$tool" && "$tool/bin/python" -m pip install --quiet "uv==$uv_version"; } 2>/dev/null; then
-      python3 -m pip install --quiet --target "$tool" "uv==$uv_version" || true # Debian's python3 without venv
+    if ! { python3 -m venv "$tool" && "$tool/bin/python" -m pip install --quiet "${locked[@]}"; } 2>/dev/null; then
+      python3 -m pip install --quiet --target "$tool" "${locked[@]}" || true # Debian's python3 without venv
     fi
   fi
   UV_PYTHON_INSTALL_DIR=$1 UV_PYTHON_INSTALL_BIN=0 "$uv" python install 3.12 || status=$?

@@ -59,6 +59,8 @@ CONTINUES = {  # a block that is only the end of a command, by how it begins: th
     "servers.4b.": "python -m data_gen.multitask run --input documents --output outputs/multitask",
 }
 ADDED = {  # where the command itself would reach other machines
+    "scripts/audit.sh": "--help",
+    "scripts/lock.sh": "--help",
     "scripts/slurm/submit.sh": "--dry-run",
     "scripts/ray/start.sh": "--help",
     "scripts/ray/stop.sh": "--help",

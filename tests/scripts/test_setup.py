@@ -35,17 +35,15 @@ case "$*" in
   *torch.version.cuda*) echo 13 ;;
   *flash_attn_2_cuda*) [ -e "$venv/flash_attn_loads" ] ;;
   *) echo "python $*" | tee -a "$LOG"
-    case "$* ${BUILD:-}" in *flash-attn==*works) echo "  [1/73] nvcc -c a.cu"; touch "$venv/flash_attn_loads" ;;
-      *flash-attn==*) echo "ninja: build stopped"; exit 1 ;; esac ;;
+    case "$* ${BUILD:-}" in *flash-attn.txt*works) echo "  [1/73] nvcc -c a.cu"; touch "$venv/flash_attn_loads" ;;
+      *flash-attn.txt*) echo "ninja: build stopped"; exit 1 ;;
+      *torch-cpu.txt*) [ -z "${ONLY_PYPI:-}" ] ;; esac ;;
 esac
 """
 UV = """#!/usr/bin/env bash
 echo "uv $*" >>"$LOG"
-case "$* ${WHEEL:-}" in
-  *" install "*flash-attn==*works) touch "$(dirname "$0")/../flash_attn_loads" ;;
-  *" install "*flash-attn==*broken) ;;
-  *" install "*flash-attn==*) echo "no wheel" >&2; exit 1 ;;
-  "python install 3.12 ")
+case "$*" in
+  "python install 3.12")
     [ -n "${GITHUB:-}" ] || { echo "error: Failed to install cpython-3.12" >&2; exit 1; }
     mkdir -p "$UV_PYTHON_INSTALL_DIR/cpython-3.12/bin"
     cp "$(command -v python3.12-of-uv)" "$UV_PYTHON_INSTALL_DIR/cpython-3.12/bin/python3.12" ;;
@@ -71,11 +69,11 @@ class Setup:
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
         self.put(**{"python3.11": PYTHON, "python3.12": PYTHON, "inside": INSIDE, "uv-inside": UV})
         self.put(**{"nvidia-smi": NVIDIA_SMI, "gcc": "#!/bin/sh\n", "g++": "#!/bin/sh\n"})
-        self.put(curl='#!/bin/sh\n[ -n "$WHEEL" ]\n')
+        self.put(curl='#!/bin/sh\n[ -n "$PYTORCH_ORG" ]\n')
         self.error = self.output = ""
         (folder / "Python.h").touch()
         self.environment = {"PATH": str(self.bin), "HOME": str(folder), "LOG": str(self.log), "HEADERS": str(folder)}
-        self.environment |= {"INSIDE": str(self.bin / "inside"), "UV": str(self.bin / "uv-inside"), "WHEEL": ""}
+        self.environment |= {"INSIDE": str(self.bin / "inside"), "UV": str(self.bin / "uv-inside"), "PYTORCH_ORG": ""}
 
     def put(self, **scripts: str) -> None:
         for name, text in scripts.items():
@@ -122,7 +120,7 @@ def made_anew(commands: list[str]) -> bool:
 def test_a_second_call_has_nothing_to_do(setup: Setup):
     commands = setup("cpu")
     assert made_anew(commands)
-    assert any("uv==" in command for command in commands)
+    assert any(command.endswith("-r requirements/uv.txt") for command in commands)
     assert any("--editable ." in command for command in commands)
     assert setup("cpu") == []
 
@@ -196,12 +194,6 @@ def test_no_usable_python_is_named(setup: Setup):
     assert "no Python 3.11 or 3.12 with venv found (tried /no/such/python); set LONGRL_PYTHON to one" in setup.error
 
 
-@pytest.mark.parametrize(("target", "preferred"), [("cpu", "python3.11"), ("gpu", "python3.12")])
-def test_the_python_that_suits_the_target(setup: Setup, target: str, preferred: str):
-    """flash-attn's prebuilt wheels are for 3.12 alone."""
-    assert f"{preferred} -m venv" in setup(target)
-
-
 @pytest.fixture
 def only_newer(setup: Setup) -> Setup:
     """A machine whose only Python is 3.13."""
@@ -235,39 +227,31 @@ def test_without_github_it_says_how_to_get_a_python(only_newer: Setup):
 
 
 def test_without_flash_attn_everything_else_is_there(setup: Setup):
-    """No wheel can be reached, and an hour's build starts only when it was asked for."""
+    """An hour's build starts only when it was asked for."""
     commands = setup("gpu")
     assert any("--editable ." in command for command in commands)
-    assert not any("flash-attn==" in command for command in commands)
+    assert not builds(commands)
     (said,) = [line for line in setup.output.splitlines() if "flash-attn" in line]
     assert "does not need it" in said
     assert "LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu" in said
     assert setup("gpu") == []
 
 
-@pytest.mark.parametrize("wheel", ["works", "broken", "absent"])
-def test_the_wheel_comes_last_and_only_if_it_loads(setup: Setup, wheel: str):
-    commands = setup("gpu", WHEEL=wheel)
-    editable = next(i for i, command in enumerate(commands) if "--editable ." in command)
-    (asked,) = [i for i, command in enumerate(commands) if "flash-attn==" in command]
-    assert asked > editable
-    assert ("flash-attn==2.8.3 is here" in setup.output) == (wheel == "works")
-    assert ("no flash-attn: no wheel" in setup.output) == (wheel != "works")
-    assert ("uv pip uninstall --quiet flash-attn" in commands[asked:]) == (wheel != "works")
-    assert setup("gpu", WHEEL=wheel) == []
-
-
-def test_a_kill_before_flash_attn_keeps_the_rest(setup: Setup):
-    setup("gpu", WHEEL="works")
-    (setup.venv / ".flash-attn").unlink()
-    (setup.venv / "flash_attn_loads").unlink()
-    commands = setup("gpu", WHEEL="works")
-    assert [command for command in commands if " install " in command and "flash-attn==" not in command] == []
-    assert "flash-attn==2.8.3 is here" in setup.output
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_flash_attn_of_the_users_stays_if_it_loads(setup: Setup, loads: bool):
+    setup("gpu")
+    (setup.venv / ".flash-attn").unlink()  # as after a new lock, or a kill before flash-attn
+    if loads:
+        (setup.venv / "flash_attn_loads").touch()
+    commands = setup("gpu")
+    assert [command for command in commands if " install " in command] == []
+    assert ("flash-attn==2.8.3 is here" in setup.output) == loads
+    assert ("uv pip uninstall --quiet flash-attn" in commands) != loads
+    assert setup("gpu") == []
 
 
 def builds(commands: list[str]) -> bool:
-    return any(command.startswith("python -m pip") and "flash-attn==" in command for command in commands)
+    return any(command.startswith("python -m pip") and "flash-attn.txt" in command for command in commands)
 
 
 def test_a_build_in_a_finished_environment(setup: Setup):
@@ -322,7 +306,42 @@ def test_what_triton_needs_is_looked_for(setup: Setup, missing: str):
         assert "apt install gcc python3.12-dev" in setup.error
 
 
-def test_without_the_cpu_index_torch_comes_with_what_it_needs(setup: Setup):
-    """PyPI's torch does not load without its CUDA libraries, so not --no-deps."""
-    (command,) = [c for c in setup("cpu") if c.startswith("python -m pip") and "torch==" in c]
-    assert "--no-deps" not in command
+@pytest.mark.parametrize(
+    ("found", "locks"),
+    [
+        ({"PYTORCH_ORG": "reached"}, ["uv torch-cpu.txt"]),
+        ({}, ["python torch-cpu.txt"]),
+        ({"ONLY_PYPI": "yes"}, ["python torch-cpu.txt", "uv torch-cuda.txt"]),
+    ],
+)
+def test_where_torch_comes_from_without_a_gpu(setup: Setup, found: dict[str, str], locks: list[str]):
+    """pytorch.org, else wherever pip is configured to look, else PyPI, whose build needs its CUDA libraries to load."""
+    commands = [command for command in setup("cpu", **found) if "torch-" in command]
+    assert [f"{command.split()[0]} {command.rsplit('/')[-1]}" for command in commands] == locks
+
+
+@pytest.mark.parametrize(
+    ("target", "machine"),
+    [
+        ("cpu", {"PYTORCH_ORG": "reached"}),
+        ("cpu", {"ONLY_PYPI": "yes"}),
+        ("gpu", {"LONGRL_BUILD_FLASH_ATTN": "1", "BUILD": "works"}),
+    ],
+)
+@pytest.mark.parametrize("downloaded_python", [False, True])
+def test_only_files_whose_hashes_are_locked_are_installed(
+    setup: Setup, target: str, machine: dict[str, str], downloaded_python: bool, request: pytest.FixtureRequest
+):
+    if downloaded_python:
+        request.getfixturevalue("only_newer")
+    if target == "gpu":
+        machine = machine | {"CUDA_HOME": setup.cuda("13.0")}
+    installs = [c for c in setup(target, GITHUB="reached", **machine) if " install " in c and "uv python" not in c]
+    assert len(installs) >= 3
+    for command in installs:
+        if command.startswith("uv "):  # what a package is built with, too
+            assert "--build-constraints requirements/build.txt" in command
+        if not command.endswith("--editable ."):
+            assert "--require-hashes" in command
+            named = [word for word in command.split() if "==" in word]
+            assert named == [], "comes from a lock"

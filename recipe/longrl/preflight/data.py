@@ -105,6 +105,12 @@ def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
     if not tokenizer.chat_template:
         fix = "give actor_rollout_ref.model.custom_chat_template, or the instruction-tuned model's tokenizer"
         return None, Check("tokenizer", "FAIL", f"the tokenizer of {path!r} has no chat template; {fix}")
+    if isinstance(tokenizer.chat_template, dict):  # each checkpoint has a file of each name
+        strange = [name for name in tokenizer.chat_template if Path(f"{name}.jinja").name != f"{name}.jinja"]
+        if strange:
+            fix = "do not trust this model; if you do, give actor_rollout_ref.model.custom_chat_template"
+            what = f"the tokenizer of {path!r} names chat templates to be written elsewhere: {strange}; {fix}"
+            return None, Check("tokenizer", "FAIL", what)
     return tokenizer, None
 
 

@@ -1,5 +1,6 @@
 """Data and tokenizer: each file has its line, whatever the tokenizer or its template do."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -47,6 +48,22 @@ def test_no_chat_template(check, assets: Path, tmp_path: Path):
     status, detail = check(model)["tokenizer"]
     assert status == "FAIL"
     assert "no chat template; give actor_rollout_ref.model.custom_chat_template" in detail
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "/tmp/evil", "sub/evil"])
+def test_chat_templates_that_would_be_written_elsewhere(check, assets: Path, tmp_path: Path, name: str):
+    """Each checkpoint saves the tokenizer, and transformers before 5.10 followed such names anywhere."""
+    model = without(assets, tmp_path / "model", "chat_template.jinja")
+    file = tmp_path / "model" / "tokenizer_config.json"
+    template = (assets / "model" / "chat_template.jinja").read_text()
+    templates = [{"name": each, "template": template} for each in ("default", name)]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": templates}))
+    status, detail = check(model)["tokenizer"]
+    assert status == "FAIL"
+    assert f"names chat templates to be written elsewhere: ['{name}']; do not trust this model" in detail
+    templates[1]["name"] = "tool_use"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": templates}))
+    assert "tokenizer" not in check(model)
 
 
 def test_a_custom_chat_template_is_the_one_that_counts(check):
