@@ -87,13 +87,17 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     75 where the same command will resume.
     """
     from ray.exceptions import RayActorError
-    from verl_longrl.trainer.checkpoints import CheckpointError
+    from verl_longrl.trainer.checkpoints import CheckpointError, only_the_owner_writes
     from verl_longrl.trainer.interruption import STOP_FILE
 
-    from recipe.longrl.export import export
+    from recipe.longrl import export, leftovers
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
+    if not config.longrl.trust_folder:
+        only_the_owner_writes()
+    for line in leftovers.sweep(config):
+        print(line)
     identity.store(config)
     command = secrets.redact(command)
     provenance.record(output_dir, command)
@@ -104,18 +108,22 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
             if python is not None:
                 OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
             interrupted = _run(config, output_dir / STOP_FILE)
+    except CheckpointError as refused:  # Ray's error, which is of the class of its cause as well
+        print(f"refused: {getattr(refused, 'cause', refused)}", file=sys.stderr, flush=True)
+        sys.exit(2)
     except RayActorError as died:
         interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"
     if interrupted is not None:
         print(f"interrupted: {secrets.redact(interrupted)}", file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
     not_exported = None
-    if config.longrl.export and config.trainer.save_freq > 0:
-        try:
-            export(Path(config.trainer.default_local_dir), output_dir / "export")
-        except CheckpointError as error:
-            not_exported = error
-    report.write(output_dir, command=command, seconds=time.time() - started)
+    with export.ending_at_once():
+        if config.longrl.export and config.trainer.save_freq > 0:
+            try:
+                export.export(Path(config.trainer.default_local_dir), output_dir / "export")
+            except CheckpointError as error:
+                not_exported = error
+        report.write(output_dir, command=command, seconds=time.time() - started)
     if not_exported is not None:
         sys.exit(f"trained, but not exported: {not_exported}")
 

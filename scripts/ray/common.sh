@@ -38,8 +38,7 @@ read_hosts() {
 on() {
   local host=$1 ssh container
   shift
-  words ssh "${LONGRL_SSH:-ssh -o BatchMode=yes -o ConnectTimeout=15}"
-  words container "${LONGRL_CONTAINER:-}"
+  words ssh "${LONGRL_SSH:-ssh -o BatchMode=yes -o ConnectTimeout=15}" && words container "${LONGRL_CONTAINER:-}" || return
   "${ssh[@]}" -- "$host" "$(printf '%q ' "${container[@]}" bash "$root/scripts/ray/node.sh" "$@")" 2>&1 |
     sed "s/^/$host: /"
 }

@@ -52,7 +52,7 @@ ray_start() { # this node's Ray, in the foreground
       sleep 1
     done
   fi
-  words more "${LONGRL_RAY_OPTIONS:-}"
+  words more "${LONGRL_RAY_OPTIONS:-}" || return
   TMPDIR=$ray_dir/tmp "$LONGRL_PYTHON_COMMAND" "$here/../ray/ray_start.py" "${options[@]}" "${more[@]}"
 }
 
@@ -94,7 +94,9 @@ train() {
   local module=$1
   shift
   mapfile -t nodes < <(tr ' ' '\n' <<<"$LONGRL_NODES")
-  export RAY_ADDRESS=$LONGRL_RAY_ADDRESS
+  export RAY_ADDRESS=$LONGRL_RAY_ADDRESS TMPDIR=$local_dir/$SLURM_JOB_ID-train
+  private "$TMPDIR"
+  trap 'rm -rf "$TMPDIR"' EXIT
   supervised "$LONGRL_PYTHON_COMMAND" "$here/../ray/wait_for_nodes.py" "$LONGRL_JOIN_TIMEOUT" "${nodes[@]}" || return
   if [ "${LONGRL_PREFLIGHT:-1}" = 0 ]; then
     echo "node.sh: LONGRL_PREFLIGHT=0, no preflight on the nodes"

@@ -1,7 +1,8 @@
 """The main job for real: two trainer ranks, two vLLM replicas, GRPO steps, and on the way what goes wrong on clusters.
 
 One run in three starts of the same command: a reward worker is killed, then the driver; a replica hangs and dies; the
-last start trains to the end. No step, prompt or rollout is lost or done twice.
+last start finds a bit flipped in the newest checkpoint, and trains to the end from the one before. No step, prompt or
+rollout is lost or done twice.
 """
 
 import os
@@ -67,11 +68,21 @@ def test_train_kill_resume(run):
     assert re.search(line, run.console), run.console[-4000:]
     assert run.checkpoint(interrupted)["world_size"] == 2
 
-    # to the end
+    # one bit of the newest checkpoint is not what was written: the one before is used, to the end
+    damaged = run.output / "checkpoints" / f"global_step_{interrupted}"
+    shard = damaged / "actor" / "model_world_size_2_rank_1.pt"
+    with shard.open("r+b") as handle:
+        handle.seek(shard.stat().st_size // 2)
+        byte = handle.read(1)[0]
+        handle.seek(-1, os.SEEK_CUR)
+        handle.write(bytes([byte ^ 0x40]))
     last = interrupted + 2
     process = run.start(*common, f"trainer.total_training_steps={last}", "trainer.save_freq=1000")
     assert run.finish(process) == 0, run.console[-4000:]
-    assert f"resume: continuing from {run.output}/checkpoints/global_step_{interrupted}" in run.console
+    assert f"resume: {damaged} is not used: actor/{shard.name} is damaged: record " in run.console
+    assert run.console.rpartition("resume: continuing from ")[2].startswith(
+        f"{damaged.with_name(f'global_step_{resumed}')}\n"
+    )
     assert "Traceback" not in run.console
     assert run.steps == list(range(1, last + 1))
     assert [row["step"] for row in run.rows("val")] == [0, last]

@@ -30,6 +30,14 @@ def test_check_says_when_the_plugin_was_kept_out():
     assert "did not finish loading" in run(code)
 
 
+def test_ray_start_decides_about_ray_client_by_a_function_of_its_own():
+    """scripts/ray/ray_start.py replaces it, so that Ray Client's port stays closed."""
+    from ray.scripts import scripts
+
+    assert "get_ray_client_dependency_error() is None" in inspect.getsource(scripts.start.callback)
+    assert scripts.get_ray_client_dependency_error() is None
+
+
 DETECT = """
 import os, torch, verl
 from verl.plugin.platform import PlatformRegistry
@@ -156,6 +164,22 @@ def test_what_interruptions_hold_on_to():
     causes = {field.name: field.message_type for field in ActorDeathCause.DESCRIPTOR.oneofs_by_name["context"].fields}
     explained = {name for name, kind in causes.items() if "error_message" in kind.fields_by_name}
     assert set(causes) - explained == {"creation_task_failure_context"}
+
+
+def test_what_reads_checkpoints():
+    """Upstream unpickles them, so torch's switch is set meanwhile, in ranks that a closure reaches. The day upstream
+    reads weights alone, `safe_loading` can go."""
+    from ray.actor import ActorClass
+    from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+    from verl.single_controller.ray import RayWorkerGroup
+    from verl.trainer.ppo.v1 import trainer_base
+    from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
+
+    for reader in (FSDPCheckpointManager.load_checkpoint, FSDPModelMerger, trainer_base.PPOTrainer._load_checkpoint):
+        assert "weights_only=False" in inspect.getsource(reader)
+    assert isinstance(RayWorkerGroup.workers, property)
+    assert "__ray_call__" in inspect.getsource(inspect.getmodule(ActorClass))
+    assert "rank_{self.rank}.pt" in inspect.getsource(FSDPCheckpointManager.save_checkpoint)
 
 
 def test_task_runner_can_be_subclassed():

@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
-from verl_longrl.trainer.checkpoints import CheckpointError, seal
+from verl_longrl.trainer.checkpoints import CheckpointError, begin, seal
 
 from recipe.longrl import export as module
 from recipe.longrl.export import export
@@ -36,6 +40,7 @@ def checkpoint(tmp_path: Path):
 
     def make(step: int, files: dict[str, str]) -> Path:
         folder = tmp_path / "checkpoints" / f"global_step_{step}"
+        begin(folder)
         written(folder / "actor", files)
         seal(folder, world_size=2)
         return folder
@@ -119,6 +124,153 @@ def test_files_of_others_stay(checkpoint, merges, tmp_path: Path):
     assert merges == []
     export(tmp_path / "checkpoints", written(tmp_path / "old", {"longrl_step.txt": "4"}))  # of an earlier version
     assert not (tmp_path / "old" / "longrl_step.txt").exists()
+    assert (tmp_path / "old.old" / "longrl_step.txt").exists()  # which did not list what else was of the export
+
+
+def test_what_somebody_added_to_an_export_stays(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP)
+    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    checkpoint(20, FSDP)
+    written(target, {"evaluation/results.json": "mine"})
+    with pytest.raises(CheckpointError, match=r"export did not write: evaluation/results\.json; move them away"):
+        export(tmp_path / "checkpoints", target)
+    assert (target / "evaluation" / "results.json").read_text() == "mine"
+    assert json.loads((target / module.MARKER).read_text())["step"] == 10
+    (target / "evaluation" / "results.json").unlink()
+    export(tmp_path / "checkpoints", target)
+    assert json.loads((target / module.MARKER).read_text())["step"] == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
+
+
+def test_a_link_to_another_disk_stays_one(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP)
+    (tmp_path / "bulk" / "model").mkdir(parents=True)
+    (tmp_path / "export").symlink_to(tmp_path / "bulk" / "model")
+    export(tmp_path / "checkpoints", tmp_path / "export")
+    checkpoint(20, FSDP)
+    export(tmp_path / "checkpoints", tmp_path / "export")
+    assert (tmp_path / "export").is_symlink()
+    assert json.loads((tmp_path / "bulk" / "model" / module.MARKER).read_text())["step"] == 20
+    assert [path.name for path in (tmp_path / "bulk").iterdir()] == ["model"]
+
+
+def test_what_killed_exports_left_goes_what_others_put_there_does_not(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP)
+    gone = {"pid": 2**22 + 1, "started": 0}
+    written(tmp_path / ".export.partial", {module.EXPORTER: json.dumps(gone), "model.safetensors": "half"})
+    written(tmp_path / ".export.before", {module.MARKER: "{}", "model.safetensors": "old"})
+    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
+
+    checkpoint(20, FSDP)
+    written(tmp_path / ".export.partial", {"thesis.tex": "years"})
+    with pytest.raises(CheckpointError, match="no export wrote it; move it away"):
+        export(tmp_path / "checkpoints", target)
+    assert (tmp_path / ".export.partial" / "thesis.tex").is_file()
+
+
+def test_two_at_a_time(checkpoint, merges, tmp_path: Path):
+    checkpoint(10, FSDP)
+    other = psutil.Process(os.getppid())
+    exporter = {"pid": other.pid, "started": other.create_time()}
+    written(tmp_path / ".export.partial", {module.EXPORTER: json.dumps(exporter)})
+    with pytest.raises(CheckpointError, match=f"process {other.pid} is exporting to"):
+        export(tmp_path / "checkpoints", tmp_path / "export")
+
+
+def flip(path: Path, content: bytes) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(content)] ^= 0x40
+    path.write_bytes(raw)
+
+
+def shards(value: float) -> dict[str, bytes]:
+    """A checkpoint's files with a tensor of this value."""
+    import io
+
+    import torch
+
+    held = io.BytesIO()
+    torch.save({"w": torch.full((8,), value)}, held)
+    return {"model_world_size_1_rank_0.pt": held.getvalue(), "optim_world_size_1_rank_0.pt": held.getvalue()}
+
+
+def test_a_damaged_checkpoint_is_not_exported(checkpoint, merges, tmp_path: Path, capsys):
+    for step in (10, 20, 30):
+        folder = checkpoint(step, FSDP)
+        for name, content in shards(float(step)).items():
+            (folder / "actor" / name).write_bytes(content)
+        seal(folder, world_size=1)
+    value = struct.pack("<f", 30.0) * 8
+    flip(folder / "actor" / "model_world_size_1_rank_0.pt", value)
+    flip(
+        tmp_path / "checkpoints" / "global_step_20" / "actor" / "optim_world_size_1_rank_0.pt", struct.pack("<f", 20.0)
+    )
+    with pytest.raises(CheckpointError, match=r"step 30 under .*model_world_size_1_rank_0\.pt is damaged: record "):
+        export(tmp_path / "checkpoints", tmp_path / "export", 30)
+    target = export(tmp_path / "checkpoints", tmp_path / "export")  # 20, of which the optimizer's state is not read
+    assert json.loads((target / module.MARKER).read_text())["step"] == 20
+    said = capsys.readouterr().out
+    assert f"export: {folder} is not used: actor/model_world_size_1_rank_0.pt is damaged" in said
+    assert (folder / "complete.json").is_file()
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_not_exported(checkpoint, merges, tmp_path: Path):
+    import torch
+
+    class Attack:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    folder = checkpoint(10, FSDP)
+    torch.save(Attack(), folder / "actor" / "model_world_size_1_rank_0.pt")
+    seal(folder, world_size=1)
+    with pytest.raises(CheckpointError, match=r"model_world_size_1_rank_0\.pt calls posix\.system to be loaded"):
+        export(tmp_path / "checkpoints", tmp_path / "export")
+    assert merges == []
+
+
+EXPORTING = """
+import sys, time
+from pathlib import Path
+from recipe.longrl import export
+export._write_weights = lambda folder, target, config: export.subprocess.run(
+    [sys.executable, "-c", {child!r}, str(export.os.getpid())], capture_output=True)
+with export.ending_at_once():
+    export.export(Path("checkpoints"), Path("export"))
+"""
+MERGING = """
+import sys, time
+from pathlib import Path
+from recipe.longrl import merger
+merger.runpy.run_module = lambda *_, **__: (Path("merging").write_text(str(merger.os.getpid())), time.sleep(600))
+merger.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_export_that_is_ended_takes_its_merger_with_it(checkpoint, tmp_path: Path, number):
+    checkpoint(10, FSDP)
+    command = [sys.executable, "-c", EXPORTING.format(child=MERGING)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until((tmp_path / "merging").exists)
+    merging = psutil.Process(int((tmp_path / "merging").read_text()))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    until(lambda: not merging.is_running() or merging.status() == psutil.STATUS_ZOMBIE)
+    if number == signal.SIGTERM:
+        assert process.returncode == 75
+        assert said.strip() == "SIGTERM: training is complete, its export is not; the same command goes on with it"
+        assert not (tmp_path / ".export.partial").exists()
+    else:
+        assert (tmp_path / ".export.partial" / module.EXPORTER).is_file()  # so that the next start knows it
+
+
+def until(reached) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
@@ -147,7 +299,8 @@ def test_shards_go_to_the_merger_of_the_engine_that_wrote_them(checkpoint, merge
     actor = tmp_path / "checkpoints" / "global_step_10" / "actor"
     assert fsdp[1:-1] == [
         "-m",
-        "verl.model_merger",
+        "recipe.longrl.merger",
+        str(os.getpid()),
         "merge",
         "--backend",
         "fsdp",

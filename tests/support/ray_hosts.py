@@ -37,19 +37,20 @@ class RayHosts:
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     @property
-    def head(self) -> dict[str, str]:
-        """What a process on the head knows of the cluster."""
-        return {"RAY_ADDRESS": f"127.0.0.1:{self.port}", "TMPDIR": str(self.folder / "node1")}
+    def on_head(self) -> dict[str, str]:
+        """What a process there is told of the cluster, by start.sh."""
+        return {"RAY_ADDRESS": self.said.rpartition("RAY_ADDRESS=")[2].split()[0], "TMPDIR": str(self.folder / "node1")}
 
     @property
     def token(self) -> dict[str, str]:
-        """What a process elsewhere is given of it."""
+        """What a process elsewhere is given."""
         path = self.folder / "node1" / f"longrl-ray-{os.getuid()}" / str(self.port) / "token"
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
 
     def start(self) -> None:
         done = self._call("start.sh", str(self.hosts), "127.0.0.1")
         assert done.returncode == 0, done.stdout + done.stderr
+        self.said = done.stdout
 
     def stop(self) -> None:
         done = self._call("stop.sh", str(self.hosts))

@@ -36,7 +36,7 @@ def start(tmp_path: Path, monkeypatch):
     from verl.trainer.ppo.v1 import replay_buffer, trainer_base
     from verl.utils.dataset.rl_dataset import collate_fn
     from verl_longrl.data.sampler import MixOptions, TaskSampler
-    from verl_longrl.trainer import replay
+    from verl_longrl.trainer import replay, shards
     from verl_longrl.trainer import trainer as module
     from verl_longrl.trainer.advantage import AdvantageOptions, Advantages
     from verl_longrl.trainer.under_way import RolloutsUnderWay
@@ -61,7 +61,7 @@ def start(tmp_path: Path, monkeypatch):
 
     def save(self):
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
-        folder.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
         torch.save(self.train_dataloader.state_dict(), folder / "data.pt")
 
     def load(self):
@@ -85,6 +85,7 @@ def start(tmp_path: Path, monkeypatch):
         self.asked += [self._item_of[uid] for uid in batch["uid"]]
         return len(batch)
 
+    monkeypatch.setattr(shards, "in_ranks", lambda workers, function, each: [function(*given) for given in each])
     monkeypatch.setattr(trainer_base.PPOTrainer, "_save_checkpoint", save)
     monkeypatch.setattr(trainer_base.PPOTrainer, "_load_checkpoint", load)
     monkeypatch.setattr(module.LongRLTrainer, "_submit_batch_to_rollout", submit)
@@ -96,8 +97,10 @@ def start(tmp_path: Path, monkeypatch):
         one.config = OmegaConf.create(
             {"data": {"train_batch_size": BATCH, "gen_batch_size": 1}, "trainer": defaults | options}
         )
-        one.longrl = SimpleNamespace(max_filtered_batches=None, checkpoints_to_keep=None)
-        one.actor_rollout_wg = SimpleNamespace(world_size=2)
+        one.config.actor_rollout_ref = {"actor": {"strategy": "fsdp2"}}
+        one.longrl = SimpleNamespace(max_filtered_batches=None, checkpoints_to_keep=None, trust_folder=False)
+        one.actor_rollout_wg = SimpleNamespace(world_size=2, workers=[None, None])
+        one.use_critic, one._dump_futures = False, []
         one.metrics_file = tmp_path / "metrics.jsonl"
         one.guard = SimpleNamespace(check=lambda statuses: None)
         one.interruptions = SimpleNamespace(reason=lambda at_once: None)
@@ -147,7 +150,7 @@ def train(one, last: int) -> list[list[int]]:
 
 def checkpoint(one) -> Path:
     one._save_checkpoint()
-    folder = one._unsealed
+    folder, _ = one._unsealed
     one._seal(one._take_unsealed())
     return folder
 
@@ -209,7 +212,7 @@ def test_a_checkpoint_of_other_data_is_named(start):
     train(one, 1)
     folder = checkpoint(one)
     (folder / "waiting.json").write_text(json.dumps([ITEMS]))
-    checkpoints.seal(folder, 2)
+    checkpoints.seal(folder, 2)  # with its new content
     with pytest.raises(checkpoints.CheckpointError, match=rf"names item {ITEMS} of the data, which has {ITEMS}"):
         start()
 
@@ -231,12 +234,38 @@ def test_both_ways_to_resume_check_and_restore_the_same(start, tmp_path, mode):
     (folder / checkpoints.MANIFEST).write_text(json.dumps({"world_size": 8, "files": {}}))
     with pytest.raises(checkpoints.CheckpointError, match="written by 8 trainer ranks and this run has 2"):
         start(**options)
-    (folder / checkpoints.MANIFEST).unlink()
+    (folder / checkpoints.MANIFEST).rename(folder / checkpoints.INCOMPLETE)
     if mode == "resume_path":
         with pytest.raises(checkpoints.CheckpointError, match="its writing was interrupted"):
             start(**options)
     else:
         assert start(**options).global_steps == 0
+
+
+@pytest.mark.parametrize("file", ["data.pt", "waiting.json"])
+def test_a_damaged_checkpoint_is_passed_over_and_no_longer_counts(start, tmp_path, capsys, file):
+    one = start()
+    train(one, 1)
+    older = checkpoint(one)
+    train(one, 2)
+    newest = checkpoint(one)
+    damaged = bytearray((newest / file).read_bytes())
+    damaged[damaged.index(b"_" if file == "data.pt" else b"[")] ^= 4  # "_sampler_iter_yielded" and its like
+    (newest / file).write_bytes(damaged)
+
+    by_name = {"resume_mode": "resume_path", "resume_from_path": str(newest)}
+    with pytest.raises(checkpoints.CheckpointError, match=f"{file} is damaged"):
+        start(default_local_dir=str(tmp_path / "other"), **by_name)
+    assert checkpoints.damage(newest) is None  # another run's is left as it is
+    again = start()
+    assert again.global_steps == 1
+    assert f"resume: {newest} is not used: {file} is damaged: " in capsys.readouterr().out
+    assert (older.parent / checkpoints.TRACKER).read_text() == "1"
+    assert start().global_steps == 1
+    assert "a start found it damaged" in capsys.readouterr().out
+    train(again, 2)
+    assert checkpoint(again) == newest
+    assert checkpoints.damage(newest) is None
 
 
 def test_metrics_of_steps_done_again_go_in_little_memory(start, tmp_path):

@@ -28,7 +28,8 @@ class LongRLConfig(Options):
     the run (None: never). carry_steps: for how many steps groups that passed the filter and found no place in the batch
     are kept. checkpoints_to_keep: newest whole ones kept (None: all). log_rollouts: write every rollout with its reward
     parts. watchdog_minutes: a run that stands still so long says where (0: never). export: write the final weights as a
-    Hugging Face folder. gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
+    Hugging Face folder. trust_folder: run also in folders that others can write in. gpu_memory_gib: memory of one GPU,
+    used for estimates where no GPU can be asked (a dry run).
     """
 
     output_dir: str
@@ -45,6 +46,7 @@ class LongRLConfig(Options):
     log_rollouts: bool = True
     watchdog_minutes: float = 10.0
     export: bool = True
+    trust_folder: bool = False
     gpu_memory_gib: float = 80.0
 
     @classmethod

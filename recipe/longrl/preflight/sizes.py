@@ -9,7 +9,7 @@ from verl_longrl.config import LongRLConfig
 from recipe.longrl import memory
 from recipe.longrl.memory import advice
 from recipe.longrl.parallel import n_gpus, uses_megatron
-from recipe.longrl.preflight import cluster, folder
+from recipe.longrl.preflight import cluster, disk
 from recipe.longrl.preflight.check import Check
 from recipe.longrl.preflight.plan import Plan
 
@@ -30,7 +30,7 @@ def checks(
     yield _replica(config, sizes)
     if config.trainer.device != "cpu":
         yield _host(config, sizes, dry_run)
-    yield folder.disk(config, longrl, sizes.checkpoint, dry_run, plan)
+    yield from disk.checks(config, longrl, sizes, dry_run, plan)
 
 
 def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:

@@ -4,7 +4,7 @@ tests/recipe/test_identity.py; what the second: tests/trainer/test_checkpoints.p
 from pathlib import Path
 
 import pytest
-from verl_longrl.trainer.checkpoints import MANIFEST, seal
+from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
 
 from recipe.longrl import identity
 from recipe.longrl.preflight import folder
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
 
 def checkpoint(run: Path, step: int) -> Path:
     folder = run / "checkpoints" / f"global_step_{step}"
-    folder.mkdir(parents=True)
+    begin(folder)
     (folder / "data.pt").write_bytes(b"x")
     seal(folder, world_size=2)
     return folder
@@ -57,10 +57,22 @@ def test_another_runs_checkpoint(check, configure, tmp_path):
     assert "longrl.reward.eta: 0.1 -> 0.5" in detail
     (tmp_path / "other" / "config.yaml").unlink()
     assert "not compared" in check(*resume)["resume"][1]
-    (given / MANIFEST).unlink()
+    (given / MANIFEST).rename(given / INCOMPLETE)
     status, detail = check(*resume)["resume"]
     assert status == "FAIL"
-    assert "its writing was interrupted; whole ones in its place: none" in detail
+    assert "its writing was interrupted, or a copy left that file out; whole ones in its place: none" in detail
+
+
+def test_another_programs_checkpoints_and_exports(check, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "global_step_100" / "actor").mkdir(parents=True)
+    (tmp_path / "run" / "export").mkdir()
+    (tmp_path / "run" / "export" / "thesis.tex").write_text("years")
+    found = check()
+    assert found["resume"][0] == "FAIL"
+    assert "holds global_step_100 without complete.json" in found["resume"][1]
+    assert found["export"][0] == "FAIL"
+    assert "holds files that no export wrote" in found["export"][1]
+    assert "export" not in check("longrl.export=false")
 
 
 @pytest.mark.parametrize("key", ["longrl.output_dir", "trainer.default_local_dir"])

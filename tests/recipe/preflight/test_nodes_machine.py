@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from recipe.longrl.preflight import nvidia
 from recipe.longrl.preflight.nodes import machine
@@ -148,13 +149,28 @@ def test_disk(ask, total: float, free: float, status: str, message: str):
     assert message in detail
 
 
+def test_a_disk_that_the_object_store_does_not_fit_on(ask):
+    status, detail, values = ask(machine.disks, object_store=200 * GIB, disk_usage=usage(1000, 150))["disk"]
+    assert status == "warn"
+    assert "less than Ray's object store of {}, which goes there when it is full" in detail
+    assert values == (150, 1000, 200)
+
+
+def test_where_the_object_store_spills(composed):
+    config = composed("+ray_kwargs.ray_init.object_spilling_directory=/dev/shm")
+    question = Question(config, Node("0", "n0", "127.0.0.1", 8, 8, 64, 200 * GIB), Driver("3.11.7", ""))
+    spilled, session, *_ = machine.disks(question, disk_usage=usage(1000, 150))
+    assert (spilled.status, session.status) == ("warn", "ok")
+    assert "/dev/shm (what Ray's object store has no room for)" in spilled.detail
+
+
 def test_a_file_system_that_is_really_without_room(monkeypatch):
     """/proc has none, on every Linux and for everybody."""
     monkeypatch.setattr(tempfile, "tempdir", "/proc")
     question = Question(
-        SimpleNamespace(data={}),
+        OmegaConf.create({"data": {}}),
         Node("0", "n0", "127.0.0.1", 0, 0, 1, 0),
-        Driver("", ""),  # type: ignore[arg-type]
+        Driver("", ""),
     )
     failures = [found.detail for found in machine.disks(question) if found.status == "FAIL"]
     assert any("/proc (temporary files)" in detail for detail in failures)

@@ -1,8 +1,10 @@
 """Rows, steps and checkpoints as verl's trainer will count them; what it would trip over is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from recipe.longrl.preflight import folder, plan
+from recipe.longrl.preflight import disk, plan
 
 pytestmark = pytest.mark.engine
 
@@ -90,8 +92,8 @@ def test_the_disk_holds_what_is_kept_and_what_is_being_written(configure, monkey
     planned = plan.of(config, longrl, 46000)
     for free, status in ((85 * at_once + 1, "ok"), (85 * at_once - 1, "FAIL")):
         usage = type("Usage", (), {"free": free * 2**30})
-        monkeypatch.setattr(folder.shutil, "disk_usage", lambda path, usage=usage: usage)
-        line = folder.disk(config, longrl, 85.0, False, planned)
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda path, usage=usage: usage)
+        (line,) = disk.checks(config, longrl, SimpleNamespace(checkpoint=85.0, parameters=0), False, planned)
         assert line.status == status
         assert f"the {planned.kept} of 719 that are kept {85 * planned.kept:.2f} GiB" in line.detail
 

@@ -7,9 +7,11 @@ import psutil
 import pytest
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 from verl_longrl.config import LongRLConfig
+from verl_longrl.trainer.checkpoints import begin, seal
 
 from recipe.longrl import memory, settings
-from recipe.longrl.preflight import folder, sizes
+from recipe.longrl.preflight import disk, sizes
+from recipe.longrl.preflight.plan import Plan
 
 pytestmark = pytest.mark.engine
 
@@ -50,13 +52,13 @@ def lines(composed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage._replace(free=2**50))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=2**50))
 
-    def run(shape: str, *overrides: str, dry_run: bool = True) -> dict[str, sizes.Check]:
+    def run(shape: str, *overrides: str, dry_run: bool = True, plan: Plan | None = None) -> dict[str, sizes.Check]:
         config = composed(f"longrl.output_dir={tmp_path}", *overrides)
         settings.resolve(config)
         longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-        return {line.name: line for line in sizes.checks(config, longrl, SHAPES[shape], dry_run)}
+        return {line.name: line for line in sizes.checks(config, longrl, SHAPES[shape], dry_run, plan)}
 
     return run
 
@@ -162,13 +164,14 @@ def test_activations_that_do_not_fit(check):
         (1000, ["longrl.checkpoints_to_keep=2"], "ok", "a checkpoint takes 85"),
         (1000, ["longrl.checkpoints_to_keep=null"], "warn", "all are kept: longrl.checkpoints_to_keep=2 bounds it"),
         (1000, [], "ok", "a checkpoint takes 85"),
-        (300, [], "FAIL", "340 needed to keep 3 and write the next"),
-        (200, ["longrl.checkpoints_to_keep=2"], "FAIL", "255 needed to keep 2 and write the next"),
+        (300, [], "FAIL", "355 needed to keep 3 and write the next, and to export"),
+        (260, ["longrl.checkpoints_to_keep=2"], "FAIL", "270 needed to keep 2 and write the next, and to export"),
+        (260, ["longrl.checkpoints_to_keep=2", "longrl.export=false"], "ok", "a checkpoint takes 85"),
     ],
 )
 def test_disk(lines, monkeypatch, free_gib: int, overrides: list[str], status: str, message: str):
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage._replace(free=free_gib * 2**30))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free_gib * 2**30))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**50))
     found = lines("qwen2.5-7b-1m", *overrides, dry_run=False)["disk"]
     assert found.status == status
@@ -179,10 +182,38 @@ def test_disk(lines, monkeypatch, free_gib: int, overrides: list[str], status: s
 def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
     """A run that continues has written those it keeps."""
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage._replace(free=100 * 2**30))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=100 * 2**30))
     for step in (10, 20):
-        (tmp_path / "checkpoints" / f"global_step_{step}").mkdir(parents=True)
+        folder = tmp_path / "checkpoints" / f"global_step_{step}"
+        begin(folder)
+        seal(folder, world_size=8)
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=50 * 2**30))
+    assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "warn"
+    half = tmp_path / "checkpoints" / "global_step_30"
+    begin(half)
+    with (half / "shard").open("wb") as shard:  # which the start will delete
+        shard.truncate(60 * 2**30)
+    assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
+
+
+def test_a_run_that_has_come_to_its_end_needs_room_for_the_export_alone(lines, monkeypatch, tmp_path):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=10 * 2**30))
+    begin(tmp_path / "checkpoints" / "global_step_20")
+    seal(tmp_path / "checkpoints" / "global_step_20", world_size=8)
+    done = Plan(rows=160, epoch=20, steps=20, written=2, kept=2)
+    assert "14 needed to export" in lines("qwen2.5-7b-1m", plan=done)["disk"].detail
+    assert lines("qwen2.5-7b-1m", "longrl.export=false", plan=done)["disk"].status == "ok"
+
+
+def test_an_export_on_another_disk_has_its_own_line(lines, monkeypatch, tmp_path):
+    monkeypatch.setattr(disk, "_device", lambda folder: "shm" in str(folder))
+    usage, free = shutil.disk_usage("/"), {True: 500 * 2**30, False: 10 * 2**30}
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free["shm" in str(path)]))
+    found = lines("qwen2.5-7b-1m", "trainer.default_local_dir=/dev/shm/longrl-none/checkpoints")
+    assert found["disk"].status == "warn"  # the last of the two
+    assert f"an export 14.19 GiB; {tmp_path}/export has 10 GiB free, 14 needed to export" in found["disk"].detail
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ Padding rows, which upstream adds to even out the data-parallel ranks, are left 
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,11 @@ from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
-from verl_longrl.trainer import checkpoints, trackers
+from verl_longrl.trainer import checkpoints, checksums, shards, trackers
 from verl_longrl.trainer.actors import ActorWatch, RestartedRewardLoopManager
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
+from verl_longrl.trainer.checkpoints import ADVANTAGES, WAITING
 from verl_longrl.trainer.interruption import STOP_FILE, Interrupted, Interruptions, ValidationAbandoned
 from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line, tasks_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
@@ -59,11 +61,6 @@ from verl_longrl.trainer.rollout_log import RolloutLog, iterate_jsonl
 from verl_longrl.trainer.under_way import RolloutsUnderWay
 from verl_longrl.trainer.watchdog import Watchdog
 
-ADVANTAGES = "advantages.json"
-"""What advantages remember between steps, in a checkpoint's folder."""
-WAITING = "waiting.json"
-"""In a checkpoint's folder: items of the data set whose groups wait for a place in a batch (`longrl.carry_steps`).
-Their rollouts are in TransferQueue alone, so a resume asks these prompts again, before the data loader's next ones."""
 HOST_MEMORY_EVERY = 10
 """Steps between looks at every process's memory, which takes a while where hundreds of GB are mapped."""
 
@@ -87,6 +84,8 @@ class LongRLTrainer(PPOTrainerSync):
             rollout.router_config_path = str(ROUTER_CONFIG)  # here, for the path is of this machine
         super().__init__(config)
         self.output_dir = Path(self.longrl.output_dir)
+        if not self.longrl.trust_folder:
+            checkpoints.only_the_owner_writes()
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
@@ -102,7 +101,7 @@ class LongRLTrainer(PPOTrainerSync):
         self._rollouts = RolloutsUnderWay()
         self._prefilled = (0, 0)
         self._routing: dict[str, float] = {}
-        self._unsealed: Path | None = None
+        self._unsealed: tuple[Path, dict[str, checksums.Written]] | None = None
         self._item_of: dict[str, int] = {}
         self._again: list[int] = []
 
@@ -191,6 +190,8 @@ class LongRLTrainer(PPOTrainerSync):
         saved = "no step was completed before it"
         if self.global_steps > 0:
             folder = self._checkpoint_root / f"global_step_{self.global_steps}"
+            for pending in self._dump_futures:
+                pending.result()  # which may be about to seal it
             if checkpoints.damage(folder) is not None:
                 self._save_checkpoint()
                 torch.save(self._data_state, folder / "data.pt")
@@ -430,20 +431,23 @@ class LongRLTrainer(PPOTrainerSync):
     def _save_checkpoint(self) -> None:
         """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
-        (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier, damaged one of the same step
+        checkpoints.begin(folder)
         super()._save_checkpoint()
+        written = shards.write_through(folder, self.actor_rollout_wg.workers)
         checkpoints.write_atomic(folder / ADVANTAGES, json.dumps(self.advantages.state_dict()))
         checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting()))
-        self._unsealed = folder
+        self._unsealed = folder, written
 
-    def _seal(self, folder: Path | None) -> None:
-        if folder is not None:
-            checkpoints.seal(folder, self.actor_rollout_wg.world_size)
-            checkpoints.rotate(self._checkpoint_root, self.longrl.checkpoints_to_keep)
+    def _seal(self, unsealed: tuple[Path, dict[str, checksums.Written]] | None) -> None:
+        if unsealed is not None:
+            folder, written = unsealed
+            checkpoints.seal(folder, self.actor_rollout_wg.world_size, written)
+            for line in checkpoints.rotate(folder, self.longrl.checkpoints_to_keep):
+                progress(line)
 
-    def _take_unsealed(self) -> Path | None:
-        folder, self._unsealed = self._unsealed, None
-        return folder
+    def _take_unsealed(self) -> tuple[Path, dict[str, checksums.Written]] | None:
+        unsealed, self._unsealed = self._unsealed, None
+        return unsealed
 
     def _setup(self) -> None:
         progress("starting trainer ranks and vLLM replicas (the slowest part of a start)")
@@ -452,9 +456,11 @@ class LongRLTrainer(PPOTrainerSync):
         progress("ready")
 
     def _load_checkpoint(self) -> None:
-        options = self.config.trainer
+        options, workers = self.config.trainer, self.actor_rollout_wg.workers
+        if not self.longrl.trust_folder:
+            shards.in_ranks(workers, checkpoints.only_the_owner_writes, [()] * len(workers))
         folder, passed_over = checkpoints.to_resume_from(
-            options.resume_mode, self._checkpoint_root, options.resume_from_path, self.actor_rollout_wg.world_size
+            options.resume_mode, self._checkpoint_root, options.resume_from_path, len(workers), cache(self._unsound)
         )
         for line in passed_over:
             progress(f"resume: {line}")
@@ -463,7 +469,9 @@ class LongRLTrainer(PPOTrainerSync):
         if folder is not None:
             options.resume_from_path = str(folder)  # where upstream looks with resume_path
             progress(f"resume: continuing from {folder}")
-        super()._load_checkpoint()
+        reading = [*workers, *(self.critic_wg.workers if self.use_critic else [])]
+        with shards.reading_weights_alone([] if self._megatron else reading):
+            super()._load_checkpoint()
         if folder is not None:
             if (state := folder / ADVANTAGES).is_file():
                 self.advantages.load_state_dict(json.loads(state.read_text()))
@@ -472,6 +480,26 @@ class LongRLTrainer(PPOTrainerSync):
         self._forget_metrics_after(self.global_steps)
         if self.global_steps > 0:  # this step was validated, or was not meant to be, before the run was interrupted
             self.config.trainer.val_before_train = False
+
+    @property
+    def _megatron(self) -> bool:
+        """Whether ranks read Megatron's own format, which holds more than weights."""
+        return bool(self.config.actor_rollout_ref.actor.strategy == "megatron")
+
+    def _unsound(self, folder: Path) -> str | None:
+        """Why the checkpoint is not to be used, when all ranks have looked at its content; one of the run's own then no
+        longer counts as whole. Raises CheckpointError when loading it would run code."""
+        if (reason := checkpoints.damage(folder)) is not None:
+            return reason
+        started = time.time()
+        found = shards.damaged(folder, self.actor_rollout_wg.workers, self._holds_weights)
+        if found and folder.parent.resolve() == self._checkpoint_root.resolve():
+            checkpoints.set_aside(folder)
+        progress(f"resume: looked at all that {folder.name} holds, in {time.time() - started:.1f} s")
+        return "; ".join(found) or None
+
+    def _holds_weights(self, name: str) -> bool:
+        return name.endswith(".pt") and not (self._megatron and "/" in name)
 
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""

@@ -156,7 +156,9 @@ def _absent(nodes: Sequence[Node], greeted: dict[str, Any]) -> Iterator[Check]:
             yield Check("nodes", "FAIL", f"{node.name} did not answer in time. Fix: {fix}")
         elif isinstance(greeted[node.id], Exception):
             detail = f"{node.name} starts no process: {describe(greeted[node.id])}"
-            yield Check("nodes", "FAIL", f"{detail}. Fix: see the raylet's log there, in session_latest/logs of Ray's folder")
+            yield Check(
+                "nodes", "FAIL", f"{detail}. Fix: see the raylet's log in its Ray's folder, session_latest/logs"
+            )
         elif greeted[node.id] is not None:
             fix = "install it there as here (bash scripts/setup.sh), and start Ray from that environment"
             yield Check("nodes", "FAIL", f"LongRL cannot be imported on {node.name}: {greeted[node.id]}. Fix: {fix}")

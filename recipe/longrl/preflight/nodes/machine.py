@@ -132,7 +132,8 @@ def shared_memory(question: Question, disk_usage: Callable[[str], Any] = shutil.
 def disks(question: Question, disk_usage: Callable[[Path], Any] = shutil.disk_usage) -> Iterator[Finding]:
     """Room where a run writes on every node: one line for each file system."""
     seen: set[int] = set()
-    for what, folder in _written(question.config).items():
+    written, store = _written(question.config), question.node.object_store
+    for what, folder in written.items():
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         device = existing.stat().st_dev
         if device in seen:
@@ -140,16 +141,20 @@ def disks(question: Question, disk_usage: Callable[[Path], Any] = shutil.disk_us
         seen.add(device)
         usage = disk_usage(existing)
         detail, values = f"{folder} ({what}) has {{}} of {{}} GiB free", (usage.free / GIB, usage.total / GIB)
-        full = what == RAYS and usage.used >= RAY_FULL * usage.total
+        full = what in (RAYS, SPILLED) and usage.used >= RAY_FULL * usage.total
         if full or usage.free < DISK_FAIL_GIB * GIB:
             why = f", and Ray stores nothing on one that is {RAY_FULL:.0%} full" if full else ""
             fix = "free some, or set TMPDIR, HF_HOME or `ray start --temp-dir` to a larger disk"
             yield Finding("disk", "FAIL", f"{detail}{why}. Fix: {fix}", values)
+        elif what == (SPILLED if SPILLED in written else RAYS) and usage.free < store:
+            fix = "free some, or give Ray a larger disk (object_spilling_directory) or a smaller object_store_memory"
+            detail = f"{detail}, less than Ray's object store of {{}}, which goes there when it is full. Fix: {fix}"
+            yield Finding("disk", "warn", detail, (*values, store / GIB))
         else:
             yield Finding("disk", "warn" if usage.free < DISK_WARN_GIB * GIB else "ok", detail, values)
 
 
-RAYS = "Ray's session"
+RAYS, SPILLED = "Ray's session", "what Ray's object store has no room for"
 RAY_FOLDER = "ray_kwargs.ray_init._temp_dir"
 
 
@@ -160,7 +165,9 @@ def _written(config: DictConfig) -> dict[str, Path]:
     from verl_longrl.data.lengths import CACHE_DIR
 
     raylet = ray._private.worker._global_node if ray.is_initialized() else None
+    spilled = OmegaConf.select(config, "ray_kwargs.ray_init.object_spilling_directory")
     folders = {
+        **({SPILLED: Path(spilled)} if spilled else {}),
         RAYS: Path(raylet.get_session_dir_path() if raylet else OmegaConf.select(config, RAY_FOLDER) or "/tmp/ray"),
         "temporary files": Path(tempfile.gettempdir()),
         "Hugging Face's cache": Path(HF_HOME),
