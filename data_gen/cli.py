@@ -15,7 +15,7 @@ from verl_longrl.rewards.endpoints import EndpointError
 from data_gen import report
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.llm import ServersGone
-from data_gen.store import Shard, Store
+from data_gen.store import Shard, Store, StoreError
 
 ERRORS = (ValueError, OSError, EndpointError, ServersGone)
 """What a user can put right: wrong values and files (our errors are ValueErrors), servers."""
@@ -57,9 +57,13 @@ class Pipeline:
         return names[names.index(stage) :]
 
     def remove(self, store: Store, stages: tuple[str, ...]) -> None:
-        """Delete what these stages made, and the data; the replies of models stay."""
+        """Delete what these stages made, and the data; the replies of models stay. Raises StoreError where anything is
+        not of a run's."""
+        if not any(store.begun(stage) for stage in self.stages):
+            raise StoreError(f"{store.root} holds no run: nothing was deleted")
+        exported = store.begun(list(self.stages)[-1])
         store.remove(stages)
-        for name in report.FILES:
+        for name in report.FILES if exported else ():
             (store.root / name).unlink(missing_ok=True)
 
     def run(
@@ -83,6 +87,7 @@ class Pipeline:
             )
         store = self.store(output, shard)
         with store.locked():
+            store.require_room(self.stages, report.FILES)
             prepared = [config.stage(name, inputs) for name in stages]
             for stage in prepared:
                 if stage.name in again or not store.done(stage.name):

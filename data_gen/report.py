@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from verl_longrl.data.jsonl import dumps
 from verl_longrl.data.schema import read_rows
 
 from data_gen.config import PipelineConfig
@@ -78,7 +78,7 @@ def write(store: Store, stages: Sequence[str], config: PipelineConfig, title: st
     """The card (README.md), the funnel (funnel.json), the configuration (config.yaml) and plots beside the data."""
     entries = funnel(store, stages)
     lengths = {split: _lengths(store, split) for split in SPLITS}
-    (store.root / "funnel.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (store.root / "funnel.json").write_text(dumps(entries, indent=1) + "\n")
     (store.root / "config.yaml").write_text(config.yaml())
     _plot(store, entries, lengths)
     rows = {split: len(values) for split, values in lengths.items()}

@@ -11,11 +11,12 @@
 Every document that enters a stage leaves it as exactly one row: with the stage's results, or with `drop`, a reason. A
 dropped document enters no later stage. So counts add up by construction, and `funnel` reads them off the markers.
 Parts keep their names and the order of their documents from stage to stage; rank r of n makes every n-th part.
+
+A folder is a stage's only with its stage.json, and only what a stage writes is ever deleted.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -23,17 +24,27 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from verl_longrl.data.jsonl import line
+from verl_longrl.folder_lock import FolderInUse, held
 
 Row = dict[str, Any]
 """What one stage says about one document: `id`, then either its results or `drop` (a reason) and `detail`."""
 Document = dict[str, Row]
 """A document that is still in: stage -> its row."""
+
+
+STAGE = "stage.json"
+WRITTEN = (
+    *(STAGE, "whole.json", "rank-*-of-*.json", "server-*.json", "*.jsonl", "*.npy", "train.parquet", "val.parquet"),
+    *("passages", "passages/haystack.json", "passages/texts.bin", "passages/*.npy", ".*.tmp", "passages/.*.tmp"),
+)
+"""All that stages write into their folders."""
 
 
 class StoreError(ValueError):
@@ -115,7 +126,7 @@ class Store:
         def lines() -> Iterator[bytes]:
             for row in rows:
                 counts.update(count(row))
-                yield _line(row)
+                yield line(row)
 
         write_atomically(self._part(stage, part), lines())
         return counts
@@ -155,7 +166,7 @@ class Store:
 
     def begin(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Continue the stage with these settings. Raises StoreError when its parts were made with others."""
-        path = self.root / stage / "stage.json"
+        path = self.root / stage / STAGE
         made_with = json.loads(path.read_text()) if path.exists() else None
         if made_with == settings:
             return
@@ -166,6 +177,7 @@ class Store:
                 f"{settings.get(key)!r}; give another --output, or --redo {stage} to make it and what follows anew"
             )
         if made_with is not None:  # a first try that made nothing binds nobody
+            self._require_ours([stage])
             shutil.rmtree(path.parent)
         write_atomically(path, [json.dumps(settings, indent=1, ensure_ascii=False).encode()])
 
@@ -245,41 +257,86 @@ class Store:
         total["counts"] = dict(sorted(total["counts"].items()))
         return total
 
+    def begun(self, stage: str) -> bool:
+        """Whether the stage's folder is one of ours."""
+        return (self.root / stage / STAGE).is_file()
+
+    def require_room(self, stages: Iterable[str], files: Iterable[str]) -> None:
+        """Before the first stage: nothing of somebody else's is in the place of these stages and files. Raises
+        StoreError."""
+        stages = list(stages)
+        begun = [stage for stage in stages if self.begun(stage)]
+        taken = [stage for stage in stages if stage not in begun and self._visible(self.root / stage)]
+        taken += [] if begun else [name for name in files if (self.root / name).exists()]
+        if taken:
+            raise StoreError(
+                f"{self.root} holds {', '.join(taken)}, which no run of data_gen made and this one would replace; "
+                "give another --output"
+            )
+
     def remove(self, stages: Iterable[str]) -> None:
-        """Delete what these stages made. Raises StoreError while another rank is at work."""
-        for path in self.root.glob(".rank-*.lock"):
-            if path != self._lock():
-                with path.open("w") as file:
-                    _lock(
-                        file, f"{path.name.strip('.').removesuffix('.lock')} is at work in {self.root}; stop it first"
-                    )
-        for stage in stages:
-            if (self.root / stage).exists():
+        """Delete what these stages made. Raises StoreError, with nothing deleted, while another rank is at work, and
+        where there is anything that no stage wrote."""
+        begun = [stage for stage in stages if self._visible(self.root / stage)]
+        names = {path.name.rpartition("-")[0] for path in self.root.glob(".rank-*.lock-*")} - {self._lock()}
+        with ExitStack() as others:
+            for name in sorted(names):
+                rank = name.strip(".").removesuffix(".lock")
+                others.enter_context(self._held(name, f"{rank} is at work in {self.root}", "stop it first"))
+            self._require_ours(begun)
+            for stage in begun:
                 shutil.rmtree(self.root / stage)
+
+    def _require_ours(self, stages: Iterable[str]) -> None:
+        """Raises StoreError where the folder of a stage is none of ours, or has something in it that is not."""
+        for stage in stages:
+            folder = self.root / stage
+            if folder.is_symlink() or not self.begun(stage):
+                raise StoreError(f"{folder} was not made by data_gen (no {STAGE}, or a link), so it is not deleted")
+            inside = (path.relative_to(folder) for path in sorted(folder.rglob("*")))
+            foreign = [str(path) for path in inside if not any(_is(path, pattern) for pattern in WRITTEN)]
+            if foreign:
+                raise StoreError(
+                    f"{folder} also holds {', '.join(foreign[:3])}{' and more' if len(foreign) > 3 else ''}, which "
+                    "data_gen did not write, so it is not deleted; move that away first"
+                )
+
+    @staticmethod
+    def _visible(folder: Path) -> bool:
+        """Whether there is anything; what a stage that begins writes first is hidden for a moment."""
+        if not folder.is_dir():
+            return folder.exists() or folder.is_symlink()
+        return any(not path.name.startswith(".") for path in folder.iterdir())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this rank's place in the folder. Raises StoreError when another process holds it."""
-        path = self._lock()
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            opened = path.open("w")
-        except OSError as error:
-            raise StoreError(f"{self.root} cannot be written ({error.strerror}); give another --output") from error
-        with opened as file:
-            _lock(file, f"another process is working in {self.root} as rank {self.shard.rank}; wait for it, or stop it")
+        place = f"another process is working in {self.root} as rank {self.shard.rank}"
+        with self._held(self._lock(), place, "wait for it, or stop it"):
             self._sweep()
+            yield
+
+    @contextmanager
+    def _held(self, name: str, otherwise: str, fix: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held([self.root], name))
+            except FolderInUse as error:
+                raise StoreError(f"{otherwise} ({error}); {fix}") from error
+            except OSError as error:
+                raise StoreError(f"{self.root} cannot be written ({error.strerror}); give another --output") from error
             yield
 
     def _sweep(self) -> None:
         """Remove what processes of this machine were writing when they were killed."""
-        for path in self.root.glob(f"**/.*.{socket.gethostname()}-*.tmp"):
-            pid = path.name.split("-")[-1].removesuffix(".tmp")
-            if pid.isdigit() and not Path("/proc", pid).exists():
-                path.unlink(missing_ok=True)
+        for depth in ("", "*/", "*/passages/"):
+            for path in self.root.glob(f"{depth}.*.{socket.gethostname()}-*.tmp"):
+                pid = path.name.split("-")[-1].removesuffix(".tmp")
+                if pid.isdigit() and not Path("/proc", pid).exists():
+                    path.unlink(missing_ok=True)
 
-    def _lock(self) -> Path:
-        return self.root / f".rank-{self.shard.rank}.lock"
+    def _lock(self) -> str:
+        return f".rank-{self.shard.rank}.lock"
 
     def _part(self, stage: str, part: str) -> Path:
         return self.root / stage / f"{part}.jsonl"
@@ -295,12 +352,9 @@ class Store:
         return self.root / stage / f"rank-{self.shard.rank}-of-{self.shard.world_size}.json"
 
 
-def _lock(file: IO[str], otherwise: str) -> None:
-    """Take the file's lock until it is closed; StoreError(otherwise) when another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreError(otherwise) from None
+def _is(path: Path, pattern: str) -> bool:
+    """Whether a relative path is of the pattern, at its depth."""
+    return len(path.parts) == pattern.count("/") + 1 and path.match(pattern)
 
 
 def count(row: Row) -> Counter[str]:
@@ -332,8 +386,8 @@ def _publish(aside: Path, path: Path) -> None:
     with aside.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(aside, path)
-
-
-def _line(row: Row) -> bytes:
-    """One row as a line. Lone surrogates (a model's, or in a file's name), which UTF-8 cannot hold, become "?"."""
-    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power cut may bring the old name back
+    finally:
+        os.close(folder)

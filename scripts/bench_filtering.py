@@ -20,8 +20,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.trainer.replay import DISCARDED
-from verl_longrl.trainer.rollout_log import read_jsonl
 
 from recipe.longrl.demo.build import build
 from recipe.longrl.demo.keychain.build import KeychainBuild

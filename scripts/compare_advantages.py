@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.trainer.tmn import task_variances, tmn_advantages
 
 

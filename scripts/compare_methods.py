@@ -20,7 +20,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.data.jsonl import read_jsonl
 
 from data_gen.multitask.tasks import data_source
 from recipe.longrl.demo import run as demo

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from rich.console import Group as Together
 from rich.table import Table as Shown
+from verl_longrl.data.jsonl import dumps
 
 from data_gen.diagnose.modes import MODES
 from data_gen.diagnose.sources import Filtered, Source
@@ -125,7 +125,7 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """report.json, report.md and plots.png in the folder."""
-        (folder / REPORT).write_text(json.dumps(self.content(), indent=1, ensure_ascii=False) + "\n")
+        (folder / REPORT).write_text(dumps(self.content(), indent=1) + "\n")
         text = ["# Diagnosis", ""]
         text += [f"- {source.path} ({source.kind})" for source in self.sources]
         text += ["", "A prompt's pass rate p is the mean of what its answers earn; learnable is the mean of"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import orjson
+from verl_longrl.data.jsonl import iterate_jsonl
 from verl_longrl.data.schema import decode_extra_info, read_rows
 from verl_longrl.rewards.score import FAILURES
 
@@ -114,7 +114,7 @@ class DifficultyStage(Source):
                 f"{self.path / 'difficulty'}: has no rows; set difficulty.small, and run that stage to its end"
             )
         for part in parts:
-            for row in lines(part):
+            for row in iterate_jsonl(part):
                 yield from (_sample(sample) for sample in row["samples"] if sample["rates"])  # others were not asked
 
 
@@ -148,10 +148,10 @@ class Training(Source):
         self.steps = steps[-last_steps:]
 
     def _read(self) -> Iterator[Answered]:
-        prompts = lines(self.path / "prompts.jsonl")
+        prompts = iterate_jsonl(self.path / "prompts.jsonl", ("prompt",))
         about = {prompt["prompt"]: (prompt.get("prompt_tokens"), prompt.get("difficulty")) for prompt in prompts}
         for step in self.steps:
-            for _, group in itertools.groupby(lines(self.path / f"{step}.jsonl"), key=lambda row: row["uid"]):
+            for _, group in itertools.groupby(iterate_jsonl(self.path / f"{step}.jsonl"), key=lambda row: row["uid"]):
                 rows = list(group)
                 prompt, task = rows[0]["prompt"], rows[0]["task"]
                 tokens, difficulty = about.get(prompt, (None, None))
@@ -163,7 +163,7 @@ class Training(Source):
         if not metrics.is_file():
             return
         steps = set(self.steps)
-        for line in lines(metrics):
+        for line in iterate_jsonl(metrics, ("split", "step")):
             if line["split"] != "train" or line["step"] not in steps:
                 continue
             for key, number in line.items():
@@ -197,10 +197,10 @@ class Mining(Source):
     def _read(self) -> Iterator[Answered]:
         rollouts = self.path / "rollouts.jsonl"
         about = [_rows_of(stored) for stored in self._files()]
-        last = {(line["file"], line["row"]): number for number, line in enumerate(lines(rollouts))}
-        for number, line in enumerate(lines(rollouts)):
+        last = {(line["file"], line["row"]): number for number, line in enumerate(iterate_jsonl(rollouts))}
+        for number, line in enumerate(iterate_jsonl(rollouts)):
             at, row = line["file"], line["row"]
-            if last[at, row] == number and "too_long" not in line:
+            if last.get((at, row)) == number and "too_long" not in line:  # others may have been written since
                 name, rows = about[at] if at < len(about) else (str(at), {})
                 tokens, difficulty = rows.get(row, (None, None))
                 texts = line["responses"] or [None] * len(line["answers"])
@@ -227,18 +227,3 @@ def _rows_of(stored: str) -> tuple[str, dict[int, tuple[int | None, str | None]]
         number: (row["prompt_tokens"], decode_extra_info(row["extra_info"]).get("difficulty"))
         for number, row in enumerate(rows)
     }
-
-
-def lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON Lines file, one in memory at a time; a last line that a kill cut off is left out. Raises
-    SourceError naming the line."""
-    with file.open("rb") as opened:
-        for number, line in enumerate(opened, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise SourceError(
-                    f"{file}: line {number}: not JSON ({error}); the file was changed or damaged"
-                ) from error

@@ -54,9 +54,9 @@ def mix(config: MixConfig, output: Path) -> Report:
     report = Report(surveys, [len(rows) for rows in chosen])
 
     output.mkdir(parents=True, exist_ok=True)
-    for leftover in output.glob(".*.tmp"):  # of a process that was killed here
-        leftover.unlink()
     file, unchecked = output / TRAIN, output / f"unchecked-{TRAIN}"
+    for leftover in output.glob(f".{unchecked.name}.*.tmp"):  # of a process that was killed here
+        leftover.unlink()
     layouts = {path: layout for survey in surveys for path, layout in survey.layouts.items()}
     with Spill(output) as spill:
         _gather(spill, {row.key: row for rows in chosen for row in rows}, layouts, spell, counter.fingerprint)
@@ -77,8 +77,9 @@ def _check(config: MixConfig, output: Path) -> None:
         seen.add(path.resolve())
     if file.resolve() in seen:
         raise ConfigError(f"{file} is one of the sources and would be replaced; give another --output")
-    if file.exists() and not (output / REPORT).exists():
-        raise ConfigError(f"{file} is there and is no mix (no {REPORT} beside it); give another --output")
+    for name in (TRAIN, "config.yaml"):
+        if (output / name).exists() and not (output / REPORT).exists():
+            raise ConfigError(f"{output / name} is there and is no mix (no {REPORT} beside it); give another --output")
 
 
 def _choose(config: MixConfig, surveys: list[Survey]) -> list[list[Usable]]:

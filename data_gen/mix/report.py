@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from rich.table import Column, Table
+from verl_longrl.data.jsonl import dumps
 from verl_longrl.data.schema import Sample
 
 from data_gen.mix.survey import Survey
@@ -54,7 +54,7 @@ class Report:
     def write(self, output: Path) -> None:
         """mix.json in the folder."""
         content = {"rows": sum(self.taken), "sources": self.sources(), "tasks": self.tasks()}
-        (output / REPORT).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        (output / REPORT).write_text(dumps(content, indent=1) + "\n")
 
     def tables(self) -> Group:
         """The same for a terminal."""

@@ -2,7 +2,7 @@
 
 Lines that begin with `longrl: ` (behind Ray's "(TaskRunner pid=...)" prefix) are progress and go to both; everything
 else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fails, the log's end is shown. Neither shows
-a secret.
+a secret. What a full disk refuses of the log is lost, which the terminal is told once.
 """
 
 import contextlib
@@ -24,10 +24,25 @@ LONGEST_LINE = 4096
 _RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\([^)]*pid=[^)]*\)(?:\x1b\[0m)? ?")
 
 
+class _Log:
+    """The log, of which lines are lost where the disk refuses them."""
+
+    def __init__(self, file: io.RawIOBase, path: Path, terminal: io.TextIOBase) -> None:
+        self._file, self._path, self._terminal, self._whole = file, path, terminal, True
+
+    def write(self, line: str) -> None:
+        try:
+            self._file.write(line.encode(errors="replace"))
+        except OSError as error:
+            if self._whole:
+                self._terminal.write(f"{self._path}: {error.strerror}: lines of it are lost\n")
+            self._whole = False
+
+
 class _Tee(io.TextIOBase):
     """Text stream: all lines to `log`, marked ones (or all, if `verbose`) to `terminal`."""
 
-    def __init__(self, terminal: io.TextIOBase, log: io.TextIOBase, verbose: bool) -> None:
+    def __init__(self, terminal: io.TextIOBase, log: _Log, verbose: bool) -> None:
         self._terminal, self._log, self._verbose, self._rest = terminal, log, verbose, ""
 
     def write(self, text: str) -> int:
@@ -44,7 +59,6 @@ class _Tee(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        self._log.flush()
         self._terminal.flush()
 
     def isatty(self) -> bool:
@@ -60,13 +74,15 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     verbose = os.environ.get("LONGRL_VERBOSE", "0") == "1"
     print(f"everything the engines print goes to {path} (LONGRL_VERBOSE=1 shows it here too)", flush=True)
-    with path.open("a") as log:
+    with contextlib.ExitStack() as stack:
+        file = path.open("ab", buffering=0)
+        stack.callback(_close, file)
+        log = _Log(file, path, sys.stderr)  # type: ignore[arg-type]
         out, err = _Tee(sys.stdout, log, verbose), _Tee(sys.stderr, log, verbose)  # type: ignore[arg-type]
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _ray_logger_to(err):
                 yield
         except BaseException:
-            log.flush()
             with path.open("rb") as written:
                 written.seek(max(0, written.seek(0, os.SEEK_END) - tail * LONGEST_LINE))
                 lines = written.read().decode(errors="replace").splitlines()[-tail:]
@@ -77,6 +93,11 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
 def show_error(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
     """As Python shows an exception that ends a program (sys.excepthook), without secrets."""
     print(redact("".join(traceback.format_exception(kind, error, at))), end="", file=sys.stderr)
+
+
+def _close(file: io.RawIOBase) -> None:
+    with contextlib.suppress(OSError):  # a network file system may say only here that the disk is full
+        file.close()
 
 
 @contextlib.contextmanager

@@ -2,10 +2,14 @@
 
 The first start writes its resolved configuration beside what it produces. A later start in the same folder must agree
 with it in everything that decides what is trained (`TRAINS`); how it is trained (memory, hardware, how long, what is
-saved and logged) may change. Compared of the data files: path and size; of the model: its path.
+saved and logged) may change. Of what is named by a path (data, model, tokenizer, code of the user's) the content is
+compared (`content.py`), so that a moved file is the same one, and a changed one is not. A run that was started before
+contents were stored is compared by path, and of data files by size.
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import MANIFEST, checkpoint_folders, write_atomic
 
-from recipe.longrl import model_folder
+from recipe.longrl import content, model_folder
+from recipe.longrl.content import Content
 
-STORED = "config.yaml"
-STARTED_WITH = "started_with"
-"""Section of the stored file that is no configuration: what files and folders were at the first start."""
+STORED, DIGESTS = "config.yaml", "content.json"
+STARTED_WITH, CONTENT = "started_with", "content"
+"""Sections of the stored file that are no configuration: what files and folders were at the first start, in words, and
+what they held."""
 
 TRAINS = (
     "actor_rollout_ref.actor",
@@ -59,7 +65,10 @@ FREE = {
         *("use_shm", "enable_*", "use_remove_padding", "use_liger", "use_fused_kernels", "fused_kernel_options*"),
         *("tiled_mlp*", "trust_remote_code", "external_lib", "override_config.attn_implementation"),
     ),
-    "data": ("*_workers", "use_shm", "cache_dir", "val_batch_size", "trust_remote_code"),
+    "data": (
+        *("*_workers", "use_shm", "cache_dir", "val_batch_size", "trust_remote_code"),
+        "scorers",  # follows from longrl.reward.scorers
+    ),
     # how scores are obtained, as long as they are the same scores
     "longrl.reward": ("timeout_s", "workers", "worker_memory_gib", "scorer_network", "max_failure_share"),
     "longrl.judge": (
@@ -67,6 +76,15 @@ FREE = {
     ),
 }
 """Keys within those sections that may differ all the same: memory, speed, hardware, logging."""
+
+MODELS = (
+    *(f"actor_rollout_ref.model.{key}" for key in ("path", "tokenizer_path", "hf_config_path", "lora_adapter_path")),
+    "reward.reward_model.model_path",
+)
+SCORERS = "longrl.reward.scorers"
+
+REPLACED = ("starts.jsonl", "summary.json", "plots", "rollouts")
+"""What a run writes beside its configuration, which comes first, under names that others use too."""
 
 MOST_SHOWN = 12
 
@@ -78,7 +96,9 @@ class OtherRun(RuntimeError):
 def check(config: DictConfig) -> str:
     """What the folder of this resolved configuration holds, in words. Raises OtherRun if it must not go on there."""
     held = _held(config)
+    stored = [folder / STORED for folder in _folders(config) if (folder / STORED).is_file()]
     if held is None:
+        _require_ours(config, stored)
         return f"{config.longrl.output_dir} is new"
     root = Path(config.trainer.default_local_dir)
     if config.trainer.resume_mode == "disable" and _checkpoints(root):
@@ -86,26 +106,47 @@ def check(config: DictConfig) -> str:
             f"trainer.resume_mode = disable, but {held}, which would be mixed with the new ones.\n"
             f"Fix: {_ways(config)}, or continue with trainer.resume_mode=auto"
         )
-    stored = [folder / STORED for folder in _folders(config) if (folder / STORED).is_file()]
     if not stored:
         return f"continues: {held} (from before configurations were stored, so not compared)"
-    differing = sorted({line for file in stored for line in differences(file, config)})
+    content.recall(Path(config.longrl.output_dir) / DIGESTS)
+    runs = [_read(file) for file in stored]
+    differing = sorted({line for run in runs for line in _differences(run, config)})
     if differing:
         more = [f"and {len(differing) - MOST_SHOWN} more"] if len(differing) > MOST_SHOWN else []
         first = f"{held}, of a run that was started with another configuration:"
         raise OtherRun("\n".join([first, *differing[:MOST_SHOWN], *more, f"Fix: {_ways(config)}"]))
+    if any(CONTENT not in run for run in runs):
+        return f"continues: {held} (from before contents were stored, so files are compared by path and size)"
     return f"continues: {held}"
+
+
+def _require_ours(config: DictConfig, stored: list[Path]) -> None:
+    """Raises OtherRun where a first start would replace somebody else's files."""
+    for file in stored:
+        _read(file)
+    output = Path(config.longrl.output_dir)
+    if output / STORED not in stored and (names := [name for name in REPLACED if (output / name).exists()]):
+        raise OtherRun(
+            f"{output} holds {', '.join(names)}, which no run wrote and this one would replace.\n"
+            f"Fix: {_elsewhere(config)}"
+        )
 
 
 def store(config: DictConfig) -> None:
     """Write the resolved configuration of a first start into the run's folder; call it before training starts."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    text = yaml.safe_dump({**plain, STARTED_WITH: _started_with(config)}, sort_keys=False, allow_unicode=True)
     new = _held(config) is None
-    for folder in _folders(config):
-        if new or not (folder / STORED).is_file():
+    lacking = [folder for folder in _folders(config) if new or not (folder / STORED).is_file()]
+    if lacking:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        sections = {STARTED_WITH: _started_with(config), CONTENT: contents(plain)}
+        for folder in lacking:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder / STORED, text)
+            write_atomic(folder / STORED, yaml.safe_dump({**plain, **sections}, sort_keys=False, allow_unicode=True))
+    memory = Path(config.longrl.output_dir) / DIGESTS
+    digests = content.remembered([*config.data.train_files, *config.data.val_files])
+    if digests is not None and not (memory.is_file() and memory.read_text() == digests):
+        with suppress(OSError):  # it only saves reading them again
+            write_atomic(memory, digests)
 
 
 def stored_beside(checkpoints: Path) -> Path | None:
@@ -115,11 +156,70 @@ def stored_beside(checkpoints: Path) -> Path | None:
 
 def differences(file: Path, config: DictConfig) -> list[str]:
     """`key: old -> new` for each key that decides what is trained and is not as `file` says."""
-    before = yaml.safe_load(file.read_text())
-    then = _identity(before, before.get(STARTED_WITH, {}))
-    now = _identity(OmegaConf.to_container(config, resolve=True), _started_with(config))
-    pairs = {key: (then.get(key, "absent"), now.get(key, "absent")) for key in {*then, *now}}
-    return [f"{key}: {old} -> {new}" for key, (old, new) in pairs.items() if old != new]
+    return _differences(_read(file), config)
+
+
+def _differences(before: dict[str, Any], config: DictConfig) -> list[str]:
+    plain = OmegaConf.to_container(config, resolve=True)
+    then, now = _identity(before, before.get(STARTED_WITH, {})), _identity(plain, _started_with(config))
+    held, holds = before.get(CONTENT, {}), contents(plain) if CONTENT in before else {}
+    lines = []
+    for key in {*then, *now}:
+        old, new = (values.get(key, "absent") for values in (then, now))
+        if key in held and key in holds:
+            lines += _other_content(key, (old, new), held[key], holds[key])
+        elif old != new:
+            lines.append(f"{key}: {old} -> {new}")
+    return lines
+
+
+def contents(plain: Any) -> dict[str, Content | list[Content]]:
+    """Dotted key -> content of the files, folders and modules that a resolved configuration names among what decides
+    what is trained, as far as they can be seen from here."""
+    found: dict[str, Content | list[Content]] = {}
+    for key, value in _identity(plain, {}).items():
+        values = value if isinstance(value, list) else [value]
+        seen = [_content(key, one) if isinstance(one, str) else None for one in values]
+        if any(seen):
+            named = [one or str(name) for one, name in zip(seen, values, strict=True)]
+            found[key] = named if isinstance(value, list) else named[0]
+    return found
+
+
+def _content(key: str, value: str) -> Content | None:
+    try:
+        if key in MODELS:
+            return content.of_model(model_folder.origin(value))
+        if os.path.isfile(value) and (os.path.isabs(value) or value.endswith(".py")):
+            return content.of_file(Path(value))
+        return content.of_module(value) if key == SCORERS else None
+    except OSError:  # whoever needs it says why it cannot be read
+        return None
+
+
+def _other_content(key: str, names: tuple[Any, Any], held: Any, holds: Any) -> Iterator[str]:
+    """A line for each value of a key whose content differs. names: the values, before and now."""
+    if isinstance(held, list) and isinstance(holds, list) and len(held) == len(holds):
+        for at, (then, now) in enumerate(zip(held, holds, strict=True)):
+            yield from _other_content(f"{key}[{at}]", (names[0][at], names[1][at]), then, now)
+    elif held != holds:
+        if isinstance(held, dict) and isinstance(holds, dict):
+            files = sorted(file for file in {*held, *holds} if held.get(file) != holds.get(file))
+            what = f"{', '.join(files[:5])}{f' and {len(files) - 5} more' if len(files) > 5 else ''}"
+        else:
+            what = " -> ".join(one if isinstance(one, str) else "files" for one in (held, holds))
+        yield f"{key}: {names[0]} -> {names[1]}, with other content: {what}"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A stored configuration. Raises OtherRun where it is none of ours."""
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise OtherRun(f"{file} cannot be read: {error}\nFix: put back what the run's first start wrote") from error
+    if not isinstance(found, dict) or not {"longrl", "trainer"} <= found.keys():
+        raise OtherRun(f"{file} was not written by a run of LongRL; give this run a folder of its own")
+    return found
 
 
 def _folders(config: DictConfig) -> list[Path]:
@@ -144,12 +244,12 @@ def _held(config: DictConfig) -> str | None:
 
 
 def _ways(config: DictConfig) -> str:
-    folders = [str(folder) for folder in _folders(config)]
-    apart = "" if len(folders) == 1 else " and another trainer.default_local_dir (CKPT_SAVE_PATH)"
-    return (
-        f"give this run its own folder with trainer.experiment_name=NAME (or longrl.output_dir=...){apart}, or delete "
-        f"{' and '.join(folders)}"
-    )
+    return f"{_elsewhere(config)}, or delete {' and '.join(map(str, _folders(config)))}"
+
+
+def _elsewhere(config: DictConfig) -> str:
+    apart = "" if len(_folders(config)) == 1 else " and another trainer.default_local_dir (CKPT_SAVE_PATH)"
+    return f"give this run its own folder with trainer.experiment_name=NAME (or longrl.output_dir=...){apart}"
 
 
 def _started_with(config: DictConfig) -> dict[str, Any]:

@@ -17,8 +17,11 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
+from verl_longrl.data.jsonl import is_full
+from verl_longrl.folder_lock import FolderInUse
 
 from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
+from recipe.longrl.alone import alone
 from recipe.longrl.memory import table
 from recipe.longrl.own_ray import own_ray
 
@@ -38,8 +41,8 @@ examples:   longrl.reward.eta=0.2   trainer.total_training_steps=200   longrl.re
 
 to stop:    SIGTERM, SIGUSR1 or `touch OUTPUT_DIR/stop`: the run saves a checkpoint, at once while rollouts are
             generated, else at the end of the step, and ends with status 75
-status:     0 trained to the end; 2 refused, nothing was started; 75 stopped, or a worker died: the same command goes
-            on from the last checkpoint; anything else is an error
+status:     0 trained to the end; 2 refused, nothing was started (another process works in the folder); 75 stopped, a
+            worker died, or a disk is full: the same command goes on from the last checkpoint; anything else is an error
 """
 INTERRUPTED = os.EX_TEMPFAIL
 FLAGS = ("--dry-run", "--config", "--config=changed", "--version", "--help", "-h")
@@ -55,29 +58,41 @@ def main(arguments: list[str] | None = None) -> None:
             return
         dry_run, shown = "--dry-run" in asked, asked & {"--config", "--config=changed"}
         config = settings.compose(overrides)
-        settings.resolve(config, dry_run=dry_run or bool(shown), partial=bool(shown) and not dry_run)
-        if shown:
-            print(settings.as_yaml(config, changed="--config=changed" in shown))
-            if not dry_run:
-                return
-        with own_ray(config) if not dry_run else nullcontext() as python:
-            checks = preflight.run(config, dry_run, python)
-            preflight.show(config, checks)
-            if dry_run:
-                table.show_if_readable(config)
-            if preflight.failed(checks):
-                print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
-                sys.exit(2)
-            if not dry_run:
-                train(config, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]), python)
-    except (settings.SettingsError, secrets.SecretsError) as error:
+        with nullcontext() if dry_run or shown else alone(settings.run_folders(config)):
+            settings.resolve(config, dry_run=dry_run or bool(shown), partial=bool(shown) and not dry_run)
+            if shown:
+                print(settings.as_yaml(config, changed="--config=changed" in shown))
+                if not dry_run:
+                    return
+            _check_and_train(config, dry_run, shlex.join(["python", "-m", "recipe.longrl.main", *overrides]))
+    except (settings.SettingsError, secrets.SecretsError, FolderInUse) as error:
         refuse(error)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        cause = getattr(error, "cause", error)  # of an error of Ray's
+        print(f"interrupted: {cause}. Free some room, and repeat the command", file=sys.stderr, flush=True)
+        sys.exit(INTERRUPTED)
 
 
 def refuse(error: Exception) -> NoReturn:
     """Say in one line why nothing is started, and exit with status 2."""
-    print(f"configuration error: {error}", file=sys.stderr)
+    what = "not started" if isinstance(error, FolderInUse) else "configuration error"
+    print(f"{what}: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+def _check_and_train(config: DictConfig, dry_run: bool, command: str) -> None:
+    with own_ray(config) if not dry_run else nullcontext() as python:
+        checks = preflight.run(config, dry_run, python)
+        preflight.show(config, checks)
+        if dry_run:
+            table.show_if_readable(config)
+        if preflight.failed(checks):
+            print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
+            sys.exit(2)
+        if not dry_run:
+            train(config, command, python)
 
 
 def train(config: DictConfig, command: str, python: str | None = None) -> None:
@@ -94,6 +109,8 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
+    if (output_dir / identity.STORED).is_file():  # else it is not ours
+        (output_dir / STOP_FILE).unlink(missing_ok=True)
     if not config.longrl.trust_folder:
         only_the_owner_writes()
     for line in leftovers.sweep(config):
@@ -101,7 +118,6 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     identity.store(config)
     command = secrets.redact(command)
     provenance.record(output_dir, command)
-    (output_dir / STOP_FILE).unlink(missing_ok=True)
     try:
         with workers.carrying(config) as names, console.logged(output_dir / "train.log"):
             print(f"variables carried to every worker: {', '.join(names)}")

@@ -4,7 +4,6 @@ Made from what the run's folder holds (config.yaml, starts.jsonl, metrics.jsonl,
 at any time later. What these do not say is called unknown, and nothing else is looked up.
 """
 
-import json
 import re
 import time
 from pathlib import Path
@@ -34,7 +33,9 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
     """The card of a checkpoint under `checkpoints`, a run's folder of them."""
     stored = identity.stored_beside(checkpoints)
     plain: dict[str, Any] = yaml.safe_load(stored.read_text()) if stored else {}
-    config = OmegaConf.create({key: value for key, value in plain.items() if key != identity.STARTED_WITH})
+    config = OmegaConf.create(
+        {key: value for key, value in plain.items() if key not in (identity.STARTED_WITH, identity.CONTENT)}
+    )
     started_with, run = plain.get(identity.STARTED_WITH, {}), _run_folder(checkpoints, stored, config)
 
     def said(words: str, *keys: str, otherwise: str = UNKNOWN) -> str:
@@ -148,8 +149,8 @@ def _comparison(run: Path | None, step: int) -> str:
 def _command(run: Path | None, starts: list[dict[str, Any]]) -> str:
     """Of the last start; of a run from before starts were recorded, what its summary says."""
     command = starts[-1]["command"] if starts else None
-    if command is None and run is not None and (summary := run / "summary.json").is_file():
-        command = json.loads(summary.read_text())["command"]
+    if command is None and run is not None:
+        command = report.read_summary(run).get("command")
     return f"```bash\n{command}\n```" if command else f"{UNKNOWN.capitalize()}: the run's folder does not say."
 
 

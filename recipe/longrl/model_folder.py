@@ -195,11 +195,14 @@ def _read(file: Path) -> str | None:
 
 
 def _make_room(target: Path) -> None:
-    """Remove an earlier folder of ours: links and the two files written here. Refuse anything else."""
+    """Remove an earlier folder of ours: the links and the two files that its origin tells of. Refuse anything else."""
     if not target.exists():
         return
-    foreign = [f.name for f in target.iterdir() if not f.is_symlink() and f.name not in (CONFIG, ORIGIN)]
-    if foreign:
+    made = _read(target / ORIGIN)
+    links = json.loads(made)["links"] if made else ()
+    files = (CONFIG, ORIGIN) if made else ()
+    foreign = [f.name for f in target.iterdir() if f.name not in (links if f.is_symlink() else files)]
+    if target.is_symlink() or foreign:
         raise ModelFolderError(
             f"{target} is where the prepared model goes, and holds files of another origin "
             f"({', '.join(sorted(foreign)[:3])}); choose another longrl.output_dir, or move them"

@@ -1,12 +1,11 @@
 """With what a run was started: a line for each start in the run's folder, from which its model card is made."""
 
-import json
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from verl_longrl.trainer.rollout_log import drop_partial_line, read_jsonl
+from verl_longrl.data.jsonl import append, drop_partial_line, is_full, line, read_jsonl
 
 from recipe.longrl.preflight.environment import PINNED, installed
 
@@ -17,16 +16,20 @@ def record(output_dir: Path, command: str) -> None:
     """Add this start: time (UTC), command, commit of the code (None: not known), versions of LongRL and packages."""
     versions = {name: version for name in ("longrl", *PINNED) if (version := installed(name)) is not None}
     time_now = time.strftime(TIME, time.gmtime())
-    line = {"time": time_now, "command": command, "commit": commit(Path(__file__)), "versions": versions}
+    start = {"time": time_now, "command": command, "commit": commit(Path(__file__)), "versions": versions}
     output_dir.mkdir(parents=True, exist_ok=True)
     drop_partial_line(output_dir / STARTS)
-    with (output_dir / STARTS).open("a") as handle:
-        handle.write(json.dumps(line) + "\n")
+    try:
+        append(output_dir / STARTS, line(start))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        print(f"this start is not in {output_dir / STARTS}: {error.strerror}", flush=True)
 
 
 def starts(output_dir: Path) -> list[dict[str, Any]]:
     """All starts of the run, oldest first; [] for a run from before they were recorded."""
-    return read_jsonl(output_dir / STARTS)
+    return read_jsonl(output_dir / STARTS, ("time", "command", "commit", "versions"))
 
 
 def commit(file: Path) -> str | None:

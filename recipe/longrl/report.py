@@ -12,7 +12,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.trainer.rollout_log import iterate_jsonl
+from verl_longrl.data.jsonl import dumps, iterate_jsonl
+from verl_longrl.trainer.checkpoints import write_atomic
 
 SHOWN = {
     "context": "context F-beta",
@@ -35,8 +36,7 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
     compared = compare(rows)
     if compared is None:
         raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no step: the run has not come that far")
-    path = output_dir / "summary.json"
-    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    earlier = read_summary(output_dir)
     summary = {
         "before": compared.before,
         "after": compared.after,
@@ -44,10 +44,19 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
         "seconds": earlier.get("seconds") if seconds is None else round(seconds, 1),
         "command": earlier.get("command") if command is None else command,
     }
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_atomic(output_dir / "summary.json", dumps(summary, indent=2) + "\n")
     plot = _plot(rows, output_dir / "plots" / "training.png")
     _print(compared, output_dir, plot)
     return summary
+
+
+def read_summary(output_dir: Path) -> dict[str, Any]:
+    """A run's summary.json; {} where there is none, or it was cut off."""
+    try:
+        found: dict[str, Any] = json.loads((output_dir / "summary.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
 
 
 class Comparison(NamedTuple):
@@ -67,10 +76,15 @@ class Comparison(NamedTuple):
 
 
 def read(output_dir: Path) -> list[dict[str, Any]]:
-    """Of a run's hundreds of metrics a step those that are compared or drawn, so that a long run's fit into memory."""
+    """Of a run's hundreds of metrics a step those that are compared or drawn, so that a long run's fit into memory;
+    without those that are no number."""
     return [
-        {name: row[name] for name in row if name in ("split", "step") or name.startswith(("val/", "sampled/"))}
-        for row in iterate_jsonl(output_dir / "metrics.jsonl")
+        {
+            name: value
+            for name, value in row.items()
+            if name in ("split", "step") or (name.startswith(("val/", "sampled/")) and value is not None)
+        }
+        for row in iterate_jsonl(output_dir / "metrics.jsonl", ("split", "step"))
     ]
 
 

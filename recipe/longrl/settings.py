@@ -4,9 +4,13 @@ Users set lengths, batch, hardware. Everything that merely follows (vLLM's conte
 on both engines, quiet placement of files) is derived, so that it cannot disagree.
 """
 
+import atexit
 import difflib
 import importlib.util
 import os
+import re
+import shutil
+import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +23,7 @@ from verl_longrl import secret_settings, secrets
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import workers
+from recipe.longrl.alone import other_holder
 from recipe.longrl.model_folder import ModelFolderError, prepared
 from recipe.longrl.parallel import uses_megatron
 
@@ -194,8 +199,12 @@ def _check_numbers(config: DictConfig) -> None:
 
 
 def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> None:
-    """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too."""
+    """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too. It
+    is in the run's folder, or in a temporary one while another process works there."""
     model, folder, judge = config.actor_rollout_ref.model, Path(longrl.output_dir), config.reward.reward_model
+    if other_holder([folder]):
+        folder = Path(tempfile.mkdtemp(prefix="longrl-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     lengths = (config.data.max_prompt_length, config.data.max_response_length)
     sequence = 0 if None in lengths else sum(lengths)  # open ones are chosen later, within what the folder can do
     longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len or 0)
@@ -298,13 +307,32 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def _make_paths_absolute(config: DictConfig) -> None:
-    """Workers start in directories of their own, so what is relative to the user's becomes absolute."""
-    for key in ("longrl.output_dir", "trainer.default_local_dir"):
+def run_folders(config: DictConfig) -> list[Path]:
+    """The folder of a composed configuration's run and that of its checkpoints, made absolute in place. Raises
+    SettingsError."""
+    _check_name(config.trainer.experiment_name)
+    keys = ("longrl.output_dir", "trainer.default_local_dir")
+    for key in keys:
         path = OmegaConf.select(config, key)
-        if is_url(path):
+        if not path or is_url(path):
             raise SettingsError(f"{key} = {path} must be a folder of this machine; mount it, or copy it later")
         OmegaConf.update(config, key, _absolute(path))
+    return [Path(OmegaConf.select(config, key)) for key in keys]
+
+
+def _check_name(name: Any) -> None:
+    """The run's name is that of its folder under outputs/, and no way out of it."""
+    text = str(name)
+    if not text.strip() or not text.isprintable() or re.search(r"^[.\s]|[/\\]|\s$", text) or len(text.encode()) > 200:
+        raise SettingsError(
+            f"trainer.experiment_name = {text!r} must be the name of one folder: not empty, no / or \\, no control "
+            "characters, no . or space at its beginning, at most 200 bytes; another place is longrl.output_dir=FOLDER"
+        )
+
+
+def _make_paths_absolute(config: DictConfig) -> None:
+    """Workers start in directories of their own, so what is relative to the user's becomes absolute."""
+    run_folders(config)
     if config.trainer.resume_from_path is not None:
         config.trainer.resume_from_path = _absolute(config.trainer.resume_from_path)
     for key in ("data.train_files", "data.val_files"):

@@ -119,3 +119,65 @@ def test_lone_surrogates_are_replaced(store):
 def test_a_missing_part_is_named(store):
     with pytest.raises(StoreError, match=r"7.jsonl is missing though its stage has finished; use --redo chunk"):
         list(store.read("chunk", "7"))
+
+
+def begun(store: Store, *stages: str) -> None:
+    for stage in stages:
+        store.begin(stage, {"seed": 0})
+        store.write(stage, "0", [{"id": "a"}])
+        store.finish(stage, {"documents": 1})
+
+
+def everything(store: Store) -> set[str]:
+    return {str(path.relative_to(store.root)) for path in store.root.rglob("*")}
+
+
+def test_only_what_stages_wrote_is_deleted(store):
+    begun(store, "chunk", "embed", "haystack")
+    store.write_array("embed", "0", np.zeros(3))
+    store.agree("chunk", "server-default", {"model": "m"})
+    (store.root / "haystack" / "passages").mkdir()
+    (store.root / "haystack" / "passages" / "texts.bin").write_bytes(b"")
+    (store.root / "thesis").mkdir()
+    store.remove(["chunk", "embed", "haystack", "absent"])
+    assert everything(store) == {"thesis"}
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "sub/0.jsonl", "passages/notes.txt", ".hidden"])
+def test_a_stage_with_something_of_the_users_is_left_alone_with_all_others(store, foreign: str):
+    begun(store, "chunk", "embed")
+    path = store.root / "embed" / foreign
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    before = everything(store)
+    with pytest.raises(StoreError, match=rf"embed also holds .*{foreign.split('/')[0]}.*; move that away"):
+        store.remove(["chunk", "embed"])
+    assert everything(store) == before
+
+
+def test_a_folder_of_the_name_of_a_stage_is_not_one(store, tmp_path_factory):
+    begun(store, "ingest")
+    (store.root / "chunk").mkdir()
+    (store.root / "chunk" / "0.jsonl").write_text("mine")
+    elsewhere = tmp_path_factory.mktemp("disk")
+    (store.root / "embed").symlink_to(elsewhere)
+    begun(store, "embed")
+    before = everything(store)
+    for stage in ("chunk", "embed"):
+        with pytest.raises(StoreError, match=rf"{stage} was not made by data_gen"):
+            store.remove(["ingest", stage])
+    assert everything(store) == before
+
+
+def test_no_run_begins_where_others_files_would_be_replaced(store):
+    stages, files = ["ingest", "chunk"], ["README.md", "train.parquet"]
+    store.require_room(stages, files)
+    (store.root / "chunk").mkdir()
+    store.require_room(stages, files)  # as a rank that has just begun leaves it for a moment
+    (store.root / "README.md").write_text("mine")
+    (store.root / "chunk" / "0.jsonl").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds chunk, README\.md, which no run of data_gen made"):
+        store.require_room(stages, files)
+    (store.root / "chunk" / "0.jsonl").unlink()
+    begun(store, "ingest")
+    store.require_room(stages, files)  # the run's own by now

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.data.jsonl import read_jsonl
 
 from recipe.longrl.demo import run as demo
 

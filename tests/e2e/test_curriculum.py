@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
-from verl_longrl.trainer.rollout_log import read_jsonl
 from verl_longrl.trainer.tmn import tmn_advantages
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

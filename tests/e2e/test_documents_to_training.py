@@ -15,8 +15,8 @@ import planted
 import pytest
 import sensible_model
 import yaml
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
-from verl_longrl.trainer.rollout_log import read_jsonl
 
 from data_gen.llm import LLM, LLMOptions, RequestFailed
 from data_gen.tokenizer import BUILTIN, load_tokenizer

@@ -8,8 +8,8 @@ from collections import Counter
 import multihop
 import pytest
 from openai_server import Server
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
-from verl_longrl.trainer.rollout_log import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

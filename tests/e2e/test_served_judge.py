@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from verl_longrl.trainer.rollout_log import read_jsonl
+from verl_longrl.data.jsonl import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

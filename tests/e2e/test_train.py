@@ -1,10 +1,11 @@
 """The main job for real: two trainer ranks, two vLLM replicas, GRPO steps, and on the way what goes wrong on clusters.
 
-One run in three starts of the same command: a reward worker is killed, then the driver; a replica hangs and dies; the
-last start finds a bit flipped in the newest checkpoint, and trains to the end from the one before. No step, prompt or
-rollout is lost or done twice.
+One run in three starts of the same command: a reward worker is killed, a second start is refused, then the driver is
+killed; a replica hangs and dies; the last start finds a bit flipped in the newest checkpoint, and trains to the end from
+the one before. No step, prompt or rollout is lost or done twice.
 """
 
+import json
 import os
 import re
 import signal
@@ -16,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from strangers import family, reachable, turned_away
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
 from verl_longrl.platform import zygote
-from verl_longrl.trainer.rollout_log import read_jsonl
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 INTERRUPTED = 75
@@ -40,6 +41,8 @@ def test_train_kill_resume(run):
         assert reachable(family(process.pid)) == [], "another machine could call"
         tried = turned_away(family(process.pid), run.folder)
         assert tried == {"TransferQueueController": 2, "SimpleStorageUnit": 1, "vLLMHttpServer": 2}
+        assert run.finish(run.start(*endless), timeout_s=120) == 2
+        assert f"not started: {run.output} is in use by process {process.pid} on " in run.console
         os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
         said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
         going_on = run.steps[-1] + 1
@@ -85,6 +88,9 @@ def test_train_kill_resume(run):
     )
     assert "Traceback" not in run.console
     assert run.steps == list(range(1, last + 1))
+    for line in (run.output / "metrics.jsonl").read_text().splitlines():
+        assert json.loads(line, parse_constant=pytest.fail)
+    assert not list(run.output.rglob(".lock-*"))
     assert [row["step"] for row in run.rows("val")] == [0, last]
     curve = EventAccumulator(str(run.output / "tensorboard")).Reload().Scalars("reward/score")
     assert [event.step for event in curve] == run.steps

@@ -296,3 +296,22 @@ def test_rope_problems_are_settings_problems(composed, tmp_path: Path):
         settings.resolve(
             composed(rope, f"actor_rollout_ref.model.path={tmp_path}", f"longrl.output_dir={tmp_path}/out")
         )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", ".", "..", ".hidden", "../../../etc", "/etc", "a/b", "a\\b", "a\nb", "a\x00b", " a", "a ", "x" * 300],
+)
+def test_the_name_of_a_run_is_that_of_one_folder(composed, name: str):
+    config = composed()
+    config.trainer.experiment_name = name
+    with pytest.raises(settings.SettingsError, match=r"trainer\.experiment_name = .* must be the name of one folder"):
+        settings.resolve(config, partial=True)
+
+
+@pytest.mark.parametrize("name", ["longrl", "loongrl-7b-seed1", "my run (2)", "größe=3,a", "v1.2", 7])
+def test_names_that_are(composed, name: str | int):
+    config = composed()
+    config.trainer.experiment_name = name
+    found = [folder.parts[-2:] for folder in settings.run_folders(config)]
+    assert found == [("outputs", str(name)), (str(name), "checkpoints")]

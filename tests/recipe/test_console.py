@@ -68,3 +68,14 @@ def test_verbose_shows_everything(tmp_path: Path, capsys, monkeypatch):
     with logged(tmp_path / "train.log"):
         print("noise")
     assert "noise" in capsys.readouterr().out
+
+
+def test_a_full_disk_costs_lines_of_the_log_alone(tmp_path: Path, capsys):
+    log = tmp_path / "train.log"
+    log.symlink_to("/dev/full")
+    with logged(log):
+        print("lost")
+        print("longrl: step 1/2")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1:] == ["step 1/2"]
+    assert shown.err == f"{log}: No space left on device: lines of it are lost\n"

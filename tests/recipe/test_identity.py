@@ -1,12 +1,13 @@
 """A folder goes on with the configuration it was started with, in all that decides what is trained."""
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 from verl_longrl.trainer.checkpoints import seal
 
-from recipe.longrl import identity, settings
+from recipe.longrl import content, identity, settings
 
 pytestmark = pytest.mark.engine
 
@@ -179,3 +180,154 @@ def test_runs_from_before_go_on(started, configure, tmp_path: Path):
     assert "not compared" in identity.check(configure("longrl.reward.eta=0.2"))
     identity.store(configure("longrl.reward.eta=0.2"))
     assert "not compared" not in identity.check(configure("longrl.reward.eta=0.2"))
+
+
+MODEL = {
+    "config.json": b'{"layers": 1}',
+    "tokenizer.json": b'{"model": 1}',
+    "chat_template.jinja": b"{{ messages }}",
+    "model.safetensors": bytes(3 * 2**20),
+    "README.md": b"",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[str, ...]:
+    """Overrides with a model folder, a scorer in a file and one in a package, all of them real."""
+    (tmp_path / "model").mkdir()
+    for name, holds in MODEL.items():
+        (tmp_path / "model" / name).write_bytes(holds)
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    package = tmp_path / "their_scorers"
+    package.mkdir()
+    for name in ("__init__.py", "parts.py"):
+        (package / name).write_text("y = 1\n")
+    return (
+        f"actor_rollout_ref.model.path={tmp_path / 'model'}",
+        f"longrl.reward.scorers=[{tmp_path / 'mine.py'},their_scorers]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("val.parquet", r"data\.val_files\[0\]: .*val\.parquet \(4 bytes\) -> .* \(4 bytes\), with other content"),
+        ("model/config.json", r"model\.path: .*, with other content: config\.json"),
+        ("model/tokenizer.json", r"model\.path: .*, with other content: tokenizer\.json"),
+        ("model/chat_template.jinja", r"model\.path: .*, with other content: chat_template\.jinja"),
+        ("model/model.safetensors", r"model\.path: .*, with other content: model\.safetensors"),
+        ("model/vocab.json", r"model\.path: .*, with other content: vocab\.json"),
+        ("mine.py", r"longrl\.reward\.scorers\[0\]: .*mine\.py -> .*mine\.py, with other content"),
+        ("their_scorers/parts.py", r"longrl\.reward\.scorers\[1\]: .*, with other content: parts\.py"),
+    ],
+)
+def test_other_content_at_the_same_path(started, configure, own, tmp_path: Path, monkeypatch, file: str, line: str):
+    """Of the same size, and with its times put back."""
+    monkeypatch.syspath_prepend(tmp_path)
+    started(*own)
+    assert identity.check(configure(*own)).startswith("continues: ")
+    path = tmp_path / file
+    before = path.read_bytes() if path.exists() else b"{}"
+    stat = os.stat(path if path.exists() else tmp_path)
+    path.write_bytes(before.replace(b"1", b"2") if b"1" in before else b"#" + before[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(identity.OtherRun, match=line) as refused:
+        identity.check(configure(*own))
+    assert len(str(refused.value).splitlines()) == 3, f"something else is said to differ: {refused.value}"
+
+
+def test_what_decides_nothing_may_change(started, configure, own, tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    started(*own)
+    (tmp_path / "model" / "README.md").write_text("about")
+    assert identity.check(
+        configure(*own)
+    ) == f"continues: {tmp_path / 'run' / 'checkpoints'} holds checkpoints up to " + ("global_step_10")
+
+
+def test_moved_files_are_the_same(started, configure, own, tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    started(*own)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("train.parquet", "val.parquet", "model", "mine.py"):
+        (tmp_path / name).rename(moved / name)
+    overrides = [override.replace(f"{tmp_path}/", f"{moved}/") for override in own]
+    files = [f"data.{split}_files=[{moved / f'{split}.parquet'}]" for split in ("train", "val")]
+    assert identity.check(configure(*overrides, *files)).endswith("holds checkpoints up to global_step_10")
+    (moved / "train.parquet").write_bytes(b"ROWS")
+    with pytest.raises(identity.OtherRun, match=r"data\.train_files\[0\]: .*, with other content"):
+        identity.check(configure(*overrides, *files))
+
+
+def test_more_files_and_another_order_are_other_data(started, configure, tmp_path: Path):
+    (tmp_path / "train.parquet").write_bytes(b"ROWS")
+    both = [tmp_path / "train.parquet", tmp_path / "val.parquet"]
+    started(f"data.train_files=[{both[0]},{both[1]}]")
+    for files in (f"{both[1]},{both[0]}", f"{both[0]}"):
+        with pytest.raises(identity.OtherRun, match=r"data\.train_files"):
+            identity.check(configure(f"data.train_files=[{files}]"))
+
+
+def test_a_model_of_the_hub_is_its_commit(started, configure, tmp_path: Path, monkeypatch):
+    def cached(commit: str) -> None:
+        snapshot = tmp_path / "models--some--model" / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot / "config.json").write_text("{}")
+        monkeypatch.setattr(content, "try_to_load_from_cache", lambda *_: str(snapshot / "config.json"))
+
+    cached("abc1")
+    started()
+    assert identity.check(configure()).startswith("continues: ")
+    cached("def2")
+    with pytest.raises(
+        identity.OtherRun, match=r"model\.path: some/model -> some/model, .*: commit abc1 -> commit def2"
+    ):
+        identity.check(configure())
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc1"
+    assert identity.check(configure(f"actor_rollout_ref.model.path={snapshot}")).startswith("continues: ")
+
+
+def test_a_run_from_before_contents_were_stored(started, configure, own, tmp_path: Path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    started(*own)
+    file = tmp_path / "run" / "config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    del stored[identity.CONTENT]
+    file.write_text(yaml.safe_dump(stored))
+    (tmp_path / "mine.py").write_text("z = 1\n")
+    assert "from before contents were stored" in identity.check(configure(*own))
+    with pytest.raises(identity.OtherRun, match=r"model\.path: .* -> another/model"):
+        identity.check(configure(own[1], "actor_rollout_ref.model.path=another/model"))
+
+
+def test_a_large_file_is_read_once(configure, started, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(content, "REMEMBERED_BYTES", 3)
+    for split in ("train", "val"):
+        os.utime(tmp_path / f"{split}.parquet", (1, 1))
+    started()
+    content._known.clear()  # as another process
+    monkeypatch.setattr(content, "_digest", lambda *_: pytest.fail("read again"))
+    assert identity.check(configure()).startswith("continues: ")
+    (tmp_path / "run" / "content.json").write_text("{")
+    monkeypatch.undo()
+    content._known.clear()
+    assert identity.check(configure()).startswith("continues: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.yaml", "mine: 1\n"), ("config.yaml", "\0\0"), ("summary.json", "{}"), ("plots/p.png", "")],
+)
+def test_a_folder_with_files_of_somebody_else_is_refused(configure, tmp_path: Path, name: str, text: str):
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(identity.OtherRun, match=name.partition("/")[0]):
+        identity.check(configure())
+
+
+def test_a_resume_writes_nothing(started, configure, monkeypatch):
+    started()
+    monkeypatch.setattr(identity, "write_atomic", lambda *_: pytest.fail("written"))
+    identity.store(configure())

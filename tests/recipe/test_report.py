@@ -60,3 +60,17 @@ def test_several_tasks_are_shown_one_by_one(tmp_path: Path, capsys):
 def test_a_run_without_steps_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="holds no step"):
         report.write(tmp_path)
+
+
+def test_what_is_no_number_is_left_out(tmp_path: Path, capsys):
+    rows = [
+        {"split": "val", "step": 0, "val/score": 0.5, "val/answer": None},
+        {"split": "train", "step": 1, "sampled/score": None, "sampled/answer": 0.25},
+        {"split": "val", "step": 2, "val/score": 0.75, "val/answer": 0.5},
+    ]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([lines[0], "\0\0", '{"split": "tr', *lines[1:]]) + "\n")
+    (tmp_path / "summary.json").write_text('{"torn')
+    summary = report.write(tmp_path)
+    assert (summary["before"], summary["after"]) == ({"score": 0.5}, {"score": 0.75, "answer": 0.5})
+    assert "2 lines (the first: 2) damaged" in capsys.readouterr().err

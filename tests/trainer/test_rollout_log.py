@@ -1,5 +1,6 @@
 """Rollouts are complete lines, and a prompt is written once however many rollouts refer to it."""
 
+import errno
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from verl_longrl.trainer.rollout_log import RolloutLog, drop_partial_line, iterate_jsonl, read_jsonl
+from verl_longrl.data.jsonl import drop_partial_line, iterate_jsonl, read_jsonl
+from verl_longrl.trainer import rollout_log
+from verl_longrl.trainer.rollout_log import RolloutLog
 
 
 def test_each_prompt_once_also_after_reopening(tmp_path: Path):
@@ -48,12 +51,26 @@ def test_reopening_finds_every_prompt_whatever_its_length(tmp_path: Path):
     assert [row["prompt"] for row in read_jsonl(log.prompts)] == keys
 
 
-def test_a_file_of_something_else_is_refused_with_its_line(tmp_path: Path):
-    RolloutLog(tmp_path).add_prompt("a document", {})
-    with (tmp_path / "prompts.jsonl").open("a") as handle:
-        handle.write('{"text": "no key"}\n')
-    with pytest.raises(ValueError, match=r"line 2 of .*prompts\.jsonl is not of a prompt: .* move the file away"):
-        RolloutLog(tmp_path)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"text": "no key"}\n',
+        b'{"prompt": "%s", "te\n',
+        b"\0" * 5000 + b"\n",
+        b'{"prompt": "%s", "index": ' + b"\0" * 90 + b'"}\n',
+        b'{"prompt": "%s", "tex{"prompt": "0123456789abcdef", "text": "another"}\n',
+        b'{"prompt": "%s", "text": "cut in a character: \xe2\x82"}\n',
+    ],
+)
+def test_a_prompt_whose_line_is_damaged_is_written_again(tmp_path: Path, capsys, damage: bytes):
+    log = RolloutLog(tmp_path)
+    first, lost = log.add_prompt("a document", {}), RolloutLog(tmp_path / "x").add_prompt("lost", {})
+    with log.prompts.open("ab") as handle:
+        handle.write(damage.replace(b"%s", lost.encode()))
+    again = RolloutLog(tmp_path)
+    assert f"{log.prompts}: line 2 damaged, and left out" in capsys.readouterr().err
+    assert [again.add_prompt("a document", {}), again.add_prompt("lost", {})] == [first, lost]
+    assert [row["text"] for row in read_jsonl(log.prompts, ("prompt",))] == ["a document", "lost"]
 
 
 @pytest.mark.parametrize("rest", [b"", b"x", b"x" * (1 << 16), b"x" * 200_000])
@@ -94,15 +111,27 @@ def test_step_is_replaced_when_run_again(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["3.jsonl"]
 
 
-def test_line_cut_off_by_a_kill_is_left_out_but_damage_is_not(tmp_path: Path):
-    path = tmp_path / "x.jsonl"
-    path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
-    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
-    path.write_text('{"a"\n{"a": 2}\n')
-    with pytest.raises(ValueError, match="delimiter"):
-        read_jsonl(path)
-
-
 def test_what_json_cannot_hold_is_named(tmp_path: Path):
     with pytest.raises(TypeError, match="set is not JSON-serialisable"):
         RolloutLog(tmp_path).write_step(1, [{"x": {1}}])
+
+
+def test_a_full_disk_leaves_the_files_as_they_were(tmp_path: Path, monkeypatch):
+    log = RolloutLog(tmp_path)
+    log.add_prompt("a document", {})
+    log.write_step(1, [{"score": 1.0}])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rollout_log, "append", full)
+    monkeypatch.setattr(rollout_log.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        log.add_prompt("another", {})
+    with pytest.raises(OSError, match="No space"):
+        log.write_step(1, [{"score": 0.0}])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    log.add_prompt("another", {})
+    assert [row["text"] for row in read_jsonl(log.prompts)] == ["a document", "another"]

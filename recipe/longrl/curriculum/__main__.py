@@ -13,11 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 from omegaconf import open_dict
+from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl import flags, preflight, settings
+from recipe.longrl.alone import alone
 from recipe.longrl.curriculum import mining, plan, report
 from recipe.longrl.main import refuse
 
@@ -50,14 +53,15 @@ def main(arguments: list[str] | None = None) -> None:
     dry_run = "--dry-run" in asked
     stages = read(overrides)
     try:
-        good = [_check(stages, stage, show=dry_run) for stage in stages.stages]
-    except settings.SettingsError as error:
+        with nullcontext() if dry_run else alone([stages.folder]):
+            good = [_check(stages, stage, show=dry_run) for stage in stages.stages]  # all are shown
+            if not all(good):
+                print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
+                sys.exit(2)
+            if not dry_run:
+                run(stages, shlex.join(["python", "-m", "recipe.longrl.curriculum", *overrides]))
+    except (settings.SettingsError, FolderInUse) as error:
         refuse(error)
-    if not all(good):
-        print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
-        sys.exit(2)
-    if not dry_run:
-        run(stages, shlex.join(["python", "-m", "recipe.longrl.curriculum", *overrides]))
 
 
 def read(overrides: list[str]) -> plan.Plan:

@@ -15,7 +15,6 @@ long as they stay there. The folder `mining` of the run holds
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import sys
 from collections import Counter, defaultdict
@@ -23,25 +22,30 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
+from verl_longrl.data.jsonl import append, drop_partial_line, dumps, iterate_jsonl, line
 from verl_longrl.data.schema import Sample, read_samples, write_samples
+from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rewards.options import Options, number
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer.checkpoints import write_atomic
-from verl_longrl.trainer.rollout_log import drop_partial_line
 
 from data_gen.progress import progress
 from recipe.longrl import console, flags, identity, model_folder, preflight, settings
+from recipe.longrl.alone import alone
 from recipe.longrl.curriculum.answering import Answering, sampling_of
+from recipe.longrl.main import refuse
 
 SOLVED = 1 - 1e-9
+MINED = ("data.train_files", identity.SCORERS, *identity.MODELS)
+"""Of what is compared by content, what pass rates depend on."""
 CHECKED = 512
 """Scores after which it is looked at how many failed."""
 
@@ -97,7 +101,7 @@ def mine(config: DictConfig, options: MineOptions) -> None:
         asyncio.run(_roll_out(config, options, folder / "rollouts.jsonl"))
         found = _select(config, options, folder)
         _plot(found, folder / "mining.png")
-        write_atomic(folder / "mining.json", json.dumps(found, indent=2) + "\n")
+        write_atomic(folder / "mining.json", dumps(found, indent=2) + "\n")
 
 
 def finished(config: DictConfig) -> bool:
@@ -126,6 +130,7 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
     return {
         "options": asdict(options),
         "files": [identity.with_size(file) for file in config.data.train_files],
+        "content": {key: held for key, held in identity.contents(settings.plain(config)).items() if key in MINED},
         "model": config.actor_rollout_ref.model.path,
         "made_of": model_folder.origin(config.actor_rollout_ref.model.path),
         "sampling": _sampling(config, options),
@@ -136,8 +141,9 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
 def _agree(path: Path, asked: dict[str, Any]) -> None:
     if path.is_file():
         before = json.loads(path.read_text())
-        compared = {key: value for key, value in asked.items() if key in before}  # earlier versions wrote fewer
-        differing = [f"{key}: {before[key]} -> {value}" for key, value in compared.items() if before[key] != value]
+        by_content = "content" in before  # earlier versions wrote fewer keys
+        old, new = _comparable(before, by_content), _comparable(asked, by_content)
+        differing = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
         if differing:
             raise MiningError(
                 "\n".join([f"{path.parent} holds rows that were mined otherwise:", *differing])
@@ -145,6 +151,14 @@ def _agree(path: Path, asked: dict[str, Any]) -> None:
             )
     else:
         write_atomic(path, json.dumps(asked, indent=2) + "\n")
+
+
+def _comparable(asked: dict[str, Any], by_content: bool) -> dict[str, Any]:
+    """What is compared of what was asked: contents, or where there are none the paths."""
+    if not by_content:
+        return asked
+    reward = {key: value for key, value in asked["reward"].items() if key != "scorers"}
+    return {key: value for key, value in asked.items() if key not in ("files", "model", "made_of")} | {"reward": reward}
 
 
 def _sampling(config: DictConfig, options: MineOptions) -> dict[str, Any]:
@@ -165,26 +179,16 @@ async def _roll_out(config: DictConfig, options: MineOptions, path: Path) -> Non
     before = f", {len(done)} of them before" if done else ""
     print(f"{title}: {total} rows, {options.rollouts} answers each{before}; starting vLLM", flush=True)
     left = (item for item in _rows(config) if item[:2] not in done)
-    with path.open("a") as lines:
-        _lock(lines)
-        async with Answering(config, longrl, _sampling(config, options)) as answering:
-            with progress(title, total, "rows", start=len(done)) as advance:
-                async for line in answering.lines(left):
-                    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    lines.flush()
-                    advance(1)
-                    statuses += line.get("statuses", [])
-                    if len(statuses) >= CHECKED:
-                        _check(guard, statuses)
-                        statuses = []
+    async with Answering(config, longrl, _sampling(config, options)) as answering:
+        with progress(title, total, "rows", start=len(done)) as advance:
+            async for answered in answering.lines(left):
+                append(path, line(answered))
+                advance(1)
+                statuses += answered.get("statuses", [])
+                if len(statuses) >= CHECKED:
+                    _check(guard, statuses)
+                    statuses = []
     _check(guard, statuses)
-
-
-def _lock(lines: IO[str]) -> None:
-    try:
-        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise MiningError(f"{lines.name} is being written by another process; wait for it, or end it") from error
 
 
 def _check(guard: FailureGuard, statuses: list[str]) -> None:
@@ -194,14 +198,10 @@ def _check(guard: FailureGuard, statuses: list[str]) -> None:
 
 def _answered(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
     """(file, row) -> its last line, without the responses, which may be gigabytes."""
-    if not path.is_file():
-        return {}
     found = {}
-    with path.open() as lines:
-        for text in lines:
-            line = json.loads(text)
-            line.pop("responses", None)
-            found[line["file"], line["row"]] = line
+    for answered in iterate_jsonl(path, ("file", "row", "task")):
+        answered.pop("responses", None)
+        found[answered["file"], answered["row"]] = answered
     return found
 
 
@@ -320,12 +320,15 @@ def main(arguments: list[str] | None = None) -> None:
             return
         options, overrides = split(arguments)
         config = settings.compose(overrides)
-        settings.resolve(config)
-        preflight.decide(config)
-        with console.logged(Path(config.longrl.output_dir) / "mining.log"):
-            mine(config, options)
-        show(config)
-        kept_files(config)
+        with alone(settings.run_folders(config)):
+            settings.resolve(config)
+            preflight.decide(config)
+            with console.logged(Path(config.longrl.output_dir) / "mining.log"):
+                mine(config, options)
+            show(config)
+            kept_files(config)
+    except FolderInUse as error:
+        refuse(error)
     except (settings.SettingsError, MiningError) as error:
         sys.exit(f"mining: {error}")
 

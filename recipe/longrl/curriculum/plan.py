@@ -91,7 +91,7 @@ def read(arguments: Sequence[str]) -> Plan:
     run = settings.compose(common)
     if clash := sorted(set(files) & set(run)):
         raise settings.SettingsError(f"a stage cannot be called {clash[0]}: that is a section of a run's configuration")
-    plan = Plan(run.trainer.experiment_name, Path(run.longrl.output_dir).absolute())
+    plan = Plan(run.trainer.experiment_name, settings.run_folders(run)[0])
     checkpoints = _given(common, "trainer.default_local_dir")
     before: Path | None = None
     for name, stage in files.items():

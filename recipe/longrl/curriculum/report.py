@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.trainer.rollout_log import iterate_jsonl
+from verl_longrl.data.jsonl import dumps
+from verl_longrl.trainer.checkpoints import write_atomic
 
+from recipe.longrl import report as run_report
 from recipe.longrl.curriculum.plan import Plan
 
 
@@ -30,7 +32,7 @@ def write(plan: Plan, command: str) -> dict[str, Any]:
         },
     }
     path = plan.folder / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_atomic(path, dumps(summary, indent=2) + "\n")
     _print(plan, summaries)
     _plot(plan, summaries)
     print(f"summary {path}\nplot    {plan.folder / 'plots' / 'curriculum.png'}\nweights {plan.stages[-1].export}")
@@ -53,7 +55,7 @@ def _print(plan: Plan, summaries: dict[str, Any]) -> None:
     for task in _tasks(summaries):
         values = [first["before"], *(summary["after"] for summary in summaries.values())]
         name = task.removesuffix("/answer") if task != "answer" else "all"
-        table.add_row(name, *(f"{value[task]:.3f}" for value in values))
+        table.add_row(name, *(f"{value[task]:.3f}" if task in value else "" for value in values))
     Console().print(table)
 
 
@@ -68,11 +70,12 @@ def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
     lines: dict[str, list[tuple[int, float]]] = {}
     for stage in plan.stages:
         last = 0
-        for row in iterate_jsonl(stage.folder / "metrics.jsonl"):
+        for row in run_report.read(stage.folder):
             last = max(last, row["step"])
             at = start + row["step"]
             if row["split"] == "train":
-                lines.setdefault("training, all that was sampled", []).append((at, row["sampled/answer"]))
+                if "sampled/answer" in row:
+                    lines.setdefault("training, all that was sampled", []).append((at, row["sampled/answer"]))
             else:
                 for task in _tasks(summaries):
                     if f"val/{task}" in row:

@@ -80,12 +80,16 @@ def build(config: BuildConfig, output: Path) -> Path:
     if found and found["hash"] == config.hash:
         console.print(f"{output}: complete, nothing to do")
         return output
-    if not found and output.exists() and any(output.iterdir()):
-        raise FileExistsError(f"{output} is not empty and has no {MARKER}; name a new folder or empty this one")
+    if foreign := _foreign(output, found):
+        raise FileExistsError(
+            f"{output} is not empty, and no build made {foreign[0]} in it; name a new folder, or move that away"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         _build(config, aside)
+        if (found := marker(output)) and found["hash"] == config.hash:  # another process was quicker, and may use it
+            return output
         if output.exists():
             shutil.rmtree(output)
         os.replace(aside, output)
@@ -97,7 +101,14 @@ def build(config: BuildConfig, output: Path) -> Path:
 def marker(output: Path) -> dict | None:
     """The marker of a complete build in `output`, or None."""
     path = output / MARKER
-    return json.loads(path.read_text()) if path.exists() else None
+    found = json.loads(path.read_text()) if path.exists() else None
+    return found if isinstance(found, dict) and {"hash", "rows"} <= found.keys() else None
+
+
+def _foreign(output: Path, found: dict | None) -> list[str]:
+    """What is in the folder beside the build that its marker tells of."""
+    ours = {MARKER, "model", *(f"{name}.parquet" for name in found["rows"])} if found else set()
+    return sorted(path.name for path in output.iterdir() if path.name not in ours) if output.exists() else []
 
 
 def _build(config: BuildConfig, folder: Path) -> None:

@@ -58,6 +58,8 @@ def run(config: BuildConfig, assets: Path, defaults: list[str]) -> None:
             build(config, assets)
     except settings.SettingsError as error:
         longrl_main.refuse(error)
+    except FileExistsError as error:  # of the build
+        longrl_main.refuse(settings.SettingsError(str(error)))
     longrl_main.main(arguments)
 
 

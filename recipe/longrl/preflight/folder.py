@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import CheckpointError, to_resume_from
 
-from recipe.longrl import export, identity
+from recipe.longrl import alone, export, identity
 from recipe.longrl.parallel import n_gpus
 from recipe.longrl.preflight import trust
 from recipe.longrl.preflight.check import Check
@@ -22,6 +22,10 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
             detail = f"{key} = {OmegaConf.select(config, key)}: {folder} {problem}; name another"
             yield Check("run folder", "warn" if dry_run else "FAIL", detail)
             return
+    if owner := alone.other_holder([Path(config.longrl.output_dir), Path(config.trainer.default_local_dir)]):
+        known = owner.lives()  # else a start waits for its heartbeat, and takes over where it is dead
+        detail = f"{config.longrl.output_dir} {'is' if known else 'may be'} in use by {owner}. Fix: {alone.FIX}"
+        yield Check("in use", "FAIL" if known and not dry_run else "warn", detail)
     try:
         yield Check("run folder", "ok", identity.check(config))
     except identity.OtherRun as error:
@@ -63,7 +67,10 @@ def _of_another_run(config: DictConfig, folder: Path | None) -> list[str]:
     stored = identity.stored_beside(folder.parent)
     if stored is None:
         return [f"no {identity.STORED} beside it says how that run was configured, so not compared"]
-    lines = identity.differences(stored, config)
+    try:
+        lines = identity.differences(stored, config)
+    except identity.OtherRun as error:
+        return [str(error)]
     return [f"of a run with another configuration ({stored}):", *lines[: identity.MOST_SHOWN]] if lines else []
 
 

@@ -1,9 +1,11 @@
 """The lines about the run's folder and checkpoint, also in a dry run. What the first compares:
 tests/recipe/test_identity.py; what the second: tests/trainer/test_checkpoints.py."""
 
+import os
 from pathlib import Path
 
 import pytest
+from verl_longrl.folder_lock import Owner, held
 from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
 
 from recipe.longrl import identity
@@ -89,3 +91,17 @@ def test_a_folder_that_cannot_be_written_to(check, monkeypatch):
     assert status == "FAIL"
     assert "cannot be written to; name another" in detail
     assert check(dry_run=True)["run folder"][0] == "warn"  # another machine's disk
+
+
+@pytest.mark.parametrize(
+    ("lives", "dry_run", "status"), [(True, False, "FAIL"), (True, True, "warn"), (None, False, "warn")]
+)
+def test_a_folder_in_use(check, tmp_path, monkeypatch, lives: bool | None, dry_run: bool, status: str):
+    """One whose owner may be dead is left to the start, which waits for its heartbeat."""
+    with held([tmp_path / "run"]):
+        assert "in use" not in check(), "by this process"
+        monkeypatch.setattr(Owner, "is_this_process", lambda _: False)
+        monkeypatch.setattr(Owner, "lives", lambda _: lives)
+        found, detail = check(dry_run=dry_run)["in use"]
+    assert found == status
+    assert f"in use by process {os.getpid()} on " in detail

@@ -6,27 +6,30 @@ a hash of its text.
 """
 
 import hashlib
-import json
 import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from verl_longrl.data.jsonl import append, drop_partial_line, iterate_jsonl, line, read_jsonl, warn_of_damage
+
+__all__ = ["RolloutLog", "drop_partial_line", "iterate_jsonl", "read_jsonl"]
+
 KEY_BYTES = 8
 _BEGINNING = re.compile(rb'\{"prompt": "([0-9a-f]{%d})"' % (2 * KEY_BYTES))
-_BLOCK = 1 << 16
+_END = b'"}\n'
 
 
 class RolloutLog:
     """Writer of `<folder>/prompts.jsonl` and `<folder>/<step>.jsonl`; safe to reopen after a kill.
 
-    Of a prompt that is stored, memory holds its key alone, in 8 bytes. Raises ValueError when prompts.jsonl holds a
-    line that is not of a prompt.
+    Of a prompt that is stored, memory holds its key alone, in 8 bytes. One whose line is damaged is not stored. Both
+    methods raise OSError where the disk refuses, and then leave the files as they were.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,81 +45,46 @@ class RolloutLog:
         key, number = digest.hexdigest(), int.from_bytes(digest.digest())
         at = bisect_left(self._known, number)
         if at == len(self._known) or self._known[at] != number:
+            append(self.prompts, line({"prompt": key, **about, "text": text}))
             self._known.insert(at, number)
-            with self.prompts.open("a") as handle:
-                handle.write(_dump({"prompt": key, **about, "text": text}) + "\n")
         return key
 
     def write_step(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write the rollouts of one step, replacing what an interrupted run left of the same step."""
         path = self.folder / f"{step}.jsonl"
         aside = path.with_suffix(".partial")
-        aside.write_text("".join(_dump({"step": step, **row}) + "\n" for row in rows))
-        os.replace(aside, path)
+        try:
+            with aside.open("wb") as handle:
+                handle.writelines(line({"step": step, **row}) for row in rows)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
         return path
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file ([] if absent); a last line cut off by a kill is left out."""
-    return list(iterate_jsonl(path))
-
-
-def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_jsonl`, with one row in memory at a time."""
-    if path.is_file():
-        with path.open("rb") as handle:
-            for line in handle:  # ends at \n alone, not at U+2028 and its like, which documents hold
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
-
-
-def drop_partial_line(path: Path) -> None:
-    """Cut off what a kill left behind the last whole line, so that the file can be appended to."""
-    if path.is_file():
-        with path.open("r+b") as handle:
-            handle.truncate(_end_of_last_line(handle))
-
-
-def _end_of_last_line(handle: IO[bytes]) -> int:
-    """Where the last whole line of a file ends, looked for from the file's end."""
-    end = handle.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        handle.seek(start)
-        newline = handle.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
-
-
 def _keys(prompts: Path) -> "array[int]":
-    """The keys that lead the lines of prompts.jsonl, as numbers in ascending order; the texts are passed over."""
+    """The keys of the prompts in prompts.jsonl, as numbers in ascending order. Their texts are not parsed: damage shows
+    at a line's two ends, in NUL bytes, in a second beginning, and in bytes that are no UTF-8."""
     keys: array[int] = array("Q")
+    damaged = []
     if prompts.is_file():
         with prompts.open("rb") as handle:
-            number = 0
-            while line := handle.readline(_BLOCK):
-                number += 1
-                found = _BEGINNING.match(line)
-                if found is None:
-                    raise ValueError(
-                        f"line {number} of {prompts} is not of a prompt: it begins with {line[:40]!r}, expected "
-                        f'{{"prompt": "<{2 * KEY_BYTES} hex digits>"; move the file away, and it is begun anew'
-                    )
-                keys.append(int(found[1], 16))
-                while line and not line.endswith(b"\n"):
-                    line = handle.readline(_BLOCK)
+            for number, text in enumerate(handle, 1):
+                found = _BEGINNING.match(text)
+                whole = text.endswith(_END) and b"\0" not in text and not _BEGINNING.search(text, 1)
+                if found is not None and whole and _is_utf8(text):
+                    keys.append(int(found[1], 16))
+                else:
+                    damaged.append(number)
+    warn_of_damage(prompts, damaged)
     if keys:
         np.frombuffer(keys, dtype=np.uint64).sort()  # in place: a sorted list would be five times the size
     return keys
 
 
-def _dump(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON-serialisable: {value!r}")
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

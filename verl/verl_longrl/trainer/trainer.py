@@ -22,7 +22,7 @@ Padding rows, which upstream adds to even out the data-parallel ranks, are left 
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_longrl.config import LongRLConfig
+from verl_longrl.data.jsonl import Journal, cut_off
 from verl_longrl.data.sampler import TaskSampler
+from verl_longrl.folder_lock import Claim
 from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
@@ -57,7 +59,7 @@ from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line
 from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
 from verl_longrl.trainer.prompt_store import stored_share
 from verl_longrl.trainer.replay import WatchedReplayBuffer
-from verl_longrl.trainer.rollout_log import RolloutLog, iterate_jsonl
+from verl_longrl.trainer.rollout_log import RolloutLog
 from verl_longrl.trainer.under_way import RolloutsUnderWay
 from verl_longrl.trainer.watchdog import Watchdog
 
@@ -76,6 +78,8 @@ class NoSignal(RuntimeError):
 class LongRLTrainer(PPOTrainerSync):
     """See the module's docstring. `config` is the whole resolved run configuration."""
 
+    _claims: Sequence[Claim] = ()
+
     def __init__(self, config: Any) -> None:
         self.longrl = LongRLConfig.from_dict(config.longrl)
         rollout = config.actor_rollout_ref.rollout
@@ -88,6 +92,8 @@ class LongRLTrainer(PPOTrainerSync):
             checkpoints.only_the_owner_writes()
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
+        self._metrics = Journal(self.metrics_file)
+        self._claims = [Claim(folder) for folder in (self.output_dir, self._checkpoint_root)]
         self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
         self.groups = WatchedReplayBuffer.watch(
             self.replay_buffer, self._on_filtered, self._on_look, self.longrl.carry_steps
@@ -373,9 +379,15 @@ class LongRLTrainer(PPOTrainerSync):
         return {f"host_memory/{role}_gib": sum(node.get(role, 0.0) for node in per_node) for role in roles}
 
     def _write_metrics(self, split: str, step: int, metrics: dict[str, Any]) -> None:
+        self._require_folders()
         plain = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float | np.number)}
-        with self.metrics_file.open("a") as handle:
-            handle.write(json.dumps({"split": split, "step": int(step), "time": time.time(), **plain}) + "\n")
+        if problem := self._metrics.add({"split": split, "step": int(step), "time": time.time(), **plain}):
+            progress(f"step {step}: {problem}")
+
+    def _require_folders(self) -> None:
+        """Raises FolderTakenOver where another run works in this one's folders by now."""
+        for claim in self._claims:
+            claim.require()
 
     # ---- rollouts -----------------------------------------------------------------------------------------
 
@@ -395,6 +407,14 @@ class LongRLTrainer(PPOTrainerSync):
         real_keys, scores, unsealed = self._real_keys, self._scores, self._take_unsealed()
 
         def write() -> None:
+            self._require_folders()
+            try:
+                write_rollouts()
+            except OSError as error:  # they are only a log
+                progress(f"step {step}: its rollouts are not logged: {error}")
+            self._seal(unsealed)
+
+        def write_rollouts() -> None:
             prompt_of = {
                 uid: log.add_prompt(
                     decode(prompts[i]),
@@ -417,7 +437,6 @@ class LongRLTrainer(PPOTrainerSync):
                     {"uid": uid, "rollout": int(session), "prompt": prompt_of[uid], "response": text, **score, **own}
                 )
             log.write_step(step, sorted(rows, key=lambda row: (row["uid"], row["rollout"])))
-            self._seal(unsealed)
 
         self._dump_futures = [f for f in self._dump_futures if not f.done() or f.result()]
         self._dump_futures.append(self._dump_executor.submit(write))
@@ -430,6 +449,7 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
+        self._require_folders()
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
         checkpoints.begin(folder)
         super()._save_checkpoint()
@@ -503,10 +523,7 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
-        if self.metrics_file.is_file():
-            rows = iterate_jsonl(self.metrics_file)
-            kept = (json.dumps(row) + "\n" for row in rows if step > 0 and row["step"] <= step)
-            checkpoints.write_atomic(self.metrics_file, kept)
+        cut_off(self.metrics_file, lambda row: step == 0 or row.get("step", 0) > step)
 
 
 def _metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:

@@ -4,19 +4,18 @@ Reading all of a model on every node would take longer than starting; so small f
 one the size and samples at its beginning, middle and end.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from recipe.longrl.content import WHOLE_BYTES, sampled
 from recipe.longrl.preflight.check import describe
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
 from recipe.longrl.settings import is_url
 
-WHOLE_BYTES, SAMPLE_BYTES = 2**20, 2**18
 SAMPLED = f"files over {WHOLE_BYTES // 2**20} MiB by size and samples"
 
 
@@ -43,22 +42,10 @@ def fingerprints(path: str) -> dict[str, str]:
     if place.is_dir():
         files = [file for file in sorted(place.rglob("*")) if file.is_file()]
         visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-        return {str(file.relative_to(place)): _fingerprint(file) for file in visible}
+        return {str(file.relative_to(place)): sampled(file) for file in visible}
     if place.is_absolute():
-        return {place.name: _fingerprint(place)}
+        return {place.name: sampled(place)}
     return _cached(path)
-
-
-def _fingerprint(file: Path) -> str:
-    size, digest = file.stat().st_size, hashlib.sha256()
-    with file.open("rb") as content:
-        if size <= WHOLE_BYTES:
-            digest.update(content.read())
-        else:
-            for offset in (0, (size - SAMPLE_BYTES) // 2, size - SAMPLE_BYTES):
-                content.seek(offset)
-                digest.update(content.read(SAMPLE_BYTES))
-    return f"{size} bytes, {digest.hexdigest()[:12]}"
 
 
 def _cached(name: str) -> dict[str, str]:

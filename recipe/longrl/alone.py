@@ -1,0 +1,37 @@
+"""A run is alone in its folder and in that of its checkpoints, from before it writes there until its end."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from verl_longrl import folder_lock
+from verl_longrl.data.jsonl import is_full
+
+FIX = (
+    "wait for its end, or stop it (`touch stop` in the folder, or SIGTERM: it saves first); or give this run its own "
+    "folder with trainer.experiment_name=NAME"
+)
+
+
+@contextmanager
+def alone(folders: Iterable[Path]) -> Iterator[None]:
+    """Hold these folders during the block (`verl_longrl.folder_lock`). Raises FolderInUse with what to do about it, and
+    OSError where a disk is full."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock.held(folders))
+        except folder_lock.FolderInUse as error:
+            raise folder_lock.FolderInUse(f"{error}. Fix: {FIX}") from error
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise folder_lock.FolderInUse(
+                f"{error.filename or 'the run folder'} cannot be written: {error.strerror}. Fix: free or name another"
+            ) from error
+        yield
+
+
+def other_holder(folders: Iterable[Path]) -> folder_lock.Owner | None:
+    """Another process that holds one of the folders, or may hold it."""
+    owners = (folder_lock.holder(folder) for folder in folders)
+    return next((owner for owner in owners if owner and not owner.is_this_process()), None)

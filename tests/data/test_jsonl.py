@@ -1,0 +1,141 @@
+"""Logs are strict JSON; damage costs the damaged lines, said once; a full disk costs nothing that fits into memory."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from verl_longrl.data import jsonl
+from verl_longrl.data.jsonl import Journal, append, cut_off, dumps, iterate_jsonl, line, read_jsonl
+
+
+def strictly(text: str | bytes):
+    """As a parser that knows no NaN."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a": float("nan"), "b": [1.5, float("-inf")]}, {"a": None, "b": [1.5, None]}),
+        ({"a": np.float32("inf"), "b": np.array([1.0, np.nan])}, {"a": None, "b": [1.0, None]}),
+        ({"a": {"b": (np.int64(3), {"c": float("nan")})}}, {"a": {"b": [3, {"c": None}]}}),
+        ({"a": "NaN", "b": "größer\u2028\ud800"}, {"a": "NaN", "b": "größer\u2028?"}),
+    ],
+)
+def test_what_is_written_is_strict_json(value, written):
+    assert strictly(line(value)) == written
+
+
+def test_what_json_cannot_hold_is_named():
+    with pytest.raises(TypeError, match="set is not JSON-serialisable"):
+        dumps({"x": {1}})
+
+
+@pytest.mark.parametrize(
+    ("damage", "lines"),
+    [
+        (b'{"step": 2, "me\n', "line 2"),
+        (b"\0" * 4096 + b"\n", "line 2"),
+        (b'{"step": 2{"step": 3}\n', "line 2"),
+        (b'{"step": 2, "text": "\xe2\x82"}\n', "line 2"),
+        (b"[1, 2]\n17\n", "2 lines (the first: 2)"),
+        (b'{"no": "step"}\n', "line 2"),
+        (b'{"step": ' + b"[" * 100_000 + b"\n", "line 2"),
+    ],
+)
+def test_damaged_lines_are_left_out_with_their_number(tmp_path: Path, capsys, damage: bytes, lines: str):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 4}\n{"step": 5, "cut o')
+    assert read_jsonl(path, ("step",)) == [{"step": 1}, {"step": 4}]
+    assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged, and left out\n"
+
+
+def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2, "text": "\xe2\x82')
+    assert read_jsonl(path) == [{"step": 1}]
+    assert read_jsonl(tmp_path / "absent.jsonl") == []
+    assert capsys.readouterr().err == ""
+
+
+def test_what_earlier_versions_wrote_for_nan_is_null(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": NaN, "grad_norm": -Infinity}\n')
+    assert list(iterate_jsonl(tmp_path / "metrics.jsonl")) == [{"step": 1, "loss": None, "grad_norm": None}]
+
+
+def test_half_an_appended_line_is_taken_back(tmp_path: Path, monkeypatch):
+    path = tmp_path / "x.jsonl"
+    append(path, b'{"a": 1}\n')
+    with pytest.raises(OSError, match="No space"):
+        _append_to_a_full_disk(path, b'{"a": 2, "long": "line"}\n', monkeypatch)
+    assert path.read_bytes() == b'{"a": 1}\n'
+
+
+def _append_to_a_full_disk(path: Path, text: bytes, monkeypatch) -> None:
+    """The disk takes three more bytes."""
+    opened = Path.open
+
+    class Full:
+        def __init__(self, file) -> None:
+            self.file, self.room = file, 3
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str):
+            return getattr(self.file, name)
+
+        def write(self, block: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = self.file.write(block[: self.room])
+            self.room -= written
+            return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, *args, **kwargs: Full(opened(self, *args, **kwargs)))
+        append(path, text)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, monkeypatch, number: int):
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    journal = Journal(tmp_path / "metrics.jsonl")
+    assert journal.add({"step": 1}) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl, "append", full)
+        assert "1 lines wait in memory" in (journal.add({"step": 2}) or "")
+        assert "2 lines wait in memory" in (journal.add({"step": 3}) or "")
+    assert journal.add({"step": 4}) is None
+    assert [row["step"] for row in read_jsonl(journal.path)] == [1, 2, 3, 4]
+
+
+def test_another_error_of_the_disk_is_not_passed_over(tmp_path: Path):
+    with pytest.raises(IsADirectoryError):
+        Journal(tmp_path).add({"step": 1})
+
+
+def test_cutting_off_writes_nothing_where_there_is_nothing_to_cut(tmp_path: Path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n{"step": 4, "c')
+    cut_off(path, lambda row: row["step"] > 3)
+    assert path.read_bytes() == b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n'
+    before = path.stat().st_mtime_ns
+    cut_off(path, lambda row: row["step"] > 3)
+    assert path.stat().st_mtime_ns == before
+    cut_off(path, lambda row: row["step"] > 1)
+    assert path.read_bytes() == b'{"step": 1}\n\0\0\n'
+    cut_off(tmp_path / "absent.jsonl", lambda row: True)
+    assert not (tmp_path / "absent.jsonl").exists()
