@@ -37,7 +37,7 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl_longrl.replaced import replaced
-from verl_longrl.trainer.trainer import _metric_data
+from verl_longrl.trainer.queued_rows import metric_data
 
 from recipe.longrl import settings
 
@@ -100,7 +100,7 @@ def step(side: str, config: DictConfig, batch: Any) -> float:
         _rollout_moe_lb_metrics_accumulator=None,
         _get_n_gpus_for_throughput=lambda: 1,
     )
-    query = trainer_base.get_metric_data_with_optional_routed_experts if side == "upstream" else _metric_data(batch)
+    query = trainer_base.get_metric_data_with_optional_routed_experts if side == "upstream" else metric_data(batch)
     started = time.perf_counter()
     batch = PPOTrainerSync._compute_old_log_prob(driver, batch, {})
     batch.tags = tags

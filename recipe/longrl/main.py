@@ -3,8 +3,8 @@
 One configuration goes in (config/longrl_trainer.yaml and its groups), is checked as a whole before any process is
 started, and is handed to upstream verl with our task runner. Afterwards the run's folder holds the final weights as
 a Hugging Face folder, summary.json and plots. `--dry-run` stops after the checks and needs no GPU. Killed at any
-moment, the same command continues from the last whole checkpoint; asked to stop (`signals.py`), or when a worker dies,
-the run saves one and exits with status 75.
+moment, the same command continues from the last whole checkpoint; asked to stop (`signals.py`), or when a part of it
+dies, the run saves one and exits with status 75.
 """
 
 import os
@@ -41,8 +41,11 @@ examples:   longrl.reward.eta=0.2   trainer.total_training_steps=200   longrl.re
 
 to stop:    SIGTERM, SIGUSR1 or `touch OUTPUT_DIR/stop`: the run saves a checkpoint, at once while rollouts are
             generated, else at the end of the step, and ends with status 75
-status:     0 trained to the end; 2 refused, nothing was started (another process works in the folder); 75 stopped, a
-            worker died, or a disk is full: the same command goes on from the last checkpoint; anything else is an error
+status:     0 trained to the end; 2 refused, nothing was started (another process works in the folder, say); 75 stopped,
+            a part of the run died, a disk is full, or the judge was away for long: the same command goes on from the
+            last checkpoint; 143 or 138 ended at once by a second signal; 1 the same command would end so again: too
+            many failed scores, no signal, numbers of broken weights (not saved; the message names the last good
+            checkpoint), or an error
 """
 INTERRUPTED = os.EX_TEMPFAIL
 FLAGS = ("--dry-run", "--config", "--config=changed", "--version", "--help", "-h")
@@ -101,7 +104,6 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     Raises SecretsError when the keys cannot be handed to the workers, and what stopped the training; exits with status
     75 where the same command will resume.
     """
-    from ray.exceptions import RayActorError
     from verl_longrl.trainer.checkpoints import CheckpointError, only_the_owner_writes
     from verl_longrl.trainer.interruption import STOP_FILE
 
@@ -118,20 +120,15 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     identity.store(config)
     command = secrets.redact(command)
     provenance.record(output_dir, command)
-    try:
-        with workers.carrying(config) as names, console.logged(output_dir / "train.log"):
-            print(f"variables carried to every worker: {', '.join(names)}")
-            if python is not None:
-                OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
-            interrupted = _run(config, output_dir / STOP_FILE)
-    except CheckpointError as refused:  # Ray's error, which is of the class of its cause as well
-        print(f"refused: {getattr(refused, 'cause', refused)}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except RayActorError as died:
-        interrupted = f"a worker died: {died}. Repeat the command to go on from the last whole checkpoint"
-    if interrupted is not None:
-        print(f"interrupted: {secrets.redact(interrupted)}", file=sys.stderr, flush=True)
-        sys.exit(INTERRUPTED)
+    with workers.carrying(config) as names, console.logged(output_dir / "train.log"):
+        print(f"variables carried to every worker: {', '.join(names)}")
+        if python is not None:
+            OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
+        ended_early = _run(config, output_dir / STOP_FILE)
+    if ended_early is not None:
+        status, why = ended_early
+        print(secrets.redact(why), file=sys.stderr, flush=True)
+        sys.exit(status)
     not_exported = None
     with export.ending_at_once():
         if config.longrl.export and config.trainer.save_freq > 0:
@@ -144,18 +141,28 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
         sys.exit(f"trained, but not exported: {not_exported}")
 
 
-def _run(config: DictConfig, stop_file: Path) -> str | None:
-    """Train; why the run was interrupted, or None when it came to its end."""
+def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
+    """Train; the status to exit with and why when the run ended early, or None when it came to its end."""
     import ray
     from verl.trainer.main_ppo import run_ppo
-    from verl_longrl.trainer.interruption import Interrupted
+    from verl_longrl.trainer.checkpoints import CheckpointError
+    from verl_longrl.trainer.deaths import death
+    from verl_longrl.trainer.interruption import Interrupted, Stopped
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     try:
         run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
-    except Interrupted as interrupted:  # Ray's error, which is of the class of its cause as well
-        return str(getattr(interrupted, "cause", interrupted))
+    except (Interrupted, Stopped) as ended:  # Ray's error, which is of the class of its cause as well
+        why = getattr(ended, "cause", ended)
+        return (INTERRUPTED, f"interrupted: {why}") if isinstance(ended, Interrupted) else (1, f"stopped: {why}")
+    except CheckpointError as refused:
+        return 2, f"refused: {getattr(refused, 'cause', refused)}"
+    except Exception as error:
+        if (died := death(error)) is None:
+            raise
+        return INTERRUPTED, f"interrupted: {died}. Repeat the command to go on from the last whole checkpoint"
     finally:
+        signals.end_at_once()
         ray.shutdown()  # here, so that what dying engines print goes to the log
     return None
 

@@ -2,12 +2,13 @@
 
 Slurm sends the first ahead of a job's time limit, and schedulers, Kubernetes and `kill` the second. The trainer is
 another process, perhaps on another machine, so what reaches it is a file in the run's folder, which it looks for
-(`verl_longrl.trainer.interruption`).
+(`verl_longrl.trainer.interruption`). Once the training has ended there is nothing to save: each signal ends at once.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,14 +35,33 @@ class Stoppable:
 
 def handle(stop_file: Path) -> None:
     """From now on, the first signal makes `stop_file` (its text names the signal), a second one exits."""
+    asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop_file.exists():
-            sys.exit(128 + number)
+        nonlocal asked
         name = signal.Signals(number).name
-        stop_file.write_text(name)
-        line = f"{name}: the run will save a checkpoint and end (once more: at once)\n"
-        os.write(2, line.encode())  # print is not to be used here: it may have been interrupted itself
+        if asked:
+            sys.exit(128 + number)
+        try:
+            stop_file.write_text(name)
+        except OSError as error:
+            _say(f"{name}: ending at once, for the trainer cannot be asked to save ({error})")
+            sys.exit(128 + number)
+        asked = True
+        _say(f"{name}: the run will save a checkpoint and end (once more: at once)")
 
+    _on_signals(on_signal)
+
+
+def end_at_once() -> None:
+    """From now on, each signal exits, after cleaning up."""
+    _on_signals(lambda number, frame: sys.exit(128 + number))
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
     for number in SIGNALS:
-        signal.signal(number, on_signal)
+        signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    os.write(2, f"{line}\n".encode())  # print is not to be used in a handler: it may have been interrupted itself

@@ -1,4 +1,4 @@
-"""A judged run whose judge dies: the failed step is not trained on, the state is saved, the message says why.
+"""A judged run whose judge goes away: it waits, goes on when the judge is back, and saves and ends when it is not.
 
 The run is given keys, and its judge repeats its own in every error: they are on no command line, in no file of the run,
 of its Ray and of its export, and not on the terminal.
@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Judge(http.server.BaseHTTPRequestHandler):
-    """OpenAI chat protocol; says DIFFERENT until `dead` is set, then 500. The first question is refused."""
+    """OpenAI chat protocol; says DIFFERENT, and 503 while `away` is set. The first question is refused."""
 
-    dead = threading.Event()
+    away = threading.Event()
     keys: ClassVar[list[str | None]] = []
 
     def _send(self, status: int, body: dict) -> None:
@@ -40,8 +40,8 @@ class Judge(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.keys.append(self.headers["Authorization"])
-        if self.dead.is_set() or len(self.keys) == 1:
-            status = 500 if self.dead.is_set() else 400
+        if self.away.is_set() or len(self.keys) == 1:
+            status = 503 if self.away.is_set() else 400
             self._send(status, {"error": {"message": f"out of service for {self.keys[-1]}"}})
             return
         verdict = re.findall(r"VERDICT-\w+: DIFFERENT", json.dumps(asked["messages"]))[-1]
@@ -59,7 +59,7 @@ def ray_folder():
         yield Path(folder)
 
 
-def test_dead_judge_stops_the_run_after_saving(run, ray_folder):
+def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run, ray_folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -71,28 +71,36 @@ def test_dead_judge_stops_the_run_after_saving(run, ray_folder):
             "longrl.reward.answer.by=judge",
             "longrl.reward.max_failure_share=0.3",
             "longrl.judge.attempts=1",
+            "longrl.judge.patience_minutes=0.3",
+            "longrl.judge.max_backoff_s=1",
             f"longrl.judge.endpoints=[http://127.0.0.1:{server.server_port}/v1]",
             f"++ray_kwargs.ray_init._temp_dir={ray_folder}",
             **canaries.ENVIRONMENT,
         )
         with canaries.CommandLines(process.pid) as lines:
-            run.wait_for(run.output / "rollouts" / "2.jsonl", process)
+            run.until(lambda: 2 in run.steps, "step 2", process)
             (secrets,) = run.output.glob(".secrets-*.json")
             assert secrets.stat().st_mode & 0o777 == 0o600
-            Judge.dead.set()
-            assert run.finish(process) != 0
+            Judge.away.set()
+            run.until(lambda: "the judge is away (http" in run.console, "line of waiting", process)
+            Judge.away.clear()
+            waited = run.steps[-1]
+            run.until(lambda: run.steps[-1] > waited, "step with the judge back", process)
+            assert "the judge answers again" in run.console
+            Judge.away.set()
+            assert run.finish(process) == 75, run.console[-4000:]
     finally:
         server.shutdown()
     failed_step = len(run.rows("train")) + 1
-    assert f"step {failed_step}: " in run.console
-    assert "judge_error" in run.console
+    ended = run.console.rpartition("interrupted: ")[2]
+    assert ended.startswith(f"step {failed_step}: ")
+    assert re.search(r"\d judge_away\).* the judge has been away for \d+ s: http\S+ answered 503: ", ended)
     assert run.checkpoint(failed_step - 1)["world_size"] == 2
-    assert "repeat the command to continue" in run.console
+    assert "repeat the command to continue" in ended
 
     # the keys reached whom they are for, and nobody else
     assert {*Judge.keys} == {f"Bearer {canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
     refused = "out of service for Bearer [secret LONGRL_JUDGE_API_KEY]"
-    assert refused in run.console
     assert any(refused in file.read_text() for file in (run.output / "rollouts").glob("[0-9]*.jsonl"))
     export(run.output / "checkpoints", run.output / "export")
     logs = [*ray_folder.rglob("runtime_env_agent.log"), *(run.output / "ray_logs").rglob("runtime_env_agent.log")]

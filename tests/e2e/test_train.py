@@ -1,8 +1,8 @@
 """The main job for real: two trainer ranks, two vLLM replicas, GRPO steps, and on the way what goes wrong on clusters.
 
 One run in three starts of the same command: a reward worker is killed, a second start is refused, then the driver is
-killed; a replica hangs and dies; the last start finds a bit flipped in the newest checkpoint, and trains to the end from
-the one before. No step, prompt or rollout is lost or done twice.
+killed; a replica hangs and dies; the last start finds a bit flipped in the newest checkpoint, and trains to the end
+from the one before. No step, prompt or rollout is lost or done twice.
 """
 
 import json

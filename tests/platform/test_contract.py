@@ -140,8 +140,10 @@ def test_upstream_trainer_has_the_methods_we_extend():
         "_save_checkpoint",
         "_load_checkpoint",
         "on_step_begin",
+        "on_step_end",
+        "_update_critic",
+        "_update_actor",
         "_submit_batch_to_rollout",
-        "_validate",
         "fit",
     ):
         assert callable(getattr(PPOTrainerSync, name)), name
@@ -180,6 +182,35 @@ def test_what_reads_checkpoints():
     assert isinstance(RayWorkerGroup.workers, property)
     assert "__ray_call__" in inspect.getsource(inspect.getmodule(ActorClass))
     assert "rank_{self.rank}.pt" in inspect.getsource(FSDPCheckpointManager.save_checkpoint)
+
+
+def test_what_the_watch_over_the_numbers_leans_on():
+    """Upstream skips an update that is not finite and reports the norm all the same; the ranks hold what is asked of
+    them; every class of Ray's errors is either a death, or known to be none."""
+    from ray import exceptions
+    from verl.single_controller.ray import base
+    from verl.workers import engine_workers
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
+    from verl_longrl.trainer.deaths import DEATHS
+
+    step = inspect.getsource(FSDPEngine.optimizer_step)
+    assert "if not torch.isfinite(grad_norm)" in step
+    assert "return grad_norm.item()" in step
+    assert "self.worker_dict[key] = " in inspect.getsource(base.create_colocated_worker_cls)
+    assert "self.actor = " in inspect.getsource(engine_workers.ActorRolloutRefWorker.init_model)
+    assert "self.engine: " in inspect.getsource(engine_workers.TrainingWorker.__init__)
+    others = {
+        "RayError", "CrossLanguageError", "TaskCancelledError", "RayTaskError", "AuthenticationError",
+        "UserCodeException", "GetTimeoutError", "PlasmaObjectNotAvailable", "AsyncioActorExit", "RuntimeEnvSetupError",
+        "PendingCallsLimitExceeded", "ObjectRefStreamEndOfStreamError", "OufOfBandObjectRefSerializationException",
+        "UnserializableException", "ActorAlreadyExistsError", "ActorHandleNotFoundError",
+    }  # fmt: skip
+    classes = {
+        name: kind
+        for name, kind in vars(exceptions).items()
+        if inspect.isclass(kind) and issubclass(kind, exceptions.RayError)
+    }
+    assert {name for name, kind in classes.items() if not issubclass(kind, DEATHS)} == others
 
 
 def test_task_runner_can_be_subclassed():

@@ -24,3 +24,10 @@ def test_nonsense_is_refused():
         FailureGuard().check(["fine"])
     with pytest.raises(ValueError, match="between 0 and 1"):
         FailureGuard(2)
+
+
+def test_a_judge_that_was_away_is_told_from_one_that_failed():
+    guard = FailureGuard(0.25)
+    assert guard.judge_away(["ok", "judge_away"])
+    assert not guard.judge_away(["ok", "ok", "ok", "judge_away"])  # few enough to go on
+    assert not guard.judge_away(["ok", "judge_error", "judge_away"])

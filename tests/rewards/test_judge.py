@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from openai_server import Server, reply
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
-from verl_longrl.rewards.judge import Judge
+from verl_longrl.rewards.judge import Judge, JudgeAway
 from verl_longrl.rewards.judge_prompt import neutralise, read_verdict
 
 DEAD = "http://127.0.0.1:9/v1"  # the discard port: connection refused
@@ -42,6 +42,7 @@ def options(*urls, **changes):
         "backoff_s": 0.01,
         "cooldown_s": 0.0,
         "attempts": 3,
+        "patience_minutes": 0.0,
         **changes,
     }
     return JudgeOptions(endpoints=urls, **values)
@@ -283,7 +284,7 @@ def judged(server_or_url, response, gold="Paris", **settings):
     url = server_or_url if isinstance(server_or_url, str) else server_or_url.url
 
     async def run():
-        judge = Judge(options(url, attempts=1))
+        judge = Judge(options(url, attempts=1, patience_minutes=settings.pop("patience_minutes", 0.0)))
         try:
             return await score_async(
                 "longrlvr",
@@ -335,6 +336,14 @@ def test_a_judge_failure_falls_back_to_the_rule_and_says_so(server):
     assert (wrong.status, wrong.value) == ("judge_error", 0.1)
     assert "no verdict" in right.reason
     assert judged(DEAD, respond("Rome")).status == "judge_error"
+
+
+def test_a_judge_that_is_away_is_no_judge_that_fails():
+    (error,), judge = ask(options(DEAD, patience_minutes=0.1 / 60), "Paris")
+    assert isinstance(error, JudgeAway)
+    assert judge.metrics()["failures"] == 1
+    result = judged(DEAD, respond("Rome"), patience_minutes=0.1 / 60)
+    assert (result.status, result.metrics()["judge_fallback"]) == ("judge_away", 1.0)
 
 
 def test_injected_answers_earn_no_answer_reward(server):

@@ -36,9 +36,11 @@ def start(tmp_path: Path, monkeypatch):
     from verl.trainer.ppo.v1 import replay_buffer, trainer_base
     from verl.utils.dataset.rl_dataset import collate_fn
     from verl_longrl.data.sampler import MixOptions, TaskSampler
-    from verl_longrl.trainer import replay, shards
+    from verl_longrl.trainer import ending, replay, shards
     from verl_longrl.trainer import trainer as module
     from verl_longrl.trainer.advantage import AdvantageOptions, Advantages
+    from verl_longrl.trainer.health import Health, WatchOptions
+    from verl_longrl.trainer.items_asked import ItemsAsked
     from verl_longrl.trainer.under_way import RolloutsUnderWay
 
     stored: dict[str, dict] = {}
@@ -81,13 +83,15 @@ def start(tmp_path: Path, monkeypatch):
         for uid in batch["uid"]:
             stored[uid] = {"is_prompt": True, "status": "finished", "global_steps": self.global_steps}
             stored.update({f"{uid}_{session}_0": {} for session in range(2)})
-        item_of.update({uid: self._item_of[uid] for uid in batch["uid"]})
-        self.asked += [self._item_of[uid] for uid in batch["uid"]]
+        item_of.update({uid: self.items.item_of[uid] for uid in batch["uid"]})
+        self.asked += [self.items.item_of[uid] for uid in batch["uid"]]
         return len(batch)
 
     monkeypatch.setattr(shards, "in_ranks", lambda workers, function, each: [function(*given) for given in each])
     monkeypatch.setattr(trainer_base.PPOTrainer, "_save_checkpoint", save)
     monkeypatch.setattr(trainer_base.PPOTrainer, "_load_checkpoint", load)
+    monkeypatch.setattr(module.weights, "not_finite", lambda ranks: None)
+    monkeypatch.setattr(ending, "answer", lambda ranks, within_s: True)
     monkeypatch.setattr(module.LongRLTrainer, "_submit_batch_to_rollout", submit)
 
     def make(carry_steps: int = 1, **options):
@@ -100,13 +104,13 @@ def start(tmp_path: Path, monkeypatch):
         one.config.actor_rollout_ref = {"actor": {"strategy": "fsdp2"}}
         one.longrl = SimpleNamespace(max_filtered_batches=None, checkpoints_to_keep=None, trust_folder=False)
         one.actor_rollout_wg = SimpleNamespace(world_size=2, workers=[None, None])
-        one.use_critic, one._dump_futures = False, []
+        one.use_critic, one._dump_futures, one.health = False, [], Health(WatchOptions())
         one.metrics_file = tmp_path / "metrics.jsonl"
         one.guard = SimpleNamespace(check=lambda statuses: None)
         one.interruptions = SimpleNamespace(reason=lambda at_once: None)
         one.advantages = Advantages(AdvantageOptions(estimator="tmn", decay=0.5))
-        one._rollouts, one._routed, one._ending, one._unsealed = RolloutsUnderWay(), False, None, None
-        one._item_of, one._again, one._filtered, one.asked = {}, [], [], []
+        one._rollouts, one._routed, one._unsealed = RolloutsUnderWay(), False, None
+        one.items, one._filtered, one.asked = ItemsAsked(), [], []
         one.train_dataset, one.train_dataloader_it, one.trainer_mode = Prompts(), None, "sync"
         sampler = TaskSampler(["a"] * ITEMS, [1] * ITEMS, MixOptions(balanced=True), seed=3)
         one.train_dataloader = StatefulDataLoader(
@@ -179,7 +183,8 @@ def test_groups_that_waited_are_asked_again_and_the_data_go_on_in_the_same_order
 
 
 def test_a_stop_saves_what_waited_before_the_step(start):
-    from verl_longrl.trainer.trainer import WAITING, Interrupted
+    from verl_longrl.trainer.items_asked import WAITING
+    from verl_longrl.trainer.trainer import Interrupted
 
     one = start()
     while not one.groups.carried:
@@ -193,7 +198,7 @@ def test_a_stop_saves_what_waited_before_the_step(start):
         one._stop(Interrupted, "asked to stop")
     folder = one._checkpoint_root / f"global_step_{step}"
     assert json.loads((folder / WAITING).read_text()) == waiting
-    assert start()._again == waiting
+    assert start().items.again == waiting
 
 
 def test_what_is_left_to_ask_again_is_saved_with_what_waits(start, tmp_path):

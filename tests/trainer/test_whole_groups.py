@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl_longrl.trainer import trainer as module
+from verl_longrl.trainer import queued_rows as module
 from verl_longrl.trainer.trainer import LongRLTrainer
 
 pytestmark = pytest.mark.engine
@@ -61,7 +61,7 @@ def test_metrics_ask_for_no_prompts(monkeypatch):
 
     monkeypatch.setattr(module, "get_metric_data_with_optional_routed_experts", query)
     rows = batch(prompts=2, rollouts=4)
-    data = module._metric_data(rows)(fields=["prompts", "responses"], keys=rows.keys)
+    data = module.metric_data(rows)(fields=["prompts", "responses"], keys=rows.keys)
     assert asked == [(["responses"], {"keys": rows.keys})]
     assert data["prompts"].offsets().diff().tolist() == [tag["prompt_len"] for tag in rows.tags]
     assert data["prompts"].values().element_size() == 1

@@ -15,6 +15,7 @@ from verl_longrl.data.sampler import MixOptions
 from verl_longrl.engine.exactness import ENGINES
 from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions, number
 from verl_longrl.trainer.advantage import AdvantageOptions
+from verl_longrl.trainer.health import WatchOptions
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class LongRLConfig(Options):
     max_filtered_batches: with algorithm.filter_groups, a step that filters out the groups of this many batches stops
     the run (None: never). carry_steps: for how many steps groups that passed the filter and found no place in the batch
     are kept. checkpoints_to_keep: newest whole ones kept (None: all). log_rollouts: write every rollout with its reward
-    parts. watchdog_minutes: a run that stands still so long says where (0: never). export: write the final weights as a
-    Hugging Face folder. trust_folder: run also in folders that others can write in. gpu_memory_gib: memory of one GPU,
-    used for estimates where no GPU can be asked (a dry run).
+    parts. watchdog_minutes: a run that stands still so long says where (0: never). watch: see its class. export: write
+    the final weights as a Hugging Face folder. trust_folder: run also in folders that others can write in.
+    gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
     """
 
     output_dir: str
@@ -45,6 +46,7 @@ class LongRLConfig(Options):
     checkpoints_to_keep: int | None = 3
     log_rollouts: bool = True
     watchdog_minutes: float = 10.0
+    watch: WatchOptions = field(default_factory=WatchOptions)
     export: bool = True
     trust_folder: bool = False
     gpu_memory_gib: float = 80.0

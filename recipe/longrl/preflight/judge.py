@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,7 +25,7 @@ def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
 
 
 def endpoints(longrl: LongRLConfig) -> Check:
-    from verl_longrl.rewards.judge import Judge, JudgeError
+    from verl_longrl.rewards.judge import Judge, JudgeAway, JudgeError
 
     async def ask() -> str:
         judge = Judge(longrl.judge)
@@ -35,6 +36,12 @@ def endpoints(longrl: LongRLConfig) -> Check:
 
     try:
         detail = asyncio.run(ask())
+        return Check("judge", "ok", asyncio.run(ask()))
+    except JudgeAway as error:
+        begun = (Path(longrl.output_dir) / "metrics.jsonl").is_file()  # so it has answered
+        if begun and (minutes := longrl.judge.patience_minutes):
+            return Check("judge", "warn", f"{error}; the run goes on and waits for it, up to {minutes:g} min")
+        return Check("judge", "FAIL", str(error))
     except JudgeError as error:
         return Check("judge", "FAIL", str(error))
     if open_to_listeners := _in_the_clear(longrl.judge):

@@ -19,6 +19,15 @@ def test_unreachable_judge_is_found_with_its_address(check):
     assert "http://127.0.0.1:9/v1" in found["judge"][1]
 
 
+def test_a_judge_that_is_away_is_waited_for_by_a_run_that_had_it(check, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    judge = ["longrl.reward.answer.by=judge", "longrl.judge.endpoints=[http://127.0.0.1:9/v1]"]
+    status, message = check(*judge, f"longrl.output_dir={tmp_path}")["judge"]
+    assert status == "warn"
+    assert "the run goes on and waits for it, up to 30 min" in message
+    assert check(*judge, f"longrl.output_dir={tmp_path}", "longrl.judge.patience_minutes=0")["judge"][0] == "FAIL"
+
+
 @pytest.mark.parametrize(
     ("overrides", "status", "message"),
     [

@@ -45,16 +45,22 @@ class EndpointError(RuntimeError):
 
 class RequestError(RuntimeError):
     """A request was not answered; the message shows no secret, whatever the server says. `status`: the server's HTTP
-    status, None when there was no readable reply at all; `retry_after`: seconds it asked to be left alone."""
+    status, None when there was no readable reply at all; `retry_after`: seconds it asked to be left alone; `silent`:
+    there was no reply, readable or not."""
 
-    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None):
+    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, silent: bool = False):
         super().__init__(redact(message))
-        self.status, self.retry_after = status, retry_after
+        self.status, self.retry_after, self.silent = status, retry_after, silent
 
     @property
     def transient(self) -> bool:
         """Whether another attempt may succeed: rate limits, server errors, broken connections, unreadable replies."""
         return self.status is None or self.status in (408, 409, 425, 429) or self.status >= 500
+
+    @property
+    def away(self) -> bool:
+        """Whether the server is not there, or overwhelmed, for now: nothing is wrong with the request or the reply."""
+        return self.silent or (self.status is not None and self.transient)
 
 
 @dataclass
@@ -216,7 +222,8 @@ class Endpoints:
                     message = f"{endpoint.url} answered {response.status}: {_message(content)}"
                     raise RequestError(message, response.status, _retry_after(response.headers.get("Retry-After", "")))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RequestError(f"{endpoint.url} did not answer: {type(error).__name__}: {error}") from error
+            message = f"{endpoint.url} did not answer: {type(error).__name__}: {error}"
+            raise RequestError(message, silent=True) from error
         except ValueError as error:  # aiohttp's, of an address or a header that cannot be sent
             raise EndpointError(f"{endpoint.url} cannot be asked: {error}; correct {self.options.block}") from error
         try:

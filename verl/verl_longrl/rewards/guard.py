@@ -23,6 +23,11 @@ class FailureGuard:
         if not 0 <= self.max_share <= 1:
             raise ValueError(f"max_share = {self.max_share!r}; expected a share between 0 and 1")
 
+    def judge_away(self, statuses: Sequence[str]) -> bool:
+        """Whether `check` finds too many failures, and would not if the judge had been there."""
+        others = [status for status in statuses if status != "judge_away"]
+        return self.check(statuses) is not None and self.check(others) is None
+
     def check(self, statuses: Sequence[str]) -> str | None:
         """Why one step with these statuses (padding rows left out) must stop the run, or None to go on.
 

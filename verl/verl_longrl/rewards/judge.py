@@ -4,7 +4,8 @@ Any OpenAI-compatible server will do, one or several (see `endpoints.py`). Ident
 are cached, and a question that is being asked is waited for, not asked again.
 
 The candidate answer cannot talk to the judge: see `judge_prompt.py`. When no verdict can be had (cut-off
-reasoning, prose, an unreachable server) `JudgeError` is raised: it is not a "no".
+reasoning, prose, a server that refuses) `JudgeError` is raised: it is not a "no". A judge that is away is waited for
+(`patience.py`), then `JudgeAway` is raised.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 from verl_longrl.rewards.endpoints import EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.judge_prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions
-from verl_longrl.rewards.scoring import JudgeError
+from verl_longrl.rewards.patience import Away, Patience
+from verl_longrl.rewards.scoring import JudgeAway, JudgeError
 
-__all__ = ["Judge", "JudgeError"]
+__all__ = ["Judge", "JudgeAway", "JudgeError"]
 
 
 class Judge:
@@ -31,6 +33,9 @@ class Judge:
 
     def __init__(self, options: JudgeOptions):
         self.options = options
+        self._patience = Patience(
+            "the judge", options.patience_minutes, options.concurrency, options.max_backoff_s, _progress
+        )
         self._servers = Endpoints(options)
         self._verdicts: OrderedDict[str, bool] = OrderedDict()
         self._asking: dict[str, asyncio.Task[bool]] = {}
@@ -74,7 +79,9 @@ class Judge:
             "max_tokens": self.options.max_tokens,
         }
         try:
-            text, finish_reason = await self._servers.post("/chat/completions", body, _read)
+            text, finish_reason = await self._patience.ask(lambda: self._servers.post("/chat/completions", body, _read))
+        except Away as error:
+            raise JudgeAway(str(error)) from error
         except (RequestError, EndpointError) as error:
             raise JudgeError(
                 f"no verdict from {', '.join(self.options.endpoints)} in {self.options.attempts} attempts: {error}"
@@ -84,12 +91,13 @@ class Judge:
     async def check(self) -> str:
         """For the preflight: every endpoint is reachable and serves the model. Returns the model's name.
 
-        Raises JudgeError naming the endpoint, what is wrong and the fix.
+        Raises JudgeError naming the endpoint, what is wrong and the fix; JudgeAway when it is only away.
         """
         try:
             return await self._servers.check()
         except EndpointError as error:
-            raise JudgeError(str(error)) from error
+            away = isinstance(error.__cause__, RequestError) and error.__cause__.away
+            raise (JudgeAway if away else JudgeError)(str(error)) from error
 
     def metrics(self) -> dict[str, float]:
         """calls (attempts), cache_hits, retries, failures (questions without verdict), benched endpoints,
@@ -102,6 +110,11 @@ class Judge:
         for task in list(self._asking.values()):
             task.cancel()
         await self._servers.close()
+
+
+def _progress(line: str) -> None:
+    """Reaches the user's terminal, from a reward worker too (see recipe.longrl.console)."""
+    print(f"longrl: {line}", flush=True)
 
 
 def _read(reply: Any) -> tuple[str, str | None]:

@@ -236,7 +236,8 @@ class JudgeOptions(ServerOptions):
     concurrency: in training, over all reward workers, each of which gets an equal share, rounded up. max_tokens:
     room for the judge's reasoning and verdict. cache_size: verdicts remembered by each reward worker; a prompt's
     rollouts may be spread over workers, so the same answer may be judged once in each. max_candidate_chars,
-    max_context_chars: longer texts are cut.
+    max_context_chars: longer texts are cut. patience_minutes: how long a judge that is away (no reply, overwhelmed,
+    out of service) is waited for; 0: its failures count at once.
     """
 
     api_key_env: str = "LONGRL_JUDGE_API_KEY"
@@ -245,6 +246,7 @@ class JudgeOptions(ServerOptions):
     cache_size: int = 65536
     max_candidate_chars: int = 4000
     max_context_chars: int = 12000
+    patience_minutes: float = 30.0
 
     @property
     def block(self) -> str:
@@ -256,4 +258,5 @@ class JudgeOptions(ServerOptions):
             number(f"judge.{name}", getattr(self, name), 1, whole=True)
         for name in ("cache_size", "max_context_chars"):
             number(f"judge.{name}", getattr(self, name), 0, whole=True)
+        number("judge.patience_minutes", self.patience_minutes, 0)
         number("judge.temperature", self.temperature, 0)

@@ -1,8 +1,8 @@
 """Every task, whatever it measures, answers with the same small value: a `Score`.
 
 A score is a number to train on, the named parts it was made of, and a status that says whether the number
-means what it should. Three statuses are about the response (ok, format_error, truncated) and three are
-failures of the machinery (timeout, judge_error, scorer_error): those are never silently a wrong answer.
+means what it should. Three statuses are about the response (ok, format_error, truncated) and four are failures of the
+machinery (timeout, judge_error, judge_away, scorer_error): those are never silently a wrong answer.
 `Score.metrics` gives the same keys for every task and status, so samples of different tasks can share one
 batch.
 """
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Status = Literal["ok", "format_error", "truncated", "timeout", "judge_error", "scorer_error"]
+Status = Literal["ok", "format_error", "truncated", "timeout", "judge_error", "judge_away", "scorer_error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-FAILURES: tuple[Status, ...] = ("timeout", "judge_error", "scorer_error")
+FAILURES: tuple[Status, ...] = ("timeout", "judge_error", "judge_away", "scorer_error")
 
 PART_KEYS: tuple[str, ...] = (
     "answer",  # A: correctness of the answer, or the task's own metric, in [0, 1]
@@ -77,7 +77,7 @@ class Score:
             "reward": float(self.value),
             **{key: float(self.parts.get(key, 0.0)) for key in PART_KEYS},
             **{f"status_{status}": float(self.status == status) for status in STATUSES},
-            "judge_fallback": float(self.status == "judge_error"),
+            "judge_fallback": float(self.status in ("judge_error", "judge_away")),
         }
 
 

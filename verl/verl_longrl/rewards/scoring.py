@@ -33,6 +33,10 @@ class JudgeError(RuntimeError):
     """No verdict could be had; the message says why."""
 
 
+class JudgeAway(JudgeError):
+    """Nobody was there to give one, for as long as the judge is waited for."""
+
+
 class AnswerJudge(Protocol):
     """What decides A in place of the rule; `judge.Judge` is one."""
 
@@ -92,7 +96,7 @@ async def score_async(
     isolation: score in killable processes; without it in this one. judge: decides A when `options.answer.by`
     is not rule (ValueError when it is missing then). truncated: the response was cut at the length limit, so
     a broken format means truncated, not format_error. A judge that fails leaves the rule's score, with status
-    judge_error.
+    judge_error, or judge_away when it is not there.
     """
     options, extra_info = options or _DEFAULTS, extra_info or {}
     if options.answer.by != "rule" and judge is None:
@@ -115,7 +119,7 @@ async def score_async(
     try:
         verdict = await judge.judge(str(extra_info.get("question", "")), reference, ruled.candidate, context)
     except JudgeError as error:
-        return replace(ruled, status="judge_error", reason=str(error))
+        return replace(ruled, status="judge_away" if isinstance(error, JudgeAway) else "judge_error", reason=str(error))
     return right if verdict else wrong
 
 

@@ -6,12 +6,17 @@ given: upstream polls for ever. Ray's control store knows, and answers for hundr
 Reward workers have no state, so a dead one is no reason to end: Ray starts it again and repeats what it was asked.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import ray
 from omegaconf import DictConfig
 from ray._private import state  # the public list_actors needs a dashboard, which not every cluster has
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
+
+from verl_longrl.trainer.deaths import explained
 
 RESTARTS, SCORE_RETRIES = 10, 3
 
@@ -64,6 +69,18 @@ class ActorWatch:
         return state.actors(job_id=self._job)
 
 
+def answer(handles: Sequence[ActorHandle], within_s: float) -> bool:
+    """Whether all of these actors do what they are told; one that is dead, or waits for what is dead, does not."""
+    try:
+        ray.get([handle.__ray_call__.remote(_nothing) for handle in handles], timeout=within_s)
+    except RayError:
+        return False
+    return True
+
+
+def _nothing(actor: Any) -> None: ...
+
+
 def _alive(actor: dict[str, Any]) -> bool:
     return actor["State"] in ("ALIVE", "RESTARTING")
 
@@ -75,11 +92,11 @@ def _name(actor: dict[str, Any]) -> str:
 
 
 def _cause(actor: dict[str, Any]) -> str:
-    """The first sentences of Ray's explanation, which goes on with advice, or the last line of a traceback."""
+    """Ray's explanation, or the last line of a traceback."""
     cause = actor["DeathCause"]
     kind = cause.WhichOneof("context")
     if kind is None:
         return "its creator or its node is gone"
     if kind == "creation_task_failure_context":
         return cause.creation_task_failure_context.formatted_exception_string.strip().splitlines()[-1]
-    return getattr(cause, kind).error_message.split(" Some common causes", 1)[0].strip()
+    return explained(getattr(cause, kind).error_message)

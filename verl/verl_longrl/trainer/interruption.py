@@ -24,6 +24,22 @@ class Interrupted(RuntimeError):
     """The run ended before its last step; its message says why, and what was saved."""
 
 
+class Stopped(RuntimeError):
+    """The run ended itself, for the same command would do the same again; its message says what to change."""
+
+
+class TooManyFailures(Stopped):
+    """Scores failed too often to train on or to believe; raised after a checkpoint was saved."""
+
+
+class NoSignal(Stopped):
+    """Group filtering found too few groups with different rewards; raised after a checkpoint was saved."""
+
+
+class Broken(Stopped):
+    """The numbers say that what is trained is broken (`health.py`); raised without saving."""
+
+
 class ValidationAbandoned(Exception):
     """Raised out of a validation that will not be finished."""
 
@@ -34,6 +50,13 @@ class Interruptions:
     def __init__(self, stop_file: Path, actors: ActorWatch, say: Callable[[str], None]) -> None:
         self.stop_file, self.actors, self.say = stop_file, actors, say
         self._looked = float("-inf")
+
+    def dead(self, within_s: float) -> str | None:
+        """Which actors have died, or None. What came of a death may be seen before the death is: waits for it."""
+        deadline = time.monotonic() + within_s
+        while not (dead := self.actors.look()[0]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return "; ".join(dead) or None
 
     def reason(self, failed_rollouts: int = 0, at_once: bool = False) -> str | None:
         """Why the run should end, or None. failed_rollouts: groups of rollouts that have failed, most likely of what is

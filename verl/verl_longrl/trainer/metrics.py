@@ -117,3 +117,18 @@ def host_memory() -> dict[str, float]:
             continue
         total[role] += getattr(memory, "pss", memory.rss) / 2**30
     return dict(total)
+
+
+def cluster_host_memory() -> dict[str, float]:
+    """`host_memory/<role>_gib`, summed over the nodes of the Ray cluster; nothing when one of them cannot be asked."""
+    import ray
+
+    task = ray.remote(num_cpus=0)(host_memory)
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    try:
+        per_node = ray.get([task.options(scheduling_strategy=strategy(n, soft=False)).remote() for n in nodes])
+    except ray.exceptions.RayError:  # a node that is gone, or short of memory: no reason to end the run here
+        return {}
+    roles = sorted({role for node in per_node for role in node})
+    return {f"host_memory/{role}_gib": sum(node.get(role, 0.0) for node in per_node) for role in roles}

@@ -13,8 +13,9 @@ The loop is upstream's, untouched. Added around it:
   replica (`rollout/`);
 - a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
   of a validation;
-- the same when somebody asks for it or a worker has died (`interruption.py`), and a line when the run stands still
-  (`watchdog.py`);
+- the same when somebody asks for it or a part of the run has died (`interruption.py`, `deaths.py`), and a line when
+  the run stands still (`watchdog.py`);
+- an end without saving when the numbers say that what is trained is broken (`health.py`, `weights.py`);
 - W&B runs and TensorBoard curves that a resume continues (`trackers.py`).
 
 Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
@@ -22,7 +23,8 @@ Padding rows, which upstream adds to even out the data-parallel ranks, are left 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,29 +37,45 @@ from tensordict import TensorDict
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
-from verl.trainer.ppo.metric_utils import get_metric_data_with_optional_routed_experts
 from verl.trainer.ppo.v1 import trainer_base
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_longrl.config import LongRLConfig
-from verl_longrl.data.jsonl import Journal, cut_off
+from verl_longrl.data.jsonl import Journal, cut_off, iterate_jsonl
 from verl_longrl.data.sampler import TaskSampler
 from verl_longrl.folder_lock import Claim
 from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
-from verl_longrl.trainer import checkpoints, checksums, shards, trackers
+from verl_longrl.trainer import checkpoints, checksums, shards, trackers, weights
 from verl_longrl.trainer.actors import ActorWatch, RestartedRewardLoopManager
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
 from verl_longrl.trainer.checkpoints import ADVANTAGES, WAITING
-from verl_longrl.trainer.interruption import STOP_FILE, Interrupted, Interruptions, ValidationAbandoned
+from verl_longrl.trainer.ending import EndingTrainer
+from verl_longrl.trainer.health import RECENT, Health
+from verl_longrl.trainer.interruption import (
+    STOP_FILE,
+    Interrupted,
+    Interruptions,
+    NoSignal,
+    Stopped,
+    TooManyFailures,
+    ValidationAbandoned,
+)
+from verl_longrl.trainer.items_asked import ItemsAsked
 from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line, tasks_line
-from verl_longrl.trainer.metrics import filtered_metrics, group_metrics, host_memory, reward_metrics, task_metrics
+from verl_longrl.trainer.metrics import (
+    cluster_host_memory,
+    filtered_metrics,
+    group_metrics,
+    reward_metrics,
+    task_metrics,
+)
 from verl_longrl.trainer.prompt_store import stored_share
+from verl_longrl.trainer.queued_rows import metric_data, put_advantages
 from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog
 from verl_longrl.trainer.under_way import RolloutsUnderWay
@@ -67,15 +85,7 @@ HOST_MEMORY_EVERY = 10
 """Steps between looks at every process's memory, which takes a while where hundreds of GB are mapped."""
 
 
-class TooManyFailures(RuntimeError):
-    """Scores failed too often to train on or to believe; raised after a checkpoint was saved."""
-
-
-class NoSignal(RuntimeError):
-    """Group filtering found too few groups with different rewards; raised after a checkpoint was saved."""
-
-
-class LongRLTrainer(PPOTrainerSync):
+class LongRLTrainer(EndingTrainer):
     """See the module's docstring. `config` is the whole resolved run configuration."""
 
     _claims: Sequence[Claim] = ()
@@ -100,16 +110,15 @@ class LongRLTrainer(PPOTrainerSync):
         )
         self.advantages = Advantages(self.longrl.advantage)
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
+        self.health = Health(self.longrl.watch, rollout.n > 1 and self.longrl.advantage.estimator != "task")
         self._scores: list[dict[str, Any]] = []
         self._filtered: list[list[dict[str, Any]]] = []
         self._real_keys: list[str] = []
-        self._ending: tuple[type[RuntimeError], str] | None = None
         self._rollouts = RolloutsUnderWay()
         self._prefilled = (0, 0)
         self._routing: dict[str, float] = {}
         self._unsealed: tuple[Path, dict[str, checksums.Written]] | None = None
-        self._item_of: dict[str, int] = {}
-        self._again: list[int] = []
+        self.items = ItemsAsked()
 
     # ---- rollouts go to the replica that has their prompt ----------------------------------------------------
 
@@ -132,8 +141,9 @@ class LongRLTrainer(PPOTrainerSync):
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
-        self._item_of = {uid: item for uid, item in self._item_of.items() if uid in self.groups.carried}
+        self.items.forget_all_but(self.groups.carried)
         self._data_state, self._waiting_state = self.train_dataloader.state_dict(), self._waiting()
+        self._advantages_state = self.advantages.state_dict()
         self._filtered = []
         self._rollouts.asked.clear()
         if self._routed:
@@ -186,33 +196,27 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _check(self, scores: list[dict[str, Any]]) -> None:
         """Stop the run if too many of these scores failed."""
-        problem = self.guard.check([score["status"] for score in scores])
-        if problem is not None:
-            self._stop(TooManyFailures, f"{problem}. {reasons(scores)}")
+        if (failures := self._failures(scores)) is not None:
+            self._stop(*failures)
 
-    def _stop(self, error: type[RuntimeError], problem: str) -> None:
-        """Save the state before this step (weights and place in the data), then raise `error`."""
-        failed_step, self.global_steps = self.global_steps, self.global_steps - 1
-        saved = "no step was completed before it"
-        if self.global_steps > 0:
-            folder = self._checkpoint_root / f"global_step_{self.global_steps}"
-            for pending in self._dump_futures:
-                pending.result()  # which may be about to seal it
-            if checkpoints.damage(folder) is not None:
-                self._save_checkpoint()
-                torch.save(self._data_state, folder / "data.pt")
-                checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting_state))
-                self._seal(self._take_unsealed())
-            saved = f"{folder} is saved; repeat the command to continue from it"
-        raise error(f"step {failed_step}: {problem}. {saved}.")
+    def _failures(self, scores: list[dict[str, Any]]) -> tuple[type[RuntimeError], str] | None:
+        """The error to end with because too many of these scores failed, and why, or None."""
+        statuses = [score["status"] for score in scores]
+        if (problem := self.guard.check(statuses)) is None:
+            return None
+        error = Interrupted if self.guard.judge_away(statuses) else TooManyFailures
+        return error, f"{problem}. {reasons(scores)}"
 
     # ---- interruptions and standing still --------------------------------------------------------------------
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         trackers.continue_at(self.global_steps, self.output_dir, self.config.trainer.logger)
         self.interruptions = Interruptions(self.output_dir / STOP_FILE, ActorWatch(), progress)
-        with Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress):
-            super().fit(agent_loop_manager)
+        try:
+            with Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress):
+                super().fit(agent_loop_manager)
+        finally:
+            self._dump_executor.shutdown()  # the last rollouts are written, however it ended
 
     def _on_look(self, partition_id: str, failed: int) -> None:
         """The replay buffer has just looked how far the rollouts are."""
@@ -221,13 +225,6 @@ class LongRLTrainer(PPOTrainerSync):
             if partition_id == "train":
                 self._stop(Interrupted, reason)
             raise ValidationAbandoned(reason)
-
-    def _end_soon(self, error: type[RuntimeError], problem: str) -> None:
-        """A validation came to nothing: the next step's begin saves and ends the run, or this does if there is none."""
-        where = f"held-out at step {self.global_steps}: {problem}"
-        if self.global_steps >= self.total_training_steps:
-            raise error(f"{where}. Repeat the command to do the last step and this again")
-        self._ending = (error, where)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         self._rollouts.submitted(batch["uid"], batch["index"])
@@ -256,29 +253,16 @@ class LongRLTrainer(PPOTrainerSync):
 
     def _fetch_one_gen_batch(self) -> TensorDict:
         batch = super()._fetch_one_gen_batch()
-        self._item_of.update(zip(batch["uid"], batch["item"], strict=True))
-        del batch["item"]
+        self.items.handed_out(batch)
         return batch
 
     def _waiting(self) -> list[int]:
         """Items of the data set that a start from here has to ask: of groups that wait, and not asked again yet."""
-        return [item for uid, item in self._item_of.items() if uid in self.groups.carried] + self._again
+        return self.items.waiting(self.groups.carried)
 
     def _ask_again(self, items: list[int]) -> None:
         """Ask these items of the data set before those that the data loader comes to next."""
-        if items and max(items) >= len(self.train_dataset):
-            raise checkpoints.CheckpointError(
-                f"{WAITING} names item {max(items)} of the data, which has {len(self.train_dataset)}: the checkpoint "
-                "is of other data.train_files"
-            )
-        self._again = list(items)
-
-        def batches() -> Iterator[dict[str, Any]]:
-            while self._again:
-                yield self.train_dataloader.collate_fn([self.train_dataset[self._again.pop(0)]])
-            yield from self.train_dataloader
-
-        self.train_dataloader_it = batches()
+        self.train_dataloader_it = self.items.ahead(items, self.train_dataset, self.train_dataloader)
 
     def prepare_step(self) -> dict:
         wanted = self.config.data.train_batch_size - len(self.groups.carried)
@@ -294,24 +278,9 @@ class LongRLTrainer(PPOTrainerSync):
         batch = super()._compute_advantage(batch, metrics)
         if self.longrl.advantage.estimator == "upstream":
             return batch
-        final = _final_outputs(self._real_keys)
-        uids = [key.rsplit("_", 2)[0] for key in final]
-        score_of = dict(zip(self._real_keys, self._scores, strict=True))
-        tasks = [score_of[key]["task"] for key in final]
         rewards = "token_level_rewards" if self.config.algorithm.use_kl_in_reward else "rm_scores"
-        data = tq.kv_batch_get(
-            keys=batch.keys, partition_id=batch.partition_id, select_fields=[rewards, "response_mask"]
-        )
-        reward_of = {key: float(row.sum()) for key, row in zip(batch.keys, data[rewards].unbind(), strict=True)}
-        found = self.advantages([reward_of[key] for key in final], uids, tasks)
-        advantage_of = {key.rsplit("_", 1)[0]: value for key, value in zip(final, found.tolist(), strict=True)}
-        rows = [
-            mask.float() * advantage_of.get(key.rsplit("_", 1)[0], 0.0)  # padding rows have none
-            for key, mask in zip(batch.keys, data["response_mask"].unbind(), strict=True)
-        ]
-        nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
-        fields = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
-        return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+        tasks = [score["task"] for score in self._scores]
+        return put_advantages(batch, self.advantages, dict(zip(self._real_keys, tasks, strict=True)), rewards)
 
     # ---- metrics ------------------------------------------------------------------------------------------
 
@@ -324,7 +293,7 @@ class LongRLTrainer(PPOTrainerSync):
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
-        with replaced(trainer_base, "get_metric_data_with_optional_routed_experts", _metric_data(batch)):
+        with replaced(trainer_base, "get_metric_data_with_optional_routed_experts", metric_data(batch)):
             super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         uids = [key.rsplit("_", 2)[0] for key in self._real_keys]
         metrics.update(reward_metrics([s["task"] for s in self._scores], self._scores))
@@ -336,11 +305,18 @@ class LongRLTrainer(PPOTrainerSync):
         metrics.update(filtered_metrics(self._filtered))
         metrics.update(self._routing)
         if global_steps % HOST_MEMORY_EVERY == 1:
-            metrics.update(self._host_memory())
+            metrics.update(cluster_host_memory())
         self._write_metrics("train", global_steps, metrics)
+        progress(step_line(global_steps, self.total_training_steps, metrics))
+        lines, broken = self.health.look(global_steps, metrics)
+        for line in lines:
+            progress(line)
+        if broken is not None:
+            raise self._broken(broken)
+        if self.health.in_doubt and (folder := self._take_unsealed()) is not None:
+            progress(f"{folder} does not count as a checkpoint: {self.health.in_doubt}")
         if self.rollout_log is None:
             self._seal(self._take_unsealed())
-        progress(step_line(global_steps, self.total_training_steps, metrics))
 
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict[str, list], *args: Any, **kwargs: Any
@@ -349,34 +325,32 @@ class LongRLTrainer(PPOTrainerSync):
         columns = reward_extra_infos_dict
         scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
-        problem = self.guard.check([score["status"] for score in scores])
-        if problem is not None:
-            self._end_soon(TooManyFailures, f"{problem}. {reasons(scores)}")
+        if (failures := self._failures(scores)) is not None:
+            error, problem = failures
+            self._end_soon(error, f"held-out at step {self.global_steps}: {problem}")
         return metrics
 
     def _validate(self) -> dict[str, float]:
+        if self._ending is not None:  # there is nothing to generate with
+            return {}
         started = time.time()
         try:
             metrics = super()._validate()
-        except ValidationAbandoned as abandoned:
+        except (Interrupted, Stopped):
+            raise
+        except Exception as error:
+            why = str(error) if isinstance(error, ValidationAbandoned) else self._death(error)
+            if why is None:
+                raise
             if self.global_steps == 0:  # upstream does not begin without these metrics
-                raise Interrupted(f"held-out at step 0: {abandoned}. Repeat the command to begin again") from abandoned
-            self._end_soon(Interrupted, str(abandoned))
+                raise Interrupted(f"held-out at step 0: {why}. Repeat the command to begin again") from error
+            self._end_soon(Interrupted, f"held-out at step {self.global_steps}: {why}")
             return {}
         progress(metrics_line(f"held-out at step {self.global_steps}", "val", metrics, time.time() - started))
         if line := tasks_line(metrics):
             progress(line)
         self._write_metrics("val", self.global_steps, metrics)
         return metrics
-
-    def _host_memory(self) -> dict[str, float]:
-        """`host_memory/<role>_gib`, summed over the cluster's nodes."""
-        task = ray.remote(num_cpus=0)(host_memory)
-        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-        per_node = ray.get([task.options(scheduling_strategy=strategy(n, soft=False)).remote() for n in nodes])
-        roles = sorted({role for node in per_node for role in node})
-        return {f"host_memory/{role}_gib": sum(node.get(role, 0.0) for node in per_node) for role in roles}
 
     def _write_metrics(self, split: str, step: int, metrics: dict[str, Any]) -> None:
         self._require_folders()
@@ -443,13 +417,19 @@ class LongRLTrainer(PPOTrainerSync):
 
     # ---- checkpoints and stopping -------------------------------------------------------------------------
 
-    @property
-    def _checkpoint_root(self) -> Path:
-        return Path(self.config.trainer.default_local_dir)
+    def _save_before_step(self) -> None:
+        self._save_checkpoint()
+        folder = self._checkpoint_root / f"global_step_{self.global_steps}"
+        torch.save(self._data_state, folder / "data.pt")
+        checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting_state))
+        checkpoints.write_atomic(folder / ADVANTAGES, json.dumps(self._advantages_state))
+        self._seal(self._take_unsealed())
 
     def _save_checkpoint(self) -> None:
         """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
         self._require_folders()
+        if (problem := weights.not_finite(self.actor_rollout_wg.workers)) is not None:
+            raise self._broken(problem)
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
         checkpoints.begin(folder)
         super()._save_checkpoint()
@@ -498,6 +478,7 @@ class LongRLTrainer(PPOTrainerSync):
             if (waiting := folder / WAITING).is_file():
                 self._ask_again(json.loads(waiting.read_text()))
         self._forget_metrics_after(self.global_steps)
+        self._remember_metrics()
         if self.global_steps > 0:  # this step was validated, or was not meant to be, before the run was interrupted
             self.config.trainer.val_before_train = False
 
@@ -521,31 +502,15 @@ class LongRLTrainer(PPOTrainerSync):
     def _holds_weights(self, name: str) -> bool:
         return name.endswith(".pt") and not (self._megatron and "/" in name)
 
+    def _remember_metrics(self) -> None:
+        """Have the first steps from here compared with the last before."""
+        if self.global_steps > 0 and self.metrics_file.is_file():
+            rows = (row for row in iterate_jsonl(self.metrics_file) if row["split"] == "train")
+            self.health.remember(self.global_steps, deque(rows, RECENT))
+
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
         cut_off(self.metrics_file, lambda row: step == 0 or row.get("step", 0) > step)
-
-
-def _metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
-    """Upstream's query for what a step's metrics are made of, without the tokens of n copies of each prompt, of which
-    only the lengths are read."""
-
-    def query(*, fields: list[str], **others: Any) -> TensorDict:
-        data = get_metric_data_with_optional_routed_experts(fields=[f for f in fields if f != "prompts"], **others)
-        lengths = [torch.zeros(tag["prompt_len"], dtype=torch.uint8) for tag in batch.tags]
-        data["prompts"] = torch.nested.as_nested_tensor(lengths, layout=torch.jagged)
-        return data
-
-    return query
-
-
-def _final_outputs(keys: list[str]) -> list[str]:
-    """Of `{uid}_{session}_{output}` keys, each session's last: the one that is rewarded."""
-    last: dict[str, tuple[int, str]] = {}
-    for key in keys:
-        session, _, output = key.rpartition("_")
-        last[session] = max(last.get(session, (-1, "")), (int(output), key))
-    return [key for _, key in last.values()]
 
 
 def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
