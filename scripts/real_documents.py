@@ -54,7 +54,7 @@ def fetch(folder: Path) -> Path:
     for made in (documents, archives):
         made.mkdir(parents=True, exist_ok=True)
     for package in packages():
-        target, aside = documents / package, folder / "unpacking"
+        target, aside = documents / package, documents / f".{package}.partial"
         if target.exists():
             continue
         subprocess.run(["apt-get", "download", "--quiet", package], cwd=archives, check=True)

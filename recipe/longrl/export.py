@@ -54,11 +54,13 @@ def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
     something else.
     """
     checkpoints, target = Path(os.path.abspath(checkpoints)), target.resolve()
-    if _identity(_find(checkpoints, step, damage)).items() <= _about(target).items():
+    if _is_of(target, _find(checkpoints, step, damage)):
         return target
     if (problem := in_the_way(target)) is not None:
         raise CheckpointError(problem)
     folder = _find(checkpoints, step, _unsound)
+    if _is_of(target, folder):
+        return target
     sweep(target)
     aside, before = _leftovers(target)
     aside.mkdir(parents=True)
@@ -83,6 +85,12 @@ def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
     return target
 
 
+def is_current(checkpoints: Path, target: Path) -> bool:
+    """Whether the export at `target` is of the newest whole checkpoint."""
+    newest, _ = newest_whole(checkpoints)
+    return newest is not None and _is_of(target.resolve(), newest)
+
+
 def in_the_way(target: Path) -> str | None:
     """Why no export may replace what is at `target`, and what to do; None if one may."""
     if not target.exists():
@@ -101,9 +109,12 @@ def in_the_way(target: Path) -> str | None:
 
 
 def sweep(target: Path) -> None:
-    """Delete what exports to `target` that were killed have left beside it. Raises CheckpointError when that may be
-    something else, or the export is still going on."""
-    for leftover in _leftovers(target):
+    """Delete what exports to `target` that were killed have left beside it; one that was about to be replaced is put
+    back. Raises CheckpointError when that may be something else, or the export is still going on."""
+    aside, before = _leftovers(target)
+    if (before / MARKER).is_file() and not target.exists():
+        os.replace(before, target)
+    for leftover in (aside, before):
         if not leftover.exists():
             continue
         if not any((leftover / name).exists() for name in (EXPORTER, *OLD_MARKERS)) and any(leftover.iterdir()):
@@ -168,6 +179,11 @@ def _identity(folder: Path) -> dict[str, Any]:
     return {"step": step_of(folder), "checkpoint": str(folder.resolve()), "sealed": sealed}
 
 
+def _is_of(target: Path, folder: Path) -> bool:
+    """Whether the export at `target` is of this checkpoint."""
+    return _identity(folder).items() <= _about(target).items()
+
+
 def _files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
 
@@ -198,7 +214,10 @@ def _unsound(folder: Path) -> str | None:
     others = ("actor/optim", "actor/extra")  # the optimizer's and the random state, which no export reads
     checkable = manifest_of(folder).checkable()
     expected = {n: crc for n, crc in checkable.items() if n.startswith("actor/") and not n.startswith(others)}
-    found = checksums.damaged(folder, expected)
+    try:
+        found = checksums.damaged(folder, expected)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
     if not found and (folder / "actor" / "fsdp_config.json").is_file():
         safe_loading.refuse(safe_loading.calling(folder, [name for name in expected if name.endswith(".pt")]))
     return "; ".join(found) or None

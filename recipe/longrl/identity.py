@@ -163,7 +163,7 @@ def _differences(before: dict[str, Any], config: DictConfig) -> list[str]:
     plain = OmegaConf.to_container(config, resolve=True)
     then, now = _identity(before, before.get(STARTED_WITH, {})), _identity(plain, _started_with(config))
     held, holds = before.get(CONTENT, {}), contents(plain) if CONTENT in before else {}
-    lines = []
+    lines: list[str] = []
     for key in {*then, *now}:
         old, new = (values.get(key, "absent") for values in (then, now))
         if key in held and key in holds:

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
 from verl_longrl.data.jsonl import is_full
 from verl_longrl.folder_lock import FolderInUse
+from verl_longrl.trainer.trust import only_the_owner_writes
 
-from recipe.longrl import console, flags, identity, preflight, provenance, report, settings, signals, workers
+from recipe.longrl import console, flags, identity, preflight, provenance, ray_token, report, settings, signals, workers
 from recipe.longrl.alone import alone
 from recipe.longrl.memory import table
 from recipe.longrl.own_ray import own_ray
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
             return
         dry_run, shown = "--dry-run" in asked, asked & {"--config", "--config=changed"}
         config = settings.compose(overrides)
+        if not dry_run and not shown and not config.longrl.trust_folder:
+            only_the_owner_writes()
         with nullcontext() if dry_run or shown else alone(settings.run_folders(config)):
             settings.resolve(config, dry_run=dry_run or bool(shown), partial=bool(shown) and not dry_run)
             if shown:
@@ -104,7 +107,7 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     Raises SecretsError when the keys cannot be handed to the workers, and what stopped the training; exits with status
     75 where the same command will resume.
     """
-    from verl_longrl.trainer.checkpoints import CheckpointError, only_the_owner_writes
+    from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.interruption import STOP_FILE
 
     from recipe.longrl import export, leftovers
@@ -113,8 +116,6 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     output_dir = Path(config.longrl.output_dir)
     if (output_dir / identity.STORED).is_file():  # else it is not ours
         (output_dir / STOP_FILE).unlink(missing_ok=True)
-    if not config.longrl.trust_folder:
-        only_the_owner_writes()
     for line in leftovers.sweep(config):
         print(line)
     identity.store(config)
@@ -150,6 +151,7 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     from verl_longrl.trainer.interruption import Interrupted, Stopped
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
+    ray_token.keep_private(config)
     try:
         run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
     except (Interrupted, Stopped) as ended:  # Ray's error, which is of the class of its cause as well

@@ -21,7 +21,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         sys.exit(1)
-    safe_loading.restrict("megatron" not in sys.argv)
+    safe_loading.restrict(sys.argv[sys.argv.index("--backend") + 1] == "fsdp")
     runpy.run_module("verl.model_merger", run_name="__main__", alter_sys=True)
 
 

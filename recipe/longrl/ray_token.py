@@ -7,17 +7,25 @@ many mount.
 import os
 from pathlib import Path
 
+from omegaconf import DictConfig
 
-def keep_private() -> None:
-    """Before Ray is started or joined: have the token that it would make, or has made, readable for this user alone."""
+from recipe.longrl.preflight import cluster
+
+TOLD_OTHERWISE = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables that say which token is used, or that there is none."""
+
+
+def keep_private(config: DictConfig) -> None:
+    """Before ray.init: have the token that Ray would make, or has made, readable for this user alone."""
     from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
     token = Path.home() / ".ray" / "auth_token"
-    if not token.exists():
+    if token.exists():
+        if token.stat().st_uid == os.getuid():
+            token.chmod(0o600)
+    elif cluster.starts_here(config) and not any(os.environ.get(name) for name in TOLD_OTHERWISE):
         before = os.umask(0o077)
         try:
             generate_and_save_token()
         finally:
             os.umask(before)
-    elif token.stat().st_uid == os.getuid():
-        token.chmod(0o600)

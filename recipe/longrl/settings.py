@@ -179,7 +179,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         workers.leave_sizes_to_the_cluster(config)
     try:
         workers.variables_as_text(config)
-        workers.carried(os.environ)
+        workers.carried_by(config)
     except workers.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl

@@ -20,8 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
 from verl_longrl.rewards.options import JudgeOptions
 
-from recipe.longrl import ray_token
-
 JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 """Where ray.init reads a job's runtime environment, and whether what it is given itself goes above it."""
 
@@ -158,7 +156,6 @@ def carrying(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
     found, folder = carried_by(config), Path(config.longrl.output_dir)
     loading = {}
     if not visiting:
-        ray_token.keep_private()
         secrets.sweep(folder)
         if not OmegaConf.select(config, SETUP_HOOK):
             loading = {HOOK: "verl_longrl.secrets.load"}

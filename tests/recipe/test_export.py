@@ -107,6 +107,7 @@ def test_the_same_checkpoint_once_and_one_of_a_new_run_again(checkpoint, merges,
     folder = checkpoint(10, FSDP)
     target = export(tmp_path / "checkpoints", tmp_path / "export")
     (target / "README.md").write_text("edited")
+    assert module.is_current(tmp_path / "checkpoints", target)
     export(tmp_path / "checkpoints", target)
     assert (len(merges), (target / "README.md").read_text()) == (1, "edited")
     manifest = folder / "complete.json"
@@ -158,7 +159,11 @@ def test_what_killed_exports_left_goes_what_others_put_there_does_not(checkpoint
     checkpoint(10, FSDP)
     gone = {"pid": 2**22 + 1, "started": 0}
     written(tmp_path / ".export.partial", {module.EXPORTER: json.dumps(gone), "model.safetensors": "half"})
-    written(tmp_path / ".export.before", {module.MARKER: "{}", "model.safetensors": "old"})
+    written(
+        tmp_path / ".export.before", {module.MARKER: '{"files": ["model.safetensors"]}', "model.safetensors": "old"}
+    )
+    module.sweep(tmp_path / "export")  # killed between two renames: it has its name again
+    assert (tmp_path / "export" / "model.safetensors").read_text() == "old"
     target = export(tmp_path / "checkpoints", tmp_path / "export")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
 
@@ -235,7 +240,7 @@ import sys, time
 from pathlib import Path
 from recipe.longrl import export
 export._write_weights = lambda folder, target, config: export.subprocess.run(
-    [sys.executable, "-c", {child!r}, str(export.os.getpid())], capture_output=True)
+    [sys.executable, "-c", {child!r}, str(export.os.getpid()), "--backend", "fsdp"], capture_output=True)
 with export.ending_at_once():
     export.export(Path("checkpoints"), Path("export"))
 """

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from ray.runtime_env.runtime_env import _merge_runtime_env
 from verl_longrl import secrets
 
-from recipe.longrl import identity, ray_token, settings, workers
+from recipe.longrl import identity, settings, workers
 
 pytestmark = pytest.mark.engine
 
@@ -134,15 +134,6 @@ def test_a_users_own_hook_stays(composed, given, tmp_path):
     hook = "+ray_kwargs.ray_init.runtime_env.worker_process_setup_hook=mine.hook"
     with workers.carrying(composed(hook, f"longrl.output_dir={tmp_path}")):
         assert workers.HOOK not in given({"env_vars": {}})["env_vars"]
-
-
-def test_rays_token_is_its_owners(composed, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    token = tmp_path / ".ray" / "auth_token"
-    for _ in range(2):
-        ray_token.keep_private()
-        assert token.stat().st_mode & 0o777 == 0o600
-        token.chmod(0o644)
 
 
 def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given, tmp_path):

@@ -34,6 +34,13 @@ class Forged:
         return open, (self.path, "w")
 
 
+def send(message):
+    """To whatever this process is connected with, as multiprocessing does."""
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, struct.pack("!i", len(message)) + message)
+
+
 @scorer("probe", patterns=("probe_*",))
 def probe(response, ground_truth, extra_info, options):
     if response == "regex":
@@ -62,10 +69,9 @@ def probe(response, ground_truth, extra_info, options):
     elif response == "unreadable":
         return Score(1.0, candidate=Unreadable())
     elif response == "forged":  # what another process would run, were it to unpickle what it is sent
-        message = pickle.dumps(Forged(ground_truth))
-        for descriptor in range(3, 64):
-            with contextlib.suppress(OSError):
-                os.write(descriptor, struct.pack("!i", len(message)) + message)
+        send(pickle.dumps(Forged(ground_truth)))
+    elif response == "sends":
+        send(ground_truth)
     elif response == "too much":
         return Score(1.0, candidate="x" * (65 << 20))
     elif response == "connect":

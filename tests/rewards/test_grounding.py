@@ -96,7 +96,7 @@ def test_every_status_has_the_same_metrics(status):
     assert tuple(metrics) == METRIC_KEYS
     assert sum(metrics[f"status_{s}"] for s in STATUSES) == 1
     assert metrics[f"status_{status}"] == 1
-    assert metrics["judge_fallback"] == (status == "judge_error")
+    assert metrics["judge_fallback"] == (status in ("judge_error", "judge_away"))
     assert all(isinstance(value, float) for value in metrics.values())
 
 

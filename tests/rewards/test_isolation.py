@@ -125,6 +125,28 @@ def test_what_a_scorer_sends_runs_nothing(isolation, tmp_path):
     assert run(isolation, "fine").status == "ok"
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(
+            b"",
+            b"[]",
+            b"{}",
+            b"3",
+            b"[1]",
+            b"[" * 100_000,
+            b'[["1", {}, "ok", "", null]]',
+            b'[[1, [], "ok", "", null]]',
+        ),
+        *(b'[[1, {}, "great", "", null]]', b'[[1e999, {}, "ok", "", null]]', b'[[1, {"a": "b"}, "ok", "", null]]'),
+        *(b'[[1, {}, "ok", 3, null]]', b'[[1, {}, "ok", "", {}]]'),
+    ],
+)
+def test_what_is_no_score_is_a_failure(isolation, sent):
+    result = run(isolation, "sends", sent)
+    assert result.status == "scorer_error"
+
+
 def test_numbers_and_texts_of_other_libraries_come_back_plain():
     given = Score(np.float32(0.5), {"answer": np.int64(1)}, candidate=np.str_("Paris"))
     (result,) = from_json(to_json([given]))

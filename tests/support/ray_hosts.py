@@ -1,11 +1,14 @@
 """Two hosts for scripts/ray on this machine: a stand-in for ssh gives each its own folder, Ray its own ports."""
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
+
+import psutil
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "ray"
 SSH = """#!/usr/bin/env bash
@@ -44,8 +47,23 @@ class RayHosts:
     @property
     def token(self) -> dict[str, str]:
         """What a process elsewhere is given."""
-        path = self.folder / "node1" / f"longrl-ray-{os.getuid()}" / str(self.port) / "token"
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._folder("node1") / "token")}
+
+    def listening(self) -> dict[int, str]:
+        """Where processes of the two nodes accept connections: a URL by port."""
+        starters = [psutil.Process(int((self._folder(node) / "pid").read_text())) for node in ("node1", "node2")]
+        processes = [process for starter in starters for process in (starter, *starter.children(recursive=True))]
+        found = {}
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        address = connection.laddr.ip.replace("0.0.0.0", "127.0.0.1").replace("::", "127.0.0.1")
+                        found[connection.laddr.port] = f"http://{address}:{connection.laddr.port}"
+        return found
+
+    def _folder(self, node: str) -> Path:
+        return self.folder / node / f"longrl-ray-{os.getuid()}" / str(self.port)
 
     def start(self) -> None:
         done = self._call("start.sh", str(self.hosts), "127.0.0.1")

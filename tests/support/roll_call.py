@@ -1,6 +1,7 @@
 """Every process that imports verl answers: it is imported through VERL_USE_EXTERNAL_MODULES, which has to reach it.
 
-A file per process in the folder ROLL_CALL, once verl has had time to load its plugins: what became of ours.
+A file per process in the folder ROLL_CALL, once verl has had time to load its plugins: what became of ours, and of a
+token.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 def answer() -> None:
     plugin = sys.modules.get("verl_longrl.plugin")
     said = {"loaded": bool(plugin and plugin.LOADED), "file": plugin and plugin.__file__}
+    said["token"] = os.environ.get("HF_TOKEN")
     file = Path(os.environ["ROLL_CALL"]) / f"{os.getpid()}.json"
     file.with_suffix(".new").write_text(json.dumps(said))
     file.with_suffix(".new").rename(file)

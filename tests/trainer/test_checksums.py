@@ -1,5 +1,7 @@
 """A changed byte is found wherever it matters, in what torch wrote and in other files."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,20 @@ def test_what_is_no_longer_a_shard(shard: Path, content: bytes):
     assert len(checksums.damaged(shard.parent, {shard.name: expected})) == 1
 
 
-def test_a_file_that_is_gone_or_cannot_be_read(tmp_path: Path):
-    (line,) = checksums.damaged(tmp_path, {"gone.pt": None})
-    assert line.startswith("gone.pt is damaged: it cannot be read (")
+def test_a_disk_that_cannot_read_and_one_that_does_not_answer(shard: Path, monkeypatch):
+    """The first is damage; after the second, all checkpoints of a run would be."""
+    for number in (errno.EIO, errno.ESTALE):
+
+        def fail(path, number=number):
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(checksums, "_table_sum", fail)
+        if number == errno.EIO:
+            (line,) = checksums.damaged(shard.parent, {shard.name: "zip:00000000"})
+            assert line == f"{shard.name} is damaged: it cannot be read (Input/output error)"
+        else:
+            with pytest.raises(OSError, match="Stale file handle"):
+                checksums.damaged(shard.parent, {shard.name: "zip:00000000"})
 
 
 def test_torch_writes_checksums_unless_told_otherwise():

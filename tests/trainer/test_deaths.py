@@ -52,6 +52,13 @@ def in_a_task(error):
     return exceptions.RayTaskError("f", "Traceback", error, "p", 1, "10.0.0.1").as_instanceof_cause()
 
 
+def test_a_vllm_server_that_lives_on_without_its_engine():
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    assert death(EngineDeadError()) == death(in_a_task(EngineDeadError()))
+    assert "a vLLM engine died" in death(EngineDeadError())
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -34,13 +34,13 @@ def trainer(tmp_path: Path, monkeypatch):
         if one.fails is not None:
             raise one.fails
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
-        folder.mkdir(parents=True)
         (folder / "model.pt").write_text("weights")
 
     monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", save)
     monkeypatch.setattr(ending, "answer", lambda ranks, within_s: one.ranks_answer)
     monkeypatch.setattr(ending, "DEATH_SEEN_WITHIN_S", 0.0)
     monkeypatch.setattr(module.weights, "not_finite", lambda ranks: one.not_finite)
+    monkeypatch.setattr(module.shards, "write_through", lambda folder, ranks: {})
     one.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "checkpoints")}})
     one.longrl = SimpleNamespace(checkpoints_to_keep=None)
     one.actor_rollout_wg = SimpleNamespace(world_size=2, workers=[])
@@ -50,7 +50,7 @@ def trainer(tmp_path: Path, monkeypatch):
     one.advantages = SimpleNamespace(state_dict=lambda: {"of": "this step"})
     one.items, one.groups = SimpleNamespace(waiting=lambda carried: []), SimpleNamespace(carried=set())
     one._data_state, one._waiting_state, one._advantages_state = {"at": 4}, [7], {"of": "the step before"}
-    one._unsealed, one.total_training_steps, one.global_steps = None, 9, 2
+    one._unsealed, one.total_training_steps, one.global_steps, one._dump_futures = None, 9, 2, []
     one._save_checkpoint()
     one._seal(one._take_unsealed())
     one.global_steps = STEP

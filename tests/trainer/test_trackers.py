@@ -1,5 +1,6 @@
 """A resumed run goes on in its W&B run and its TensorBoard curves."""
 
+import errno
 import os
 
 import pytest
@@ -54,3 +55,37 @@ def test_the_users_variables_win(tmp_path, variables):
     trackers.continue_at(0, tmp_path, ["wandb"])
     assert (os.environ["WANDB_RUN_ID"], os.environ["WANDB_RESUME"]) == ("mine", "must")
     assert "TENSORBOARD_DIR" not in os.environ
+
+
+def test_a_full_disk_costs_points_of_one_curve(monkeypatch, capsys):
+    class Tracker:
+        def __init__(self, error: OSError | None = None) -> None:
+            self.error, self.steps = error, []
+
+        def log(self, data, step) -> None:
+            if self.error is not None:
+                raise self.error
+            self.steps.append(step)
+
+        def finish(self) -> None:
+            pass
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    tracking = trackers.LossyTracking("project", "run", ["console"], config={})
+    tracking.logger = {"tensorboard": Tracker(full), "wandb": (wandb := Tracker())}
+    tracking.log(data={"a": 1}, step=3)
+    assert wandb.steps == [3]
+    assert "longrl: trackers: [Errno 28] No space left on device: points of curves are lost" in capsys.readouterr().out
+    tracking.logger = {"tensorboard": Tracker(OSError(errno.EIO, "Input/output error"))}
+    with pytest.raises(OSError, match="Input/output"):
+        tracking.log(data={"a": 1}, step=4)
+    tracking.logger = {}
+
+
+def test_a_resume_on_a_full_disk(tmp_path, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", full)
+    trackers.continue_at(2, tmp_path, ["tensorboard"])
+    assert "points of curves are lost" in capsys.readouterr().out

@@ -33,8 +33,8 @@ SHORTEST = 8
 """Characters: a shorter value is no key, and would be found in every other word."""
 
 _NAMES = re.compile(
-    r"SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|API_?KEYS?(?![A-Z])|KEYS?(?![A-Z])|TOKEN(?![A-Z])|(SSH|GIT|_)PASS(?![A-Z])"
-    r"|_(PWD|PAT|AUTH)$|CONNECTION_STRING|COOKIE|^SIG$|SIGNATURE"
+    r"SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|KEYS?(?![A-Z])|TOKEN(?![A-Z])|(SSH|GIT|_)PASS(?![A-Z])|_(PWD|PAT|AUTH)$"
+    r"|CONNECTION_STRING|COOKIE|^SIG$|SIGNATURE"
 )
 _PLACES = re.compile(r"_(FILE|PATH|DIR|ENV)$|^GOOGLE_APPLICATION_CREDENTIALS$")
 """Names of files, and of variables, that hold secrets."""
@@ -77,6 +77,8 @@ def without(environment: Mapping[str, str]) -> dict[str, str]:
 def redact(text: str) -> str:
     """The text with a mark in the place of each secret of this process's environment, and of credentials in addresses,
     queries and headers; the mark says what was there."""
+    if not text:
+        return text
     known = _Known.of(tuple(of(os.environ).items()))
     return _HEADER.sub(r"\1[secret]", known.redact(_in_addresses(text)))
 

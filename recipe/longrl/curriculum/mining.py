@@ -18,7 +18,7 @@ import asyncio
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -44,8 +44,13 @@ from recipe.longrl.curriculum.answering import Answering, sampling_of
 from recipe.longrl.main import refuse
 
 SOLVED = 1 - 1e-9
-MINED = ("data.train_files", identity.SCORERS, *identity.MODELS)
-"""Of what is compared by content, what pass rates depend on."""
+PATHS = {
+    "data.train_files": ("files",),
+    "actor_rollout_ref.model.path": ("model", "made_of"),
+    "actor_rollout_ref.model.tokenizer_path": (),
+    identity.SCORERS: (),
+}
+"""Keys whose content pass rates depend on, and what in asked.json names the same by path."""
 CHECKED = 512
 """Scores after which it is looked at how many failed."""
 
@@ -130,7 +135,7 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
     return {
         "options": asdict(options),
         "files": [identity.with_size(file) for file in config.data.train_files],
-        "content": {key: held for key, held in identity.contents(settings.plain(config)).items() if key in MINED},
+        "content": {key: held for key, held in identity.contents(settings.plain(config)).items() if key in PATHS},
         "model": config.actor_rollout_ref.model.path,
         "made_of": model_folder.origin(config.actor_rollout_ref.model.path),
         "sampling": _sampling(config, options),
@@ -141,8 +146,8 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
 def _agree(path: Path, asked: dict[str, Any]) -> None:
     if path.is_file():
         before = json.loads(path.read_text())
-        by_content = "content" in before  # earlier versions wrote fewer keys
-        old, new = _comparable(before, by_content), _comparable(asked, by_content)
+        contents = before.get("content", {}).keys() & asked["content"].keys()  # earlier versions wrote fewer keys
+        old, new = _comparable(before, contents), _comparable(asked, contents)
         differing = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
         if differing:
             raise MiningError(
@@ -153,12 +158,13 @@ def _agree(path: Path, asked: dict[str, Any]) -> None:
         write_atomic(path, json.dumps(asked, indent=2) + "\n")
 
 
-def _comparable(asked: dict[str, Any], by_content: bool) -> dict[str, Any]:
-    """What is compared of what was asked: contents, or where there are none the paths."""
-    if not by_content:
-        return asked
-    reward = {key: value for key, value in asked["reward"].items() if key != "scorers"}
-    return {key: value for key, value in asked.items() if key not in ("files", "model", "made_of")} | {"reward": reward}
+def _comparable(asked: dict[str, Any], contents: Set[str]) -> dict[str, Any]:
+    """What is compared of what was asked: these contents in the place of the paths that they are at."""
+    by_path = {"content", *(name for key in contents for name in PATHS[key])}
+    found = {key: value for key, value in asked.items() if key not in by_path}
+    if identity.SCORERS in contents:
+        found["reward"] = {key: value for key, value in asked["reward"].items() if key != "scorers"}
+    return found | {f"content of {key}": asked["content"][key] for key in contents}
 
 
 def _sampling(config: DictConfig, options: MineOptions) -> dict[str, Any]:

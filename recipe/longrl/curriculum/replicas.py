@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from omegaconf import DictConfig
 
+from recipe.longrl import ray_token
 from recipe.longrl.own_ray import own_ray
 from recipe.longrl.settings import plain
 from recipe.longrl.workers import carrying, runtime_env
@@ -57,20 +58,21 @@ class Replicas:
                 f"{config.trainer.n_gpus_per_node} GPUs; an engine that rolls out fixed weights lives on one node"
             )
         self.count = devices // self.gpus
-        self._running = ExitStack()
 
     async def start(self) -> None:
         """Join or start Ray, and wait until every engine is ready."""
-        python = self._running.enter_context(own_ray(self.config))
-        self._running.enter_context(carrying(self.config))
-        _start_ray(self.config, python)
-        actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
-        self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
-        self._waiting = [0] * self.count
-        arguments = engine_arguments(self.config)
-        seed = self.config.actor_rollout_ref.rollout.seed  # vLLM's CPU build cannot take one per request
-        starts = (actor.start.remote({**arguments, "seed": seed + at}) for at, actor in enumerate(self._actors))
-        await asyncio.gather(*starts)
+        with ExitStack() as running:
+            python = running.enter_context(own_ray(self.config))
+            running.enter_context(carrying(self.config))
+            _start_ray(self.config, python)
+            actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
+            self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
+            self._waiting = [0] * self.count
+            arguments = engine_arguments(self.config)
+            seed = self.config.actor_rollout_ref.rollout.seed  # vLLM's CPU build cannot take one per request
+            starts = (actor.start.remote({**arguments, "seed": seed + at}) for at, actor in enumerate(self._actors))
+            await asyncio.gather(*starts)
+            self._running = running.pop_all()  # until `stop`
 
     async def stop(self) -> None:
         """End the engines and leave Ray."""
@@ -120,4 +122,5 @@ def _start_ray(config: DictConfig, python: str | None) -> None:
     settings, environment = plain(config.ray_kwargs.ray_init), runtime_env(config)
     if python is not None:
         environment["py_executable"] = python
+    ray_token.keep_private(config)
     ray.init(**{**settings, "runtime_env": environment}, log_to_driver=True)

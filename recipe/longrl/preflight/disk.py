@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 from verl_longrl.trainer.checkpoints import INCOMPLETE, checkpoint_folders, damage, step_of
 
-from recipe.longrl import memory
+from recipe.longrl import export, memory
 from recipe.longrl.preflight.check import Check
 from recipe.longrl.preflight.folder import existing, export_of
 from recipe.longrl.preflight.plan import Plan
@@ -30,9 +30,10 @@ def checks(
 ) -> Iterator[Check]:
     """A line for each file system. plan: how many checkpoints those are; None where the rows are unknown."""
     needs = [_checkpoints(config, longrl, sizes.checkpoint, plan)]
-    if (export := export_of(config)) is not None:
+    if (target := export_of(config)) is not None:
         gib = sizes.parameters * 2 / memory.GIB  # in bfloat16
-        needs.append(Need(export.absolute(), f"an export {gib:.2f} GiB", gib, "to export"))
+        there = not needs[0].gib and export.is_current(needs[0].folder, target)
+        needs.append(Need(target.absolute(), f"an export {gib:.2f} GiB", 0.0 if there else gib, "to export"))
         if _device(needs[0].folder) == _device(needs[1].folder):
             first, second = needs
             takes, why = f"{first.takes}, {second.takes}", f"{first.why}, and {second.why}" if first.gib else second.why

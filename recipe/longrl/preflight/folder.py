@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import CheckpointError, to_resume_from
+from verl_longrl.trainer.trust import checkpoint
 
 from recipe.longrl import alone, export, identity
 from recipe.longrl.parallel import n_gpus
@@ -30,10 +31,10 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
         yield Check("run folder", "ok", identity.check(config))
     except identity.OtherRun as error:
         yield Check("run folder", "FAIL", str(error))
-    yield from trust.folders(config, dry_run)
+    yield from trust.checks(config, dry_run)
     yield from _resume(config)
-    if (exported := export_of(config)) is not None and (problem := export.in_the_way(exported)) is not None:
-        yield Check("export", "FAIL", f"{problem}, or set longrl.export=false")
+    if (exported := export_of(config)) is not None and (other := export.in_the_way(exported)) is not None:
+        yield Check("export", "FAIL", f"{other}, or set longrl.export=false")
 
 
 def export_of(config: DictConfig) -> Path | None:
@@ -55,8 +56,8 @@ def _resume(config: DictConfig) -> Iterator[Check]:
     if folder is not None or warnings:
         begins = f"from {folder}" if folder is not None else "at step 0: no checkpoint is whole"
         yield Check("resume", "warn" if warnings else "ok", "\n".join([begins, *warnings]))
-    if folder is not None:
-        yield from trust.checkpoint(config, folder)
+    if folder is not None and not config.longrl.trust_folder and (problem := checkpoint(folder)) is not None:
+        yield Check("resume", "FAIL", problem)
 
 
 def _of_another_run(config: DictConfig, folder: Path | None) -> list[str]:

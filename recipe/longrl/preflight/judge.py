@@ -36,7 +36,6 @@ def endpoints(longrl: LongRLConfig) -> Check:
 
     try:
         detail = asyncio.run(ask())
-        return Check("judge", "ok", asyncio.run(ask()))
     except JudgeAway as error:
         begun = (Path(longrl.output_dir) / "metrics.jsonl").is_file()  # so it has answered
         if begun and (minutes := longrl.judge.patience_minutes):

@@ -142,3 +142,16 @@ def test_files_of_one_name_are_kept_apart(mined, tmp_path: Path):
 def test_options_out_of_range_are_named(options: dict):
     with pytest.raises(ValueError, match=f"mine.{next(iter(options))} = "):
         MineOptions(**options)
+
+
+def test_files_that_were_moved_are_the_same_and_changed_ones_are_not(mined, tmp_path: Path):
+    mined(answered())
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    files = [Path(file) for file in mined.config.data.train_files]
+    mined.config.data.train_files = [str(file.rename(moved / file.name)) for file in files]
+    mined([])
+    first = moved / files[0].name
+    first.write_bytes(first.read_bytes()[:-1] + b"!")
+    with pytest.raises(MiningError, match=r"content of data\.train_files"):
+        mined([])

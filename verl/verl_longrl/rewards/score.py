@@ -89,9 +89,8 @@ def to_json(scores: Iterable[Score]) -> bytes:
 
 def _plain(score: Score) -> list[Any]:
     parts = {str(name): float(number) for name, number in score.parts.items()}
-    for text in (score.reason, score.candidate or ""):
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r} is no text")
+    if not isinstance(score.reason, str) or not isinstance(score.candidate, str | None):
+        raise TypeError(f"reason and candidate are texts, not {score.reason!r} and {score.candidate!r}")
     return [float(score.value), parts, score.status, score.reason, score.candidate]
 
 

@@ -73,11 +73,6 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def only_the_owner_writes() -> None:
-    """From now on, nobody but its owner may change what this process creates."""
-    os.umask(os.umask(0o022) | 0o022)
-
-
 # ---- the manifest ---------------------------------------------------------------------------------------------
 
 
@@ -93,7 +88,7 @@ class Manifest:
         """The files whose content can be checked -> what to expect, as `checksums.damaged` takes it."""
         if self.crc32 is None:
             return {name: None for name in self.files if name.endswith(".pt")}
-        return dict(self.crc32)
+        return {name: self.crc32[name] for name in self.files}
 
 
 def manifest_of(folder: Path, name: str = MANIFEST) -> Manifest:
@@ -136,7 +131,7 @@ def seal(folder: Path, world_size: int, written: Mapping[str, checksums.Written]
     holds all of it. written: what ranks have written through already."""
     names = [name for name in _files(folder) if name not in (written or {})]
     all_written = dict(sorted({**(written or {}), **checksums.write_through(folder, names)}.items()))
-    for inner in [path for path in folder.rglob("*") if path.is_dir()]:
+    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         sync(inner)
     manifest = {
         "world_size": world_size,
@@ -298,8 +293,11 @@ def rotate(sealed: Path, keep: int | None) -> list[str]:
     and damaged ones older than those. Returns a line for each that did not simply go. Raises nothing."""
     if keep is None:
         return []
-    root, others = sealed.parent, foreign(sealed.parent)
-    ours = [folder for folder in checkpoint_folders(root) if folder not in others]
+    try:
+        others = foreign(sealed.parent)
+        ours = [folder for folder in checkpoint_folders(sealed.parent) if folder not in others]
+    except OSError as error:
+        return [f"old checkpoints could not be looked for: {error}"]
     older = [folder for folder in ours if step_of(folder) <= step_of(sealed)]
     whole = [folder for folder in older if damage(folder) is None]
     if len(whole) <= keep:

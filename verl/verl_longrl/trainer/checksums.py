@@ -6,6 +6,7 @@ checksum of ours, and a look costs one read: 2.4 GB/s on one core, where `torch.
 (safetensors, Megatron's, JSON, the tokenizer) the whole content is summed up.
 """
 
+import errno
 import os
 import zipfile
 import zlib
@@ -19,6 +20,8 @@ _BLOCK = 1 << 18
 _THREADS = 4
 """Files at a time, in each trainer rank; neither reading nor summing holds Python's lock."""
 _TABLE = "zip:"
+_OF_DAMAGE = (errno.EIO, errno.EINVAL)
+"""Errors of reading that are of the file itself: a disk that has lost it, a place that a damaged table names."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,16 @@ def write_through(folder: Path, names: Iterable[str]) -> dict[str, Written]:
 
 def damaged(folder: Path, expected: Mapping[str, str | None]) -> list[str]:
     """A line for each of these files whose content is not what was written. expected: name -> checksum, as `Written`
-    has it; None: of torch's, from before tables were summed up."""
+    has it; None: of torch's, from before tables were summed up. Raises OSError where the files cannot be read for now,
+    which is no damage: a server that does not answer, permissions."""
 
     def one(name: str) -> str | None:
         try:
             problem = _problem(folder / name, expected[name])
         except OSError as error:
-            problem = f"it cannot be read ({error})"
+            if error.errno not in _OF_DAMAGE:
+                raise
+            problem = f"it cannot be read ({error.strerror})"
         return problem and f"{name} is damaged: {problem}"
 
     with ThreadPoolExecutor(_THREADS) as pool:

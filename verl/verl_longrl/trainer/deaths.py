@@ -27,6 +27,8 @@ DEATHS = (
     exceptions.ActorPlacementGroupRemoved,
     exceptions.TaskPlacementGroupRemoved,
 )
+ENGINE_DEAD = "EngineDeadError"
+"""vLLM's, raised by a server whose engine's process is gone while its own lives. By name: vLLM may not be installed."""
 LOWER = (
     "Lower reward.num_workers, longrl.reward.workers, actor_rollout_ref.rollout.agent.num_workers or "
     "data.dataloader_num_workers, switch off param_offload and optimizer_offload, or give the job more memory"
@@ -42,6 +44,8 @@ def death(error: BaseException) -> str | None:
     for each in _causes(error):
         if isinstance(each, DEATHS) and not _of_the_program(each):
             return _line(each)
+        if type(each).__name__ == ENGINE_DEAD:
+            return "a vLLM engine died; its last words are in train.log"
     return None
 
 

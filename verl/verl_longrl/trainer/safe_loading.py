@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from verl_longrl.trainer.checkpoints import CheckpointError
 
@@ -83,5 +84,6 @@ def _allow() -> None:
     from numpy._core.multiarray import _reconstruct
     from torch.distributed.tensor.placement_types import _StridedShard
 
-    random_state = [_reconstruct, (_reconstruct, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]
-    torch.serialization.add_safe_globals([_StridedShard, *random_state, type(np.dtype(np.uint32))])
+    random_state: list[Any] = [_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+    torch.serialization.add_safe_globals([_StridedShard, *random_state])
+    torch.serialization.add_safe_globals([(_reconstruct, "numpy.core.multiarray._reconstruct")])  # its name before 2.0

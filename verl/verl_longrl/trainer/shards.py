@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from verl_longrl.trainer import checksums, safe_loading
-from verl_longrl.trainer.checkpoints import manifest_of
+from verl_longrl.trainer.checkpoints import CheckpointError, manifest_of
 
 _OF_RANK = re.compile(r"(?:_rank_|/__)([0-9]+)[_.]")
 """model_world_size_8_rank_3.pt of FSDP, __3_1.distcp of Megatron."""
@@ -61,11 +61,14 @@ def write_through(folder: Path, workers: Workers) -> dict[str, checksums.Written
 def damaged(folder: Path, workers: Workers, weights: Callable[[str], bool]) -> list[str]:
     """A line for each file whose content is not what was written, of the checkpoint in `folder`, of which all files
     are there. weights: whether a file, by its name, is loaded as weights alone. Raises CheckpointError when one of
-    these calls something to be loaded."""
+    these calls something to be loaded, and when they cannot be read for now."""
     manifest = manifest_of(folder)
     expected = manifest.checkable()
     shares = dealt({name: manifest.files[name] for name in expected}, len(workers))
-    lines = in_ranks(workers, checksums.damaged, [(folder, {n: expected[n] for n in share}) for share in shares])
+    try:
+        lines = in_ranks(workers, checksums.damaged, [(folder, {n: expected[n] for n in share}) for share in shares])
+    except OSError as error:  # Ray's, which is of the class of its cause as well
+        raise CheckpointError(f"{folder} cannot be read: {getattr(error, 'cause', error)}") from error
     if not (found := [line for share in lines for line in share]):
         each = [(folder, [name for name in share if weights(name)]) for share in shares]
         calling = in_ranks(workers, safe_loading.calling, each)

@@ -49,7 +49,7 @@ from verl_longrl.replaced import replaced
 from verl_longrl.rewards.guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
-from verl_longrl.trainer import checkpoints, checksums, shards, trackers, weights
+from verl_longrl.trainer import checkpoints, checksums, shards, trackers, trust, weights
 from verl_longrl.trainer.actors import ActorWatch, RestartedRewardLoopManager
 from verl_longrl.trainer.advantage import Advantages
 from verl_longrl.trainer.balance import balanced, rows_of
@@ -99,7 +99,7 @@ class LongRLTrainer(EndingTrainer):
         super().__init__(config)
         self.output_dir = Path(self.longrl.output_dir)
         if not self.longrl.trust_folder:
-            checkpoints.only_the_owner_writes()
+            trust.only_the_owner_writes()
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self._metrics = Journal(self.metrics_file)
@@ -212,8 +212,9 @@ class LongRLTrainer(EndingTrainer):
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         trackers.continue_at(self.global_steps, self.output_dir, self.config.trainer.logger)
         self.interruptions = Interruptions(self.output_dir / STOP_FILE, ActorWatch(), progress)
+        watchdog = Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress)
         try:
-            with Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress):
+            with watchdog, replaced(trainer_base, "Tracking", trackers.LossyTracking):
                 super().fit(agent_loop_manager)
         finally:
             self._dump_executor.shutdown()  # the last rollouts are written, however it ended
@@ -458,7 +459,7 @@ class LongRLTrainer(EndingTrainer):
     def _load_checkpoint(self) -> None:
         options, workers = self.config.trainer, self.actor_rollout_wg.workers
         if not self.longrl.trust_folder:
-            shards.in_ranks(workers, checkpoints.only_the_owner_writes, [()] * len(workers))
+            shards.in_ranks(workers, trust.only_the_owner_writes, [()] * len(workers))
         folder, passed_over = checkpoints.to_resume_from(
             options.resume_mode, self._checkpoint_root, options.resume_from_path, len(workers), cache(self._unsound)
         )
@@ -489,9 +490,11 @@ class LongRLTrainer(EndingTrainer):
 
     def _unsound(self, folder: Path) -> str | None:
         """Why the checkpoint is not to be used, when all ranks have looked at its content; one of the run's own then no
-        longer counts as whole. Raises CheckpointError when loading it would run code."""
+        longer counts as whole. Raises CheckpointError when others can write it, or loading it would run code."""
         if (reason := checkpoints.damage(folder)) is not None:
             return reason
+        if not self.longrl.trust_folder and (problem := trust.checkpoint(folder)) is not None:
+            raise checkpoints.CheckpointError(problem)
         started = time.time()
         found = shards.damaged(folder, self.actor_rollout_wg.workers, self._holds_weights)
         if found and folder.parent.resolve() == self._checkpoint_root.resolve():

@@ -1,0 +1,62 @@
+"""Who else can write what a run reads again.
+
+Whoever can, decides what is trained from there on. A folder above that others can write in (/tmp, a project's) is no
+matter: what others put in the place of ours is theirs, and seen to be.
+"""
+
+import grp
+import os
+import pwd
+from pathlib import Path
+
+
+def only_the_owner_writes() -> None:
+    """From now on, nobody but its owner may change what this process creates."""
+    os.umask(os.umask(0o022) | 0o022)
+
+
+def writable_by_others(path: Path) -> str | None:
+    """Who else can write a file or folder, in words; None if only this user and root can."""
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"{path} belongs to {_user(status.st_uid)}"
+    if status.st_mode & 0o002:
+        return f"everybody can write {path}"
+    if status.st_mode & 0o020 and not _of_this_user_alone(status.st_gid):
+        return f"the group {_group(status.st_gid)} can write {path}"
+    return None
+
+
+def checkpoint(folder: Path) -> str | None:
+    """The same of a checkpoint and all that it holds, with the fix."""
+    problems = [problem for path in (folder, *folder.rglob("*")) if (problem := writable_by_others(path)) is not None]
+    if not problems:
+        return None
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return (
+        f"{problems[0]}{more}, and it would be loaded. Fix: `chmod -R go-w {folder}`, a copy of your own of what you "
+        "have checked, or, if you trust who can, longrl.trust_folder=true"
+    )
+
+
+def _of_this_user_alone(gid: int) -> bool:
+    """Whether a group is the user's private one, which many systems make with each user."""
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
