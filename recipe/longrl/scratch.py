@@ -26,19 +26,25 @@ class NotPrivate(SettingsError):
 
 
 def private(folder: Path) -> Path:
-    """Make `folder`, for this user alone, unless it is there. Raises NotPrivate if it is somebody else's or a link."""
+    """Make `folder`, for this user alone, unless it is there. Raises NotPrivate if others may have put something in."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            what = "another user's" if stat.S_ISDIR(found.st_mode) else "no folder but a link or file"
+        if (problem := _open_to_others(folder.lstat())) is not None:
             raise NotPrivate(
-                f"{folder} is {what}, and runs of yours would keep sockets there. Fix: have it removed, or set TMPDIR "
+                f"{folder} {problem}, and runs of yours would keep sockets there. Fix: have it removed, or set TMPDIR "
                 "to a folder of your own"
             ) from None
         folder.chmod(0o700)
     return folder
+
+
+def _open_to_others(found: os.stat_result) -> str | None:
+    if not stat.S_ISDIR(found.st_mode):
+        return "is no folder but a link or file"
+    if found.st_uid != os.getuid():
+        return "is another user's"
+    return "can be written in by others" if found.st_mode & 0o022 else None
 
 
 def of_this_user() -> Path:

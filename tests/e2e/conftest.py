@@ -99,13 +99,10 @@ class Run:
 
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's world with a model that has barely been warmed up: enough for its rollouts to differ."""
-    from recipe.longrl.demo.build import build
-    from recipe.longrl.demo.grounded.build import GroundedBuild
-    from recipe.longrl.demo.grounded.lessons import SHORT, Stage
+    """What the campaign of faults trains on as well."""
+    from faults.world import small_assets
 
-    config = GroundedBuild(train_documents=64, val_documents=8, warm_start=(Stage(60, 4, SHORT, 0.5),))
-    return build(config, tmp_path_factory.mktemp("assets") / "demo")
+    return small_assets(tmp_path_factory.mktemp("assets") / "demo")
 
 
 @pytest.fixture

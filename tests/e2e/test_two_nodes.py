@@ -91,7 +91,8 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
     assert re.search("submit: .*WANDB_API_KEY.* stay here", run.console)
     keys.unlink()
     assert list(nodes.folder.rglob("runtime_env_agent.log"))
-    assert [*files_with(run.folder, SECRETS), *files_with(nodes.folder, SECRETS)] == []
+    assert [*files_with(run.output, SECRETS), *files_with(nodes.folder, SECRETS)] == []
+    assert not any(secret in run.console for secret in SECRETS.values())
 
 
 def test_strangers_run_nothing(nodes, tmp_path):

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import os
 import subprocess
 import sys
 
@@ -264,3 +265,23 @@ def test_a_replica_of_one_device_computes_in_its_engine():
     )
     chosen = ["UniProcExecutor", "MultiprocExecutor", "ExecutorWithExternalLauncher"]
     assert run(code, VERL_REPLICA_RANK="0").split() == chosen
+
+
+def test_an_engine_makes_no_semaphores_with_names(tmp_path):
+    """They would stay in /dev/shm when it is killed. By spawn, as vLLM starts engines, they have names."""
+    code = (
+        "import multiprocessing\n"
+        "def engine():\n"
+        "    from verl_longrl.platform.vllm_cpu import keep_live_weights\n"
+        "    named = multiprocessing.Lock()._semlock.name\n"
+        "    keep_live_weights()\n"
+        "    print(named is not None, multiprocessing.Lock()._semlock.name, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('spawn')\n"
+        "    process = multiprocessing.Process(target=engine)\n"
+        "    process.start(), process.join()\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    environment = {**os.environ, "VERL_REPLICA_RANK": "0"}
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True None", done.stderr

@@ -15,7 +15,8 @@ PYTHON = "+ray_kwargs.ray_init.runtime_env.py_executable=python"
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for name in ("RAY_ADDRESS", *own_ray.LOOPBACK, "TORCHINDUCTOR_CACHE_DIR"):
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # other tests start clusters on this machine
+    for name in (*own_ray.LOOPBACK, "TORCHINDUCTOR_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -33,12 +33,14 @@ def test_a_run_has_a_folder_that_nobody_else_can_look_into(tmp):
     assert folder.parent == tmp / f"longrl-{os.getuid()}"
 
 
-def test_a_folder_that_others_could_write_to_is_closed_to_them(tmp):
+def test_a_folder_that_others_could_read_is_closed_to_them(tmp):
     (tmp / f"longrl-{os.getuid()}").mkdir(mode=0o755)
     assert stat.S_IMODE(scratch.of_this_user().stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("kind", ["a link to a folder", "a dangling link", "a file", "another user's folder"])
+@pytest.mark.parametrize(
+    "kind", ["a link to a folder", "a dangling link", "a file", "another user's folder", "open to all"]
+)
 def test_what_somebody_else_may_have_made_is_refused(tmp, monkeypatch, kind):
     name = tmp / f"longrl-{os.getuid()}"
     if kind == "another user's folder":
@@ -48,6 +50,9 @@ def test_what_somebody_else_may_have_made_is_refused(tmp, monkeypatch, kind):
         name.mkdir()
     elif kind == "a file":
         name.touch()
+    elif kind == "open to all":
+        name.mkdir()
+        name.chmod(0o777)
     else:
         (tmp / "theirs").mkdir()
         name.symlink_to(tmp / ("theirs" if kind == "a link to a folder" else "absent"))

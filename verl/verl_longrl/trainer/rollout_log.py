@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verl_longrl.data.jsonl import append, drop_partial_line, iterate_jsonl, line, read_jsonl, warn_of_damage
-
-__all__ = ["RolloutLog", "drop_partial_line", "iterate_jsonl", "read_jsonl"]
+from verl_longrl.data.jsonl import append, drop_partial_line, line, warn_of_damage
 
 KEY_BYTES = 8
 _BEGINNING = re.compile(rb'\{"prompt": "([0-9a-f]{%d})"' % (2 * KEY_BYTES))
