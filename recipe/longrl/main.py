@@ -21,7 +21,19 @@ from verl_longrl.data.jsonl import is_full
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.trainer.trust import only_the_owner_writes
 
-from recipe.longrl import console, flags, identity, preflight, provenance, ray_token, report, settings, signals, workers
+from recipe.longrl import (
+    console,
+    control_store,
+    flags,
+    identity,
+    preflight,
+    provenance,
+    ray_token,
+    report,
+    settings,
+    signals,
+    workers,
+)
 from recipe.longrl.alone import alone
 from recipe.longrl.memory import table
 from recipe.longrl.own_ray import own_ray
@@ -153,14 +165,16 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
 
     ray_token.keep_private(config)
     try:
-        run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
+        with control_store.watched():
+            run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
     except (Interrupted, Stopped) as ended:  # Ray's error, which is of the class of its cause as well
         why = getattr(ended, "cause", ended)
         return (INTERRUPTED, f"interrupted: {why}") if isinstance(ended, Interrupted) else (1, f"stopped: {why}")
     except CheckpointError as refused:
         return 2, f"refused: {getattr(refused, 'cause', refused)}"
     except Exception as error:
-        if (died := death(error)) is None:
+        died = str(error) if isinstance(error, control_store.ControlStoreLost) else death(error)
+        if died is None:
             raise
         return INTERRUPTED, f"interrupted: {died}. Repeat the command to go on from the last whole checkpoint"
     finally:

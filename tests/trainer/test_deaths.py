@@ -52,6 +52,16 @@ def in_a_task(error):
     return exceptions.RayTaskError("f", "Traceback", error, "p", 1, "10.0.0.1").as_instanceof_cause()
 
 
+def test_a_ray_that_does_not_come_up():
+    """Ray says it in a plain Exception."""
+    error = Exception(
+        "The current node timed out during startup. This could happen because some of the raylet failed to startup or "
+        "the GCS has become overloaded."
+    )
+    assert death(error) == "Ray did not come up on this machine, which may be too busy"
+    assert death(Exception("timed out")) is None
+
+
 def test_a_vllm_server_that_lives_on_without_its_engine():
     from vllm.v1.engine.exceptions import EngineDeadError
 

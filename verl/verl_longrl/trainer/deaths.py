@@ -29,6 +29,8 @@ DEATHS = (
 )
 ENGINE_DEAD = "EngineDeadError"
 """vLLM's, raised by a server whose engine's process is gone while its own lives. By name: vLLM may not be installed."""
+NOT_UP = "timed out during startup"
+"""In the plain Exception that Ray raises where its own processes do not come up, on a machine that is too busy or broken."""
 LOWER = (
     "Lower reward.num_workers, longrl.reward.workers, actor_rollout_ref.rollout.agent.num_workers or "
     "data.dataloader_num_workers, switch off param_offload and optimizer_offload, or give the job more memory"
@@ -46,6 +48,8 @@ def death(error: BaseException) -> str | None:
             return _line(each)
         if type(each).__name__ == ENGINE_DEAD:
             return "a vLLM engine died; its last words are in train.log"
+        if NOT_UP in str(each):
+            return "Ray did not come up on this machine, which may be too busy"
     return None
 
 

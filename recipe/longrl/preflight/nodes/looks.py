@@ -22,6 +22,7 @@ LOOKS: dict[str, Look] = {
     "variables": software.variables,  # after the imports above, which set some here as they did on the driver
     "folders": folders.shared,
     "files": files.same,
+    "keys": software.keys,
     "judge": software.judge_answers,
 }
 

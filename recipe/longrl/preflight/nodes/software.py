@@ -1,5 +1,6 @@
 """A node's software: the driver's Python, versions, plugin and LongRL sources, and its environment variables."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -75,6 +76,14 @@ def _shown(value: str | None) -> str:
     return "is not set" if value is None else f"is {value!r}"
 
 
+def keys(question: Question) -> Iterator[Finding]:
+    """Whether the run's workers on this node will find its keys."""
+    try:
+        secrets.load()
+    except secrets.SecretsError as error:
+        yield Finding("keys", "FAIL", str(error))
+
+
 def judge_answers(question: Question) -> Iterator[Finding]:
     """The judge's endpoints, as a reward worker on this node reaches them."""
     from verl_longrl.config import LongRLConfig
@@ -83,6 +92,7 @@ def judge_answers(question: Question) -> Iterator[Finding]:
 
     longrl = LongRLConfig.from_dict(plain(question.config.longrl))
     if longrl.reward.answer.by == "judge":
-        secrets.load()
+        with contextlib.suppress(secrets.SecretsError):  # `keys` tells
+            secrets.load()
         check = judge.endpoints(longrl)
         yield Finding("judge", check.status, check.detail)
