@@ -40,9 +40,11 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         return
     with ExitStack() as stack:
         folder = stack.enter_context(scratch.of_a_run())
-        caches = {"TORCHINDUCTOR_CACHE_DIR": str(scratch.private(folder.parent / "torchinductor"))}  # else in TMPDIR
-        own = {name: value for name, value in (LOOPBACK | caches).items() if name not in os.environ}
+        kernels = scratch.private(folder.parent / "torchinductor")
+        wanted = LOOPBACK | {"TORCHINDUCTOR_CACHE_DIR": str(kernels)}
+        own = {name: value for name, value in wanted.items() if name not in os.environ}
         stack.enter_context(_variables({**own, "TMPDIR": str(folder)}))
+        _headers_stay(kernels)
         if OmegaConf.select(config, RAY_FOLDER) is None:
             OmegaConf.update(config, RAY_FOLDER, str(folder), force_add=True)
             stack.callback(OmegaConf.update, config, RAY_FOLDER, None, force_add=True)
@@ -51,6 +53,16 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         except Exception:
             _keep_logs(folder, Path(config.longrl.output_dir) / LOGS)
             raise
+
+
+def _headers_stay(kernels: Path) -> None:
+    """Have the C++ headers that torch compiles, six seconds' work, stay for the next run, as the kernels do.
+
+    torch keeps them in the temporary folder, whatever TORCHINDUCTOR_CACHE_DIR says.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    Path(default_cache_dir()).symlink_to(kernels)
 
 
 @contextmanager

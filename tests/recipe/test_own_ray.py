@@ -1,6 +1,8 @@
 """Where a Ray that a run starts itself listens and keeps its files."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,6 +38,18 @@ def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
     assert ray_constants.ENABLE_RAY_CLUSTER
     assert config.ray_kwargs.ray_init._temp_dir is None
     assert not folder.exists()
+
+
+def test_what_torch_compiles_stays_for_the_next_run():
+    """Kernels, and the headers that torch keeps in the temporary folder."""
+    config, kept = settings.compose(["hardware=cpu", PYTHON]), []
+    ask = "from torch._inductor import codecache; print(codecache.cache_dir(), codecache._HEADER_DIR)"
+    for _ in range(2):
+        with own_ray.own_ray(config):
+            asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+            kept.append([os.path.realpath(folder) for folder in asked.stdout.split()])
+    assert kept[0] == kept[1]
+    assert {Path(folder).is_relative_to(scratch.of_this_user() / "torchinductor") for folder in kept[0]} == {True}
 
 
 def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
