@@ -26,6 +26,8 @@ from recipe.longrl.preflight.nodes.machine import RAY_FOLDER
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's variable: where it is 0, a node is never part of a cluster, and its address is loopback; on Linux too."""
 LOOPBACK = {NO_CLUSTER: "0", "VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+"""Where torch keeps what it compiles: else in the temporary folder, gone with the run."""
 LOGS = "ray_logs"
 
 
@@ -40,11 +42,10 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         return
     with ExitStack() as stack:
         folder = stack.enter_context(scratch.of_a_run())
-        kernels = scratch.private(folder.parent / "torchinductor")
-        wanted = LOOPBACK | {"TORCHINDUCTOR_CACHE_DIR": str(kernels)}
+        wanted = LOOPBACK | {KERNELS: str(scratch.private(folder.parent / "torchinductor"))}
         own = {name: value for name, value in wanted.items() if name not in os.environ}
         stack.enter_context(_variables({**own, "TMPDIR": str(folder)}))
-        _headers_stay(kernels)
+        _keep_headers(Path(os.environ[KERNELS]))
         if OmegaConf.select(config, RAY_FOLDER) is None:
             OmegaConf.update(config, RAY_FOLDER, str(folder), force_add=True)
             stack.callback(OmegaConf.update, config, RAY_FOLDER, None, force_add=True)
@@ -55,13 +56,14 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
             raise
 
 
-def _headers_stay(kernels: Path) -> None:
+def _keep_headers(kernels: Path) -> None:
     """Have the C++ headers that torch compiles, six seconds' work, stay for the next run, as the kernels do.
 
     torch keeps them in the temporary folder, whatever TORCHINDUCTOR_CACHE_DIR says.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
+    kernels.mkdir(parents=True, exist_ok=True)
     Path(default_cache_dir()).symlink_to(kernels)
 
 

@@ -14,10 +14,9 @@ from faults import invariants, poison, replay, world
 from faults.kinds import DONE, FAULTS, Fault
 from faults.trial import STARTS, Missed, Trial, rows
 from recipe.longrl import scratch
+from recipe.longrl.own_ray import KERNELS
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
-KERNELS = "TORCHINDUCTOR_CACHE_DIR"
-"""What runs compile, half a minute's work, is shared with the user's other runs."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Campaign:
         return _outcome(fault.name, fault.says, trial, began, difference, problems)
 
     def _trial(self, name: str, environment: dict[str, str]) -> Trial:
-        own = {
+        own = {  # what runs compile, half a minute's work, is shared with the user's other runs
             EXTERNAL: ",".join([replay.__name__, poison.__name__]),
             KERNELS: str(scratch.of_this_user() / "torchinductor"),
         }

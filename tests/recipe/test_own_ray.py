@@ -18,7 +18,7 @@ PYTHON = "+ray_kwargs.ray_init.runtime_env.py_executable=python"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")  # other tests start clusters on this machine
-    for name in (*own_ray.LOOPBACK, "TORCHINDUCTOR_CACHE_DIR"):
+    for name in (*own_ray.LOOPBACK, own_ray.KERNELS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -33,7 +33,7 @@ def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
         assert folder.parent == root
         assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
         assert own_ray.LOOPBACK.items() <= os.environ.items()
-        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == folder.parent, "it would go with the run"
+        assert Path(os.environ[own_ray.KERNELS]).parent == folder.parent, "it would go with the run"
     assert os.environ == before
     assert ray_constants.ENABLE_RAY_CLUSTER
     assert config.ray_kwargs.ray_init._temp_dir is None

@@ -30,7 +30,7 @@ DEATHS = (
 ENGINE_DEAD = "EngineDeadError"
 """vLLM's, raised by a server whose engine's process is gone while its own lives. By name: vLLM may not be installed."""
 NOT_UP = "timed out during startup"
-"""In the plain Exception that Ray raises where its own processes do not come up, on a machine that is too busy or broken."""
+"""In the plain Exception that Ray raises where its own processes do not come up."""
 LOWER = (
     "Lower reward.num_workers, longrl.reward.workers, actor_rollout_ref.rollout.agent.num_workers or "
     "data.dataloader_num_workers, switch off param_offload and optimizer_offload, or give the job more memory"
