@@ -33,7 +33,7 @@ class Run:
         command = [sys.executable, "-m", "recipe.longrl.main", *demo.overrides(self.assets)]
         return self._start(command, overrides, environment)
 
-    def start_script(self, train: Path, val: Path, *overrides: str) -> subprocess.Popen[str]:
+    def start_script(self, train: Path | list[str], val: Path | list[str], *overrides: str) -> subprocess.Popen[str]:
         """Start `bash run_longrl.sh` on these files, in a process group of its own."""
         environment = {"TRAIN_FILES": str(train), "VAL_FILES": str(val), "MODEL_PATH": str(self.assets / "model")}
         return self._start(["bash", str(SCRIPT), "model=demo"], overrides, {**environment, "LONGRL_VENV": sys.prefix})

@@ -1,8 +1,8 @@
-"""The main job for real: two trainer ranks, two vLLM replicas, GRPO steps, and on the way what goes wrong on clusters.
+"""The main job for real: two trainer ranks, two vLLM replicas, GRPO steps, in two starts of the same command.
 
-One run in three starts of the same command: a reward worker is killed, a second start is refused, then the driver is
-killed; a replica hangs and dies; the last start finds a bit flipped in the newest checkpoint, and trains to the end
-from the one before. No step, prompt or rollout is lost or done twice.
+While the first trains, no other machine can call its processes, and a second start is refused. Then the driver is
+killed, and the second start trains to the end. No step, prompt or rollout is lost or done twice. What else goes wrong
+on clusters: test_chaos.py.
 """
 
 import json
@@ -22,18 +22,14 @@ from verl_longrl.data.schema import read_samples
 from verl_longrl.platform import zygote
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
-INTERRUPTED = 75
 EPOCH = 64
 """Prompts of the data: of 16 steps, more than this run has."""
 PARTS = ("score", "answer", "context", "recall", "precision", "format", "status_ok", "judge_fallback")
 
 
 def test_train_kill_resume(run):
-    common = ["trainer.test_freq=1000", "trainer.total_epochs=1000", "longrl.watchdog_minutes=0.05"]
-    endless = [*common, "trainer.total_training_steps=1000"]
-
-    # a reward worker dies: it is started again, and the run goes on; then the driver, with no chance to tidy up
-    process = run.start(*endless, "trainer.save_freq=1")
+    common = ["trainer.test_freq=1000", "trainer.total_epochs=1000"]
+    process = run.start(*common, "trainer.total_training_steps=1000", "trainer.save_freq=1")
     try:
         step(run, process, 1)
         for name in ("WorkerDict", "EngineCore"):  # forks, by Ray and by multiprocessing
@@ -41,51 +37,20 @@ def test_train_kill_resume(run):
         assert reachable(family(process.pid)) == [], "another machine could call"
         tried = turned_away(family(process.pid), run.folder)
         assert tried == {"TransferQueueController": 2, "SimpleStorageUnit": 1, "vLLMHttpServer": 2}
-        assert run.finish(run.start(*endless), timeout_s=120) == 2
+        assert run.finish(run.start(*common), timeout_s=120) == 2
         assert f"not started: {run.output} is in use by process {process.pid} on " in run.console
-        os.kill(worker_of(process, "RewardLoopWorker").pid, signal.SIGKILL)
-        said(run, process, r"RewardLoopWorker reward_loop_worker_\d .*died and is started again")
-        going_on = run.steps[-1] + 1
-        run.wait_for(run.output / "checkpoints" / f"global_step_{going_on}" / "complete.json", process)
+        run.wait_for(run.output / "checkpoints" / "global_step_2" / "complete.json", process)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)  # with no chance to tidy up
     process.wait()
     killed = run.steps
     assert killed == list(range(1, len(killed) + 1))
 
-    # a replica hangs: the watchdog says where the run stands; it dies: saved, and the status says to go on
-    process = run.start(*endless, "trainer.save_freq=1000")  # no checkpoint but the one that an interruption makes
-    try:
-        step(run, process, len(killed) + 1)
-        engine = worker_of(process, "EngineCore")
-        engine.suspend()
-        said(run, process, r"standing still for .*: waiting for rollouts; .*requests: .* for [\d,]+ s \(prompt of")
-        engine.kill()
-        assert run.finish(process) == INTERRUPTED, run.console[-4000:]
-    finally:
-        process.kill()
-    resumed, interrupted = re.findall(r"resume: continuing from .*global_step_(\d+)", run.console)[-1], run.steps[-1]
-    assert int(resumed) in (going_on, len(killed))
-    line = rf"interrupted: step {interrupted + 1}: .*(rollouts of . prompts failed|vLLMHttpServer .*died).*"
-    line += rf"global_step_{interrupted} is saved; repeat the command"
-    assert re.search(line, run.console), run.console[-4000:]
-    assert run.checkpoint(interrupted)["world_size"] == 2
-
-    # one bit of the newest checkpoint is not what was written: the one before is used, to the end
-    damaged = run.output / "checkpoints" / f"global_step_{interrupted}"
-    shard = damaged / "actor" / "model_world_size_2_rank_1.pt"
-    with shard.open("r+b") as handle:
-        handle.seek(shard.stat().st_size // 2)
-        byte = handle.read(1)[0]
-        handle.seek(-1, os.SEEK_CUR)
-        handle.write(bytes([byte ^ 0x40]))
-    last = interrupted + 2
+    last = len(killed) + 2
     process = run.start(*common, f"trainer.total_training_steps={last}", "trainer.save_freq=1000")
     assert run.finish(process) == 0, run.console[-4000:]
-    assert f"resume: {damaged} is not used: actor/{shard.name} is damaged: record " in run.console
-    assert run.console.rpartition("resume: continuing from ")[2].startswith(
-        f"{damaged.with_name(f'global_step_{resumed}')}\n"
-    )
+    (resumed,) = re.findall(r"resume: continuing from .*global_step_(\d+)", run.console)
+    assert len(killed) - 1 <= int(resumed) <= len(killed)
     assert "Traceback" not in run.console
     assert run.steps == list(range(1, last + 1))
     for line in (run.output / "metrics.jsonl").read_text().splitlines():
@@ -137,10 +102,6 @@ def test_train_kill_resume(run):
 
 def step(run, process, number: int) -> None:
     run.until(lambda: number in run.steps, f"step {number}", process)
-
-
-def said(run, process, pattern: str) -> None:
-    run.until(lambda: re.search(pattern, run.console), f"line {pattern!r}", process)
 
 
 def worker_of(process, name: str) -> psutil.Process:

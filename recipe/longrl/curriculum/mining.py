@@ -317,7 +317,8 @@ def split(arguments: list[str]) -> tuple[MineOptions, list[str]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; exits with a plain message and status 2 when something is wrong with what was asked."""
+    """The command line. Exits with a plain message: status 2 for what is wrong with what was asked, 1 for a mining that
+    cannot go on or leaves nothing to train on."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         asked, arguments = flags.split(arguments, ("--help", "-h"))
@@ -333,9 +334,9 @@ def main(arguments: list[str] | None = None) -> None:
                 mine(config, options)
             show(config)
             kept_files(config)
-    except FolderInUse as error:
+    except (settings.SettingsError, FolderInUse) as error:
         refuse(error)
-    except (settings.SettingsError, MiningError) as error:
+    except MiningError as error:
         sys.exit(f"mining: {error}")
 
 

@@ -22,7 +22,11 @@ VARIABLES = {"vemlp_wandb": ("VOLC_ACCESS_KEY_ID", "VOLC_SECRET_ACCESS_KEY", "ML
 
 
 def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
-    """One line. dry_run: what only another machine has (a package, a key) is a warning."""
+    """A line or two. dry_run: what only another machine has (a package, a key) is a warning."""
+    if config.actor_rollout_ref.rollout.prometheus.enable:
+        asked = "actor_rollout_ref.rollout.prometheus.enable=true has Prometheus ask vLLM's servers"
+        fix = "leave it out; rollouts' lengths, times and prefills are in metrics.jsonl"
+        yield Check("logger", "FAIL", f"{asked}, which want the run's key and would refuse it. Fix: {fix}")
     from verl.utils.tracking import Tracking
 
     asked, known = config.trainer.logger, Tracking.supported_backend

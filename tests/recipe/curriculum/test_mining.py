@@ -155,3 +155,10 @@ def test_files_that_were_moved_are_the_same_and_changed_ones_are_not(mined, tmp_
     first.write_bytes(first.read_bytes()[:-1] + b"!")
     with pytest.raises(MiningError, match=r"content of data\.train_files"):
         mined([])
+
+
+def test_what_is_wrong_with_what_was_asked_has_status_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        mining.main(["mine.rollouts=x"])
+    assert ended.value.code == 2
+    assert "mine.rollouts = 'x'" in capsys.readouterr().err

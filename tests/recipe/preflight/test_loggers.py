@@ -29,6 +29,13 @@ def test_an_unknown_logger_is_named(check, given: str, message: str):
     assert message in detail
 
 
+def test_servers_that_want_a_key_are_not_scraped(configure):
+    refused, line = loggers.checks(configure("actor_rollout_ref.rollout.prometheus.enable=true"), dry_run=True)
+    assert refused.status == "FAIL"
+    assert "actor_rollout_ref.rollout.prometheus.enable=true" in refused.detail
+    assert line.status == "ok"
+
+
 def test_one_that_is_not_installed(configure, monkeypatch):
     config = configure("trainer.logger=[console,trackio,vemlp_wandb]")
     monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,5 @@
-"""Documents go in at one end, and two GRPO steps come out at the other; and a real vLLM server answers the pipeline."""
+"""Documents and multi-hop questions go in at one end, and two GRPO steps on both come out at the other; and a real vLLM
+server answers a pipeline."""
 
 import asyncio
 import json
@@ -11,10 +12,12 @@ import time
 import urllib.request
 from collections import Counter
 
+import multihop
 import planted
 import pytest
 import sensible_model
 import yaml
+from openai_server import Server
 from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
 
@@ -54,17 +57,45 @@ def pipeline(tmp_path, assets, url, model, *arguments, code=0):
     return output, done.stdout + done.stderr
 
 
-def test_the_exported_parquet_trains(run, tmp_path):
+def questions(tmp_path, assets, url):
+    """KeyChain data made of short multi-hop questions, which a server's answers filter; its folder."""
+    multihop.write(tmp_path / "questions.json", 160, passages=4)
+    output = tmp_path / "keychain"
+    command = [sys.executable, "-m", "data_gen.keychain", "run", "--input", str(tmp_path / "questions.json")]
+    command += ["--output", str(output), f"tokenizer={assets / 'model'}", "export.val_fraction=0.1"]
+    command += ["compose.max_prompt_tokens=1000", "chains.hops=2", "chains.identifiers=hex8"]
+    command += [f"servers.default.endpoints=[{url}]", "filter.server=default", "filter.samples=4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+def test_what_the_pipelines_export_trains(run, tmp_path):
     server = sensible_model.serve()
     try:
-        output, _ = pipeline(tmp_path, run.assets, server.url, "judge")
+        grounded, _ = pipeline(tmp_path, run.assets, server.url, "judge")
     finally:
         server.close()
-    trained = [len(list(read_samples(output / f"{split}.parquet"))) for split in ("train", "val")]
-    assert trained[0] >= 4
+    server = Server()
+    server.honest = multihop.answer
+    try:
+        keychain = questions(tmp_path, run.assets, server.url)
+        assert len(server.bodies) >= 160  # the filter has asked
+    finally:
+        server.close()
+    rows = [sample for folder in (grounded, keychain) for sample in read_samples(folder / "train.parquet")]
+    kinds = Counter(sample.data_source for sample in rows)
+    assert kinds.keys() == {"longrlvr", "loongrl_keychain", "loongrl_qa"}
+    assert kinds["longrlvr"] >= 4
+    assert min(kinds["loongrl_keychain"], kinds["loongrl_qa"]) >= 10
+
+    train, val = ([str(folder / f"{split}.parquet") for folder in (grounded, keychain)] for split in ("train", "val"))
     process = run.start_script(
-        output / "train.parquet",
-        output / "val.parquet",
+        train,
+        val,
+        "method=loongrl",
+        "longrl.mix.balanced=true",
+        "algorithm.filter_groups.enable=false",  # this model never answers, so every group would be dropped
         "trainer.total_training_steps=2",
         "trainer.save_freq=-1",
         "trainer.test_freq=-1",
@@ -72,8 +103,11 @@ def test_the_exported_parquet_trains(run, tmp_path):
         "longrl.export=false",
     )
     assert run.finish(process) == 0, run.console[-3000:]
-    steps = run.rows("train")
-    assert [row["step"] for row in steps] == [1, 2]
+    assert [row["step"] for row in run.rows("train")] == [1, 2]
+    rollouts = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / f"{step}.jsonl")]
+    assert len(rollouts) == 2 * 4 * 4
+    assert {row["task"] for row in rollouts} == kinds.keys()
+    assert {row["status"] for row in rollouts} <= {"ok", "format_error", "truncated"}  # no scorer failed
 
 
 def tiny_llama(folder):
