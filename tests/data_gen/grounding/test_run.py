@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import sensible_model
+from command_line import call
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen import report
+from data_gen.grounding.__main__ import app
 from data_gen.grounding.config import PARTS_OF
 from data_gen.grounding.config import STAGES as DESCRIBED
 from data_gen.store import Shard, Store
@@ -27,16 +29,26 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tok
 STAGES = list(DESCRIBED)
 
 
-def command(documents, output, config, *more):
-    return [sys.executable, "-m", "data_gen.grounding", "run", "--input", str(documents), "--output", str(output),
-            "--config", str(config), *more]  # fmt: skip
+def whole(documents, output, config, *more):
+    """Arguments for a run of all stages."""
+    return ["run", "--input", str(documents), "--output", str(output), "--config", str(config), *more]
+
+
+def process(*arguments):
+    """The command line that a shell would call."""
+    return [sys.executable, "-m", "data_gen.grounding", *arguments]
 
 
 def run(*arguments, code=0):
-    """Run the command line; its output."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run all stages; what they print."""
+    return stage(*whole(*arguments), code=code)
+
+
+def stage(*arguments, code=0):
+    """Run a command; what it prints."""
+    found, printed = call(app, arguments)
+    assert found == code, printed
+    return printed
 
 
 def samples(output):
@@ -49,7 +61,8 @@ def files(output):
 
 def test_documents_become_training_data(documents, tmp_path, config_file, server):
     output = tmp_path / "run"
-    printed = run(documents, output, config_file(server.url))
+    shell = process(*whole(documents, output, config_file(server.url)))
+    printed = subprocess.run(shell, capture_output=True, text=True, timeout=300, check=True).stdout
     assert "ingest: 15 of 19 documents (too_long 1, too_short 1, unreadable 2)" in printed
     assert "dedup: 13 of 15 documents (duplicate 1, near_duplicate 1)" in printed
 
@@ -145,7 +158,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
     alone, shared, file = tmp_path / "alone", tmp_path / "shared", config_file(server.url)
     run(documents, alone, file)
     ranks = [
-        subprocess.Popen(command(documents, shared, file, "--rank", str(rank), "--world-size", "3"))
+        subprocess.Popen(process(*whole(documents, shared, file, "--rank", str(rank), "--world-size", "3")))
         for rank in range(3)
     ]
     assert [process.wait(300) for process in ranks] == [0, 0, 0]
@@ -167,7 +180,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
 def test_ranks_hold_to_one_configuration(documents, tmp_path, config_file, server):
     output, file = tmp_path / "run", config_file(server.url)
     ranks = ["--world-size", "2", "--patience", "60"]
-    first = subprocess.Popen(command(documents, output, file, *ranks, "--rank", "0"))
+    first = subprocess.Popen(process(*whole(documents, output, file, *ranks, "--rank", "0")))
     second = ["--rank", "1", "export.max_prompt_tokens=3000"]
     assert "export was made with export.max_prompt_tokens = 4096, now it is 3000" in run(
         documents, output, file, *ranks, *second, code=1
@@ -179,13 +192,12 @@ def test_ranks_hold_to_one_configuration(documents, tmp_path, config_file, serve
 
 def test_reset_deletes_nothing_that_is_in_use(documents, tmp_path, config_file, server):
     output = tmp_path / "run"
-    reset = [sys.executable, "-m", "data_gen.grounding", "reset", "chunk", "--output", str(output)]
+    reset = ["reset", "chunk", "--output", output]
     run(documents, output, config_file(server.url), "--until", "embed")
     with Store(output, PARTS_OF, Shard(1, 2)).locked():
-        done = subprocess.run(reset, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, "rank-1 is at work" in done.stderr) == (1, True)
+        assert "rank-1 is at work" in stage(*reset, code=1)
         assert (output / "embed").exists()
-    assert subprocess.run(reset, timeout=60).returncode == 0
+    stage(*reset)
     assert (output / "dedup").exists()
     assert not (output / "chunk").exists()
     assert not (output / "embed").exists()
@@ -230,7 +242,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
             before = set(killed.rglob("*"))
             world = [
                 subprocess.Popen(
-                    command(documents, killed, file, "--rank", str(rank), "--world-size", str(ranks)),
+                    process(*whole(documents, killed, file, "--rank", str(rank), "--world-size", str(ranks))),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
@@ -273,14 +285,6 @@ def test_a_dead_server_keeps_what_is_done(documents, tmp_path, config_file, serv
 
 def test_each_stage_alone_and_status(documents, tmp_path, config_file, server):
     output, file = tmp_path / "run", config_file(server.url)
-
-    def stage(*arguments, code=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "data_gen.grounding", *arguments], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
     common = ("--output", str(output), "--config", str(file))
     assert "dedup reads what ingest makes" in stage("dedup", *common, code=1)
     assert "stage ingest needs --input" in stage("ingest", *common, code=1)
@@ -295,20 +299,11 @@ def test_each_stage_alone_and_status(documents, tmp_path, config_file, server):
 
 
 def test_help_and_wrong_commands(tmp_path):
-    def out(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "data_gen.grounding", *arguments], capture_output=True, text=True, timeout=60
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    code, text = out("--help")
-    assert code == 0
+    text = stage("--help")
     assert all(name in text for name in ("run", "status", "config", *STAGES))
-    code, text = out("run", "--output", str(tmp_path), "--until", "nothing")
-    assert code == 1
-    assert "unknown stage" in text
-    code, text = out("run", "--output", str(tmp_path), "--input", "/nowhere/at/all")
-    assert (code, "error: --input /nowhere/at/all: no such file or folder" in text) == (1, True)
+    assert "unknown stage" in stage("run", "--output", str(tmp_path), "--until", "nothing", code=1)
+    text = stage("run", "--output", str(tmp_path), "--input", "/nowhere/at/all", code=1)
+    assert "error: --input /nowhere/at/all: no such file or folder" in text
     assert "Traceback" not in text
 
 
@@ -329,13 +324,12 @@ def test_help_and_wrong_commands(tmp_path):
         (["--output", "o", "servers=foo"], "servers = 'foo'; expected keys and values"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_paid_for(documents, tmp_path, config_file, arguments, message):
+def test_what_is_wrong_is_said_before_anything_is_paid_for(
+    documents, tmp_path, config_file, monkeypatch, arguments, message
+):
     (tmp_path / "file").write_text("x")
     given = [a.format(file=tmp_path / "file") for a in arguments]
-    command = [sys.executable, "-m", "data_gen.grounding", "run", "--input", str(documents)]
-    done = subprocess.run(
-        [*command, "--config", str(config_file()), *given], capture_output=True, text=True, timeout=120, cwd=tmp_path
-    )
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    printed = stage("run", "--input", documents, "--config", config_file(), *given, code=1)
+    assert message in printed
+    assert "Traceback" not in printed

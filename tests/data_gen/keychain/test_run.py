@@ -7,6 +7,7 @@ from collections import Counter
 
 import multihop
 import pytest
+from command_line import call
 from openai_server import Server
 from transformers import AutoTokenizer
 from verl_longrl.data.lengths import PromptCounter
@@ -14,6 +15,7 @@ from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
+from data_gen.keychain.__main__ import app
 from data_gen.keychain.config import PARTS_OF, STAGES
 from data_gen.keychain.find import find
 from data_gen.keychain.solve import solve
@@ -46,15 +48,14 @@ NEEDLES = ("retrieval.multi_key=20", "retrieval.multi_value=5", "retrieval.sente
 
 
 def run(files, output, *arguments, code=0, wait=True, questions="hotpot.json"):
-    command = [sys.executable, "-m", "data_gen.keychain", "run", "--input", str(files / questions)]
-    command += ["--output", str(output), f"tokenizer={files / 'tokenizer'}", "part_documents=16"]
-    command += ["compose.max_prompt_tokens=3072", "export.val_fraction=0.1", *arguments]
+    asked = ["run", "--input", str(files / questions), "--output", str(output), f"tokenizer={files / 'tokenizer'}"]
+    asked += ["part_documents=16", "compose.max_prompt_tokens=3072", "export.val_fraction=0.1", *arguments]
     if not wait:
-        return subprocess.Popen(command)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+        return subprocess.Popen([sys.executable, "-m", "data_gen.keychain", *asked])
+    found, printed = call(app, asked)
+    assert found == code, printed
+    assert "Traceback" not in printed
+    return printed
 
 
 def parquet(output):

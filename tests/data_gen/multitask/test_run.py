@@ -8,6 +8,7 @@ from collections import Counter
 import careful_reader
 import chronicle
 import pytest
+from command_line import call
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 from verl_longrl.data.lengths import PromptCounter
@@ -55,13 +56,13 @@ def command(files, output, *arguments):
 
 
 def run(files, output, *arguments, code=0, wait=True):
-    process = [sys.executable, "-m", "data_gen.multitask", *command(files, output, *arguments)]
+    asked = command(files, output, *arguments)
     if not wait:
-        return subprocess.Popen(process)
-    done = subprocess.run(process, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+        return subprocess.Popen([sys.executable, "-m", "data_gen.multitask", *asked])
+    found, printed = call(app, asked)
+    assert found == code, printed
+    assert "Traceback" not in printed
+    return printed
 
 
 def parquet(output):
