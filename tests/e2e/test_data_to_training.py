@@ -63,7 +63,7 @@ def questions(tmp_path, assets, url):
     output = tmp_path / "keychain"
     command = [sys.executable, "-m", "data_gen.keychain", "run", "--input", str(tmp_path / "questions.json")]
     command += ["--output", str(output), f"tokenizer={assets / 'model'}", "export.val_fraction=0.1"]
-    command += ["compose.max_prompt_tokens=1000", "chains.hops=2", "chains.identifiers=hex8"]
+    command += ["compose.max_prompt_tokens=1024", "chains.hops=2", "chains.identifiers=hex8"]
     command += [f"servers.default.endpoints=[{url}]", "filter.server=default", "filter.samples=4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,6 +94,7 @@ def test_what_the_pipelines_export_trains(run, tmp_path):
         train,
         val,
         "method=loongrl",
+        "trainer.n_gpus_per_node=1",
         "longrl.mix.balanced=true",
         "algorithm.filter_groups.enable=false",  # this model never answers, so every group would be dropped
         "trainer.total_training_steps=2",

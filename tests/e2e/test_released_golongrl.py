@@ -17,6 +17,7 @@ def test_the_released_rows_train(run, tmp_path):
         tmp_path / "golongrl.parquet",
         tmp_path / "golongrl.parquet",
         "method=golongrl",
+        "trainer.n_gpus_per_node=1",
         "algorithm.filter_groups.enable=false",  # this model never answers, so every group would be dropped
         "data.train_batch_size=20",
         "actor_rollout_ref.actor.ppo_mini_batch_size=20",

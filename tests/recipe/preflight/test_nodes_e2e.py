@@ -151,7 +151,7 @@ def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes
     os.kill(raylet, signal.SIGSTOP)
     try:
         asking = ["longrl.reward.answer.by=judge", f"longrl.judge.endpoints=[{judge.url}]"]
-        status, lines, shown = preflight("--timeout", "80", *asking)
+        status, lines, shown = preflight("--timeout", "50", *asking)
     finally:
         os.kill(raylet, signal.SIGCONT)
         judge.close()
