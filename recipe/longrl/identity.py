@@ -120,12 +120,17 @@ def check(config: DictConfig) -> str:
     return f"continues: {held}"
 
 
+def _is_taken(path: Path) -> bool:
+    """Whether there is anything to lose: an empty folder may be a disk for what the run will write."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
 def _require_ours(config: DictConfig, stored: list[Path]) -> None:
     """Raises OtherRun where a first start would replace somebody else's files."""
     for file in stored:
         _read(file)
     output = Path(config.longrl.output_dir)
-    if output / STORED not in stored and (names := [name for name in REPLACED if (output / name).exists()]):
+    if output / STORED not in stored and (names := [name for name in REPLACED if _is_taken(output / name)]):
         raise OtherRun(
             f"{output} holds {', '.join(names)}, which no run wrote and this one would replace.\n"
             f"Fix: {_elsewhere(config)}"

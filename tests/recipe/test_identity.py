@@ -142,6 +142,16 @@ def test_a_folder_without_results_may_start_anew(configure, tmp_path: Path):
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["longrl"]["reward"]["eta"] == 0.2
 
 
+def test_what_no_run_wrote_is_not_replaced_and_an_empty_folder_is_nothing(configure, tmp_path: Path):
+    """A disk for the rollouts, say."""
+    rollouts = tmp_path / "run" / "rollouts"
+    rollouts.mkdir(parents=True)
+    assert identity.check(configure()) == f"{tmp_path / 'run'} is new"
+    (rollouts / "mine.txt").write_text("x")
+    with pytest.raises(identity.OtherRun, match=r"holds rollouts, which no run wrote and this one would replace"):
+        identity.check(configure())
+
+
 def test_metrics_alone_are_results(configure, tmp_path: Path):
     identity.store(configure())
     (tmp_path / "run" / "metrics.jsonl").write_text('{"split": "val", "step": 0}\n')
