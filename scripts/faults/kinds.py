@@ -107,7 +107,7 @@ FAULTS = (
     Fault("term", "SIGTERM", (GO_ON,), in_training(), actions.terminate),
     Fault("term_twice", "SIGTERM, twice", (TERMINATED, GO_ON), in_training(), actions.terminate_twice),
     Fault("stop_then_term", "`touch stop`, then SIGTERM", (GO_ON,), in_training(), actions.ask_then_terminate),
-    Fault("term_exporting", "SIGTERM during the export", (TERMINATED, DONE), while_exporting, actions.terminate),
+    Fault("term_exporting", "SIGTERM during the export", (GO_ON, DONE), while_exporting, actions.terminate),
     # files
     _damaged("bit_in_weights", "a bit of the newest checkpoint's weights flips", actions.flip_a_bit(SHARD)),
     _damaged("bit_in_optimizer", "a bit of the optimizer's state flips", actions.flip_a_bit(OPTIMIZER)),
