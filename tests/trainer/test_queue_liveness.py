@@ -1,0 +1,45 @@
+"""Real TransferQueue: its controller is slow, and then dead."""
+
+import asyncio
+
+import psutil
+import pytest
+import ray
+import transfer_queue as tq
+from omegaconf import OmegaConf
+from transfer_queue import interface
+from verl_longrl.trainer import queue_liveness
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    monkeypatch.setattr(queue_liveness, "LOOK_EVERY_S", 0.2)
+    queue_liveness.register()
+    ray.init(address="local", num_cpus=8, include_dashboard=False, object_store_memory=100_000_000)
+    tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
+    yield
+    tq.close()
+    ray.shutdown()
+
+
+def test_what_waits_for_a_dead_controller_ends(queue):
+    client = interface._TQ_CLIENT
+
+    async def slow() -> str:
+        await asyncio.sleep(0.7)
+        return "answered"
+
+    async def broken() -> None:
+        raise TimeoutError("of its own")
+
+    assert client._run_coroutine(slow()) == "answered"
+    with pytest.raises(TimeoutError, match="of its own"):
+        client._run_coroutine(broken())
+    assert not (tq.kv_list("train") or {}).get("train")
+
+    (controller,) = (p for p in psutil.Process().children(recursive=True) if queue_liveness.NAME in p.cmdline()[0])
+    controller.kill()
+    with pytest.raises(ConnectionError, match="controller is gone"):
+        tq.kv_list("train")
