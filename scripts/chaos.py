@@ -30,7 +30,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs; those that went well are removed.")] = Path(
         "outputs/chaos"
     ),
-    results: Annotated[Path | None, typer.Option(help="Write the table to RESULTS.md and RESULTS.json.")] = None,
+    results: Annotated[Path | None, typer.Option(help="RESULTS.md and .json: what is tried again is replaced.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the faults and do nothing.")] = False,
 ) -> None:
     """Run the reference, then one fault after the other; print a line for each and a table at the end."""
@@ -64,12 +64,13 @@ def main(
         outcomes.append(campaign.play(fault))
         print(table.line(outcomes[-1]), flush=True)
 
-    command = shlex.join(["python", "scripts/chaos.py", *sys.argv[1:]])
-    page = table.markdown(outcomes, left_out, command)
-    print(page)
+    played = table.Played(shlex.join(["python", "scripts/chaos.py", *sys.argv[1:]]), tuple(outcomes), left_out)
+    print(table.markdown([played]))
     if results is not None:
-        results.with_suffix(".md").write_text(page)
-        results.with_suffix(".json").write_text(table.as_json(outcomes, left_out, command))
+        page, data = results.with_suffix(".md"), results.with_suffix(".json")
+        campaigns = table.followed_by(table.read(data), played)
+        page.write_text(table.markdown(campaigns))
+        data.write_text(table.as_json(campaigns))
     if any(outcome.problems for outcome in outcomes):
         sys.exit(f"not all is well: the runs are in {folder}")
     shutil.rmtree(folder)

@@ -17,6 +17,7 @@ from recipe.longrl import scratch
 from recipe.longrl.own_ray import KERNELS
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Campaign:
         self.folder, self.seed, self.step_seconds = folder, seed, 1.0
         self.assets, self.kept = world.small_assets(folder / "assets"), folder / "kept_rollouts"
         self.kept.mkdir()
-        self.reference = self._trial("reference", {replay.KEEP: str(self.kept)})
+        self.reference = self._trial(REFERENCE, {replay.KEEP: str(self.kept)})
 
     def begin(self) -> Outcome:
         """The reference run."""
@@ -53,7 +54,7 @@ class Campaign:
             self.reference.close()
         ends = [row["time"] for row in rows(self.reference.output / "metrics.jsonl") if row.get("split") == "train"]
         self.step_seconds = statistics.median([late - early for early, late in pairwise(ends)] or [1.0])
-        return _outcome("reference", "the run that the others are compared with", self.reference, began, None, problems)
+        return _outcome(REFERENCE, "the run that the others are compared with", self.reference, began, None, problems)
 
     def play(self, fault: Fault) -> Outcome:
         """A run to which a fault happens, until its end, and what is looked at then. Its folder stays if all is not

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from faults.campaign import Outcome
+from faults.campaign import REFERENCE, Outcome
 
 
 def line(outcome: Outcome) -> str:
@@ -16,30 +17,29 @@ def line(outcome: Outcome) -> str:
     return "\n".join([head.rstrip(), *(f"       {problem}" for problem in outcome.problems)])
 
 
-def markdown(outcomes: Sequence[Outcome], left_out: Mapping[str, str], command: str) -> str:
-    """A page with the table."""
-    rows = [
-        f"| {outcome.says} | {outcome.moment or '-'} | {', '.join(map(str, outcome.statuses))} | "
-        f"{'-' if outcome.difference is None else f'{outcome.difference:.1g}'} | {outcome.seconds:.0f} | "
-        f"{'<br>'.join(outcome.problems) or 'as it must be'} |"
-        for outcome in outcomes
-    ]
-    omitted = [f"Left out: {name} ({why})." for name, why in left_out.items()]
-    return "\n".join(
-        [
-            "# Faults",
-            "",
-            INTRODUCTION,
-            "",
-            f"`{command}`",
-            "",
-            "| what happens | when | status of each start | weights differ by | seconds | then |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            *(["", *omitted] if omitted else []),
-            "",
-        ]
-    )
+class Played(NamedTuple):
+    """A campaign. left_out: name -> why it could not be tried."""
+
+    command: str
+    outcomes: tuple[Outcome, ...]
+    left_out: dict[str, str]
+
+
+def markdown(campaigns: Sequence[Played]) -> str:
+    """A page with a table for each."""
+    parts = ["# Faults", "", INTRODUCTION]
+    for played in campaigns:
+        parts += ["", f"`{played.command}`", "", *HEAD, *map(_row, played.outcomes)]
+        omitted = [f"Left out: {name} ({why})." for name, why in played.left_out.items()]
+        parts += ["", *omitted] if omitted else []
+    return "\n".join([*parts, ""])
+
+
+def _row(outcome: Outcome) -> str:
+    difference = "-" if outcome.difference is None else f"{outcome.difference:.1g}"
+    statuses, found = ", ".join(map(str, outcome.statuses)), "<br>".join(outcome.problems) or "as it must be"
+    cells = (outcome.says, outcome.moment or "-", statuses, difference, f"{outcome.seconds:.0f}", found)
+    return f"| {' | '.join(cells)} |"
 
 
 INTRODUCTION = """
@@ -53,11 +53,39 @@ for a reason that is told, 143 ended at once by a signal, -9 killed.
 """.strip()
 
 
-def data(outcomes: Sequence[Outcome], left_out: Mapping[str, str], command: str) -> dict[str, Any]:
-    """The same as JSON."""
-    faults = [dataclasses.asdict(outcome) | {"seconds": round(outcome.seconds, 1)} for outcome in outcomes]
-    return {"command": command, "faults": faults, "left_out": dict(left_out)}
+HEAD = (
+    "| what happens | when | status of each start | weights differ by | seconds | then |",
+    "|---|---|---|---|---|---|",
+)
 
 
-def as_json(*args: Any) -> str:
-    return json.dumps(data(*args), indent=1) + "\n"
+def as_json(campaigns: Sequence[Played]) -> str:
+    """The same for programs."""
+    rows = [
+        {
+            "command": played.command,
+            "faults": [dataclasses.asdict(each) | {"seconds": round(each.seconds, 1)} for each in played.outcomes],
+            "left_out": played.left_out,
+        }
+        for played in campaigns
+    ]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def read(path: Path) -> list[Played]:
+    """What `as_json` wrote; nothing where there is no such file."""
+    return [
+        Played(each["command"], tuple(Outcome(**_tuples(row)) for row in each["faults"]), each["left_out"])
+        for each in (json.loads(path.read_text()) if path.is_file() else [])
+    ]
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def followed_by(campaigns: Sequence[Played], new: Played) -> list[Played]:
+    """With a new campaign, whose outcomes stand for earlier ones of the same faults."""
+    again = {outcome.name for outcome in new.outcomes} - {REFERENCE}
+    kept = [each._replace(outcomes=tuple(o for o in each.outcomes if o.name not in again)) for each in campaigns]
+    return [*(each for each in kept if {o.name for o in each.outcomes} - {REFERENCE}), new]

@@ -72,7 +72,8 @@ def test_what_is_not_well_is_the_status_and_in_the_results(nothing_runs, tmp_pat
     assert done.exit_code == 1
     assert done.output.count("BROKEN") == 1
     assert "terminal: a traceback" in (tmp_path / "chaos.md").read_text()
-    assert len(json.loads((tmp_path / "chaos.json").read_text())["faults"]) == 4
+    (campaign,) = json.loads((tmp_path / "chaos.json").read_text())
+    assert len(campaign["faults"]) == 4
 
 
 def test_a_line_names_what_is_not_well():
@@ -80,11 +81,26 @@ def test_a_line_names_what_is_not_well():
     assert table.line(BAD).splitlines()[1:] == ["       terminal: a traceback", "       ports: raylet"]
 
 
+PLAYED = table.Played("python scripts/chaos.py", (GOOD, BAD), {"full_disk": "no permission"})
+
+
 def test_the_page_has_a_row_for_each_and_what_was_left_out():
-    page = table.markdown([GOOD, BAD], {"full_disk": "no permission"}, "python scripts/chaos.py")
+    page = table.markdown([PLAYED])
     assert "| data and run are moved | 0.30 s after step 2 | 75, 0 | 2e-06 | 151 | as it must be |" in page
     assert "| SIGTERM | - | 1, 75, 0 | - | 90 | terminal: a traceback<br>ports: raylet |" in page
     assert "Left out: full_disk (no permission)." in page
-    read = json.loads(table.as_json([GOOD, BAD], {"full_disk": "no permission"}, "python scripts/chaos.py"))
-    assert read["faults"][0]["statuses"] == [75, 0]
-    assert read["left_out"] == {"full_disk": "no permission"}
+
+
+def test_what_is_tried_again_stands_for_what_was(tmp_path):
+    reference, data = dataclasses.replace(GOOD, name="reference"), tmp_path / "chaos.json"
+    data.write_text(table.as_json([PLAYED._replace(outcomes=(reference, GOOD, BAD))]))
+    mended = table.Played("again", (reference, dataclasses.replace(BAD, problems=())), {})
+    both = table.followed_by(table.read(data), mended)
+    assert [[outcome.name for outcome in each.outcomes] for each in both] == [
+        ["reference", "moved"],
+        ["reference", "term"],
+    ]
+    assert both[1] == mended
+    assert both[0].outcomes[1].statuses == (75, 0)
+    assert table.followed_by(both[1:], mended) == [mended]
+    assert table.read(tmp_path / "none.json") == []
