@@ -13,6 +13,12 @@ from verl_longrl import secrets
 VALUE = 'a "key"/+= of mine'
 
 
+@pytest.fixture(autouse=True)
+def nothing_declared(monkeypatch):
+    """Whatever runs before in this process."""
+    monkeypatch.setattr(secrets, "_declared", set())
+
+
 @pytest.mark.parametrize(
     ("name", "hidden"),
     [
@@ -84,7 +90,6 @@ def test_short_values_are_no_keys(monkeypatch):
 def test_a_declared_variable_is_a_secret_whatever_its_name(monkeypatch):
     monkeypatch.setenv("JUDGE_WORD", "abracadabra")
     assert secrets.redact("abracadabra") == "abracadabra"
-    monkeypatch.setattr(secrets, "_declared", set())
     secrets.declare("JUDGE_WORD")
     assert secrets.redact("abracadabra") == "[secret JUDGE_WORD]"
 

@@ -34,7 +34,7 @@ def whole(documents, output, config, *more):
     return ["run", "--input", str(documents), "--output", str(output), "--config", str(config), *more]
 
 
-def process(*arguments):
+def shell(*arguments):
     """The command line that a shell would call."""
     return [sys.executable, "-m", "data_gen.grounding", *arguments]
 
@@ -61,8 +61,8 @@ def files(output):
 
 def test_documents_become_training_data(documents, tmp_path, config_file, server):
     output = tmp_path / "run"
-    shell = process(*whole(documents, output, config_file(server.url)))
-    printed = subprocess.run(shell, capture_output=True, text=True, timeout=300, check=True).stdout
+    run_by_a_shell = shell(*whole(documents, output, config_file(server.url)))
+    printed = subprocess.run(run_by_a_shell, capture_output=True, text=True, timeout=300, check=True).stdout
     assert "ingest: 15 of 19 documents (too_long 1, too_short 1, unreadable 2)" in printed
     assert "dedup: 13 of 15 documents (duplicate 1, near_duplicate 1)" in printed
 
@@ -158,7 +158,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
     alone, shared, file = tmp_path / "alone", tmp_path / "shared", config_file(server.url)
     run(documents, alone, file)
     ranks = [
-        subprocess.Popen(process(*whole(documents, shared, file, "--rank", str(rank), "--world-size", "3")))
+        subprocess.Popen(shell(*whole(documents, shared, file, "--rank", str(rank), "--world-size", "3")))
         for rank in range(3)
     ]
     assert [process.wait(300) for process in ranks] == [0, 0, 0]
@@ -180,7 +180,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
 def test_ranks_hold_to_one_configuration(documents, tmp_path, config_file, server):
     output, file = tmp_path / "run", config_file(server.url)
     ranks = ["--world-size", "2", "--patience", "60"]
-    first = subprocess.Popen(process(*whole(documents, output, file, *ranks, "--rank", "0")))
+    first = subprocess.Popen(shell(*whole(documents, output, file, *ranks, "--rank", "0")))
     second = ["--rank", "1", "export.max_prompt_tokens=3000"]
     assert "export was made with export.max_prompt_tokens = 4096, now it is 3000" in run(
         documents, output, file, *ranks, *second, code=1
@@ -242,7 +242,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
             before = set(killed.rglob("*"))
             world = [
                 subprocess.Popen(
-                    process(*whole(documents, killed, file, "--rank", str(rank), "--world-size", str(ranks))),
+                    shell(*whole(documents, killed, file, "--rank", str(rank), "--world-size", str(ranks))),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
