@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from faults import actions
 from faults.actions import Action
-from faults.moments import Moment, in_training, once_there, while_exporting, while_saving
+from faults.moments import IN_TIME, Moment, in_training, once_there, while_exporting, while_saving
 
 DONE, STOPPED, REFUSED, GO_ON, TERMINATED, KILLED = 0, 1, 2, 75, 143, -9
 
 Ends = tuple[int, ...]
+asked_in_time = in_training(last=IN_TIME)
 
 
 class Then(NamedTuple):
@@ -55,7 +56,7 @@ def _damaged(name: str, says: str, damage: Action, said: str = r"global_step_\d+
 
 def _between(name: str, says: str, *then: Then, said: str = "") -> Fault:
     """The run is stopped, and something is done before the next start."""
-    return Fault(name, says, (GO_ON,), in_training(), actions.terminate, then=then, said=said)
+    return Fault(name, says, (GO_ON,), asked_in_time, actions.terminate, then=then, said=said)
 
 
 def _full(name: str, says: str, folder: str, ends: Ends, **more: Any) -> Fault:
@@ -104,9 +105,9 @@ FAULTS = (
         said="standing still for .*waiting for rollouts",
     ),
     # signals
-    Fault("term", "SIGTERM", (GO_ON,), in_training(), actions.terminate),
-    Fault("term_twice", "SIGTERM, twice", (TERMINATED, GO_ON), in_training(), actions.terminate_twice),
-    Fault("stop_then_term", "`touch stop`, then SIGTERM", (GO_ON,), in_training(), actions.ask_then_terminate),
+    Fault("term", "SIGTERM", (GO_ON,), asked_in_time, actions.terminate),
+    Fault("term_twice", "SIGTERM, twice", (TERMINATED, GO_ON), asked_in_time, actions.terminate_twice),
+    Fault("stop_then_term", "`touch stop`, then SIGTERM", (GO_ON,), asked_in_time, actions.ask_then_terminate),
     Fault("term_exporting", "SIGTERM during the export", (GO_ON, DONE), while_exporting, actions.terminate),
     # files
     _damaged("bit_in_weights", "a bit of the newest checkpoint's weights flips", actions.flip_a_bit(SHARD)),

@@ -11,15 +11,17 @@ Moment = Callable[[Trial], None]
 
 LAST = world.STEPS - 2
 """The last step after which a fault may happen: a later one could be too late."""
+IN_TIME = world.STEPS - 4
+"""The same of what a run is asked for: it takes a second or two until the trainer knows."""
 NARROW_S = 0.003
 """Between two looks for what lasts a moment."""
 
 
-def in_training(first: int = 1) -> Moment:
+def in_training(first: int = 1, last: int = LAST) -> Moment:
     """Some time in the step after one of these."""
 
     def wait(trial: Trial) -> None:
-        step, delay = trial.draw.randint(first, LAST), trial.draw.uniform(0, trial.step_seconds)
+        step, delay = trial.draw.randint(first, last), trial.draw.uniform(0, trial.step_seconds)
         trial.until(lambda: step in trial.steps_done(), f"step {step}")
         time.sleep(delay)
         trial.moment = f"{delay:.2f} s after step {step}"

@@ -6,16 +6,18 @@ LONGRL_CHAOS_NAN_AFTER=N is set: the first weight is NaN from the N-th update of
 
 import functools
 import os
+from types import ModuleType
 from typing import Any
+
+from wrapt import when_imported
 
 AFTER = "LONGRL_CHAOS_NAN_AFTER"
 
 
-def _install(after: int) -> None:
+def _install(module: ModuleType, after: int) -> None:
     import torch
-    from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
-    step, updates = FSDPEngine.optimizer_step, 0
+    step, updates = module.FSDPEngine.optimizer_step, 0
 
     @functools.wraps(step)
     def step_and_poison(self: Any) -> Any:
@@ -26,8 +28,10 @@ def _install(after: int) -> None:
                 next(self.module.parameters()).to_local().view(-1)[0] = torch.nan
         return result
 
-    FSDPEngine.optimizer_step = step_and_poison
+    module.FSDPEngine.optimizer_step = step_and_poison
 
 
-if AFTER in os.environ:
-    _install(int(os.environ[AFTER]))
+if AFTER in os.environ:  # when verl imports it, for it looks at the platform, which our plugin sets after this
+    when_imported("verl.workers.engine.fsdp.transformer_impl")(
+        functools.partial(_install, after=int(os.environ[AFTER]))
+    )

@@ -360,3 +360,11 @@ def test_no_room_for_the_manifest_leaves_the_last_one_and_no_part_of_it(tmp_path
         checkpoints.seal(half, 2)
     assert checkpoints.newest_whole(tmp_path)[0] == good
     assert not list(half.glob(".complete*"))
+
+
+def test_whether_a_disk_is_full_is_found_out_by_writing(tmp_path: Path, full):
+    checkpoints.require_room(tmp_path)
+    assert not list(tmp_path.iterdir())
+    full()
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.require_room(tmp_path)

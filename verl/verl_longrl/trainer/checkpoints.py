@@ -110,6 +110,18 @@ def manifest_of(folder: Path, name: str = MANIFEST) -> Manifest:
     return manifest
 
 
+def require_room(folder: Path) -> None:
+    """Raises OSError where there is no room in `folder` for another MiB: what torch raises then is of no use."""
+    probe = folder / ".room"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def begin(folder: Path) -> None:
     """Claim `folder` (`.../global_step_N`) for a checkpoint that is going to be written; one of ours that is not whole
     makes way. Raises CheckpointError when it holds something else."""

@@ -433,7 +433,11 @@ class LongRLTrainer(EndingTrainer):
             raise self._broken(problem)
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
         checkpoints.begin(folder)
-        super()._save_checkpoint()
+        try:
+            super()._save_checkpoint()
+        except RuntimeError:  # torch does not say why it cannot write
+            checkpoints.require_room(folder)
+            raise
         written = shards.write_through(folder, self.actor_rollout_wg.workers)
         checkpoints.write_atomic(folder / ADVANTAGES, json.dumps(self.advantages.state_dict()))
         checkpoints.write_atomic(folder / WAITING, json.dumps(self._waiting()))
