@@ -1,10 +1,11 @@
-"""Real TransferQueue: its controller is slow, and then dead."""
+"""Real TransferQueue: its controller is slow; a part of it is dead."""
 
 import asyncio
 
 import psutil
 import pytest
 import ray
+import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf
 from transfer_queue import interface
@@ -24,7 +25,7 @@ def queue(monkeypatch):
     ray.shutdown()
 
 
-def test_what_waits_for_a_dead_controller_ends(queue):
+def test_an_answer_that_takes_long_is_waited_for(queue):
     client = interface._TQ_CLIENT
 
     async def slow() -> str:
@@ -37,9 +38,12 @@ def test_what_waits_for_a_dead_controller_ends(queue):
     assert client._run_coroutine(slow()) == "answered"
     with pytest.raises(TimeoutError, match="of its own"):
         client._run_coroutine(broken())
-    assert not (tq.kv_list("train") or {}).get("train")
 
-    (controller,) = (p for p in psutil.Process().children(recursive=True) if queue_liveness.NAME in p.cmdline()[0])
-    controller.kill()
-    with pytest.raises(ConnectionError, match="controller is gone"):
-        tq.kv_list("train")
+
+@pytest.mark.parametrize("part", queue_liveness.PARTS)
+def test_what_waits_for_a_dead_part_ends(queue, part):
+    tq.kv_put("a", "train", {"number": torch.tensor([1])}, {})
+    (process,) = (p for p in psutil.Process().children(recursive=True) if part in " ".join(p.cmdline()))
+    process.kill()
+    with pytest.raises(ConnectionError, match=f"{part} is gone"):
+        tq.kv_batch_get(["a"], "train")

@@ -1,7 +1,7 @@
-"""A TransferQueue whose controller is dead is an error, and not waited for.
+"""A TransferQueue that has lost its controller or a storage unit is an error, and not waited for.
 
-Upstream's clients ask the controller through ZeroMQ, which connects again for ever and says nothing. Here a client that
-waits for longer than a moment asks Ray whether the controller lives.
+Upstream's clients ask both through ZeroMQ, which connects again for ever and says nothing: for a controller they wait
+without end, for a storage unit for minutes. Here a client that waits for longer than a moment asks Ray who is dead.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from ray._private import state  # as in actors.py
 from transfer_queue.client import TransferQueueClient
 
 LOOK_EVERY_S = 5.0
-NAME = "TransferQueueController"
-"""Upstream's, in Ray."""
+PARTS = ("TransferQueueController", "SimpleStorageUnit")
+"""Upstream's classes of Ray actors."""
 
 
 def register() -> None:
@@ -27,19 +27,19 @@ def _run_while_it_lives(self: TransferQueueClient, coroutine: Coroutine[Any, Any
     """In the place of upstream's method. Raises ConnectionError where the answer can never come."""
     answer = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
     while not futures.wait([answer], timeout=LOOK_EVERY_S).done:
-        if not _lives():
+        if dead := _dead():
             answer.cancel()
-            raise ConnectionError("TransferQueue's controller is gone, and with it what it knew of the rollouts")
+            raise ConnectionError(f"TransferQueue's {dead} is gone, and with it rollouts of this step")
     return answer.result()
 
 
-def _lives() -> bool:
-    """Whether Ray's control store has the controller; True where it cannot be asked.
+def _dead() -> str | None:
+    """The class of a part that Ray's control store has as dead; None where it cannot be asked.
 
     A handle tells nothing: where ray.get_actor has given one before, it goes on giving it.
     """
     if not ray.is_initialized():
-        return True
+        return None
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    states = {actor["State"] for actor in state.actors(job_id=job).values() if actor["Name"] == NAME}
-    return states != {"DEAD"}
+    dead = {actor["ActorClassName"] for actor in state.actors(job_id=job).values() if actor["State"] == "DEAD"}
+    return next((part for part in PARTS if part in dead), None)
