@@ -78,11 +78,10 @@ class Campaign:
         return _outcome(fault.name, fault.says, trial, began, difference, problems)
 
     def _trial(self, name: str, environment: dict[str, str]) -> Trial:
-        own = {  # what runs compile, half a minute's work, is shared with the user's other runs
-            EXTERNAL: ",".join([replay.__name__, poison.__name__]),
-            KERNELS: str(scratch.of_this_user() / "torchinductor"),
-        }
-        return Trial(name, self.folder / name, self.assets, self.seed, own | environment, self.step_seconds)
+        kernels = scratch.of_this_user() / "torchinductor"  # half a minute's work, for the user's other runs as well
+        own = {EXTERNAL: ",".join([replay.__name__, poison.__name__]), KERNELS: str(kernels)}
+        folder = self.folder / name
+        return Trial(name, folder, self.assets, self.seed, own | environment, self.step_seconds, [kernels])
 
 
 def _to_the_end(fault: Fault, trial: Trial) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Start:
 
 class Trial:
     """See the module's docstring. Variables of `environment` are set above this process's own. step_seconds: of an
-    undisturbed run."""
+    undisturbed run. shared: folders for what is to stay for other runs."""
 
     def __init__(
         self,
@@ -73,8 +73,9 @@ class Trial:
         seed: int,
         environment: Mapping[str, str],
         step_seconds: float = 1.0,
+        shared: Sequence[Path] = (),
     ) -> None:
-        self.name, self.folder, self.step_seconds = name, folder, step_seconds
+        self.name, self.folder, self.step_seconds, self.shared = name, folder, step_seconds, shared
         self.draw = random.Random(f"{seed} {name}")
         self.mark = secrets.token_hex(8)
         self.secrets = {name: f"canary-{secrets.token_hex(12)}" for name in SECRETS}
@@ -147,7 +148,7 @@ class Trial:
         console, now = self.folder / f"console-{len(self.starts) + 1}.txt", time.time()
         process = self.spawn(console)
         family = Family(process.pid, self.mark)
-        witness = Witness(family, now, self.secrets, [self.folder, self.temporary])
+        witness = Witness(family, now, self.secrets, [self.folder, self.temporary, *self.shared])
         witness.__enter__()
         self.starts.append(Start(process, family, witness, console))
 
