@@ -30,7 +30,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs; those that went well are removed.")] = Path(
         "outputs/chaos"
     ),
-    results: Annotated[Path | None, typer.Option(help="RESULTS.md and .json: what is tried again is replaced.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Table (.md, .json); what is tried again is replaced.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the faults and do nothing.")] = False,
 ) -> None:
     """Run the reference, then one fault after the other; print a line for each and a table at the end."""
