@@ -49,7 +49,7 @@ def watched() -> Iterator[None]:
             _thread.interrupt_main(WAKING)
 
     def wake(number: int, frame: FrameType | None) -> None:
-        if lost:
+        if lost and not done.is_set():
             raise _Woken
 
     before = signal.signal(WAKING, wake)

@@ -42,7 +42,7 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         return
     with ExitStack() as stack:
         folder = stack.enter_context(scratch.of_a_run())
-        wanted = LOOPBACK | {KERNELS: str(scratch.private(folder.parent / "torchinductor"))}
+        wanted = LOOPBACK | {KERNELS: str(kernels_of_this_user())}
         own = {name: value for name, value in wanted.items() if name not in os.environ}
         stack.enter_context(_variables({**own, "TMPDIR": str(folder)}))
         _keep_headers(Path(os.environ[KERNELS]))
@@ -54,6 +54,11 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         except Exception:
             _keep_logs(folder, Path(config.longrl.output_dir) / LOGS)
             raise
+
+
+def kernels_of_this_user() -> Path:
+    """The folder that runs share for what torch compiles. Raises scratch.NotPrivate."""
+    return scratch.private(scratch.of_this_user() / "torchinductor")
 
 
 def _keep_headers(kernels: Path) -> None:

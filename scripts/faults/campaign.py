@@ -13,8 +13,7 @@ from pathlib import Path
 from faults import invariants, poison, replay, world
 from faults.kinds import DONE, FAULTS, Fault
 from faults.trial import STARTS, Missed, Trial, rows
-from recipe.longrl import scratch
-from recipe.longrl.own_ray import KERNELS
+from recipe.longrl.own_ray import KERNELS, kernels_of_this_user
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
 REFERENCE = "reference"
@@ -78,7 +77,7 @@ class Campaign:
         return _outcome(fault.name, fault.says, trial, began, difference, problems)
 
     def _trial(self, name: str, environment: dict[str, str]) -> Trial:
-        kernels = scratch.of_this_user() / "torchinductor"  # half a minute's work, for the user's other runs as well
+        kernels = kernels_of_this_user()  # half a minute's work, for the user's other runs as well
         own = {EXTERNAL: ",".join([replay.__name__, poison.__name__]), KERNELS: str(kernels)}
         folder = self.folder / name
         return Trial(name, folder, self.assets, self.seed, own | environment, self.step_seconds, [kernels])

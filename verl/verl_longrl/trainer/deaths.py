@@ -29,7 +29,7 @@ DEATHS = (
 )
 ENGINE_DEAD = "EngineDeadError"
 """vLLM's, raised by a server whose engine's process is gone while its own lives. By name: vLLM may not be installed."""
-NOT_UP = "timed out during startup"
+NOT_UP = "The current node timed out during startup"
 """In the plain Exception that Ray raises where its own processes do not come up."""
 LOWER = (
     "Lower reward.num_workers, longrl.reward.workers, actor_rollout_ref.rollout.agent.num_workers or "
