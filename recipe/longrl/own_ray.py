@@ -28,6 +28,7 @@ NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = {NO_CLUSTER: "0", "VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 """Where torch keeps what it compiles: else in the temporary folder, gone with the run."""
+ADDRESS = "ray_kwargs.ray_init.address"
 LOGS = "ray_logs"
 
 
@@ -46,9 +47,10 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
         own = {name: value for name, value in wanted.items() if name not in os.environ}
         stack.enter_context(_variables({**own, "TMPDIR": str(folder)}))
         _keep_headers(Path(os.environ[KERNELS]))
-        if OmegaConf.select(config, RAY_FOLDER) is None:
-            OmegaConf.update(config, RAY_FOLDER, str(folder), force_add=True)
-            stack.callback(OmegaConf.update, config, RAY_FOLDER, None, force_add=True)
+        for key, value in ((RAY_FOLDER, str(folder)), (ADDRESS, "local")):
+            if OmegaConf.select(config, key) is None:
+                OmegaConf.update(config, key, value, force_add=True)
+                stack.callback(OmegaConf.update, config, key, None, force_add=True)
         try:
             yield stack.enter_context(forking_python(config))
         except Exception:

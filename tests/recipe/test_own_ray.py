@@ -31,12 +31,13 @@ def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
         assert services.get_node_ip_address() == "127.0.0.1"
         folder = Path(config.ray_kwargs.ray_init._temp_dir)
         assert folder.parent == root
+        assert config.ray_kwargs.ray_init.address == "local"  # whatever cluster another user's file names
         assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
         assert own_ray.LOOPBACK.items() <= os.environ.items()
         assert Path(os.environ[own_ray.KERNELS]).parent == folder.parent, "it would go with the run"
     assert os.environ == before
     assert ray_constants.ENABLE_RAY_CLUSTER
-    assert config.ray_kwargs.ray_init._temp_dir is None
+    assert config.ray_kwargs.ray_init._temp_dir is config.ray_kwargs.ray_init.address is None
     assert not folder.exists()
 
 

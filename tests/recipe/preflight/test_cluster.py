@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,6 +142,24 @@ def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch,
     monkeypatch.setattr(placement, "ask", lambda address, ray_init, wanted: asked.append(address) or answer)
     assert line(f"+ray_kwargs.ray_init._temp_dir={tmp_path}")[0] == "ok"
     assert asked == ["10.0.0.7:6379"]
+
+
+@pytest.mark.parametrize(("owner", "joined"), [(4711, False), (0, True)], ids=["stranger", "root"])
+def test_only_this_users_or_roots_cluster_is_joined_unasked(
+    line, composed, monkeypatch, tmp_path: Path, owner: int, joined: bool
+):
+    """In /tmp/ray anybody can name a cluster, and its owner runs code in what joins it."""
+    monkeypatch.delenv("RAY_ADDRESS")
+    named = tmp_path / "ray_current_cluster"
+    named.write_text("10.0.0.7:6379")
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self: SimpleNamespace(st_uid=owner) if self == named else stat(self))
+    given = f"+ray_kwargs.ray_init._temp_dir={tmp_path}"
+    assert cluster.attached_to(composed(given)) == ("10.0.0.7:6379" if joined else None)
+    if not joined:
+        assert f"the cluster that {named} names is another user's" in line(given, dry_run=True)[1]
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.8:6379")
+    assert cluster.attached_to(composed(given)) == "10.0.0.8:6379"
 
 
 def test_what_ray_refuses_when_attaching(check, running, monkeypatch, tmp_path: Path):
