@@ -153,6 +153,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         )
     _make_paths_absolute(config)
     _check_resume(config.trainer)
+    _check_saving(config.actor_rollout_ref.actor.checkpoint)
     if config.get("tmn") is False:  # method=golongrl tmn=false
         config.longrl.advantage.estimator = "upstream"
     try:
@@ -365,6 +366,15 @@ def _check_resume(trainer: DictConfig) -> None:
         )
     if path is not None and is_url(path):
         raise SettingsError(f"trainer.resume_from_path = {path} must be a folder of this machine; mount it, or copy it")
+
+
+def _check_saving(checkpoint: DictConfig) -> None:
+    """A checkpoint counts once it is whole on the disk, and nothing tells when a write in the background is done."""
+    if checkpoint.get("async_save"):
+        raise SettingsError(
+            "actor_rollout_ref.actor.checkpoint.async_save = true: checkpoints are checked and sealed when they are "
+            "written, and this writes them later; leave it false"
+        )
 
 
 def _absolute(path: str) -> str:

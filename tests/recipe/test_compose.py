@@ -152,6 +152,7 @@ def test_methods_differ_in_the_reward_alone(composed):
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
         ("trainer.resume_mode=latest", "resume_mode = latest; expected one of auto, disable, resume_path"),
         ("trainer.resume_mode=resume_path", "needs the checkpoint: trainer.resume_from_path="),
+        ("actor_rollout_ref.actor.checkpoint.async_save=true", "checkpoint.async_save = true: checkpoints are checked"),
         ("trainer.resume_from_path=global_step_2", "resume_mode = auto does not look at it"),
         ("trainer.v1.trainer_mode=colocate_async", "trainer_mode = colocate_async: LongRL's trainer is synchronous"),
         ("trainer.v1.trainer_mode=nonsense", "set trainer.v1.trainer_mode=sync"),

@@ -167,6 +167,29 @@ def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
     assert {key.split("_")[0] for key in stored} == set(uids(batch))  # upstream clears the batch after training
 
 
+@pytest.mark.parametrize("finished_after_s", [0.3, 3.0, 30.0, 3000.0])
+def test_a_finished_batch_is_seen_soon_and_looks_are_few(queue, monkeypatch, finished_after_s: float):
+    """Late by a tenth of the wait at most, half a second in long ones; looks no closer than 0.1 s."""
+    from verl.trainer.ppo.v1 import replay_buffer as upstream
+    from verl_longrl.trainer import replay
+
+    buffer, finished, _ = queue
+    watched, now, looks = replay.WatchedReplayBuffer.watch(buffer, lambda groups: None, looked), 0.0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now, looks
+        now, looks = now + seconds, looks + 1
+        if now >= finished_after_s:
+            finished(1, "a", "b")
+
+    monkeypatch.setattr(replay, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(upstream, "time", SimpleNamespace(time=lambda: now, sleep=sleep))
+    batch, _ = watched.sample(1, "train", 2)
+    assert uids(batch) == ["a", "b"]
+    assert now - finished_after_s <= max(0.1, min(0.1 * finished_after_s, 0.5)) + 1e-9
+    assert looks <= 10 + 20 + 2 * finished_after_s
+
+
 def test_a_step_asks_for_so_many_fewer(monkeypatch):
     from verl.trainer.ppo.v1 import trainer_base
     from verl_longrl.trainer import trainer as module

@@ -2,8 +2,8 @@
 
 Two things end a run before its last step without being an error of the run's own: somebody asks for it (Slurm's time
 limit, a person), or a worker dies, which upstream's trainer either waits for for ever or drops from the batch without
-a word. Both are looked for whenever the trainer looks for finished rollouts, twice a second, and between steps; then it
-saves the state before the step and raises `Interrupted`. What a run ends itself for is `Stopped`.
+a word. Both are looked for whenever the trainer looks for finished rollouts, at least twice a second, and between
+steps; then it saves the state before the step and raises `Interrupted`. What a run ends itself for is `Stopped`.
 
 Who wants a run to stop makes the file `STOP_FILE` in the run's folder, which all of its machines share: the launcher
 does so when a signal arrives (`recipe.longrl.signals`), a person with `touch`.

@@ -10,6 +10,7 @@ as well. With `carry_steps` they wait for the next step, which then asks for so 
 weights one step old; algorithm.rollout_correction weighs that where it matters.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ OnFiltered = Callable[[list[list[dict[str, Any]]]], None]
 """Called with the reward parts of every rollout of every group that was just filtered out."""
 OnLook = Callable[[str, int], None]
 """Called at every look for finished groups with the partition, and the groups with failed rollouts in it."""
+POLL_S, POLL_SHARE = (0.1, 0.5), 0.1
+"""Seconds between two looks, from which to which, and as a share of the time waited so far."""
 DISCARDED = "training/filter_groups/discarded_surplus_samples"
 
 
@@ -48,15 +51,14 @@ class WatchedReplayBuffer(ReplayBuffer):
             )
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
-        buffer.poll_interval = 0.5  # upstream sleeps 2 s between looks, half of a small step
         buffer.on_filtered, buffer.on_look = on_filtered, on_look
         buffer.carry_steps, buffer.carried = carry_steps, set()
-        buffer._step, buffer._partition, buffer._evicting = 0, "train", False
+        buffer._step, buffer._partition, buffer._evicting, buffer._began = 0, "train", False, 0.0
         return buffer
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
         """Upstream's; of the groups that are left over, those young enough stay for the next step."""
-        self._partition = partition_id
+        self._partition, self._began = partition_id, time.monotonic()
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
         used, self.carried, self._step = len(self.carried), set(), global_steps
@@ -64,6 +66,12 @@ class WatchedReplayBuffer(ReplayBuffer):
         if DISCARDED in metrics:
             metrics[DISCARDED] -= len(self.carried)
         return batch, {**metrics, "group/carried_over": used}
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        """Upstream sleeps for 2 s, most of a small step; here a look comes late by no more than a share of the wait."""
+        shortest, longest = POLL_S
+        self.poll_interval = min(max(POLL_SHARE * (time.monotonic() - self._began), shortest), longest)
+        return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         super()._sync_metadata_from_transfer_queue()
