@@ -88,6 +88,8 @@ def main(
     if one:
         train(one, assets.resolve(), steps, log)
         return
+    if not (assets / "model").is_dir():
+        sys.exit(f"{assets} has no model. Fix: python -m recipe.longrl.demo.run --dry-run makes it; or --assets FOLDER")
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
