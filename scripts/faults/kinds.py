@@ -44,9 +44,9 @@ class Fault:
     impossible: Callable[[], str | None] = lambda: None
 
 
-def _role(role: str, called: str, ends: Ends = (GO_ON,)) -> Fault:
-    """A process of this kind is killed."""
-    return Fault(f"kill_{role}", f"kill -9 of {called}", ends, once_there(role), actions.kill(role))
+def _role(role: str, called: str, ends: Ends = (GO_ON,), since: str | None = None) -> Fault:
+    """A process of this kind is killed. since: of which kind one must be there, if not this."""
+    return Fault(f"kill_{role}", f"kill -9 of {called}", ends, once_there(since or role), actions.kill(role))
 
 
 def _damaged(name: str, says: str, damage: Action, said: str = r"global_step_\d+ is not used: ") -> Fault:
@@ -88,8 +88,9 @@ FAULTS = (
     _role("balancer", "the balancer of requests"),
     _role("queue_controller", "TransferQueue's controller"),
     _role("queue_storage", "TransferQueue's storage unit"),
-    _role("raylet", "the raylet"),
-    _role("gcs", "Ray's control store"),
+    # without these Ray itself ends the command that is just joining it, with status 1 and before anything is started
+    _role("raylet", "the raylet", since="task_runner"),
+    _role("gcs", "Ray's control store", since="task_runner"),
     _role("ray_agent", "the agent that prepares Ray's workers"),
     _role("zygote", "the process that the others are forked from"),
     _role("scorers", "the process that scorers are forked from", (DONE, GO_ON)),

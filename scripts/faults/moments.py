@@ -30,7 +30,7 @@ def in_training(first: int = 1, last: int = LAST) -> Moment:
 
 
 def once_there(role: str) -> Moment:
-    """In one of five cases in the seconds after the process has come up, else in training."""
+    """In one of five cases in the seconds after a process of this kind has come up, else in training."""
     training = in_training()
 
     def wait(trial: Trial) -> None:
@@ -39,7 +39,7 @@ def once_there(role: str) -> Moment:
         delay = trial.draw.uniform(0, 5)
         trial.until(lambda: trial.last.family.of_role(role), f"a {role}", 0.5)
         time.sleep(delay)
-        trial.moment = f"{delay:.2f} s after it had come up"
+        trial.moment = f"{delay:.2f} s after a {role} had come up"
 
     return wait
 
