@@ -41,6 +41,8 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
     if not cluster.starts_here(config):
         yield None
         return
+    if (problem := cluster.not_joined(config)) is not None:
+        print(f"{problem}, so the Ray cluster that it names is not joined; RAY_ADDRESS=HEAD:PORT would", flush=True)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch.of_a_run())
         wanted = LOOPBACK | {KERNELS: str(kernels_of_this_user())}

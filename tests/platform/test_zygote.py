@@ -47,8 +47,12 @@ def test_a_fork_is_what_a_new_python_is(forking, executable, tmp_path):
     command = [forking.executable if executable == "zygote" else sys.executable, "program.py", "a b", "7"]
     variables = {**os.environ, "NEW": "one"}
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
-    done = subprocess.run(command, cwd=tmp_path, env=variables, input="in", capture_output=True, text=True, timeout=60)
-    signal.signal(signal.SIGINT, inherited)
+    try:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=variables, input="in", capture_output=True, text=True, timeout=60
+        )
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert (done.returncode, done.stderr) == (7, "in")
     assert "a new Python" not in forking.log.read_text()
     assert done.stdout == (

@@ -41,6 +41,17 @@ def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
     assert not folder.exists()
 
 
+def test_a_cluster_that_is_not_joined_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("RAY_ADDRESS")
+    named = tmp_path / "ray_current_cluster"
+    named.write_text("10.0.0.7:6379")
+    named.chmod(0o666)
+    config = settings.compose(["hardware=8gpu", f"+{own_ray.RAY_FOLDER}={tmp_path}"])
+    with own_ray.own_ray(config):
+        assert config.ray_kwargs.ray_init.address == "local"
+    assert f"everybody can write {named}, so the Ray cluster that it names is not joined" in capsys.readouterr().out
+
+
 def test_what_torch_compiles_stays_for_the_next_run():
     """Kernels, and the headers that torch keeps in the temporary folder."""
     config, kept = settings.compose(["hardware=cpu", PYTHON]), []

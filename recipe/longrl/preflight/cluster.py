@@ -1,8 +1,8 @@
 """Whether Ray can place the run: every placement group finds a node with its GPUs and CPUs.
 
 Upstream calls `ray.init(**ray_kwargs.ray_init)`, which attaches to a running cluster (RAY_ADDRESS, else one that
-`ray start` of this user or of root left on this machine) and otherwise starts a Ray of its own here; the same is looked
-at. A placement group that fits nowhere would be waited for, without a word.
+`ray start` left on this machine, if nobody else can have) and otherwise starts a Ray of its own here; the same is
+looked at. A placement group that fits nowhere would be waited for, without a word.
 """
 
 import os
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
+from verl_longrl.trainer.trust import writable_by_others
 
 from recipe.longrl import workers
 from recipe.longrl.preflight import nvidia, placement
@@ -52,7 +53,7 @@ def attached_to(config: DictConfig) -> str | None:
 
     ray_init = config.ray_kwargs.ray_init
     address = ray_init.get("address")
-    if address is None and strangers_cluster(config) is not None:
+    if not_joined(config) is not None:
         return None
     if address in (None, "auto"):
         try:
@@ -62,17 +63,18 @@ def attached_to(config: DictConfig) -> str | None:
     return None if address == "local" else address
 
 
-def strangers_cluster(config: DictConfig) -> str | None:
-    """The file of another user that names a cluster to join; None if there is none, or RAY_ADDRESS goes before it.
+def not_joined(config: DictConfig) -> str | None:
+    """Why the cluster that `ray start` is said to have left here is not joined, in words; None if there is none such.
 
-    Anybody can leave such a file in /tmp/ray, and whoever owns a cluster runs code in what joins it.
+    Anybody can leave that file in /tmp/ray, and whoever owns a cluster runs code in what joins it.
     """
     from ray._private.utils import get_ray_address_file
 
-    file = Path(get_ray_address_file(config.ray_kwargs.ray_init.get("_temp_dir")))
-    if os.environ.get("RAY_ADDRESS") or not file.exists() or file.stat().st_uid in (os.getuid(), 0):
+    ray_init = config.ray_kwargs.ray_init
+    file = Path(get_ray_address_file(ray_init.get("_temp_dir")))
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address") is not None or not file.exists():
         return None
-    return str(file)
+    return writable_by_others(file)
 
 
 def starts_here(config: DictConfig) -> bool:
@@ -118,8 +120,6 @@ def _fit(config: DictConfig, answer: Answer, address: str | None, dry_run: bool)
     have = ", ".join(f"{room.gpus:g} {kind} and {room.cpus:g} CPUs" for room in answer.rooms) or "no node"
     shape = " + ".join(f"{needs.groups.count(n)} x {n}" for n in dict.fromkeys(needs.groups))
     detail = f"needs {shape} {kind} (nodes x each) and {needs.cpus} Ray CPUs; {place} has {have}"
-    if address is None and (file := strangers_cluster(config)) is not None:
-        detail += f" (the cluster that {file} names is another user's; RAY_ADDRESS=HEAD:PORT would join it)"
     problem = _shortage(config, answer.rooms, kind, started_here=address is None)
     if problem is None:
         problem = _taken(needs, answer, kind)

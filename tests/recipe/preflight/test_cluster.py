@@ -4,7 +4,6 @@ import os
 import socket
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,22 +143,18 @@ def test_a_running_cluster_is_attached_to_without_ray_address(line, monkeypatch,
     assert asked == ["10.0.0.7:6379"]
 
 
-@pytest.mark.parametrize(("owner", "joined"), [(4711, False), (0, True)], ids=["stranger", "root"])
-def test_only_this_users_or_roots_cluster_is_joined_unasked(
-    line, composed, monkeypatch, tmp_path: Path, owner: int, joined: bool
-):
+@pytest.mark.parametrize("mode", [0o644, 0o666])
+def test_a_cluster_that_others_may_have_named_is_joined_only_by_its_address(composed, monkeypatch, tmp_path, mode: int):
     """In /tmp/ray anybody can name a cluster, and its owner runs code in what joins it."""
     monkeypatch.delenv("RAY_ADDRESS")
     named = tmp_path / "ray_current_cluster"
     named.write_text("10.0.0.7:6379")
-    stat = Path.stat
-    monkeypatch.setattr(Path, "stat", lambda self: SimpleNamespace(st_uid=owner) if self == named else stat(self))
-    given = f"+ray_kwargs.ray_init._temp_dir={tmp_path}"
-    assert cluster.attached_to(composed(given)) == ("10.0.0.7:6379" if joined else None)
-    if not joined:
-        assert f"the cluster that {named} names is another user's" in line(given, dry_run=True)[1]
+    named.chmod(mode)
+    config = composed(f"+ray_kwargs.ray_init._temp_dir={tmp_path}")
+    assert cluster.attached_to(config) == ("10.0.0.7:6379" if mode == 0o644 else None)
+    assert cluster.not_joined(config) == (None if mode == 0o644 else f"everybody can write {named}")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.8:6379")
-    assert cluster.attached_to(composed(given)) == "10.0.0.8:6379"
+    assert cluster.attached_to(config) == "10.0.0.8:6379"
 
 
 def test_what_ray_refuses_when_attaching(check, running, monkeypatch, tmp_path: Path):
