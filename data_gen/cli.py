@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from verl_longrl.rewards.endpoints import EndpointError
+from verl_longrl.endpoints import EndpointError
 
 from data_gen import report
 from data_gen.config import ConfigError, PipelineConfig

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.corpora import CorpusError, read_records
+from data_gen.document_readers import CorpusError, read_records
 from data_gen.text import words
 
 MIN_WORDS, MIN_PART = 5, 8

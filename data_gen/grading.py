@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from verl_longrl.rewards.answers import equal
-from verl_longrl.rewards.judge_prompt import build_messages, read_verdict
+from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
+from verl_longrl.rewards.matching.answer_match import equal
 from verl_longrl.rewards.options import JudgeOptions
 
 from data_gen.llm import LLM
-from data_gen.replies import UnreadableReply
+from data_gen.llm_json import UnreadableReply
 from data_gen.text import derive_seed
 
 

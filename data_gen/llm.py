@@ -1,6 +1,6 @@
 """One model behind one or several OpenAI-compatible servers, as the data pipelines use it.
 
-Transport (load balancing, health, retries, Retry-After) is `verl_longrl.rewards.endpoints`. On top: every reply is
+Transport (load balancing, health, retries, Retry-After) is `verl_longrl.endpoints`. On top: every reply is
 cached on disk under its request, so a stopped run pays for nothing twice; tokens and cost are counted; JSON is asked
 for by structured decoding where the server has it; and failures are told apart: a request that this server will never
 answer (`RequestFailed`: its item is dropped and counted) from servers that are gone or misconfigured (`ServersGone`:
@@ -21,10 +21,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
-from verl_longrl.rewards.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
+from verl_longrl.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
 from verl_longrl.rewards.options import ServerOptions, choice, number
 
-from data_gen.cache import PartCaches, ReplyCache
+from data_gen.reply_cache import PartCaches, ReplyCache
 
 Structured = Literal["auto", "on", "off"]
 Messages = list[dict[str, str]]

@@ -10,7 +10,7 @@ from verl_longrl.data.jsonl import dumps
 from verl_longrl.data.schema import read_rows
 
 from data_gen.config import PipelineConfig
-from data_gen.publish import SPLITS
+from data_gen.export_stage import SPLITS
 from data_gen.store import Store, StoreError
 
 DROPPED = "dropped: "

@@ -160,7 +160,7 @@ def of_verl(case: Case) -> Callable[[int], None]:
     from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
-    from verl_longrl.engine.responses import ResponseLogitsEngine
+    from verl_longrl.engine.response_logits import ResponseLogitsEngine
     from verl_longrl.engine.shared_prompt import SharedPromptEngine
 
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)

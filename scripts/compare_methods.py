@@ -22,7 +22,7 @@ import numpy as np
 import typer
 from verl_longrl.data.jsonl import read_jsonl
 
-from data_gen.multitask.tasks import data_source
+from data_gen.multitask.computed_tasks import data_source
 from recipe.longrl.demo import run as demo
 from recipe.longrl.demo.build import BuildConfig, build
 from recipe.longrl.demo.grounded.build import GroundedBuild

@@ -17,7 +17,7 @@ import pytest
 from verl_longrl import folder_lock
 from verl_longrl.folder_lock import NAME, Claim, FolderInUse, FolderTakenOver, Owner, held, holder
 
-HOLDER = Path(__file__).parent / "support" / "holder.py"
+HOLDER = Path(__file__).parent / "support" / "lock_holder.py"
 
 
 @pytest.fixture(autouse=True)

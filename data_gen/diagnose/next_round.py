@@ -16,9 +16,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from data_gen.diagnose.tally import Group
+from data_gen.multitask.computed_tasks import ABILITIES, data_source
 from data_gen.multitask.config import MultitaskConfig
 from data_gen.multitask.difficulty import UNSCALED
-from data_gen.multitask.tasks import ABILITIES, data_source
 
 LEAST, MOST = 0.25, 2.0
 

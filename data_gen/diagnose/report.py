@@ -10,7 +10,7 @@ from rich.console import Group as Together
 from rich.table import Table as Shown
 from verl_longrl.data.jsonl import dumps
 
-from data_gen.diagnose.modes import MODES
+from data_gen.diagnose.failure_modes import MODES
 from data_gen.diagnose.sources import Filtered, Source
 from data_gen.diagnose.tally import EXAMPLES, UNKNOWN, Group, Tally, length_name
 from data_gen.multitask.difficulty import Level
@@ -129,7 +129,7 @@ class Report:
         text = ["# Diagnosis", ""]
         text += [f"- {source.path} ({source.kind})" for source in self.sources]
         text += ["", "A prompt's pass rate p is the mean of what its answers earn; learnable is the mean of"]
-        text += ["27/4 v (1 - p), v the variance within a prompt; modes are explained in data_gen/diagnose/modes.py."]
+        text += ["27/4 v (1 - p), v the variance within a prompt; modes: see data_gen/diagnose/failure_modes.py."]
         for table in self.tables():
             text += ["", f"## {table.title}", "", *_markdown(table)]
         text += ["", f"![pass rates and failures]({PLOTS})", ""]

@@ -26,8 +26,8 @@ from verl_longrl.data.jsonl import iterate_jsonl
 from verl_longrl.data.schema import decode_extra_info, read_rows
 from verl_longrl.rewards.score import FAILURES
 
-from data_gen.diagnose.modes import Response
-from data_gen.multitask.tasks import data_source
+from data_gen.diagnose.failure_modes import Response
+from data_gen.multitask.computed_tasks import data_source
 
 _WITH_SIZE = re.compile(r"(.*) \((\d+) bytes\)")
 

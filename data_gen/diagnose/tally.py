@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, pvariance
 from typing import Any
 
-from data_gen.diagnose.modes import RIGHT, mode
+from data_gen.diagnose.failure_modes import RIGHT, mode
 from data_gen.diagnose.sources import Answered
 from data_gen.progress import Advance
 

@@ -15,13 +15,13 @@ from typing import Any
 from verl_longrl.rewards import JudgeError
 from verl_longrl.rewards.options import Options, number
 
-from data_gen.asking import AskingStage
 from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
 from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
-from data_gen.replies import UnreadableReply, final_text
+from data_gen.llm_json import UnreadableReply, final_text
+from data_gen.llm_stage import AskingStage
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 

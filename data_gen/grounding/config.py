@@ -8,7 +8,7 @@ from data_gen.config import ConfigError, PipelineConfig
 from data_gen.grounding.answer import Answer, AnswerOptions
 from data_gen.grounding.chunk import Chunk, ChunkOptions
 from data_gen.grounding.cluster import Cluster, ClusterOptions
-from data_gen.grounding.deduplicate import Dedup, DedupOptions
+from data_gen.grounding.dedup import Dedup, DedupOptions
 from data_gen.grounding.embed import Embed, EmbedOptions
 from data_gen.grounding.export import Export, ExportOptions
 from data_gen.grounding.generate import Generate, GenerateOptions

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from verl_longrl.rewards.options import Options, choice, number
 
-from data_gen.asking import keep_to_model
 from data_gen.embeddings import Encoder, SentenceTransformerEncoder, ServerEncoder, StaticEncoder
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions
+from data_gen.llm_stage import keep_to_model
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store
 

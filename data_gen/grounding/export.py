@@ -16,8 +16,8 @@ from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
 from verl_longrl.data.schema import Sample
 from verl_longrl.rewards.options import choice, number
 
+from data_gen.export_stage import ExportStage, SplitOptions
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.publish import ExportStage, SplitOptions
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Document, Row, drop
 from data_gen.text import derive_seed

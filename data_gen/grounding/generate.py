@@ -16,11 +16,11 @@ from typing import Any
 from verl_longrl.data.prompt import neutralise_tags
 from verl_longrl.rewards.options import Options, number
 
-from data_gen.asking import AskingStage
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions, check_sampling
-from data_gen.replies import BrokenRule
+from data_gen.llm_json import BrokenRule
+from data_gen.llm_stage import AskingStage
 from data_gen.store import Document, Row, drop
 
 _MENTION = re.compile(r"\b(?:excerpt|chunk)s?\s*[\[(#]?\s*\d+|</?CHUNK_\d+>", re.IGNORECASE)

@@ -19,9 +19,9 @@ from typing import Any
 from verl_longrl.data.prompt import neutralise_tags
 from verl_longrl.rewards.options import Options
 
-from data_gen.corpora import TEXT_SUFFIXES, CorpusError, RawDocument, Source, find, fingerprint
 from data_gen.decontaminate import Benchmarks, fingerprints, require
-from data_gen.dedup import signature
+from data_gen.document_readers import TEXT_SUFFIXES, CorpusError, RawDocument, Source, find, fingerprint
+from data_gen.minhash import signature
 from data_gen.pipeline import Stage, recount
 from data_gen.progress import Advance, progress
 from data_gen.special_tokens import SpecialTokens

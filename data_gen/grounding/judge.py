@@ -13,12 +13,12 @@ from typing import Any
 
 from verl_longrl.rewards.options import Options, number
 
-from data_gen.asking import AskingStage
 from data_gen.grading import ratings
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions, check_sampling
-from data_gen.replies import BrokenRule
+from data_gen.llm_json import BrokenRule
+from data_gen.llm_stage import AskingStage
 from data_gen.store import Document, Row, drop
 
 

@@ -10,7 +10,7 @@ any chain is a question; `structures` makes the others harder to tell from the t
 - loop: ends in a key of its own;
 - fork: begins like another of these chains, and leaves it at a key that then has several values.
 
-The true chain is never forked into, looped into or shared: `solve.py` proves it for every sample.
+The true chain is never forked into, looped into or shared: `chain_solver.py` proves it for every sample.
 """
 
 from __future__ import annotations

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from data_gen.config import ConfigError, PipelineConfig
+from data_gen.export_stage import SplitOptions
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.compose import ComposeOptions
 from data_gen.keychain.export import Export
 from data_gen.keychain.fill import Fill, FillOptions
-from data_gen.keychain.gather import Gather, HaystackOptions
+from data_gen.keychain.filter import Filter, FilterOptions
+from data_gen.keychain.haystack import Gather, HaystackOptions
 from data_gen.keychain.needles import RetrievalOptions
+from data_gen.keychain.prompt_composer import ComposeOptions
 from data_gen.keychain.questions import Questions, QuestionsOptions
 from data_gen.keychain.retrieval import Retrieval
-from data_gen.keychain.screen import Filter, FilterOptions
 from data_gen.pipeline import Stage
-from data_gen.publish import SplitOptions
 
 STAGES = {
     "questions": "read questions with their passages (HotpotQA, 2WikiMultihopQA, MuSiQue, JSON Lines).",

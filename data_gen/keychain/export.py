@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from verl_longrl.data.schema import Sample
 
+from data_gen.export_stage import ExportStage
 from data_gen.keychain import prompts
 from data_gen.keychain.needles import KINDS
-from data_gen.publish import ExportStage
 from data_gen.store import Document
 
 DATA_SOURCES = {"keychain": "loongrl_keychain", "plain": "loongrl_qa"} | dict.fromkeys(KINDS, "loongrl_retrieval")

@@ -1,8 +1,8 @@
 """Stage fill: each question becomes a prompt of the wanted length, asked openly or behind chains; every chain is
 proven.
 
-The proof (`solve.py`) reads nothing but the finished text. A prompt that it does not lead to the question, by the very
-keys it was made of, would be a defect of this program and ends the run.
+The proof (`chain_solver.py`) reads nothing but the finished text. A prompt that it does not lead to the question, by
+the very keys it was made of, would be a defect of this program and ends the run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.export_stage import prompt_counter
+from data_gen.keychain.chain_solver import UnsoundChain, solve
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.compose import Asked, Composed, ComposeOptions, Composer, Unfillable
-from data_gen.keychain.haystack import Haystack
-from data_gen.keychain.solve import UnsoundChain, solve
+from data_gen.keychain.passage_pool import Haystack
+from data_gen.keychain.prompt_composer import Asked, Composed, ComposeOptions, Composer, Unfillable
 from data_gen.pipeline import PartStage
-from data_gen.publish import prompt_counter
 from data_gen.store import Document, Row, Store, drop
 from data_gen.text import derive_seed
 

@@ -1,157 +1,116 @@
-"""The passages that fill prompts: any number of them, each tokenised once, drawn at random or by length at no cost.
+"""Stage haystack: the passages of all questions, and of any other text, as what prompts are filled with.
 
-A passage is its title, a newline and its text. On disk: the texts in one file, and beside it arrays of where each
-begins, its length in tokens, its digest and its sentence ends. A process maps them; so many processes share one copy,
-and the time to draw a passage does not depend on how many there are.
+The passages of questions that a later stage drops stay: they are as good as any other to hide something among.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from array import array
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from verl_longrl.rewards.options import Options, number
 
-from data_gen.keychain.sentences import sentence_ends
-from data_gen.progress import progress
-from data_gen.store import write_atomically
+from data_gen.decontaminate import Benchmarks, fingerprints
+from data_gen.document_readers import CorpusError, find, fingerprint
+from data_gen.keychain.chain_solver import mistakable
+from data_gen.keychain.passage_pool import Haystack, body, build
+from data_gen.keychain.sentence_ends import sentence_ends
+from data_gen.pipeline import WholeStage
+from data_gen.progress import Advance
+from data_gen.special_tokens import SpecialTokens
+from data_gen.store import Row, Store
+from data_gen.tokenizer import load_tokenizer
 
-ENDING = "\n\n"
-"""Follows every passage in a prompt, and is counted with it."""
-_BATCH = 1024
-
-
-class HaystackError(ValueError):
-    """A haystack that cannot be used; the message says what to do."""
-
-
-def body(title: str, text: str) -> str:
-    """A passage as it stands in a prompt, below its heading."""
-    return f"{title.strip()}\n{text.strip()}" if title.strip() else text.strip()
+_PARAGRAPH = re.compile(r"\n\s*\n")
 
 
-def digest64(text: str) -> int:
-    """64 bits of a text, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+@dataclass(frozen=True)
+class HaystackOptions(Options):
+    """files: further text for the haystack (files, folders, hf:NAME), such as books; what repeats a benchmark is left
+    out. passage_words: short paragraphs of those are put together up to this many words, longer ones parted at sentence
+    ends. text_field: of rows."""
+
+    files: tuple[str, ...] = ()
+    passage_words: int = 150
+    text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        number("haystack.passage_words", self.passage_words, 20, whole=True)
 
 
-def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
-    """Write a haystack of the different texts among `bodies`; returns how many. `tokenizer`: a `tokenizers.Tokenizer`.
+class Gather(WholeStage):
+    """Row: `own`, the numbers of the question's passages in the haystack, and `gold`, those that answer it. The
+    haystack itself is in the folder `passages` (see passage_pool.py)."""
 
-    A folder in which one is complete is left as it is.
-    """
-    seen: set[int] = set()
-    starts, tokens, digests = array("q", [0]), array("i"), array("Q")
-    ends, first_end = array("i"), array("q", [0])
+    name = "haystack"
+    after = ("questions",)
 
-    def new() -> Iterator[str]:
-        for text in bodies:
-            key = digest64(text)
-            if key not in seen:
-                seen.add(key)
-                digests.append(key)
-                yield text
+    def __init__(self, options: HaystackOptions, tokenizer: str, benchmarks: tuple[str, ...]):
+        self.options, self.tokenizer, self.benchmark_files = options, tokenizer, benchmarks
+        try:
+            self.sources = find(list(options.files))[0] if options.files else []
+        except CorpusError as error:
+            raise CorpusError(f"haystack.files: {error}") from error
 
-    def written() -> Iterator[bytes]:
-        with progress("haystack", None, "passages") as advance:
-            for texts in _batches(new()):
-                counted = tokenizer.encode_batch_fast([text + ENDING for text in texts], add_special_tokens=False)
-                for text, encoding in zip(texts, counted, strict=True):
-                    data = text.encode("utf-8", "replace")
-                    starts.append(starts[-1] + len(data))
-                    tokens.append(len(encoding))
-                    ends.extend(sentence_ends(text) if text.isascii() else _byte_ends(text))
-                    first_end.append(len(ends))
-                    yield data
-                advance(len(texts))
+    def settings(self) -> dict[str, Any]:
+        own = {"tokenizer": self.tokenizer, "files": fingerprint(self.sources)}
+        return {**own, "benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
 
-    if (folder / "haystack.json").exists():
-        return int(json.loads((folder / "haystack.json").read_text())["passages"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "texts.bin", written())
-    arrays = {"starts": starts, "tokens": tokens, "digests": digests, "ends": ends, "first_end": first_end}
-    for name, values in arrays.items():
-        _save(folder / f"{name}.npy", np.asarray(values))
-    _save(folder / "by_tokens.npy", np.argsort(np.asarray(tokens), kind="stable"))
-    _save(folder / "by_digest.npy", np.argsort(np.asarray(digests), kind="stable"))
-    summary = {"passages": len(tokens), "tokens": int(np.sum(np.asarray(tokens)))}
-    write_atomically(folder / "haystack.json", [json.dumps(summary).encode()])
-    return len(tokens)
+    def make(self, store: Store, advance: Advance) -> Counter[str]:
+        folder, tokenizer = store.root / self.name / "passages", load_tokenizer(self.tokenizer)
+        build(folder, self._bodies(store, SpecialTokens(tokenizer)), tokenizer.backend_tokenizer)
+        haystack = Haystack(folder)
+        counts: Counter[str] = Counter()
+        for part in store.parts("questions"):
+            counts += store.write(self.name, part, self._rows(store, part, haystack))
+            advance()
+        return counts + Counter({"passages": len(haystack), "tokens": haystack.total_tokens})
 
+    def _bodies(self, store: Store, special: SpecialTokens) -> Iterator[str]:
+        for part in store.parts("questions"):
+            for row in store.read("questions", part):
+                yield from (body(passage["title"], passage["text"]) for passage in row.get("passages", ()))
+        benchmarks = Benchmarks(self.benchmark_files if self.sources else ())
+        for source in self.sources:
+            for document in source.documents(self.options.text_field):
+                if isinstance(document, CorpusError):
+                    raise CorpusError(f"haystack.files: {document}")
+                for text in passages_of(document.text, self.options.passage_words):
+                    if not mistakable(text) and not benchmarks.overlap(text):
+                        yield special.break_up(text)
 
-class Haystack:
-    """The passages of a folder that `build` has written. `len` is their number; `tokens` their lengths with `ENDING`.
-
-    Raises HaystackError when there is none.
-    """
-
-    def __init__(self, folder: Path):
-        if not (folder / "haystack.json").exists():
-            raise HaystackError(f"{folder} has no complete haystack; run the stage haystack first")
-        names = ("starts", "tokens", "digests", "ends", "first_end", "by_tokens", "by_digest")
-        # as plain arrays over the mapped files: slicing a memmap costs a microsecond
-        self._arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
-        mapped = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r") if len(self) else np.zeros(0, np.uint8)
-        self._texts = np.asarray(mapped)
-        self.tokens = self._arrays["tokens"]
-        self._sorted_tokens = self.tokens[self._arrays["by_tokens"]]
-        self._sorted_digests = self._arrays["digests"][self._arrays["by_digest"]]
-        self.total_tokens = int(self._sorted_tokens.sum(dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self._arrays["tokens"])
-
-    def raw(self, passage: int) -> bytes:
-        """A passage's text as UTF-8."""
-        starts = self._arrays["starts"]
-        return self._texts[starts[passage] : starts[passage + 1]].tobytes()
-
-    def ends(self, passage: int) -> np.ndarray:
-        """Positions in `raw(passage)` at which a sentence ends and another follows."""
-        first = self._arrays["first_end"]
-        return self._arrays["ends"][first[passage] : first[passage + 1]]
-
-    def find(self, text: str) -> int:
-        """The number of the passage with this text. Raises HaystackError when there is none."""
-        at = int(np.searchsorted(self._sorted_digests, np.uint64(digest64(text))))
-        if at == len(self) or self._sorted_digests[at] != digest64(text):
-            raise HaystackError(
-                f"the haystack has no passage {text[:80]!r}; it was made from other files: build it anew"
-            )
-        return int(self._arrays["by_digest"][at])
-
-    def of_length(self, low: int, high: int) -> np.ndarray:
-        """Numbers of the passages of `low` to `high` tokens, shortest first."""
-        bounds = np.array([low, high + 1], dtype=self._sorted_tokens.dtype)  # of another type, all would be converted
-        first, last = np.searchsorted(self._sorted_tokens, bounds)
-        return self._arrays["by_tokens"][first:last]
+    def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
+        for document in store.documents(part, ("questions",)):
+            row = document["questions"]
+            numbers = [haystack.find(body(passage["title"], passage["text"])) for passage in row["passages"]]
+            gold = [number for number, passage in zip(numbers, row["passages"], strict=True) if passage["gold"]]
+            yield {"id": row["id"], "own": numbers, "gold": gold}
 
 
-def _save(path: Path, values: np.ndarray) -> None:
-    """Write an array, and see it on the disk."""
-    with path.open("wb") as file:
-        np.save(file, values)
-        file.flush()
-        os.fsync(file.fileno())
+def passages_of(text: str, most_words: int) -> Iterator[str]:
+    """A text in passages of at most `most_words` words: paragraphs put together, or parted at sentence ends. A sentence
+    that is longer stays whole."""
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
+    held: list[str] = []
+    size = 0
+    for paragraph in _PARAGRAPH.split(text):
+        for sentence in _sentences(" ".join(paragraph.split()), most_words):
+            length = len(sentence.split())
+            if held and size + length > most_words:
+                yield " ".join(held)
+                held, size = [], 0
+            held.append(sentence)
+            size += length
+    if held:
+        yield " ".join(held)
 
 
-def _byte_ends(text: str) -> list[int]:
-    """Sentence ends as positions in the text's UTF-8."""
-    ends, at, position = [], 0, 0
-    for end in sentence_ends(text):
-        at += len(text[position:end].encode("utf-8", "replace"))
-        position = end
-        ends.append(at)
-    return ends
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    texts = iter(texts)
-    while batch := list(islice(texts, _BATCH)):
-        yield batch
+def _sentences(paragraph: str, most_words: int) -> list[str]:
+    """The paragraph, or its sentences where it is too long."""
+    if len(paragraph.split()) <= most_words:
+        return [paragraph] if paragraph else []
+    return [paragraph[a:b].strip() for a, b in itertools.pairwise([0, *sentence_ends(paragraph), len(paragraph)])]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 
 from data_gen.keychain import prompts
 

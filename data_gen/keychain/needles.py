@@ -5,7 +5,7 @@
 - sentence: one fact in plain words about an invented person.
 
 Keys and values are words, numbers or UUIDs, as in RULER (arXiv 2404.06654). In a prompt they are all different, and
-stand nowhere else: passages that hold one are left out, and `find.py` proves it for every sample.
+stand nowhere else: passages that hold one are left out, and `needle_solver.py` proves it for every sample.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.keychain import prompts
+from data_gen.keychain.chain_text import Hidden, Link
 from data_gen.keychain.chains import identifier
-from data_gen.keychain.hiding import Hidden, Link
 from data_gen.keychain.lengths import Lengths
 
 Kind = Literal["multi_key", "multi_value", "sentence"]

@@ -15,10 +15,10 @@ from typing import Any
 
 from verl_longrl.rewards.options import Options, choice
 
-from data_gen.corpora import CorpusError
 from data_gen.decontaminate import Benchmarks, fingerprints, require
-from data_gen.keychain.readers import Layout, Question, Skipped, alias_file, read_questions
-from data_gen.keychain.solve import mistakable
+from data_gen.document_readers import CorpusError
+from data_gen.keychain.chain_solver import mistakable
+from data_gen.keychain.question_readers import Layout, Question, Skipped, alias_file, read_questions
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
 from data_gen.special_tokens import SpecialTokens
@@ -31,8 +31,8 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class QuestionsOptions(Options):
-    """layout: of the files (see readers.py); auto looks at each file's first row. limit: questions taken from each
-    file, 0 for all."""
+    """layout: of the files (see question_readers.py); auto looks at each file's first row. limit: questions taken
+    from each file, 0 for all."""
 
     layout: Layout = "auto"
     limit: int = 0

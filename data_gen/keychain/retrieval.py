@@ -1,7 +1,7 @@
 """Stage retrieval: prompts of the same length over the same haystack, in which needles are to be found.
 
 Its rows belong to no question, so it shares out parts of its own: `multi_key-000000` and so on. Every prompt is proven
-by `find.py`, which reads nothing but the finished text.
+by `needle_solver.py`, which reads nothing but the finished text.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from data_gen.keychain.compose import Composed, ComposeOptions, Composer, Unfillable
-from data_gen.keychain.find import UnsoundNeedles, find
-from data_gen.keychain.haystack import Haystack
+from data_gen.export_stage import prompt_counter
 from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.needle_solver import UnsoundNeedles, find
 from data_gen.keychain.needles import Kind, RetrievalOptions, needles
+from data_gen.keychain.passage_pool import Haystack
+from data_gen.keychain.prompt_composer import Composed, ComposeOptions, Composer, Unfillable
 from data_gen.pipeline import PartStage
-from data_gen.publish import prompt_counter
 from data_gen.store import Document, Row, Store, drop
 from data_gen.text import derive_seed
 

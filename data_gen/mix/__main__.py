@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 from data_gen.cli import guarded
-from data_gen.imports.layouts import Layout
+from data_gen.importers.layouts import Layout
 from data_gen.mix.config import MixConfig
-from data_gen.mix.mixing import TRAIN, mix
+from data_gen.mix.write_mix import TRAIN, mix
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 

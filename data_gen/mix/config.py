@@ -17,8 +17,8 @@ from verl_longrl import secret_settings
 from verl_longrl.rewards.options import Options, choice, number
 
 from data_gen.config import ConfigError
-from data_gen.corpora import CorpusError
-from data_gen.imports.layouts import Layout
+from data_gen.document_readers import CorpusError
+from data_gen.importers.layouts import Layout
 
 
 @dataclass(frozen=True)

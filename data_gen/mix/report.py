@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from verl_longrl.data.jsonl import dumps
 from verl_longrl.data.schema import Sample
 
-from data_gen.mix.survey import Survey
+from data_gen.mix.first_pass import Survey
 
 REPORT = "mix.json"
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.multitask.computed_tasks import ABILITIES
 from data_gen.multitask.pool import Rules
-from data_gen.multitask.tasks import ABILITIES
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
 from data_gen.store import Row, Store

@@ -2,9 +2,9 @@
 prompt shows.
 
 A document is divided into passages; what is over the budget is cut at one of them before anything is computed, so that
-no label speaks of text that is not there. Every sample is proven by its own reward (`proof.py`), and one that is not is
-left out and counted. Where the text has nothing that an assigned task could ask, another one takes its place, of those
-that suit the document.
+no label speaks of text that is not there. Every sample is proven by its own reward (`reward_proof.py`), and one that
+is not is left out and counted. Where the text has nothing that an assigned task could ask, another one takes its
+place, of those that suit the document.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message
 from verl_longrl.rewards.options import Options, number
 
+from data_gen.export_stage import prompt_counter
 from data_gen.multitask import prompts
+from data_gen.multitask.computed_tasks import TASKS
+from data_gen.multitask.computed_tasks.task import Limits, Made, Unsuited
 from data_gen.multitask.passages import spans
-from data_gen.multitask.proof import is_proven
-from data_gen.multitask.shown import Shown
-from data_gen.multitask.tasks import TASKS
-from data_gen.multitask.tasks.task import Limits, Made, Unsuited
-from data_gen.multitask.windows import Windows
+from data_gen.multitask.prompt_window import Windows
+from data_gen.multitask.reward_proof import is_proven
+from data_gen.multitask.visible_text import Shown
 from data_gen.pipeline import PartStage
-from data_gen.publish import prompt_counter
 from data_gen.store import Document, Row, Store
 from data_gen.text import derive_seed
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from data_gen.config import ConfigError, PipelineConfig
-from data_gen.grounding.deduplicate import Dedup, DedupOptions
+from data_gen.export_stage import SplitOptions
+from data_gen.grounding.dedup import Dedup, DedupOptions
 from data_gen.grounding.ingest import Ingest, IngestOptions
 from data_gen.llm import LLMOptions
 from data_gen.multitask.assign import Assign, AssignOptions
@@ -15,9 +16,8 @@ from data_gen.multitask.export import Export
 from data_gen.multitask.pool import Pool
 from data_gen.multitask.verify import Verify, VerifyOptions
 from data_gen.multitask.write import Write
-from data_gen.multitask.written.options import WriteOptions
+from data_gen.multitask.written_tasks.options import WriteOptions
 from data_gen.pipeline import Stage
-from data_gen.publish import SplitOptions
 
 STAGES = {
     "ingest": "read documents, keep those of 8K to 64K tokens.",

@@ -28,15 +28,15 @@ from typing import Any, Literal
 
 from verl_longrl.data.schema import Message
 from verl_longrl.rewards import score_async
-from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.options import Options, RewardOptions, choice, number
 from verl_longrl.rewards.score import FAILURES
 
-from data_gen.asking import AskingStage
 from data_gen.llm import LLMOptions, RequestFailed, check_sampling
+from data_gen.llm_stage import AskingStage
 from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.computed_tasks import data_source
 from data_gen.multitask.samples import prompt_of, samples_of
-from data_gen.multitask.tasks import data_source
 from data_gen.store import Document, Row, Store, drop
 from data_gen.text import derive_seed
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from verl_longrl.data.schema import Sample
 
+from data_gen.export_stage import ExportStage, SplitOptions
 from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.computed_tasks import ABILITIES, data_source
 from data_gen.multitask.difficulty import kept
 from data_gen.multitask.samples import prompt_of
-from data_gen.multitask.tasks import ABILITIES, data_source
-from data_gen.publish import ExportStage, SplitOptions
 from data_gen.store import Document, Row, drop
 
 

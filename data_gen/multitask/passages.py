@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 
-from data_gen.keychain.sentences import sentence_ends
+from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.multitask.prompts import CLOSING
 from data_gen.text import words
 

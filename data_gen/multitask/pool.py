@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from data_gen.multitask.compose import ComposeOptions, passages_of
-from data_gen.multitask.features import Features, features
+from data_gen.multitask.document_features import Features, features
 from data_gen.multitask.passages import is_english, mistakable
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, drop

@@ -1,7 +1,7 @@
 """What a model is shown: a text, whole or as numbered passages, what is asked about it, and how to answer.
 
-The wording is this project's own. How to answer is what the task's reward reads (`verl_longrl/rewards/golongrl.py`);
-everything the model needs is in the user's turn.
+The wording is this project's own. How to answer is what the task's reward reads
+(`verl_longrl/rewards/tasks/golongrl.py`); everything the model needs is in the user's turn.
 """
 
 from __future__ import annotations

@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_longrl.rewards import JudgeError, score
+from verl_longrl.rewards.matching.response_format import parse_lines
 from verl_longrl.rewards.options import Options, number
-from verl_longrl.rewards.parsing import parse_lines
 
-from data_gen.asking import AskingStage
 from data_gen.grading import Grader, ratings
 from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
+from data_gen.llm_json import BrokenRule
+from data_gen.llm_stage import AskingStage
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.computed_tasks import data_source
 from data_gen.multitask.samples import passages_shown, prompt_of
-from data_gen.multitask.tasks import data_source
-from data_gen.multitask.written import brief
-from data_gen.replies import BrokenRule
+from data_gen.multitask.written_tasks import writing_brief
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 
@@ -46,7 +46,7 @@ Check it against the text above. Rate each of these from 0 (useless) to 10 (noth
   "faithfulness": everything it says is said in the text, and nothing is distorted
 and say in at most 30 words in "remark" what is its greatest weakness. Be strict. Reply with one JSON object with the \
 keys "remark", "coverage" and "faithfulness", and nothing else."""
-_RATING_SCHEMA = brief.schema(remark=brief.TEXT, **{name: {"type": "number"} for name in CRITERIA})
+_RATING_SCHEMA = writing_brief.schema(remark=writing_brief.TEXT, **{name: {"type": "number"} for name in CRITERIA})
 
 
 @dataclass(frozen=True)

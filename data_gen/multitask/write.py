@@ -17,19 +17,19 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from data_gen.asking import AskingStage
 from data_gen.decontaminate import Benchmarks, fingerprints, require
+from data_gen.export_stage import prompt_counter
 from data_gen.llm import LLMOptions
+from data_gen.llm_json import BrokenRule
+from data_gen.llm_stage import AskingStage
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import ComposeOptions, passage_tokens, passages_of
-from data_gen.multitask.proof import accepted, is_proven
-from data_gen.multitask.shown import flatten
-from data_gen.multitask.windows import Windows
-from data_gen.multitask.written import BRIEFS
-from data_gen.multitask.written.brief import Written
-from data_gen.multitask.written.options import WriteOptions
-from data_gen.publish import prompt_counter
-from data_gen.replies import BrokenRule
+from data_gen.multitask.prompt_window import Windows
+from data_gen.multitask.reward_proof import accepted, is_proven
+from data_gen.multitask.visible_text import flatten
+from data_gen.multitask.written_tasks import BRIEFS
+from data_gen.multitask.written_tasks.options import WriteOptions
+from data_gen.multitask.written_tasks.writing_brief import Written
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Document, Row, Store
 from data_gen.text import derive_seed

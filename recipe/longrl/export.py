@@ -35,7 +35,7 @@ from verl_longrl.trainer.checkpoints import (
     sync,
 )
 
-from recipe.longrl import identity, model_card, signals
+from recipe.longrl import model_card, run_identity, signals
 
 MARKER = "longrl_export.json"
 """In the exported folder: its files, which checkpoint it is, and when that became whole (a new run may write the same
@@ -66,7 +66,7 @@ def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
     aside.mkdir(parents=True)
     try:
         (aside / EXPORTER).write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
-        _write_weights(folder, aside, identity.stored_beside(checkpoints))
+        _write_weights(folder, aside, run_identity.stored_beside(checkpoints))
         (aside / model_card.CARD).write_text(model_card.text(checkpoints, folder))
         (aside / EXPORTER).unlink()
         (aside / MARKER).write_text(json.dumps({**_identity(folder), "files": _files(aside)}, indent=1) + "\n")

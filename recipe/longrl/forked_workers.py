@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
 from verl_longrl.platform.zygote import Zygote
 
-from recipe.longrl import workers
+from recipe.longrl import worker_env
 from recipe.longrl.preflight import cluster
 
 
@@ -21,9 +21,9 @@ from recipe.longrl.preflight import cluster
 def forking_python(config: DictConfig) -> Iterator[str | None]:
     """A command to start this run's processes with, while it lasts; None where they start as usual."""
     own_ray_on_the_cpu = config.trainer.device == "cpu" and cluster.starts_here(config)
-    if not own_ray_on_the_cpu or OmegaConf.select(config, workers.EXECUTABLE):
+    if not own_ray_on_the_cpu or OmegaConf.select(config, worker_env.EXECUTABLE):
         yield None
         return
     # without secrets, which imports need not; each fork is given them
-    with Zygote(secrets.without({**os.environ, **workers.variables(config)})) as zygote:
+    with Zygote(secrets.without({**os.environ, **worker_env.variables(config)})) as zygote:
         yield str(zygote.executable)

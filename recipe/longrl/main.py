@@ -19,24 +19,24 @@ from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
 from verl_longrl.data.jsonl import is_full
 from verl_longrl.folder_lock import FolderInUse
-from verl_longrl.trainer.trust import only_the_owner_writes
+from verl_longrl.trainer.write_access import only_the_owner_writes
 
 from recipe.longrl import (
+    command_flags,
     console,
-    control_store,
-    flags,
-    identity,
+    gcs_watch,
     preflight,
     provenance,
     ray_token,
     report,
+    run_identity,
     settings,
     signals,
-    workers,
+    worker_env,
 )
-from recipe.longrl.alone import alone
+from recipe.longrl.local_ray import own_ray
 from recipe.longrl.memory import table
-from recipe.longrl.own_ray import own_ray
+from recipe.longrl.run_lock import alone
 
 HELP = """usage: python -m recipe.longrl.main [--dry-run] [--config] [--version] [--help] [hydra overrides...]
 
@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.excepthook = console.show_error
     try:
-        asked, overrides = flags.split(arguments, FLAGS)
-        if flags.answered(asked, HELP):
+        asked, overrides = command_flags.split(arguments, FLAGS)
+        if command_flags.answered(asked, HELP):
             return
         dry_run, shown = "--dry-run" in asked, asked & {"--config", "--config=changed"}
         config = settings.compose(overrides)
@@ -122,21 +122,21 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
     from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.interruption import STOP_FILE
 
-    from recipe.longrl import export, leftovers
+    from recipe.longrl import export, stale_files
 
     started = time.time()
     output_dir = Path(config.longrl.output_dir)
-    if (output_dir / identity.STORED).is_file():  # else it is not ours
+    if (output_dir / run_identity.STORED).is_file():  # else it is not ours
         (output_dir / STOP_FILE).unlink(missing_ok=True)
-    for line in leftovers.sweep(config):
+    for line in stale_files.sweep(config):
         print(line)
-    identity.store(config)
+    run_identity.store(config)
     command = secrets.redact(command)
     provenance.record(output_dir, command)
-    with workers.carrying(config) as names, console.logged(output_dir / "train.log"):
+    with worker_env.carrying(config) as names, console.logged(output_dir / "train.log"):
         print(f"variables carried to every worker: {', '.join(names)}")
         if python is not None:
-            OmegaConf.update(config, workers.EXECUTABLE, python, force_add=True)
+            OmegaConf.update(config, worker_env.EXECUTABLE, python, force_add=True)
         ended_early = _run(config, output_dir / STOP_FILE)
     if ended_early is not None:
         status, why = ended_early
@@ -159,13 +159,13 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     import ray
     from verl.trainer.main_ppo import run_ppo
     from verl_longrl.trainer.checkpoints import CheckpointError
-    from verl_longrl.trainer.deaths import death
     from verl_longrl.trainer.interruption import Interrupted, Stopped
+    from verl_longrl.trainer.ray_errors import death
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     ray_token.keep_private(config)
     try:
-        with control_store.watched():
+        with gcs_watch.watched():
             run_ppo(config, task_runner_class=signals.Stoppable(LongRLTaskRunner, stop_file))
     except (Interrupted, Stopped) as ended:  # Ray's error, which is of the class of its cause as well
         why = getattr(ended, "cause", ended)
@@ -173,7 +173,7 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     except CheckpointError as refused:
         return 2, f"refused: {getattr(refused, 'cause', refused)}"
     except Exception as error:
-        died = str(error) if isinstance(error, control_store.ControlStoreLost) else death(error)
+        died = str(error) if isinstance(error, gcs_watch.ControlStoreLost) else death(error)
         if died is None:
             raise
         return INTERRUPTED, f"interrupted: {died}. Repeat the command to go on from the last whole checkpoint"

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 from omegaconf import OmegaConf
 from verl_longrl.trainer.checkpoints import MANIFEST, step_of
 
-from recipe.longrl import identity, provenance, report
+from recipe.longrl import provenance, report, run_identity
 
 CARD, TAG = "README.md", "longrl"
 UNKNOWN = "unknown"
@@ -31,12 +31,12 @@ def read(config: Path | None, key: str) -> Any:
 
 def text(checkpoints: Path, checkpoint: Path) -> str:
     """The card of a checkpoint under `checkpoints`, a run's folder of them."""
-    stored = identity.stored_beside(checkpoints)
+    stored = run_identity.stored_beside(checkpoints)
     plain: dict[str, Any] = yaml.safe_load(stored.read_text()) if stored else {}
     config = OmegaConf.create(
-        {key: value for key, value in plain.items() if key not in (identity.STARTED_WITH, identity.CONTENT)}
+        {key: value for key, value in plain.items() if key not in (run_identity.STARTED_WITH, run_identity.CONTENT)}
     )
-    started_with, run = plain.get(identity.STARTED_WITH, {}), _run_folder(checkpoints, stored, config)
+    started_with, run = plain.get(run_identity.STARTED_WITH, {}), _run_folder(checkpoints, stored, config)
 
     def said(words: str, *keys: str, otherwise: str = UNKNOWN) -> str:
         """The words with the values of these keys in place of {}."""

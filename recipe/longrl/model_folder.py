@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recipe.longrl import hub
+from recipe.longrl import hub_access
 
 CONFIG, ORIGIN = "config.json", "longrl_origin.json"
 DUAL_CHUNK, SPARSE = "dual_chunk_attention_config", "sparse_attention_config.json"
@@ -66,13 +66,13 @@ def prepared(
 def config_file(model: str) -> Path | None:
     """The config.json of a model: in its folder or, of a name on the hub, in the cache, after a look at the hub where
     that answers. None where there is none, and for another file system's (hdfs://...)."""
-    if not hub.is_name(model):
+    if not hub_access.is_name(model):
         file = Path(model) / CONFIG
         return file if file.is_file() else None
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(model, CONFIG, local_files_only=hub.offline(model)))
+        return Path(hf_hub_download(model, CONFIG, local_files_only=hub_access.offline(model)))
     except (OSError, ValueError):  # not there, not allowed, not cached, no name of a model
         return None
 
@@ -158,7 +158,7 @@ def _local(model: str, weights: bool) -> Path:
 
     try:
         patterns = None if weights else list(NO_WEIGHTS)
-        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=hub.offline(model)))
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=hub_access.offline(model)))
     except (OSError, ValueError) as error:
         raise ModelFolderError(
             f"cannot fetch {model!r}: {str(error).splitlines()[0]}; give the model's folder"

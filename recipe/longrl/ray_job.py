@@ -23,7 +23,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from verl_longrl import secrets
 
-from recipe.longrl import workers
+from recipe.longrl import worker_env
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = "recipe.longrl.main"
@@ -52,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         environment, left_out = runtime_env(os.environ), left_here(os.environ)
         command = entrypoint(module, given, os.environ)
         if secrets.redact(command) != command:
-            raise workers.ForwardError(f"a key or a password is no part of a command: {secrets.redact(command)}")
+            raise worker_env.ForwardError(f"a key or a password is no part of a command: {secrets.redact(command)}")
         client = JobSubmissionClient()
         job = client.submit_job(entrypoint=command, runtime_env=environment)
-    except (workers.ForwardError, secrets.SecretsError) as error:
+    except (worker_env.ForwardError, secrets.SecretsError) as error:
         print(f"submit: {error}", file=sys.stderr)
         return 2
     except AuthenticationError as error:
@@ -94,7 +94,7 @@ def entrypoint(module: str, arguments: list[str], environment: Mapping[str, str]
 def runtime_env(environment: Mapping[str, str]) -> dict[str, Any]:
     """The job's runtime environment: what is carried, time to save when it is stopped and, with LONGRL_SHIP=1, this
     checkout's packages. Raises ForwardError."""
-    variables = workers.carried(environment).variables
+    variables = worker_env.carried(environment).variables
     # Ray kills what it stops after 3 s, too soon for a checkpoint.
     variables["RAY_JOB_STOP_WAIT_TIME_S"] = environment.get("LONGRL_STOP_WAIT_S", "1800")
     shipped = environment.get("LONGRL_SHIP", "0") == "1"
@@ -109,11 +109,11 @@ def left_here(environment: Mapping[str, str]) -> list[str]:
     """
     place = Path(environment.get(secrets.FILE, ""))
     given = secrets.read(place) if place.is_file() else {}
-    missing = [name for name in workers.carried(environment).secrets if name not in given]
+    missing = [name for name in worker_env.carried(environment).secrets if name not in given]
     if secrets.FILE in environment and not given:  # on the cluster, and not to be seen from here
         return []
-    if asked := [name for name in missing if name in workers.forwarded(environment)]:
-        raise workers.ForwardError(f"{workers.FORWARD} names {', '.join(asked)}, a secret. {HOW_TO_GIVE_KEYS}")
+    if asked := [name for name in missing if name in worker_env.forwarded(environment)]:
+        raise worker_env.ForwardError(f"{worker_env.FORWARD} names {', '.join(asked)}, a secret. {HOW_TO_GIVE_KEYS}")
     return missing
 
 

@@ -22,10 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_longrl import secret_settings, secrets
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import workers
-from recipe.longrl.alone import other_holder
+from recipe.longrl import worker_env
 from recipe.longrl.model_folder import ModelFolderError, prepared
-from recipe.longrl.parallel import uses_megatron
+from recipe.longrl.parallelism import uses_megatron
+from recipe.longrl.run_lock import other_holder
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
 
@@ -42,7 +42,7 @@ AT_LEAST_ONE = (
 )
 """Keys that count something a run cannot do without."""
 DERIVED_ON_CPUS = ("trainer.n_gpus_per_node", "data.max_prompt_length", "data.max_response_length")
-"""Of these, what may be null with hardware=cpu: `recipe.longrl.derived` decides."""
+"""Of these, what may be null with hardware=cpu: `recipe.longrl.derived_settings` decides."""
 
 
 class SettingsError(ValueError):
@@ -63,7 +63,7 @@ def compose(overrides: list[str]) -> DictConfig:
         raise SettingsError(str(error)) from error
     # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
     # any name to the workers.
-    free = ("longrl.", f"{workers.VARIABLES}.")
+    free = ("longrl.", f"{worker_env.VARIABLES}.")
     overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
     # verl's files by their folder: by its package Hydra would import verl, and torch, for seconds.
     ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
@@ -177,11 +177,11 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
                 count_devices(config)
         if not partial:
             _prepare_models(config, longrl, weights=not dry_run)
-        workers.leave_sizes_to_the_cluster(config)
+        worker_env.leave_sizes_to_the_cluster(config)
     try:
-        workers.variables_as_text(config)
-        workers.carried_by(config)
-    except workers.ForwardError as error:
+        worker_env.variables_as_text(config)
+        worker_env.carried_by(config)
+    except worker_env.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl
 
@@ -219,7 +219,7 @@ def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> 
 
 
 def follow_lengths(config: DictConfig) -> None:
-    """vLLM's context length, where both lengths are known; `recipe.longrl.derived` may still have to choose them."""
+    """vLLM's context length, where both lengths are known; `derived_settings` may still have to choose them."""
     rollout, data = config.actor_rollout_ref.rollout, config.data
     if rollout.max_model_len is None and None not in (data.max_prompt_length, data.max_response_length):
         rollout.max_model_len = data.max_prompt_length + data.max_response_length

@@ -13,7 +13,7 @@ from pathlib import Path
 from faults import invariants, poison, replay, world
 from faults.kinds import DONE, FAULTS, Fault
 from faults.trial import STARTS, Missed, Trial, rows
-from recipe.longrl.own_ray import KERNELS, kernels_of_this_user
+from recipe.longrl.local_ray import KERNELS, kernels_of_this_user
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
 REFERENCE = "reference"

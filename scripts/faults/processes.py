@@ -22,7 +22,7 @@ ROLES = {
     "gcs": "/gcs/gcs_server --",
     "ray_agent": "ray::RuntimeEnvAgent",
     "zygote": "-m verl_longrl.platform.zygote ",
-    "scorers": "-m verl_longrl.rewards.worker ",
+    "scorers": "-m verl_longrl.rewards.isolation.worker ",
 }
 """Kinds of processes, and what their titles contain."""
 

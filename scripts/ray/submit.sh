@@ -13,7 +13,7 @@
 #                         the token that the cluster asks for; found by itself on the hosts of a start.sh, except for
 #                         an address with http://
 #   LONGRL_FORWARD_ENV    names of more variables, A,B, that every worker gets; those of LongRL, verl, vLLM, NCCL,
-#                         PyTorch, Hugging Face and W&B go by themselves (recipe/longrl/workers.py), except for keys
+#                         PyTorch, Hugging Face and W&B go by themselves (recipe/longrl/worker_env.py), except for keys
 #   LONGRL_SECRETS_FILE   a file on a disk of the cluster, mode 600, with the keys that the job needs: {"HF_TOKEN": "..."}
 #   LONGRL_PREFLIGHT=0    without the preflight that the job begins with
 #   LONGRL_SHIP=1         upload this checkout's packages, for nodes that have the dependencies but not this code

@@ -12,8 +12,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import grounded_prompt
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.rewards import Score, scorer
 
 pytestmark = pytest.mark.engine

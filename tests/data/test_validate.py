@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import released_golongrl
+from support import released_golongrl
 from typer.testing import CliRunner
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.validate import validate_file, validate_rows

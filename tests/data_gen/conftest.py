@@ -3,17 +3,16 @@
 import json
 from pathlib import Path
 
-import planted
 import pytest
-import sensible_model
 import yaml
+from support import fake_pipeline_llm, planted_fact_docs
 
 from recipe.longrl.demo import tokenizer as demo_tokenizer
 
 
 @pytest.fixture
 def server():
-    server = sensible_model.serve()
+    server = fake_pipeline_llm.serve()
     yield server
     server.close()
 
@@ -22,7 +21,7 @@ def server():
 def tokenizer_folder(tmp_path_factory) -> Path:
     """A small word-level tokenizer with a chat template."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    demo_tokenizer.build([planted.document(seed)[0] for seed in range(3)]).save_pretrained(folder)
+    demo_tokenizer.build([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(folder)
     return folder
 
 
@@ -30,7 +29,7 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 def documents(tmp_path_factory) -> Path:
     """Twelve good documents as .txt and .jsonl, and one of each kind that must be dropped."""
     folder = tmp_path_factory.mktemp("documents")
-    texts = [planted.document(seed)[0] for seed in range(12)]
+    texts = [planted_fact_docs.document(seed)[0] for seed in range(12)]
     for number, text in enumerate(texts[:7]):
         (folder / f"text-{number}.txt").write_text(text)
     lines = [json.dumps({"text": text, "title": f"row {n}"}) for n, text in enumerate(texts[7:])]
@@ -41,7 +40,9 @@ def documents(tmp_path_factory) -> Path:
     (folder / "short.txt").write_text("Too short.")
     (folder / "long.txt").write_text("\n\n".join(texts[:4]))
     (folder / "latin.txt").write_bytes("Übermäßig".encode("latin-1"))
-    (folder / "flat.txt").write_text("\n\n".join(planted.document(50, topics=2, paragraphs=17)[0].split("\n\n")))
+    (folder / "flat.txt").write_text(
+        "\n\n".join(planted_fact_docs.document(50, topics=2, paragraphs=17)[0].split("\n\n"))
+    )
     return folder
 
 

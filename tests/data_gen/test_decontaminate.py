@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_gen.corpora import CorpusError
 from data_gen.decontaminate import Benchmarks, ngrams
+from data_gen.document_readers import CorpusError
 
 WORDS = [f"w{i}" for i in range(40)]
 LONG = " ".join(WORDS)

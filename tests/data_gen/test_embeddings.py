@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from openai_server import failure
+from support.fake_openai_server import failure
 
 from data_gen.embeddings import EncoderError, SentenceTransformerEncoder, ServerEncoder, StaticEncoder, _unit
 from data_gen.llm import LLMOptions, ServersGone

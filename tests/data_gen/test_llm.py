@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from openai_server import failure, reply
+from support.fake_openai_server import failure, reply
 
-from data_gen.cache import ReplyCache
 from data_gen.llm import HOPELESS, LLM, LLMOptions, RequestFailed, ServersGone
+from data_gen.reply_cache import ReplyCache
 
 DEAD = "http://127.0.0.1:9/v1"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}

@@ -1,12 +1,11 @@
 """Whatever a document says, none of it is a special token of the tokenizer, and nothing else of it changes."""
 
-import bpe
-import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import planted_fact_docs, tiny_bpe
 from tokenizers import AddedToken
-from verl_longrl.rewards.tokens import tokens
+from verl_longrl.rewards.matching.tokens import tokens
 
 from data_gen.special_tokens import SpecialTokens
 from data_gen.tokenizer import BUILTIN, load_tokenizer
@@ -18,7 +17,7 @@ MARKS, WORDS, SPECIAL = ("<tool_call>", "[INST]", "<a><b>"), ("covid", "    ", "
 @pytest.fixture(scope="module")
 def tokenizers():
     """Llama 2's, and a byte-level one with ChatML, a special token without brackets, and all kinds of added ones."""
-    chatml = bpe.build([planted.document(0)[0]], 1000)
+    chatml = tiny_bpe.build([planted_fact_docs.document(0)[0]], 1000)
     chatml.add_tokens([AddedToken(token, normalized=False) for token in MARKS + WORDS])
     chatml.add_tokens([AddedToken(token, special=True) for token in SPECIAL], special_tokens=True)
     return {"llama": load_tokenizer(BUILTIN), "chatml": chatml}

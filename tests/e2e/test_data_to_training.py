@@ -12,12 +12,10 @@ import time
 import urllib.request
 from collections import Counter
 
-import multihop
-import planted
 import pytest
-import sensible_model
 import yaml
-from openai_server import Server
+from support import fake_pipeline_llm, hotpot_rows, planted_fact_docs
+from support.fake_openai_server import Server
 from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
 
@@ -45,7 +43,7 @@ def pipeline(tmp_path, assets, url, model, *arguments, code=0):
     folder = tmp_path / "documents"
     folder.mkdir()
     for seed in range(12):
-        text, _ = planted.document(seed, topics=4, paragraphs=5, sentences=1)
+        text, _ = planted_fact_docs.document(seed, topics=4, paragraphs=5, sentences=1)
         (folder / f"{seed}.txt").write_text(text)
     server = {"endpoints": [url], "model": model, "concurrency": 8}
     config = tmp_path / "config.yaml"
@@ -59,7 +57,7 @@ def pipeline(tmp_path, assets, url, model, *arguments, code=0):
 
 def questions(tmp_path, assets, url):
     """KeyChain data made of short multi-hop questions, which a server's answers filter; its folder."""
-    multihop.write(tmp_path / "questions.json", 160, passages=4)
+    hotpot_rows.write(tmp_path / "questions.json", 160, passages=4)
     output = tmp_path / "keychain"
     command = [sys.executable, "-m", "data_gen.keychain", "run", "--input", str(tmp_path / "questions.json")]
     command += ["--output", str(output), f"tokenizer={assets / 'model'}", "export.val_fraction=0.1"]
@@ -71,13 +69,13 @@ def questions(tmp_path, assets, url):
 
 
 def test_what_the_pipelines_export_trains(run, tmp_path):
-    server = sensible_model.serve()
+    server = fake_pipeline_llm.serve()
     try:
         grounded, _ = pipeline(tmp_path, run.assets, server.url, "judge")
     finally:
         server.close()
     server = Server()
-    server.honest = multihop.answer
+    server.honest = hotpot_rows.answer
     try:
         keychain = questions(tmp_path, run.assets, server.url)
         assert len(server.bodies) >= 160  # the filter has asked

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
-import canaries
 import pytest
+from support import secret_canaries
 
 from recipe.longrl.export import export
 
@@ -75,9 +75,9 @@ def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run,
             "longrl.judge.max_backoff_s=1",
             f"longrl.judge.endpoints=[http://127.0.0.1:{server.server_port}/v1]",
             f"++ray_kwargs.ray_init._temp_dir={ray_folder}",
-            **canaries.ENVIRONMENT,
+            **secret_canaries.ENVIRONMENT,
         )
-        with canaries.CommandLines(process.pid) as lines:
+        with secret_canaries.CommandLines(process.pid) as lines:
             run.until(lambda: 2 in run.steps, "step 2", process)
             (secrets,) = run.output.glob(".secrets-*.json")
             assert secrets.stat().st_mode & 0o777 == 0o600
@@ -99,13 +99,13 @@ def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run,
     assert "repeat the command to continue" in ended
 
     # the keys reached whom they are for, and nobody else
-    assert {*Judge.keys} == {f"Bearer {canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
+    assert {*Judge.keys} == {f"Bearer {secret_canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
     refused = "out of service for Bearer [secret LONGRL_JUDGE_API_KEY]"
     assert any(refused in file.read_text() for file in (run.output / "rollouts").glob("[0-9]*.jsonl"))
     export(run.output / "checkpoints", run.output / "export")
     logs = [*ray_folder.rglob("runtime_env_agent.log"), *(run.output / "ray_logs").rglob("runtime_env_agent.log")]
     assert any("Creating runtime env" in log.read_text() for log in logs)
-    assert [*canaries.files_with(run.folder), *canaries.files_with(ray_folder)] == []
+    assert [*secret_canaries.files_with(run.folder), *secret_canaries.files_with(ray_folder)] == []
     assert not list(run.output.glob(".secrets-*"))
     assert lines.seen == []
     assert lines.looked > 100

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import released_golongrl
+from support import released_golongrl
 from verl_longrl.data.jsonl import read_jsonl
-from verl_longrl.rewards.golongrl import TASKS
+from verl_longrl.rewards.tasks.golongrl import TASKS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from slurm_cluster import SlurmCluster, SlurmUnavailable
+from support.slurm_cluster import SlurmCluster, SlurmUnavailable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 INTERRUPTED, REFUSED = 75, 2

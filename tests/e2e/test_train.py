@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from strangers import family, reachable, turned_away
+from support.unauthenticated_peers import family, reachable, turned_away
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples

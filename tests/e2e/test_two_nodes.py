@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from canaries import files_with
-from ray_hosts import SCRIPTS, RayHosts
+from support.fake_ssh_hosts import SCRIPTS, RayHosts
+from support.secret_canaries import files_with
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 WITHOUT_VERL = ("JobSupervisor", "SimpleStorageUnit", "TransferQueueController")
@@ -40,8 +40,8 @@ def nodes():
 
 
 def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
-    roll_call = tmp_path / "roll_call"
-    roll_call.mkdir()
+    plugin_probe = tmp_path / "plugin_probe"
+    plugin_probe.mkdir()
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"HF_TOKEN": SECRETS["HF_TOKEN"]}))
     keys.chmod(0o600)
@@ -50,10 +50,10 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         **nodes.token,
         "LONGRL_VENV": sys.prefix,
         "LONGRL_SHIP": "1",
-        "LONGRL_FORWARD_ENV": "PYTHONPATH,ROLL_CALL",
+        "LONGRL_FORWARD_ENV": "PYTHONPATH,PLUGIN_PROBE",
         "PYTHONPATH": str(SUPPORT),
-        "ROLL_CALL": str(roll_call),
-        "VERL_USE_EXTERNAL_MODULES": "roll_call",
+        "PLUGIN_PROBE": str(plugin_probe),
+        "VERL_USE_EXTERNAL_MODULES": "plugin_probe",
         "WANDB_API_KEY": SECRETS["WANDB_API_KEY"],
         "LONGRL_SECRETS_FILE": str(keys),
     }
@@ -80,8 +80,8 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
         assert len(places) == len({*places}) == 2, [name for name, _ in named]
 
     # what was set at the submission is in every actor and in what each has started, such as vLLM's engines
-    assert [pid for pid, found in variables.items() if found and found.get("ROLL_CALL") != str(roll_call)] == []
-    answers = {int(file.stem): json.loads(file.read_text()) for file in roll_call.glob("*.json")}
+    assert [pid for pid, found in variables.items() if found and found.get("PLUGIN_PROBE") != str(plugin_probe)] == []
+    answers = {int(file.stem): json.loads(file.read_text()) for file in plugin_probe.glob("*.json")}
     silent = [name for name, actor in named if actor.pid not in answers]
     assert [name for name in silent if not name.startswith(WITHOUT_VERL)] == []
     assert all(answer["loaded"] and "runtime_resources" in answer["file"] for answer in answers.values()), answers

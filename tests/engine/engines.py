@@ -27,7 +27,7 @@ from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConf
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import response_from_nested
-from verl_longrl.engine.responses import ResponseLogitsEngine
+from verl_longrl.engine.response_logits import ResponseLogitsEngine
 from verl_longrl.engine.shared_prompt import SharedPromptEngine
 
 VOCABULARY = 97

@@ -7,8 +7,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from verl_longrl.engine.attention import attend
-from verl_longrl.engine.exactness import MODELS, model_problems
 from verl_longrl.engine.layout import Group, Layout
+from verl_longrl.engine.supported import MODELS, model_problems
 
 pytestmark = pytest.mark.engine
 SHAPE = {

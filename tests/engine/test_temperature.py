@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensordict import TensorDict
-from verl_longrl.engine.responses import Lengths, ResponseLogitsEngine
+from verl_longrl.engine.response_logits import Lengths, ResponseLogitsEngine
 
 pytestmark = pytest.mark.engine
 LENGTHS = (2000, 3000)

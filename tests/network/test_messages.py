@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 import torch
 import zmq
-from strangers import PICKLED, Attack
+from support.unauthenticated_peers import PICKLED, Attack
 from transfer_queue import controller
 from transfer_queue.utils.zmq_utils import ZMQMessage
 from verl_longrl import secrets

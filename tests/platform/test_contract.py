@@ -192,7 +192,7 @@ def test_what_the_watch_over_the_numbers_leans_on():
     from verl.single_controller.ray import base
     from verl.workers import engine_workers
     from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
-    from verl_longrl.trainer.deaths import DEATHS
+    from verl_longrl.trainer.ray_errors import DEATHS
 
     step = inspect.getsource(FSDPEngine.optimizer_step)
     assert "if not torch.isfinite(grad_norm)" in step

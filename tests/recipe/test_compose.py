@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from verl.utils.config import omega_conf_to_dataclass
 
 from recipe.longrl import config as config_package
-from recipe.longrl import derived, main, settings
+from recipe.longrl import derived_settings, main, settings
 from recipe.longrl.preflight import batch, environment
 
 pytestmark = pytest.mark.engine
@@ -44,7 +44,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
         overrides.append("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=180224")
     config = composed(*overrides)
     longrl = settings.resolve(config)
-    chosen = [*derived.lengths(config, SMALL, lambda _: 700), *derived.sizes(config, SMALL)]
+    chosen = [*derived_settings.lengths(config, SMALL, lambda _: 700), *derived_settings.sizes(config, SMALL)]
     assert [check.status for check in chosen] == ["ok"] * len(chosen), chosen
     assert longrl.reward.method == method
     checks = list(batch.checks(config))

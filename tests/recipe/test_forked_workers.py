@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from recipe.longrl import forked_workers, settings, workers
+from recipe.longrl import forked_workers, settings, worker_env
 
 pytestmark = pytest.mark.engine
 
@@ -38,7 +38,7 @@ def started(monkeypatch):
 def test_a_ray_of_its_own_without_gpus_forks_with_all_that_workers_are_given(started, monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     config = settings.compose(["hardware=cpu"])
-    given = workers.variables(config)  # and verl is imported, which sets variables of its own
+    given = worker_env.variables(config)  # and verl is imported, which sets variables of its own
     with forked_workers.forking_python(config) as python:
         assert python == "/some/python"
         (environment,) = started
@@ -53,7 +53,7 @@ def test_a_ray_of_its_own_without_gpus_forks_with_all_that_workers_are_given(sta
     [
         ["hardware=8gpu"],
         ["hardware=cpu", "+ray_kwargs.ray_init.address=192.0.2.1:6379"],
-        ["hardware=cpu", f"+{workers.EXECUTABLE}=python"],
+        ["hardware=cpu", f"+{worker_env.EXECUTABLE}=python"],
     ],
     ids=["GPUs", "a cluster", "the user's own"],
 )

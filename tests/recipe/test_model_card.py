@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import metadata_load
 from verl_longrl.trainer.checkpoints import seal
 
-from recipe.longrl import identity, model_card, provenance, settings
+from recipe.longrl import model_card, provenance, run_identity, settings
 
 pytestmark = pytest.mark.engine
 
@@ -30,7 +30,7 @@ def run(composed, tmp_path: Path):
         output = tmp_path / "run"
         config = composed(*files, f"longrl.output_dir={output}", "trainer.experiment_name=wells", *overrides)
         settings.resolve(config)
-        identity.store(config)
+        run_identity.store(config)
         if recorded:
             provenance.record(output, "python -m recipe.longrl.main a=1")
             provenance.record(output, "python -m recipe.longrl.main a=2")

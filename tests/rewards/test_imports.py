@@ -16,7 +16,7 @@ assert score("golongrl_summary", "Paris", "Paris").value == 1.0
 heavy = {"torch", "ray", "verl", "pandas", "numpy", "aiohttp", "asyncio", "sympy", "math_verify", "jieba"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
-import verl_longrl.rewards.isolation, verl_longrl.rewards.judge
+import verl_longrl.rewards.isolation.scorer_pool, verl_longrl.rewards.judge.client
 heavy = {"torch", "ray", "verl", "pandas"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -56,7 +56,7 @@ def test_two_scorers_cannot_share_a_name():
 
 def test_load_scorers_from_a_file_twice():
     load_scorers([MINE])
-    load_scorers([MINE, "verl_longrl.rewards.grounding"])
+    load_scorers([MINE, "verl_longrl.rewards.tasks.longrlvr"])
     registry._names.setdefault("probe", None)  # loaded by another test before: then this registry lacks it
 
 

@@ -5,7 +5,8 @@ import random
 from pathlib import Path
 
 import pytest
-from verl_longrl.rollout import affinity, options, simulation
+import routing_simulation
+from verl_longrl.rollout import affinity, options
 from verl_longrl.rollout.affinity import PromptAffinityBalancer, prompt_key
 from verl_longrl.rollout.options import AffinityOptions
 
@@ -279,7 +280,7 @@ def test_wrong_options_are_named(given, message):
         AffinityOptions.from_dict(given)
 
 
-@pytest.mark.parametrize("module", [affinity, options, simulation], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [affinity, options, routing_simulation], ids=lambda module: module.__name__)
 def test_imports_nothing_heavy(module):
     tree = ast.parse(Path(module.__file__).read_text())
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_routing.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench" / "routing.py"
 TIMEOUT_S = 600
 
 

@@ -15,9 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import documented
 import pytest
 import typer
+from support import documented_commands
 from verl_longrl.config import LongRLConfig
 
 from data_gen import cli
@@ -28,7 +28,7 @@ from recipe.longrl import ray_job, settings
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")]
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-DOCUMENTS = documented.documents(ROOT, TRACKED)
+DOCUMENTS = documented_commands.documents(ROOT, TRACKED)
 
 RUN = "model=qwen2.5-7b-1m hardware=8gpu data.train_files=[train.parquet] data.val_files=[val.parquet]"
 PLACEHOLDERS = {  # as documents write them: what is typed for it
@@ -172,7 +172,7 @@ def read(monkeypatch, capsys):
     return read
 
 
-COMMANDS = {command: name for name, text in DOCUMENTS.items() for command in documented.commands(text)}
+COMMANDS = {command: name for name, text in DOCUMENTS.items() for command in documented_commands.commands(text)}
 
 
 @pytest.mark.parametrize("command", [pytest.param(text, id=f"{name}: {text}") for text, name in COMMANDS.items()])
@@ -206,7 +206,7 @@ def test_a_documented_command_is_understood(command: str, shell, read):
         "python -m data_gen.grounding run --input documents --outptu outputs/mydata",
         "python -m data_gen.grounding run --output outputs/mydata chunk.max_tokns=1",
         "python -m data_gen.grouding run",
-        "python scripts/bench_rewards.py --rounds 5",
+        "python scripts/bench/rewards.py --rounds 5",
         "python scripts/compare_methods.py --sedes 3",
         "python scripts/compare_method.py",
         "bash scripts/slurm/submit.sh --nodes=2 data.train_file=[a.parquet]",
@@ -227,9 +227,9 @@ def test_a_command_that_cannot_be_completed_says_what_to_add(command: str, told:
         complete(command)
 
 
-@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if [*documented.references(text)]])
+@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if [*documented_commands.references(text)]])
 def test_files_that_a_document_names_are_there(name: str):
-    missing = [path for path in documented.references(DOCUMENTS[name]) if not any(ROOT.glob(path.rstrip("/")))]
+    missing = [path for path in documented_commands.references(DOCUMENTS[name]) if not any(ROOT.glob(path.rstrip("/")))]
     assert missing == []
 
 

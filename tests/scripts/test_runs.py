@@ -16,7 +16,7 @@ from recipe.longrl.curriculum import plan
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.memory import shapes
-from recipe.longrl.preflight import loading
+from recipe.longrl.preflight import model_loading
 
 pytestmark = pytest.mark.engine
 RUNS = Path(__file__).resolve().parents[2] / "scripts" / "runs"
@@ -150,7 +150,7 @@ def _prepared(run: Path, model: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_dry_run_on_the_published_model(launched, published, rows, name, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "vllm_arguments", lambda config: None)  # asked below, by the script itself
+    monkeypatch.setattr(model_loading, "vllm_arguments", lambda config: None)  # asked below, by the script itself
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("RAY_ADDRESS", "local")
     model, run = published(MODELS[name]), tmp_path / "run"

@@ -6,7 +6,7 @@ The 25 tasks of LongBench Pro name theirs in `extra_info.reward_mode`; `summary`
 import json
 from typing import Any
 
-from verl_longrl.rewards.golongrl import LONGBENCH_PRO
+from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO
 
 STORY = (
     "In 1881 Ann built the mill . In 1890 Bo sold the mill to Cy . In 1902 Cy burnt the mill . The mill cost 34 coins ."

@@ -7,7 +7,7 @@ import time
 import pytest
 import ray
 from verl_longrl.trainer import interruption
-from verl_longrl.trainer.actors import ActorWatch
+from verl_longrl.trainer.actor_health import ActorWatch
 from verl_longrl.trainer.interruption import Interruptions
 
 pytestmark = pytest.mark.engine

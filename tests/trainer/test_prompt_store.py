@@ -18,8 +18,8 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import transferqueue_utils
 from verl_longrl.rollout.agent_loops import AgentLoopWorkerOncePerPrompt
+from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
 from verl_longrl.trainer.prompt_store import FIRST_ROW, SHARED, stored_share
-from verl_longrl.trainer.replay import WatchedReplayBuffer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 UPSTREAM = AgentLoopWorkerTQ.__ray_metadata__.modified_class

@@ -36,12 +36,12 @@ def start(tmp_path: Path, monkeypatch):
     from verl.trainer.ppo.v1 import replay_buffer, trainer_base
     from verl.utils.dataset.rl_dataset import collate_fn
     from verl_longrl.data.sampler import MixOptions, TaskSampler
-    from verl_longrl.trainer import ending, replay, shards
+    from verl_longrl.trainer import early_stop, group_filtering, shards
     from verl_longrl.trainer import trainer as module
     from verl_longrl.trainer.advantage import AdvantageOptions, Advantages
     from verl_longrl.trainer.health import Health, WatchOptions
-    from verl_longrl.trainer.items_asked import ItemsAsked
-    from verl_longrl.trainer.under_way import RolloutsUnderWay
+    from verl_longrl.trainer.items_in_flight import ItemsAsked
+    from verl_longrl.trainer.rollout_progress import RolloutsUnderWay
 
     stored: dict[str, dict] = {}
     item_of: dict[str, int] = {}
@@ -56,7 +56,7 @@ def start(tmp_path: Path, monkeypatch):
         rewards = [float(key.split("_")[1]) if item_of[key.split("_")[0]] % 3 else 1.0 for key in keys]
         return {"rm_scores": torch.nested.as_nested_tensor([torch.tensor([r]) for r in rewards], layout=torch.jagged)}
 
-    for one in (replay_buffer, replay):
+    for one in (replay_buffer, group_filtering):
         monkeypatch.setattr(one.tq, "kv_list", lambda: {"train": dict(stored)}, raising=False)
         monkeypatch.setattr(one.tq, "kv_clear", clear)
         monkeypatch.setattr(one.tq, "kv_batch_get", get)
@@ -91,7 +91,7 @@ def start(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(trainer_base.PPOTrainer, "_save_checkpoint", save)
     monkeypatch.setattr(trainer_base.PPOTrainer, "_load_checkpoint", load)
     monkeypatch.setattr(module.weights, "not_finite", lambda ranks: None)
-    monkeypatch.setattr(ending, "answer", lambda ranks, within_s: True)
+    monkeypatch.setattr(early_stop, "answer", lambda ranks, within_s: True)
     monkeypatch.setattr(module.LongRLTrainer, "_submit_batch_to_rollout", submit)
 
     def make(carry_steps: int = 1, **options):
@@ -127,7 +127,7 @@ def start(tmp_path: Path, monkeypatch):
             train_batch_size=8,
             gen_batch_size=1,
         )
-        one.groups = replay.WatchedReplayBuffer.watch(
+        one.groups = group_filtering.WatchedReplayBuffer.watch(
             buffer, lambda groups: None, lambda partition, failed: None, carry_steps
         )
         one._load_checkpoint()
@@ -138,7 +138,7 @@ def start(tmp_path: Path, monkeypatch):
 
 def train(one, last: int) -> list[list[int]]:
     """Items asked at each step up to `last`, as `fit` does it."""
-    from verl_longrl.trainer import replay
+    from verl_longrl.trainer import group_filtering
 
     asked = []
     for step in range(one.global_steps + 1, last + 1):
@@ -147,7 +147,7 @@ def train(one, last: int) -> list[list[int]]:
         one.prepare_step()
         batch, _ = one.groups.sample(step, "train", BATCH)
         trained = {key.split("_")[0] for key in batch.keys}
-        replay.tq.kv_clear(keys=[*trained, *batch.keys], partition_id="train")
+        group_filtering.tq.kv_clear(keys=[*trained, *batch.keys], partition_id="train")
         asked.append(one.asked)
     return asked
 
@@ -183,7 +183,7 @@ def test_groups_that_waited_are_asked_again_and_the_data_go_on_in_the_same_order
 
 
 def test_a_stop_saves_what_waited_before_the_step(start):
-    from verl_longrl.trainer.items_asked import WAITING
+    from verl_longrl.trainer.items_in_flight import WAITING
     from verl_longrl.trainer.trainer import Interrupted
 
     one = start()

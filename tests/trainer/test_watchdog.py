@@ -79,7 +79,7 @@ def test_the_innermost_known_function_is_the_stage():
 def test_stages_are_functions_of_upstreams_trainer_or_ours():
     from verl.checkpoint_engine import CheckpointEngineManager
     from verl.experimental.agent_loop import AgentLoopManager
-    from verl_longrl.trainer.replay import WatchedReplayBuffer
+    from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
     from verl_longrl.trainer.trainer import LongRLTrainer
 
     owners = (LongRLTrainer, WatchedReplayBuffer, CheckpointEngineManager, AgentLoopManager)

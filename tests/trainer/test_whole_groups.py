@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl_longrl.trainer import queued_rows as module
+from verl_longrl.trainer import transfer_queue_rows as module
 from verl_longrl.trainer.trainer import LongRLTrainer
 
 pytestmark = pytest.mark.engine

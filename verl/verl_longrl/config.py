@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from verl_longrl.data.sampler import MixOptions
-from verl_longrl.engine.exactness import ENGINES
+from verl_longrl.engine.supported import ENGINES
 from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions, number
 from verl_longrl.trainer.advantage import AdvantageOptions
 from verl_longrl.trainer.health import WatchOptions

@@ -9,7 +9,7 @@ from verl.plugin.platform import get_platform
 
 from verl_longrl import network, secrets
 from verl_longrl.platform import cpu, vllm_cpu
-from verl_longrl.trainer import prompt_store, queue_liveness
+from verl_longrl.trainer import prompt_store, transfer_queue_liveness
 
 LOADED = False
 
@@ -29,6 +29,6 @@ vllm_cpu.alias_distribution()
 if get_platform().device_name == "cpu":
     cpu.activate()
 prompt_store.register()
-queue_liveness.register()
+transfer_queue_liveness.register()
 network.register()
 LOADED = True

@@ -19,10 +19,10 @@ from omegaconf import open_dict
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.trainer.checkpoints import write_atomic
 
-from recipe.longrl import flags, preflight, settings
-from recipe.longrl.alone import alone
+from recipe.longrl import command_flags, preflight, settings
 from recipe.longrl.curriculum import mining, plan, report
 from recipe.longrl.main import refuse
+from recipe.longrl.run_lock import alone
 
 HELP = """usage: python -m recipe.longrl.curriculum [--dry-run] [--help] [curriculum=NAME|FILE.yaml] [overrides...]
 
@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; a plan that cannot run exits with a plain message and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        asked, overrides = flags.split(arguments, FLAGS)
+        asked, overrides = command_flags.split(arguments, FLAGS)
     except settings.SettingsError as error:
         refuse(error)
-    if flags.answered(asked, HELP):
+    if command_flags.answered(asked, HELP):
         return
     dry_run = "--dry-run" in asked
     stages = read(overrides)

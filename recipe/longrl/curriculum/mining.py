@@ -32,23 +32,23 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.data.jsonl import append, drop_partial_line, dumps, iterate_jsonl, line
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.folder_lock import FolderInUse
-from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.rewards.failure_guard import FailureGuard
 from verl_longrl.rewards.options import Options, number
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from data_gen.progress import progress
-from recipe.longrl import console, flags, identity, model_folder, preflight, settings
-from recipe.longrl.alone import alone
-from recipe.longrl.curriculum.answering import Answering, sampling_of
+from recipe.longrl import command_flags, console, model_folder, preflight, run_identity, settings
+from recipe.longrl.inference.answering import Answering, sampling_of
 from recipe.longrl.main import refuse
+from recipe.longrl.run_lock import alone
 
 SOLVED = 1 - 1e-9
 PATHS = {
     "data.train_files": ("files",),
     "actor_rollout_ref.model.path": ("model", "made_of"),
     "actor_rollout_ref.model.tokenizer_path": (),
-    identity.SCORERS: (),
+    run_identity.SCORERS: (),
 }
 """Keys whose content pass rates depend on, and what in asked.json names the same by path."""
 CHECKED = 512
@@ -134,8 +134,8 @@ def _asked(config: DictConfig, options: MineOptions) -> dict[str, Any]:
     """What the pass rates depend on."""
     return {
         "options": asdict(options),
-        "files": [identity.with_size(file) for file in config.data.train_files],
-        "content": {key: held for key, held in identity.contents(settings.plain(config)).items() if key in PATHS},
+        "files": [run_identity.with_size(file) for file in config.data.train_files],
+        "content": {key: held for key, held in run_identity.contents(settings.plain(config)).items() if key in PATHS},
         "model": config.actor_rollout_ref.model.path,
         "made_of": model_folder.origin(config.actor_rollout_ref.model.path),
         "sampling": _sampling(config, options),
@@ -162,7 +162,7 @@ def _comparable(asked: dict[str, Any], contents: Set[str]) -> dict[str, Any]:
     """What is compared of what was asked: these contents in the place of the paths that they are at."""
     by_path = {"content", *(name for key in contents for name in PATHS[key])}
     found = {key: value for key, value in asked.items() if key not in by_path}
-    if identity.SCORERS in contents:
+    if run_identity.SCORERS in contents:
         found["reward"] = {key: value for key, value in asked["reward"].items() if key != "scorers"}
     return found | {f"content of {key}": asked["content"][key] for key in contents}
 
@@ -321,7 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
     cannot go on or leaves nothing to train on."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        asked, arguments = flags.split(arguments, ("--help", "-h"))
+        asked, arguments = command_flags.split(arguments, ("--help", "-h"))
         if asked:
             print(__doc__)
             return

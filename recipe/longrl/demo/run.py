@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from recipe.longrl import flags, settings
+from recipe.longrl import command_flags, settings
 from recipe.longrl import main as longrl_main
 from recipe.longrl.demo.build import BuildConfig, build
 from recipe.longrl.demo.grounded.build import GroundedBuild
@@ -43,7 +43,7 @@ def run(config: BuildConfig, assets: Path, defaults: list[str]) -> None:
     given = sys.argv[1:]
     hardware = "1gpu" if torch.cuda.is_available() else "cpu"
     try:
-        asked, own = flags.split(given, longrl_main.FLAGS)
+        asked, own = command_flags.split(given, longrl_main.FLAGS)
         groups = {override.partition("=")[0] for override in own}  # a group may be named once
         arguments = [*(o for o in (*defaults, f"hardware={hardware}") if o.partition("=")[0] not in groups), *given]
         if asked & {"--help", "-h"}:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recipe.longrl import derived, settings
+from recipe.longrl import derived_settings, settings
 from recipe.longrl.memory import shapes, table
 from recipe.longrl.memory.lengths import LENGTHS
 
@@ -34,7 +34,10 @@ def main(
         settings.require_given(config)
         settings.resolve(config, dry_run=True, partial=True)  # changes no size, and would be written into a folder
         shape = shapes.read(config.actor_rollout_ref.model)
-        chosen = [*derived.lengths(config, shape.config, lambda _: None), *derived.sizes(config, shape.config)]
+        chosen = [
+            *derived_settings.lengths(config, shape.config, lambda _: None),
+            *derived_settings.sizes(config, shape.config),
+        ]
     except (settings.SettingsError, shapes.ShapeError) as error:
         print(f"configuration error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

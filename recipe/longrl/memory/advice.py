@@ -5,7 +5,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from recipe.longrl.memory.estimate import Sizes, margin_gib
-from recipe.longrl.parallel import n_gpus, parallel
+from recipe.longrl.parallelism import n_gpus, parallel
 
 
 class Shortage(NamedTuple):

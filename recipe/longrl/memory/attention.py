@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 from omegaconf import DictConfig
 
 from recipe.longrl.memory.layers import Widths
-from recipe.longrl.parallel import parallel
+from recipe.longrl.parallelism import parallel
 
 Way = Literal["merge", "lower_right", "flash", "masked"]
 PROCESSORS = 132  # of an H100 or H200, among which deterministic FlashAttention divides the work

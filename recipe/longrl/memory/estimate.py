@@ -17,7 +17,7 @@ from recipe.longrl.memory import generation
 from recipe.longrl.memory.attention import attention
 from recipe.longrl.memory.layers import Widths
 from recipe.longrl.memory.logits import SHORT_PROMPTS, engine_of, logit_bytes, logit_tokens
-from recipe.longrl.parallel import parallel
+from recipe.longrl.parallelism import parallel
 
 GIB = 2**30
 MARGIN_GIB = 4.0

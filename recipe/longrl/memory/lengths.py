@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from recipe.longrl.memory.advice import Shortage, shortages
 from recipe.longrl.memory.estimate import Model, Sizes, estimate
-from recipe.longrl.parallel import n_gpus, parallel
+from recipe.longrl.parallelism import n_gpus, parallel
 
 LENGTHS = (16384, 32768, 65536, 131072)
 

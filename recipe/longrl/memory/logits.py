@@ -7,7 +7,7 @@ half P (`SHORT_PROMPTS`): with shorter prompts a micro-batch holds more response
 what data sorted by nothing but a maximum has. All T tokens in responses, which very short prompts come close to, is
 upstream's figure. So, on each GPU:
 
-    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     tokens are dealt out evenly (engine/dealing.py)
+    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     dealt out evenly (engine/sequence_sharding.py)
     response_logits   R for each P/2 + R of the T / S tokens, rounded up to the responses that one rank may meet, for
                       rows are cut into contiguous parts and all ranks compute as many as the fullest
 
@@ -18,9 +18,9 @@ and never more than all rows of the (mini-)batch have, nor than T / S.
 from typing import Any
 
 from omegaconf import DictConfig
-from verl_longrl.engine.exactness import best
+from verl_longrl.engine.supported import best
 
-from recipe.longrl.parallel import n_gpus, parallel
+from recipe.longrl.parallelism import n_gpus, parallel
 
 SHORT_PROMPTS = 0.5
 """Average prompt over data.max_prompt_length, see above."""

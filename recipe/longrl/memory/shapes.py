@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from recipe.longrl import hub
+from recipe.longrl import hub_access
 
 TABLE = Path(__file__).with_name("shapes.json")
 
@@ -33,7 +33,7 @@ def read(model: DictConfig) -> Shape:
     """
     path = str(model.hf_config_path or model.path)
     here = Path(path).exists()
-    cached = hub.offline(path)
+    cached = hub_access.offline(path)
     try:
         source = path if here else f"{path}, {'from the cache' if cached else 'on the hub'}"
         return Shape(_load(path, model.trust_remote_code, cached), source)

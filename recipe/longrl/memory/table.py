@@ -8,13 +8,13 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
-from verl_longrl.engine.exactness import ENGINES, problems
+from verl_longrl.engine.supported import ENGINES, problems
 
 from recipe.longrl.memory.estimate import Model, Sizes, count, device_gib, estimate
 from recipe.longrl.memory.lengths import LENGTHS, AtLength, at_lengths
 from recipe.longrl.memory.shapes import Shape, ShapeError, read
 from recipe.longrl.model_folder import DUAL_CHUNK
-from recipe.longrl.parallel import n_gpus, parallel, uses_megatron
+from recipe.longrl.parallelism import n_gpus, parallel, uses_megatron
 from recipe.longrl.settings import plain
 
 

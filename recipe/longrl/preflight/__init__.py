@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import derived, engine, flash, settings
+from recipe.longrl import derived_settings, engine_choice, flash_attention, settings
 from recipe.longrl.preflight import (
     batch,
     cluster,
@@ -17,11 +17,11 @@ from recipe.longrl.preflight import (
     environment,
     folder,
     judge,
-    loading,
     loggers,
+    memory_fit,
     model,
+    model_loading,
     plan,
-    sizes,
 )
 from recipe.longrl.preflight.check import Check, collect, failed, show
 from recipe.longrl.preflight.nodes import gpu_software
@@ -30,11 +30,11 @@ __all__ = ["Check", "decide", "failed", "run", "show"]
 
 
 def decide(config: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]:
-    """Fill in, in place, what a resolved configuration leaves open (`recipe.longrl.derived`, whose SettingsError this
+    """Fill in, in place, what a resolved configuration leaves open (`derived_settings`, whose SettingsError this
     raises). Returns the model's Hugging Face config, None if it cannot be read, and the lines that say all this."""
     shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
-    lengths = list(derived.lengths(config, shape, data.longest_prompt))
-    return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived.sizes(config, shape))]
+    lengths = list(derived_settings.lengths(config, shape, data.longest_prompt))
+    return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived_settings.sizes(config, shape))]
 
 
 def run(config: DictConfig, dry_run: bool = False, python: str | None = None) -> list[Check]:
@@ -46,7 +46,7 @@ def run(config: DictConfig, dry_run: bool = False, python: str | None = None) ->
     """
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
     shape, chosen = decide(config, dry_run)
-    with loading.Asked(config, python) as vllm:
+    with model_loading.Asked(config, python) as vllm:
         checks = [
             *collect("environment", lambda: environment.checks(config, dry_run)),
             *collect("logger", lambda: loggers.checks(config, dry_run)),
@@ -55,19 +55,19 @@ def run(config: DictConfig, dry_run: bool = False, python: str | None = None) ->
             *collect("batch", lambda: batch.checks(config)),
             *collect("cluster", lambda: cluster.checks(config, dry_run)),
         ]
-        checks += collect("engine", lambda: engine.decide(config, shape))
-        checks += collect("attention", lambda: flash.choose(config, dry_run))
+        checks += collect("engine", lambda: engine_choice.decide(config, shape))
+        checks += collect("attention", lambda: flash_attention.choose(config, dry_run))
         checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))
         if shape is not None:
             checks += collect("model", lambda: model.checks(config, shape))
-            checks += collect("trainer model", lambda: loading.trainer(config, shape))
+            checks += collect("trainer model", lambda: model_loading.trainer(config, shape))
         rows: dict[str, int] = {}
         checks += collect("data", lambda: data.checks(config, longrl, rows, dry_run))
         checks += collect("plan", lambda: plan.checks(config, longrl, rows))
         if shape is not None:
             planned = plan.of(config, longrl, rows["train_files"]) if "train_files" in rows else None
-            checks += collect("memory", lambda: sizes.checks(config, longrl, shape, dry_run, planned))
+            checks += collect("memory", lambda: memory_fit.checks(config, longrl, shape, dry_run, planned))
         checks += collect("judge", lambda: judge.checks(config, longrl))
         if shape is not None:
-            checks += collect("rollout engine", lambda: [loading.rollout(config, vllm)])
+            checks += collect("rollout engine", lambda: [model_loading.rollout(config, vllm)])
     return checks

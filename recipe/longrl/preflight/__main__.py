@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from recipe.longrl import flags, preflight, settings
+from recipe.longrl import command_flags, preflight, settings
 from recipe.longrl.main import refuse
 from recipe.longrl.preflight import nodes
 
@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     try:
         seconds, rest = _timeout(arguments)
-        asked, overrides = flags.split(rest, FLAGS)
-        if flags.answered(asked, HELP):
+        asked, overrides = command_flags.split(rest, FLAGS)
+        if command_flags.answered(asked, HELP):
             return
         config = settings.compose(overrides)
         settings.resolve(config)

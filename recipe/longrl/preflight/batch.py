@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from recipe.longrl.parallel import n_gpus, parallel
+from recipe.longrl.parallelism import n_gpus, parallel
 from recipe.longrl.preflight.check import Check
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
-from verl_longrl.trainer.trust import writable_by_others
+from verl_longrl.trainer.write_access import writable_by_others
 
-from recipe.longrl import workers
+from recipe.longrl import worker_env
 from recipe.longrl.preflight import nvidia, placement
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.preflight.placement import CPUS_PER_GPU, Answer, Room, Unreachable, Wanted
@@ -31,7 +31,7 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
             "RAY_ADDRESS=local starts a Ray of its own",
         )
         return
-    given = [key for key in workers.SIZES if config.ray_kwargs.ray_init.get(key) is not None]
+    given = [key for key in worker_env.SIZES if config.ray_kwargs.ray_init.get(key) is not None]
     if address is not None and given:
         yield Check(
             "cluster",

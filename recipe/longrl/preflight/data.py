@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
-from recipe.longrl import hub, settings
+from recipe.longrl import hub_access, settings
 from recipe.longrl.memory.shapes import published
 from recipe.longrl.preflight.check import Check, Status, describe
 
@@ -44,7 +44,7 @@ def _files(config: DictConfig, split: str) -> list[str]:
 
 def _scorers(config: DictConfig, longrl: LongRLConfig) -> Check:
     """The user's scorers load, and each scores an empty response; else what is wrong, or that they are not used."""
-    from verl_longrl.data.trial import try_scorers
+    from verl_longrl.data.scorer_check import try_scorers
 
     files = [file for split in ("train_files", "val_files") for file in _files(config, split)]
     try:
@@ -60,7 +60,7 @@ def _scorers(config: DictConfig, longrl: LongRLConfig) -> Check:
 
 def longest_prompt(config: DictConfig) -> int | None:
     """Tokens of the longest prompt in the data; None where it or the tokenizer cannot be read, as `checks` says."""
-    from verl_longrl.data.lengths import CACHE_DIR, prompt_lengths
+    from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
 
     data, (tokenizer, _) = config.data, _tokenizer(config.actor_rollout_ref.model, dry_run=True)
     files = [Path(file) for split in ("train_files", "val_files") for file in data[split]]
@@ -90,13 +90,13 @@ def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
     fix = "give actor_rollout_ref.model.tokenizer_path, or put the tokenizer's files into the model's folder"
     if settings.is_url(path):
         return None, Check("tokenizer", "warn", f"{path} is fetched when the run starts; prompt lengths unchecked")
-    offline = hub.offline(path)
+    offline = hub_access.offline(path)
     try:
         tokenizer = hf_tokenizer(path, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # noqa: BLE001  transformers raises what it likes
         if offline:
             status: Status = "warn" if dry_run and published(path) is not None else "FAIL"
-            return None, Check("tokenizer", status, f"prompts are not counted: {hub.why(path)}")
+            return None, Check("tokenizer", status, f"prompts are not counted: {hub_access.why(path)}")
         return None, Check("tokenizer", "FAIL", f"cannot read a tokenizer from {path!r}: {describe(error)}; {fix}")
     if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():  # transformers makes one of nothing
         return None, Check("tokenizer", "FAIL", f"the tokenizer of {path!r} has no vocabulary; {fix}")
@@ -116,7 +116,7 @@ def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
 
 def _file(name: str, file: str, data: DictConfig, tokenizer: Any) -> tuple[Check, int | None]:
     """The file's line, and how many of its rows a run will have; None where that is not known."""
-    from verl_longrl.data.lengths import CACHE_DIR
+    from verl_longrl.data.prompt_lengths import CACHE_DIR
     from verl_longrl.data.validate import validate_file
 
     if settings.is_url(file):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.longrl.parallel import uses_megatron
+from recipe.longrl.parallelism import uses_megatron
 from recipe.longrl.preflight.check import Check
 
 LOCKS = Path(__file__).resolve().parents[3] / "requirements"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import CheckpointError, to_resume_from
-from verl_longrl.trainer.trust import checkpoint
+from verl_longrl.trainer.write_access import checkpoint
 
-from recipe.longrl import alone, export, identity
-from recipe.longrl.parallel import n_gpus
-from recipe.longrl.preflight import trust
+from recipe.longrl import export, run_identity, run_lock
+from recipe.longrl.parallelism import n_gpus
+from recipe.longrl.preflight import write_access
 from recipe.longrl.preflight.check import Check
 
 
@@ -23,15 +23,15 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
             detail = f"{key} = {OmegaConf.select(config, key)}: {folder} {problem}; name another"
             yield Check("run folder", "warn" if dry_run else "FAIL", detail)
             return
-    if owner := alone.other_holder([Path(config.longrl.output_dir), Path(config.trainer.default_local_dir)]):
+    if owner := run_lock.other_holder([Path(config.longrl.output_dir), Path(config.trainer.default_local_dir)]):
         known = owner.lives()  # else a start waits for its heartbeat, and takes over where it is dead
-        detail = f"{config.longrl.output_dir} {'is' if known else 'may be'} in use by {owner}. Fix: {alone.FIX}"
+        detail = f"{config.longrl.output_dir} {'is' if known else 'may be'} in use by {owner}. Fix: {run_lock.FIX}"
         yield Check("in use", "FAIL" if known and not dry_run else "warn", detail)
     try:
-        yield Check("run folder", "ok", identity.check(config))
-    except identity.OtherRun as error:
+        yield Check("run folder", "ok", run_identity.check(config))
+    except run_identity.OtherRun as error:
         yield Check("run folder", "FAIL", str(error))
-    yield from trust.checks(config, dry_run)
+    yield from write_access.checks(config, dry_run)
     yield from _resume(config)
     if (exported := export_of(config)) is not None and (other := export.in_the_way(exported)) is not None:
         yield Check("export", "FAIL", f"{other}, or set longrl.export=false")
@@ -65,14 +65,14 @@ def _of_another_run(config: DictConfig, folder: Path | None) -> list[str]:
     trained."""
     if folder is None or folder.parent.resolve() == Path(config.trainer.default_local_dir).resolve():
         return []
-    stored = identity.stored_beside(folder.parent)
+    stored = run_identity.stored_beside(folder.parent)
     if stored is None:
-        return [f"no {identity.STORED} beside it says how that run was configured, so not compared"]
+        return [f"no {run_identity.STORED} beside it says how that run was configured, so not compared"]
     try:
-        lines = identity.differences(stored, config)
-    except identity.OtherRun as error:
+        lines = run_identity.differences(stored, config)
+    except run_identity.OtherRun as error:
         return [str(error)]
-    return [f"of a run with another configuration ({stored}):", *lines[: identity.MOST_SHOWN]] if lines else []
+    return [f"of a run with another configuration ({stored}):", *lines[: run_identity.MOST_SHOWN]] if lines else []
 
 
 def existing(path: Path) -> Path:

@@ -25,7 +25,7 @@ def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
 
 
 def endpoints(longrl: LongRLConfig) -> Check:
-    from verl_longrl.rewards.judge import Judge, JudgeAway, JudgeError
+    from verl_longrl.rewards.judge.client import Judge, JudgeAway, JudgeError
 
     async def ask() -> str:
         judge = Judge(longrl.judge)

@@ -5,10 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.longrl import hub
+from recipe.longrl import hub_access
 from recipe.longrl.memory.shapes import published
 from recipe.longrl.model_folder import linked_elsewhere
-from recipe.longrl.parallel import parallel
+from recipe.longrl.parallelism import parallel
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.settings import is_url, plain
 
@@ -24,7 +24,7 @@ def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list
     from verl.utils.config import omega_conf_to_dataclass
 
     path = str(model.get("hf_config_path") or model.path)
-    offline = hub.offline(path)
+    offline = hub_access.offline(path)
     try:
         alone = {"load_tokenizer": False, "custom_chat_template": None, "use_shm": False}
         return omega_conf_to_dataclass(OmegaConf.create(plain(model) | alone)).hf_config, []
@@ -32,7 +32,7 @@ def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list
         if offline:
             figures = published(path) if dry_run else None
             found = "cannot read its config" if figures is None else "checked by its published figures"
-            return figures, [Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub.why(path)}")]
+            return figures, [Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub_access.why(path)}")]
         cause = error.__cause__ or error
         return None, [Check(name, "FAIL", f"cannot read the model config of {model.path!r}: {describe(cause)}")]
 

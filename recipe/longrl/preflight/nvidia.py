@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from recipe.longrl.preflight import bounded
+from recipe.longrl.preflight import timed_command
 
 CARD, USER = "uuid,name,driver_version,memory.used,memory.total", "pid,process_name,used_memory"
 TIMEOUT_S = 30.0  # the first call wakes the driver up, which takes seconds without its persistence daemon
@@ -104,7 +104,7 @@ def _number(text: str) -> float | None:
 def _lines(what: str, fields: str) -> Iterator[str]:
     command = ["nvidia-smi", f"--query-{what}={fields}", "--format=csv,noheader,nounits"]
     try:
-        printed = bounded.output(command, TIMEOUT_S)
+        printed = timed_command.output(command, TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"nvidia-smi did not end within {TIMEOUT_S:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -10,7 +10,7 @@ from verl_longrl.rewards.score import Score
 from verl_longrl.trainer.rollout_log import RolloutLog
 
 from data_gen.diagnose.__main__ import app
-from data_gen.diagnose.modes import Response, mode
+from data_gen.diagnose.failure_modes import Response, mode
 from data_gen.multitask.config import MultitaskConfig
 
 RIGHT = Score(1.0, {"answer": 1.0, "recall": 1.0, "precision": 1.0, "format": 1.0})

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from openai_server import failure, reply
+from support.fake_openai_server import failure, reply
 
 from data_gen.grounding.answer import Answer, AnswerOptions, read_answer
 from data_gen.grounding.prompts import CRITERIA
 from data_gen.grounding.select import SelectOptions
 from data_gen.llm import LLMOptions
-from data_gen.replies import UnreadableReply
+from data_gen.llm_json import UnreadableReply
 from data_gen.store import Store
 
 CANDIDATE = {

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import numpy as np
-import planted
 import pytest
+from support import planted_fact_docs
 
 from data_gen.embeddings import StaticEncoder
 from data_gen.grounding.cluster import ClusterOptions, cluster, sized
@@ -17,7 +17,7 @@ def encoder():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_planted_topics_are_found(encoder, seed):
-    text, topics = planted.document(seed, topics=6, paragraphs=8)
+    text, topics = planted_fact_docs.document(seed, topics=6, paragraphs=8)
     vectors = encoder.encode(text.split("\n\n"))
     groups, _ = sized(cluster(vectors, ClusterOptions(epsilon=0.15)), ClusterOptions())
     assert len(groups) >= 4
@@ -28,7 +28,7 @@ def test_planted_topics_are_found(encoder, seed):
 
 
 def test_centring_parts_what_a_common_direction_hides(encoder):
-    text, _ = planted.document(0, topics=6, paragraphs=8)
+    text, _ = planted_fact_docs.document(0, topics=6, paragraphs=8)
     vectors = encoder.encode(text.split("\n\n"))
     vectors = vectors + 3 * np.full_like(vectors, 1 / 16)  # as if every chunk said the same, mostly
     labels = {center: cluster(vectors, ClusterOptions(epsilon=0.15, center=center)) for center in (False, True)}

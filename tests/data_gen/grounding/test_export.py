@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-import planted
 import pytest
+from support import planted_fact_docs
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 
@@ -22,7 +22,7 @@ def store(tmp_path, tokenizer_folder):
     for part in range(2):
         ingest, chunk, select = [], [], []
         for n in range(3):
-            name, text = f"doc{part}{n}", planted.document(10 * part + n)[0]
+            name, text = f"doc{part}{n}", planted_fact_docs.document(10 * part + n)[0]
             ingest.append({"id": name, "text": text, "source": f"{name}.txt", "meta": {"n": n}})
             chunk.append({"id": name, "spans": splitter.split(text)})
             select.append(

@@ -5,7 +5,7 @@ import pytest
 from data_gen.grounding.generate import BrokenRule, read_candidate
 from data_gen.grounding.judge import mean_rating, read_rating
 from data_gen.grounding.prompts import CRITERIA
-from data_gen.replies import UnreadableReply
+from data_gen.llm_json import UnreadableReply
 
 GOOD = {
     "question": "Which two ports did she call at?",

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import sensible_model
-from command_line import call
+from support import fake_pipeline_llm
+from support.command_line import call
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
@@ -72,8 +72,10 @@ def test_documents_become_training_data(documents, tmp_path, config_file, server
         chunks = parse_chunks(sample.prompt[0]["content"])
         assert len(chunks) == sample.num_chunks
         assert [chunks[i] for i in sample.ref_chunks] == sample.ref_chunks_text
-        facts = {name: value for text in sample.ref_chunks_text for _, name, value in sensible_model.FACT.findall(text)}
-        names = sensible_model.ASKED.search(sample.question).groups()[1:]
+        facts = {
+            name: value for text in sample.ref_chunks_text for _, name, value in fake_pipeline_llm.FACT.findall(text)
+        }
+        names = fake_pipeline_llm.ASKED.search(sample.question).groups()[1:]
         assert sample.ground_truth == " and ".join(facts[name] for name in names)  # the evidence holds the answer
         assert sample.payload["score"] == 9.5
         assert 0 <= sample.payload["pass_rate"] <= 0.9
@@ -115,8 +117,8 @@ def adds_up(output):
 
 
 def test_the_funnel_adds_up_whatever_the_server_does(documents, tmp_path, config_file):
-    behave = sensible_model.Misbehaving(share=0.05)
-    server = sensible_model.serve(behave)
+    behave = fake_pipeline_llm.Misbehaving(share=0.05)
+    server = fake_pipeline_llm.serve(behave)
     try:
         output = tmp_path / "run"
         run(documents, output, config_file(server.url))
@@ -211,8 +213,8 @@ def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents
     def behave(body, n):
         if "response_format" in body and body["max_tokens"] == 16:
             probes[0] += 1
-            return 0.0 if probes[0] == 1 else sensible_model.failure(400)
-        return 0.0 if len(server.bodies) < 60 else sensible_model.failure(401)
+            return 0.0 if probes[0] == 1 else fake_pipeline_llm.failure(400)
+        return 0.0 if len(server.bodies) < 60 else fake_pipeline_llm.failure(401)
 
     server.behave = behave
     printed = run(documents, output, file, "--until", "generate", code=1)
@@ -230,8 +232,8 @@ def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 8), (2, 4)])
 def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file, ranks, kills):
     """Processes are killed while they work and the server misbehaves; what they began, one process ends."""
-    behave = sensible_model.Misbehaving(share=0.03, hang_s=1.5)
-    server = sensible_model.serve(behave)
+    behave = fake_pipeline_llm.Misbehaving(share=0.03, hang_s=1.5)
+    server = fake_pipeline_llm.serve(behave)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     file = config_file(server.url, timeout_s=0.7)
     draw, codes = random.Random(0), []
@@ -268,7 +270,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
 
 def test_a_dead_server_keeps_what_is_done(documents, tmp_path, config_file, server):
     def dies(body, n):
-        return 0.0 if n < 60 else sensible_model.failure(500)
+        return 0.0 if n < 60 else fake_pipeline_llm.failure(500)
 
     output, file = tmp_path / "run", config_file(server.url)
     server.behave = dies

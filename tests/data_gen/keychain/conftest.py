@@ -1,22 +1,21 @@
 """A small haystack of invented passages, and a byte-level tokenizer that knows them."""
 
-import bpe
-import multihop
 import pytest
-from verl_longrl.data.lengths import PromptCounter
+from support import hotpot_rows, tiny_bpe
+from verl_longrl.data.prompt_lengths import PromptCounter
 
-from data_gen.keychain.compose import Asked
-from data_gen.keychain.haystack import Haystack, body, build
+from data_gen.keychain.passage_pool import Haystack, body, build
+from data_gen.keychain.prompt_composer import Asked
 
 
 @pytest.fixture(scope="session")
 def rows():
-    return multihop.rows(200)
+    return hotpot_rows.rows(200)
 
 
 @pytest.fixture(scope="session")
 def tokenizer(rows):
-    return bpe.build(multihop.texts(rows), 2000)
+    return tiny_bpe.build(hotpot_rows.texts(rows), 2000)
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,18 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.rewards import RewardOptions, score
 
 from data_gen.keychain import needles as module
 from data_gen.keychain import prompts
-from data_gen.keychain.compose import ComposeError, ComposeOptions, Composer
-from data_gen.keychain.find import UnsoundNeedles, find
-from data_gen.keychain.haystack import Haystack, build
 from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.needle_solver import UnsoundNeedles, find
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
+from data_gen.keychain.passage_pool import Haystack, build
+from data_gen.keychain.prompt_composer import ComposeError, ComposeOptions, Composer
 from data_gen.keychain.retrieval import prove
-from data_gen.keychain.sentences import sentence_ends
+from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.tokenizer import BUILTIN, load_tokenizer
 
 pytestmark = pytest.mark.engine

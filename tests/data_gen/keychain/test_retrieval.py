@@ -2,9 +2,9 @@
 
 import pytest
 
-from data_gen.keychain.compose import ComposeOptions
-from data_gen.keychain.haystack import build
 from data_gen.keychain.needles import RetrievalOptions
+from data_gen.keychain.passage_pool import build
+from data_gen.keychain.prompt_composer import ComposeOptions
 from data_gen.keychain.retrieval import Retrieval
 from data_gen.store import Shard, Store, StoreError
 

@@ -5,20 +5,20 @@ import subprocess
 import sys
 from collections import Counter
 
-import multihop
 import pytest
-from command_line import call
-from openai_server import Server
+from support import hotpot_rows
+from support.command_line import call
+from support.fake_openai_server import Server
 from transformers import AutoTokenizer
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen.keychain.__main__ import app
+from data_gen.keychain.chain_solver import solve
 from data_gen.keychain.config import PARTS_OF, STAGES
-from data_gen.keychain.find import find
-from data_gen.keychain.solve import solve
+from data_gen.keychain.needle_solver import find
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tok
 def files(tmp_path_factory, tokenizer):
     """A folder with questions in native form, and a tokenizer."""
     folder = tmp_path_factory.mktemp("files")
-    made = multihop.rows(90)
+    made = hotpot_rows.rows(90)
     made.insert(3, {**made[0], "_id": "again"})
     made.insert(9, {**made[1], "context": "no list"})
     (folder / "hotpot.json").write_text(json.dumps(made))
@@ -39,7 +39,7 @@ def files(tmp_path_factory, tokenizer):
 @pytest.fixture
 def server():
     server = Server()
-    server.honest = multihop.answer
+    server.honest = hotpot_rows.answer
     yield server
     server.close()
 
@@ -68,7 +68,7 @@ def test_questions_become_training_data(files, tmp_path, server):
     printed = run(files, output, *asked)
     assert "questions: 90 of 92 documents (duplicate 1, unreadable 1)" in printed
     assert "context" in printed  # what could not be read, and why
-    kinds = Counter(multihop.difficulty(row["question"]) for row in multihop.rows(90))
+    kinds = Counter(hotpot_rows.difficulty(row["question"]) for row in hotpot_rows.rows(90))
     dropped = Store(output, PARTS_OF).report("filter")["counts"]
     assert dropped["dropped: too_easy"] >= kinds["easy"]
     assert dropped["dropped: too_hard"] >= kinds["hard"]
@@ -78,7 +78,7 @@ def test_questions_become_training_data(files, tmp_path, server):
     samples = [s for split in ("train", "val") for s in read_samples(output / f"{split}.parquet")]
     assert len(samples) >= kinds["fair"] - 4
     assert {s.data_source for s in samples} == {"loongrl_keychain", "loongrl_qa"}
-    rows = {row["question"]: row for row in multihop.rows(90)}
+    rows = {row["question"]: row for row in hotpot_rows.rows(90)}
     for sample in samples:
         text, row = sample.prompt[0]["content"], rows[sample.question]
         assert sample.ground_truth == [row["answer"]]
@@ -142,7 +142,7 @@ def test_retrieval_rows_stand_beside_the_others(files, alone):
 
 
 def test_further_text_fills_prompts_too_and_no_text_ends_a_turn(files, tmp_path):
-    rows = multihop.rows(40, seed=7)
+    rows = hotpot_rows.rows(40, seed=7)
     for row in rows[:20]:
         row["question"] += " <|im_end|>"
         row["context"][0][1].append("<|im_start|>assistant It is mine.<|im_end|>")

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from data_gen.keychain import prompts
+from data_gen.keychain.chain_solver import solve
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.compose import Asked, ComposeOptions, Composer
 from data_gen.keychain.fill import prove
-from data_gen.keychain.haystack import Haystack, build
-from data_gen.keychain.solve import solve
+from data_gen.keychain.passage_pool import Haystack, build
+from data_gen.keychain.prompt_composer import Asked, ComposeOptions, Composer
 
 pytestmark = pytest.mark.engine
 MILLION = 1 << 20

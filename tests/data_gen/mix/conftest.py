@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import bpe
 import pytest
-from verl_longrl.data.lengths import PromptCounter
+from support import tiny_bpe
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Sample, write_samples
 
 KEYCHAIN, DAPO, MATHQA, PLAIN = 300, 90, 60, 40
@@ -49,7 +49,7 @@ def mathqa(number):
 @pytest.fixture(scope="session")
 def tokenizer():
     texts = [keychain(1).prompt[0]["content"][:2000], DAPO_PROMPT, json.dumps(mathqa(3))]
-    return bpe.build(texts, 400)
+    return tiny_bpe.build(texts, 400)
 
 
 @pytest.fixture(scope="session")

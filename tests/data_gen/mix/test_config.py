@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from data_gen.config import ConfigError
-from data_gen.corpora import CorpusError
+from data_gen.document_readers import CorpusError
 from data_gen.mix.config import MixConfig, SourceOptions, names
 
 A = {"files": "a.jsonl"}

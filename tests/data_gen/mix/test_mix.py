@@ -11,17 +11,17 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen.config import ConfigError
-from data_gen.corpora import CorpusError
-from data_gen.mix import mixing
+from data_gen.document_readers import CorpusError
+from data_gen.mix import write_mix
 from data_gen.mix.__main__ import app
 from data_gen.mix.config import MixConfig
-from data_gen.mix.mixing import TRAIN, mix
+from data_gen.mix.write_mix import TRAIN, mix
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]  # transformers' tokenizers are imported
 
@@ -187,11 +187,11 @@ def test_special_tokens_are_broken_up_in_what_is_imported_only(files, tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_found_out(files, tmp_path, monkeypatch):
     source = tmp_path / "dapo.jsonl"
     lines = (files / "dapo.jsonl").read_text().splitlines(keepends=True)
-    choose = mixing._choose
+    choose = write_mix._choose
     for after, message in ((lines[1::-1] + lines[2:], "line 1: changed while"), (lines[:40], "lost rows while")):
         source.write_text("".join(lines))
         monkeypatch.setattr(
-            mixing, "_choose", lambda *a, after=after: (source.write_text("".join(after)), choose(*a))[1]
+            write_mix, "_choose", lambda *a, after=after: (source.write_text("".join(after)), choose(*a))[1]
         )
         with pytest.raises(CorpusError, match=message):
             run(files, tmp_path / "mix", [str(source)], total=None)

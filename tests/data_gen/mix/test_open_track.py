@@ -5,15 +5,15 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import released_golongrl
+from support import released_golongrl
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
-from verl_longrl.rewards.golongrl import LONGBENCH_PRO, TASKS
+from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO, TASKS
 
+from data_gen.answer_templates import response
 from data_gen.mix.config import MixConfig
-from data_gen.mix.mixing import TRAIN, mix
-from data_gen.responses import response
+from data_gen.mix.write_mix import TRAIN, mix
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]  # transformers' tokenizers are imported
 

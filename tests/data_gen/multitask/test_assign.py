@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_gen.multitask.assign import Assign, AssignOptions, assigned
+from data_gen.multitask.computed_tasks import ABILITIES
 from data_gen.multitask.config import MultitaskConfig
-from data_gen.multitask.tasks import ABILITIES
 from data_gen.store import Store
 
 TASKS = list(ABILITIES)

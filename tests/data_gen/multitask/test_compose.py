@@ -2,13 +2,13 @@
 
 from collections import Counter
 
-import careful_reader
 import pytest
+from support import reference_solver
 
 from data_gen.multitask import compose
 from data_gen.multitask.compose import ComposeOptions, Composer, passages_of, prompt
-from data_gen.multitask.tasks import TASKS
-from data_gen.multitask.tasks.task import Made, Unsuited
+from data_gen.multitask.computed_tasks import TASKS
+from data_gen.multitask.computed_tasks.task import Made, Unsuited
 
 pytestmark = pytest.mark.engine
 
@@ -21,9 +21,9 @@ def answer(sample, passages):
     """What a careful reader answers, a retrieved sentence only if it is the right one."""
     (message,) = prompt(passages, made_of(sample))
     if sample["task"] == "retrieval":
-        assert careful_reader.stands_beside(sample["kind"], sample["gold"], message["content"])
+        assert reference_solver.stands_beside(sample["kind"], sample["gold"], message["content"])
         return sample["gold"]
-    return careful_reader.answer((sample["task"], sample["kind"]), message["content"])
+    return reference_solver.answer((sample["task"], sample["kind"]), message["content"])
 
 
 @pytest.mark.parametrize("budget", [1500, 3000, 20000])

@@ -5,17 +5,17 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from openai_server import Server, failure, reply
+from support.fake_openai_server import Server, failure, reply
 from typer.testing import CliRunner
 from verl_longrl.data.schema import read_samples
 
+from data_gen.answer_templates import response
 from data_gen.llm import LLMOptions, ServersGone
 from data_gen.multitask import prompts
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.computed_tasks import data_source
 from data_gen.multitask.difficulty import Difficulty, DifficultyOptions, kept
-from data_gen.multitask.tasks import data_source
-from data_gen.responses import response
 from data_gen.store import Store
 from data_gen.text import derive_seed
 

@@ -1,15 +1,14 @@
 """Documents are in the pools whose tasks have something to ask of them, and rules on metadata come first."""
 
-import chronicle
-import planted
 import pytest
+from support import planted_fact_docs, synthetic_books
 
 from data_gen.multitask.compose import ComposeOptions
-from data_gen.multitask.features import features
+from data_gen.multitask.document_features import features
 from data_gen.multitask.pool import COMPUTED, WRITTEN, Pool
 
 COMPOSE = ComposeOptions(passage_words=40, min_passages=12)
-CHRONICLE = chronicle.document(0, 60)
+CHRONICLE = synthetic_books.document(0, 60)
 ASKED_OF_SENTENCES = {"retrieval", "matching", "ordering"}
 
 
@@ -27,7 +26,7 @@ ROWS = lines("of the 18{n:02} and to | in the {n} | it is", 99)
     ("text", "names", "years", "quotes", "prose", "speech"),
     [
         (CHRONICLE, range(7, 10), range(6, 7), range(20, 25), 0.95, 0.2),
-        (planted.document(0)[0], range(5, 13), range(1), range(12, 25), 0.95, 0.0),
+        (planted_fact_docs.document(0)[0], range(5, 13), range(1), range(12, 25), 0.95, 0.0),
         (TALK, range(1), range(1), range(1), 0.95, 1.0),
         (ITEMS, range(1), range(1), range(1), 0.0, 0.0),
         (NAMELESS, range(1), range(1), range(20, 25), 0.95, 0.0),

@@ -3,16 +3,16 @@
 import itertools
 import random
 
-import chronicle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import synthetic_books
 
 from data_gen.multitask.passages import is_english, mistakable, spans
-from data_gen.multitask.quotes import sentence_runs
-from data_gen.multitask.shown import Shown
+from data_gen.multitask.prompt_window import Windows
+from data_gen.multitask.quotable_sentences import sentence_runs
 from data_gen.multitask.terms import find_terms, find_years
-from data_gen.multitask.windows import Windows
+from data_gen.multitask.visible_text import Shown
 
 TEXTS = st.text(alphabet="ab .!\n\t\u00a0Z", max_size=400) | st.text(max_size=200)
 
@@ -30,7 +30,7 @@ def test_passages_hold_the_whole_text_in_order(text, length):
 
 
 def test_passages_of_prose_are_alike_in_length():
-    text = chronicle.document(0, 60)
+    text = synthetic_books.document(0, 60)
     lengths = [len(text[a:b].split()) for a, b in spans(text, 40)]
     assert min(lengths) >= 40
     assert max(lengths) <= 40 + 3 * 40 + 40
@@ -46,7 +46,7 @@ def test_headings_join_what_follows():
 @pytest.mark.parametrize(
     ("text", "english"),
     [
-        (chronicle.document(0), True),
+        (synthetic_books.document(0), True),
         ("Der Rat der Stadt hat im Jahr das alte Tor und die Mühle an den Sohn des Müllers verkauft. " * 20, False),
         ("Le conseil de la ville a vendu la vieille porte et le moulin au fils du meunier. " * 20, False),
         ("市议会把旧城门和磨坊卖给了磨坊主的儿子。" * 20, False),

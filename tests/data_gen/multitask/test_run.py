@@ -5,21 +5,20 @@ import subprocess
 import sys
 from collections import Counter
 
-import careful_reader
-import chronicle
 import pytest
-from command_line import call
+from support import reference_solver, synthetic_books
+from support.command_line import call
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen.multitask.__main__ import app
+from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
 from data_gen.multitask.config import PARTS_OF, STAGES
-from data_gen.multitask.proof import response
-from data_gen.multitask.tasks import ABILITIES, TASKS, data_source
+from data_gen.multitask.reward_proof import response
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -36,12 +35,12 @@ def files(tmp_path_factory, texts, tokenizer):
     for number, text in enumerate(texts[:5]):
         (folder / "documents" / f"{number}.txt").write_text(text)
     rows = [{"text": text, "title": f"row {n}"} for n, text in enumerate(texts[5:])]
-    rows.append({"text": chronicle.document(70, 60) + "\n\n<|im_end|> and <|im_start|>assistant: so it was."})
+    rows.append({"text": synthetic_books.document(70, 60) + "\n\n<|im_end|> and <|im_start|>assistant: so it was."})
     (folder / "documents" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     (folder / "documents" / "copy.txt").write_text(texts[0])
     (folder / "documents" / "german.txt").write_text("".join(GERMAN.format(n, n) for n in range(120)))
-    (folder / "documents" / "looks.txt").write_text(chronicle.document(80, 60) + "\n\nPassage 3:\nNothing.")
-    (folder / "documents" / "few.txt").write_text(" ".join(chronicle.document(90, 60).split()[:700]))
+    (folder / "documents" / "looks.txt").write_text(synthetic_books.document(80, 60) + "\n\nPassage 3:\nNothing.")
+    (folder / "documents" / "few.txt").write_text(" ".join(synthetic_books.document(90, 60).split()[:700]))
     (folder / "documents" / "nothing.txt").write_text("\n\n".join(["it is the of and to a in. " * 12] * 20))
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder
@@ -100,9 +99,9 @@ def test_documents_become_training_data(files, made):
         assert 0.6 * BUDGET < sample.prompt_tokens <= BUDGET
         assert not set(tokenizer.all_special_ids) & set(tokenizer.encode(message["content"]))
         if task == "retrieval":
-            assert careful_reader.stands_beside(sample.payload["kind"], sample.ground_truth, message["content"])
+            assert reference_solver.stands_beside(sample.payload["kind"], sample.ground_truth, message["content"])
         else:
-            found = careful_reader.answer((task, sample.payload["kind"]), message["content"])
+            found = reference_solver.answer((task, sample.payload["kind"]), message["content"])
             assert found == sample.ground_truth
         given = response(task, sample.ground_truth)
         assert score(sample.data_source, given, sample.ground_truth).value == 1.0

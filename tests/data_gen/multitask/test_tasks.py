@@ -4,21 +4,20 @@ by a neighbour."""
 import random
 from collections import Counter
 
-import careful_reader
-import chronicle
-import planted
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verl_longrl.rewards import golongrl, score
+from support import planted_fact_docs, reference_solver, synthetic_books
+from verl_longrl.rewards import score
+from verl_longrl.rewards.tasks import golongrl
 
 from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
+from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
+from data_gen.multitask.computed_tasks.task import Limits, Unsuited
 from data_gen.multitask.pool import COMPUTED, WRITTEN
-from data_gen.multitask.proof import is_proven, response
-from data_gen.multitask.shown import Shown
-from data_gen.multitask.tasks import ABILITIES, TASKS, data_source
-from data_gen.multitask.tasks.task import Limits, Unsuited
-from data_gen.multitask.written import BRIEFS
+from data_gen.multitask.reward_proof import is_proven, response
+from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.written_tasks import BRIEFS
 
 KINDS = {
     "retrieval": {"after", "before"},
@@ -31,7 +30,11 @@ KINDS = {
     "ordering": {"sentences"},
 }
 OPTIONS = ComposeOptions(passage_words=40)
-TEXTS = [*(chronicle.document(seed) for seed in range(3)), chronicle.document(3, years=False), planted.document(4)[0]]
+TEXTS = [
+    *(synthetic_books.document(seed) for seed in range(3)),
+    synthetic_books.document(3, years=False),
+    planted_fact_docs.document(4)[0],
+]
 PASSAGES = [passages_of(text, OPTIONS) for text in TEXTS]
 
 
@@ -47,8 +50,8 @@ def content(passages, made):
 def reads_the_same(task, passages, made):
     """Whether a careful reader of the prompt comes to the sample's answer."""
     if task == "retrieval":
-        return careful_reader.stands_beside(made.kind, made.gold, content(passages, made))
-    return careful_reader.answer((task, made.kind), content(passages, made)) == made.gold
+        return reference_solver.stands_beside(made.kind, made.gold, content(passages, made))
+    return reference_solver.answer((task, made.kind), content(passages, made)) == made.gold
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,21 +3,20 @@
 import asyncio
 import re
 
-import planted
 import pytest
-import scribe
-from openai_server import failure, reply
+from support import fake_writer_llm, planted_fact_docs
+from support.fake_openai_server import failure, reply
 
 from data_gen.llm import LLMOptions
 from data_gen.multitask.compose import ComposeOptions, passages_of
 from data_gen.multitask.verify import Verify, VerifyOptions
-from data_gen.multitask.written.choice import LETTERS
+from data_gen.multitask.written_tasks.choice import LETTERS
 from data_gen.store import Store
 
-TEXT = planted.document(1, topics=5, paragraphs=9)[0]
+TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
 COMPOSE = ComposeOptions(max_prompt_tokens=8000, passage_words=40)
-TOPIC, PEOPLE = next(iter(scribe.facts(TEXT).items()))
-FOUR = sorted(set(PEOPLE) - {scribe.KNOWN})[:4]
+TOPIC, PEOPLE = next(iter(fake_writer_llm.facts(TEXT).items()))
+FOUR = sorted(set(PEOPLE) - {fake_writer_llm.KNOWN})[:4]
 BEST = max(FOUR[:2], key=lambda name: PEOPLE[name][0])
 LARGEST = LETTERS[FOUR.index(max(FOUR, key=lambda name: PEOPLE[name][0]))]
 SENTENCES = [sentence for _, sentence in PEOPLE.values()]
@@ -39,7 +38,7 @@ SUMMARY = {
 
 @pytest.fixture
 def server():
-    server = scribe.serve()
+    server = fake_writer_llm.serve()
     yield server
     server.close()
 
@@ -80,7 +79,7 @@ def way(body):
         return "grade"
     if "Below is a summary" in first:
         return "rate"
-    return "with_text" if scribe.CLOSING in first else "closed_book" if "not shown" in first else "probe"
+    return "with_text" if fake_writer_llm.CLOSING in first else "closed_book" if "not shown" in first else "probe"
 
 
 def ways(server):

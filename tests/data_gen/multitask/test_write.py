@@ -4,28 +4,27 @@ import asyncio
 import json
 from collections import Counter
 
-import planted
 import pytest
-import scribe
-from openai_server import failure
+from support import fake_writer_llm, planted_fact_docs
+from support.fake_openai_server import failure
 
 from data_gen.llm import LLMOptions
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import ComposeOptions, passages_of
 from data_gen.multitask.samples import prompt_of, samples_of
 from data_gen.multitask.write import Write
-from data_gen.multitask.written.options import WriteOptions
+from data_gen.multitask.written_tasks.options import WriteOptions
 from data_gen.store import Store
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
 
-TEXT = planted.document(1, topics=5, paragraphs=9)[0]
+TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
 COMPOSE = ComposeOptions(max_prompt_tokens=12000, passage_words=40)
 
 
 @pytest.fixture
 def server():
-    server = scribe.serve()
+    server = fake_writer_llm.serve()
     yield server
     server.close()
 
@@ -107,7 +106,7 @@ def changed(**change):
     """A reply with other values, or (a function) with one made of the text and the reply."""
 
     def behave(body, n):
-        found = json.loads(scribe.sensible(body))
+        found = json.loads(fake_writer_llm.sensible(body))
         new = {key: value(found) if callable(value) else value for key, value in change.items()}
         return json.dumps(found | new)
 

@@ -6,13 +6,13 @@ import re
 import pytest
 from verl_longrl.rewards import score
 
-from data_gen.multitask.proof import accepted, is_proven, response
-from data_gen.multitask.tasks import data_source
+from data_gen.llm_json import BrokenRule
+from data_gen.multitask.computed_tasks import data_source
+from data_gen.multitask.reward_proof import accepted, is_proven, response
 from data_gen.multitask.write import check_evidence
-from data_gen.multitask.written import BRIEFS
-from data_gen.multitask.written.brief import KINDS
-from data_gen.multitask.written.options import WriteOptions
-from data_gen.replies import BrokenRule
+from data_gen.multitask.written_tasks import BRIEFS
+from data_gen.multitask.written_tasks.options import WriteOptions
+from data_gen.multitask.written_tasks.writing_brief import KINDS
 
 SEEDS = range(40)
 GOOD = {

@@ -8,26 +8,25 @@ import sys
 import time
 from collections import Counter
 
-import planted
 import pytest
-import scribe
 import yaml
+from support import fake_writer_llm, planted_fact_docs
 from typer.testing import CliRunner
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen.multitask.__main__ import app
+from data_gen.multitask.computed_tasks import ABILITIES, data_source
 from data_gen.multitask.config import PARTS_OF, STAGES
-from data_gen.multitask.proof import accepted, response
-from data_gen.multitask.tasks import ABILITIES, data_source
+from data_gen.multitask.reward_proof import accepted, response
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
 
 BUDGET, DOCUMENTS, CONCURRENCY = 8000, 10, 3
 WRITTEN = ("qa", "choice", "summary")
-TEXTS = [planted.document(seed, topics=5, paragraphs=8)[0] for seed in range(DOCUMENTS)]
+TEXTS = [planted_fact_docs.document(seed, topics=5, paragraphs=8)[0] for seed in range(DOCUMENTS)]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def adds_up(output):
 
 
 def test_written_and_computed_tasks_become_training_data(files, tmp_path, config_file):
-    server, output = scribe.serve(), tmp_path / "run"
+    server, output = fake_writer_llm.serve(), tmp_path / "run"
     try:
         printed = run(files, output, config_file(server.url))
         asked = len(server.bodies)
@@ -126,9 +125,9 @@ def test_written_and_computed_tasks_become_training_data(files, tmp_path, config
             assert score(sample.data_source, response(task, answer), sample.ground_truth).value == 1.0
         if task in ("qa", "choice"):
             (message,) = sample.prompt
-            given = score(sample.data_source, scribe.answer(message["content"]), sample.ground_truth)
+            given = score(sample.data_source, fake_writer_llm.answer(message["content"]), sample.ground_truth)
             assert given.value == 1.0
-            assert scribe.KNOWN not in str(sample.ground_truth)  # what is known without the text is out
+            assert fake_writer_llm.KNOWN not in str(sample.ground_truth)  # what is known without the text is out
             assert payload["checked"] == {"closed_book": 0.0, "with_text": 1.0}
             assert all(quote in message["content"] for quote in payload["evidence"])
     assert len({sample.payload["sample"] for sample in samples}) == len(samples)
@@ -137,7 +136,7 @@ def test_written_and_computed_tasks_become_training_data(files, tmp_path, config
 
 
 def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_file):
-    server, output = scribe.serve(), tmp_path / "run"
+    server, output = fake_writer_llm.serve(), tmp_path / "run"
     try:
         run(
             files,
@@ -150,7 +149,7 @@ def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_f
     assert tasks == set(map(data_source, WRITTEN))
 
 
-class Counting(scribe.Misbehaving):
+class Counting(fake_writer_llm.Misbehaving):
     """Counts the replies that it gives, but for those to the question whether it decodes JSON."""
 
     def __init__(self):
@@ -166,7 +165,7 @@ def test_killed_while_servers_misbehave_the_result_is_the_same_and_nothing_is_pa
     files, tmp_path, config_file
 ):
     behave = Counting()
-    server = scribe.serve(behave)
+    server = fake_writer_llm.serve(behave)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     file = config_file(server.url, timeout_s=0.7)
     try:

@@ -9,7 +9,7 @@ import pytest
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
-from data_gen.multitask.tasks import data_source
+from data_gen.multitask.computed_tasks import data_source
 from recipe.longrl.demo import build as builder
 from recipe.longrl.demo.multitask import dataset
 from recipe.longrl.demo.multitask.build import MultitaskBuild

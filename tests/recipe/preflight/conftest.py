@@ -11,7 +11,7 @@ from recipe.longrl import preflight, settings
 from recipe.longrl.demo import model
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
-from recipe.longrl.preflight import loading
+from recipe.longrl.preflight import model_loading
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def own_ray(monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def vllm_is_not_asked(monkeypatch) -> None:
     """Importing vLLM takes seconds: test_loading.py asks it, once for all its cases."""
-    monkeypatch.setattr(loading, "vllm_arguments", lambda config: None)
+    monkeypatch.setattr(model_loading, "vllm_arguments", lambda config: None)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from transformers import Gemma2Config, LlamaConfig, Qwen2Config
 
-from recipe.longrl import engine, settings
+from recipe.longrl import engine_choice, settings
 
 pytestmark = pytest.mark.engine
 ACTOR, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.model"
@@ -16,7 +16,7 @@ def decided(composed):
 
     def run(shape, *overrides):
         config = composed(*overrides)
-        (line,) = engine.decide(config, shape)
+        (line,) = engine_choice.decide(config, shape)
         return config, line
 
     return run
@@ -100,7 +100,7 @@ def test_megatron_is_upstreams(decided):
 def test_libraries_of_the_user_stay(decided):
     config, _ = decided(Qwen2Config(), f"{MODEL}.external_lib=mine")
     assert handed_over(config)[1] == ["mine", "verl_longrl.engine.register"]
-    list(engine.decide(config, Qwen2Config()))
+    list(engine_choice.decide(config, Qwen2Config()))
     assert handed_over(config)[1] == ["mine", "verl_longrl.engine.register"]
 
 
@@ -112,7 +112,7 @@ def test_an_unknown_engine_is_refused(composed):
 def test_upstreams_registry_finds_what_was_handed_over(monkeypatch):
     import verl_longrl.engine.register  # noqa: F401
     from verl.workers.engine import EngineRegistry
-    from verl_longrl.engine.responses import ResponseLogitsEngine
+    from verl_longrl.engine.response_logits import ResponseLogitsEngine
     from verl_longrl.engine.shared_prompt import SharedPromptEngine
 
     monkeypatch.setenv("VERL_ENGINE_DEVICE", "cuda")

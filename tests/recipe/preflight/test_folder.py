@@ -1,5 +1,5 @@
 """The lines about the run's folder and checkpoint, also in a dry run. What the first compares:
-tests/recipe/test_identity.py; what the second: tests/trainer/test_checkpoints.py."""
+tests/recipe/test_run_identity.py; what the second: tests/trainer/test_checkpoints.py."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from verl_longrl.folder_lock import Owner, held
 from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
 
-from recipe.longrl import identity
+from recipe.longrl import run_identity
 from recipe.longrl.preflight import folder
 
 pytestmark = pytest.mark.engine
@@ -26,7 +26,7 @@ def test_a_folder_continues_only_its_own_run(check, configure, tmp_path):
     found = check()
     assert found["run folder"] == ("ok", f"{tmp_path / 'run'} is new")
     assert "resume" not in found
-    identity.store(configure())
+    run_identity.store(configure())
     step = checkpoint(tmp_path / "run", 20)
     found = check()
     assert found["resume"] == ("ok", f"from {step}")
@@ -39,7 +39,7 @@ def test_a_folder_continues_only_its_own_run(check, configure, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_resumed_from_is_told_before_anything_starts(check, configure, tmp_path):
-    identity.store(configure())
+    run_identity.store(configure())
     older, newer = (checkpoint(tmp_path / "run", step) for step in (20, 30))
     (newer / "data.pt").unlink()
     status, detail = check()["resume"]
@@ -50,7 +50,7 @@ def test_a_checkpoint_that_cannot_be_resumed_from_is_told_before_anything_starts
 
 
 def test_another_runs_checkpoint(check, configure, tmp_path):
-    identity.store(configure(f"longrl.output_dir={tmp_path / 'other'}"))
+    run_identity.store(configure(f"longrl.output_dir={tmp_path / 'other'}"))
     given = checkpoint(tmp_path / "other", 20)
     resume = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={given}"]
     assert check(*resume)["resume"] == ("ok", f"from {given}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl.config import LongRLConfig
-from verl_longrl.rewards.judge import Judge
+from verl_longrl.rewards.judge.client import Judge
 from verl_longrl.rewards.options import JudgeOptions
 
 from recipe.longrl.preflight import judge

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import Server
 from ray.cluster_utils import Cluster
+from support.fake_openai_server import Server
 
 from recipe.longrl.preflight import __main__ as command
 from recipe.longrl.preflight import cluster as cluster_check

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from recipe.longrl import engine, flash, settings
+from recipe.longrl import engine_choice, flash_attention, settings
 from recipe.longrl.preflight import cluster, nvidia
 from recipe.longrl.preflight.nodes import gpu_software, looks
 from recipe.longrl.preflight.nodes.question import Driver, Node, Question
@@ -55,7 +55,7 @@ def installed(tmp_path: Path, monkeypatch):
         for package in ("verl_longrl", "verl_longrl/engine"):
             (folder / package / "__init__.py").touch()
         (folder / "torch.py").write_text(TORCH.format(init=init, capability=capability))
-        (folder / "verl_longrl" / "engine" / "trial.py").write_text(TRIAL.format(body=body, problem=problem))
+        (folder / "verl_longrl" / "engine" / "self_test.py").write_text(TRIAL.format(body=body, problem=problem))
         if flash_attn is not None:
             (folder / "flash_attn_2_cuda.py").write_text(flash_attn)
             (folder / "flash_attn.py").write_text("")
@@ -74,8 +74,8 @@ def look(composed):
     def run(*overrides: str, gpus: float = 8, free: float = 8) -> list[tuple[str, str]]:
         config = composed(*overrides)
         settings.resolve(config)
-        list(engine.decide(config, Qwen2Config()))
-        list(flash.choose(config, dry_run=True))
+        list(engine_choice.decide(config, Qwen2Config()))
+        list(flash_attention.choose(config, dry_run=True))
         node = Node("0", "n0", "127.0.0.1", gpus, free, 64, 0)
         found = looks.look("GPU software", Question(config, node, Driver("", "")))
         return [(finding.status, finding.detail) for finding in found]
@@ -243,7 +243,7 @@ def test_a_compiler_that_does_not_run(compiler: str, monkeypatch):
 
 
 UPSTREAM = ("longrl.engine=upstream", "actor_rollout_ref.actor.ulysses_sequence_parallel_size=1")
-ASKED = f"+actor_rollout_ref.model.override_config.attn_implementation={flash.FLASH}"
+ASKED = f"+actor_rollout_ref.model.override_config.attn_implementation={flash_attention.FLASH}"
 
 
 def test_flash_attn_where_it_will_be_used(look, nvidia_smi, installed):
@@ -298,7 +298,7 @@ def test_numbers_are_in_the_line_of_this_machine(composed, nvidia_smi, installed
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     config = composed()
     settings.resolve(config)
-    list(engine.decide(config, Qwen2Config()))
+    list(engine_choice.decide(config, Qwen2Config()))
     (line,) = gpu_software.here(config, dry_run=False)
     assert "tried on one GPU: largest error 0.004 forward and 0.008 backward" in line.detail
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipe.longrl import workers
+from recipe.longrl import worker_env
 from recipe.longrl.preflight import environment
 from recipe.longrl.preflight.nodes import software
 from recipe.longrl.preflight.nodes.question import Driver, Node, Question
@@ -66,7 +66,7 @@ def test_a_plugin_that_is_switched_off(switch: str, value: str, status: str, mon
 
 def test_the_runtime_environment_is_the_runs(composed):
     """Contract: what upstream's run_ppo would give the workers, the run's own values over its defaults."""
-    variables = workers.runtime_env(composed("hardware=cpu"))["env_vars"]
+    variables = worker_env.runtime_env(composed("hardware=cpu"))["env_vars"]
     assert variables["VERL_PLATFORM"] == "cpu"
     assert variables["TOKENIZERS_PARALLELISM"] == "false"
     assert variables["VLLM_LOGGING_LEVEL"] == "WARN"

@@ -6,7 +6,7 @@ over-long prompts to the agent loop, which cuts off their first chunks. Here
 
 - each file is validated first, and a bad one stops the start with the validator's own lines;
 - a prompt over `data.max_prompt_length` stops the start, or, with `data.filter_overlong_prompts`, its row is
-  dropped and counted in print; lengths come from the file (see `lengths.py`), nothing is tokenised twice;
+  dropped and counted in print; lengths come from the file (see `prompt_lengths.py`), nothing is tokenised twice;
 - rows stay on disk (memory-mapped Arrow) and are decoded when asked for: ground truth and payload are Python
   objects by the time a scorer sees them;
 - the prompt travels once per sample (as `raw_prompt`), not twice. `ref_chunks_text` does travel with every
@@ -25,7 +25,7 @@ import torch
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from verl_longrl.data.lengths import prompt_lengths
+from verl_longrl.data.prompt_lengths import prompt_lengths
 from verl_longrl.data.schema import (
     ROW_GROUP_ROWS,
     SCHEMA,
@@ -36,7 +36,7 @@ from verl_longrl.data.schema import (
 )
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import load_scorers
-from verl_longrl.rewards.golongrl import task_name
+from verl_longrl.rewards.tasks.golongrl import task_name
 
 MAX_LINES = 20
 """Problem lines shown when training refuses to start."""

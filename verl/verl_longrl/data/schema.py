@@ -98,7 +98,7 @@ class Sample:
     `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the
     same order; both are None for tasks without grounding. `prompt_tokens` counts tokens of the prompt as the
     model sees it (chat template and generation prompt included) under the tokenizer `tokenizer_fingerprint`
-    names (see `verl_longrl.data.lengths`).
+    names (see `verl_longrl.data.prompt_lengths`).
     """
 
     data_source: str

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_longrl.data.checks import check_row
-from verl_longrl.data.lengths import CACHE_DIR, prompt_lengths
 from verl_longrl.data.progress import progress_bar
+from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
+from verl_longrl.data.row_checks import check_row
 from verl_longrl.data.schema import ROW_GROUP_ROWS, Sample, read_rows
 
 if TYPE_CHECKING:

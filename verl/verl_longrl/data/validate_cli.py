@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from verl_longrl.data.lengths import CACHE_DIR
+from verl_longrl.data.prompt_lengths import CACHE_DIR
 from verl_longrl.data.validate import validate_file
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -40,7 +40,7 @@ def validate(
     """
     failed = False
     if scorers:
-        from verl_longrl.data.trial import try_scorers
+        from verl_longrl.data.scorer_check import try_scorers
         from verl_longrl.rewards.options import RewardOptions
 
         try:

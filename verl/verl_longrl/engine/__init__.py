@@ -4,7 +4,7 @@
 |---|---|---|
 | `layout.py` | where prompts and responses lie in one packed row | torch |
 | `attention.py`, `kernels.py` | the attention of such a row, with its gradient | torch |
-| `trial.py` | that attention tried on a device | torch |
+| `self_test.py` | that attention tried on a device | torch |
 | `packing.py` | which rows share a prompt, and which are computed together | - |
-| `responses.py`, `shared_prompt.py` | verl's FSDP engine: logits at responses; all of it | verl, transformers |
+| `response_logits.py`, `shared_prompt.py` | verl's FSDP engine: logits at responses; all of it | verl, transformers |
 """

@@ -6,9 +6,9 @@ own. So the name in VERL_ENGINE_VENDOR chooses.
 
 from verl.workers.engine import EngineRegistry
 
-from verl_longrl.engine.exactness import VENDOR
-from verl_longrl.engine.responses import ResponseLogitsEngine
+from verl_longrl.engine.response_logits import ResponseLogitsEngine
 from verl_longrl.engine.shared_prompt import SharedPromptEngine
+from verl_longrl.engine.supported import VENDOR
 
 for _name, _engine in (("shared_prompt", SharedPromptEngine), ("response_logits", ResponseLogitsEngine)):
     EngineRegistry.register("language_model", backend="fsdp2", device="cuda", vendor=VENDOR.format(_name))(_engine)

@@ -2,7 +2,7 @@
 
 Upstream computes G (P + R) tokens for a prompt with G responses, and logits for all of them; this computes P + G R, and
 logits for G R. Function and gradient are the same. So is what goes in and out: rows come in any order, and values leave
-in it (see responses.py).
+in it (see response_logits.py).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from verl.utils.ulysses import (
 )
 from verl.workers.engine.fsdp import transformer_impl
 
-from verl_longrl.engine import dealing
+from verl_longrl.engine import sequence_sharding
 from verl_longrl.engine.attention import attend
-from verl_longrl.engine.exactness import model_problems
 from verl_longrl.engine.layout import Group, Layout
 from verl_longrl.engine.packing import MicroBatch, groups, pack
-from verl_longrl.engine.responses import Lengths, ResponseLogitsEngine
-from verl_longrl.replaced import replaced
+from verl_longrl.engine.response_logits import Lengths, ResponseLogitsEngine
+from verl_longrl.engine.supported import model_problems
+from verl_longrl.patching import replaced
 
 ATTENTION = "longrl_shared_prompt"
 SHARED = "longrl_shared_prompt_groups"
@@ -49,7 +49,7 @@ def attention(
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: (1, H, T, D) to (1, T, H, D). With sequence parallelism, T is this rank's part
-    of the row (dealing.py), and heads are exchanged for tokens before, tokens for heads after (Ulysses, arXiv
+    of the row (sequence_sharding.py), and heads are exchanged for tokens before, tokens for heads after (Ulysses, arXiv
     2309.14509)."""
     if shared_prompt is None:
         raise ValueError(f"attention {ATTENTION} is for packed rows alone; expected their layout as shared_prompt=")
@@ -63,8 +63,8 @@ def attention(
     q_THD, k_TKD, v_TKD = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
     if ranks == 1:
         return attend(q_THD, k_TKD, v_TKD, shared_prompt, scale)[None], None
-    q_THD, k_TKD, v_TKD = (dealing.row(x, ranks, tokens) for x in (q_THD, k_TKD, v_TKD))
-    out = dealing.parts(attend(q_THD, k_TKD, v_TKD, shared_prompt, scale), ranks)
+    q_THD, k_TKD, v_TKD = (sequence_sharding.row(x, ranks, tokens) for x in (q_THD, k_TKD, v_TKD))
+    out = sequence_sharding.parts(attend(q_THD, k_TKD, v_TKD, shared_prompt, scale), ranks)
     return gather_heads_scatter_seq(out[None], head_dim=2, seq_dim=1), None
 
 
@@ -122,9 +122,9 @@ class SharedPromptEngine(ResponseLogitsEngine):
         ranks, rank, positions = self.ulysses_sequence_parallel_size, self._sequence_rank, layout.predictors
         kept = self._kept(positions % ranks, positions // ranks)
         inputs = {
-            "input_ids": dealing.part(packed, ranks, rank)[None],
+            "input_ids": sequence_sharding.part(packed, ranks, rank)[None],
             "attention_mask": None,
-            "position_ids": dealing.part(layout.position_ids, ranks, rank)[None],
+            "position_ids": sequence_sharding.part(layout.position_ids, ranks, rank)[None],
             "shared_prompt": layout,
             "logits_to_keep": kept.local,
         }

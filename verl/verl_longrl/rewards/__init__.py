@@ -10,19 +10,19 @@ and `manager.LongRLRewardManager` for verl.
     score("longrlvr", response, "Paris", {"ref_chunks": [3, 17]}).value
 """
 
-from verl_longrl.rewards import (  # noqa: F401  registers the scorers of this package
-    golongrl,
-    grounding,
-    loongrl,
-    mathematics,
-    multiple_choice,
-    retrieval,
-)
-from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.rewards.failure_guard import FailureGuard
 from verl_longrl.rewards.options import AnswerOptions, JudgeOptions, RewardOptions
 from verl_longrl.rewards.registry import GoldError, check_gold, load_scorers, registered, resolve, scorer
 from verl_longrl.rewards.score import FAILURES, METRIC_KEYS, PART_KEYS, STATUSES, Score
 from verl_longrl.rewards.scoring import JudgeError, score, score_async
+from verl_longrl.rewards.tasks import (  # noqa: F401  registers the scorers
+    golongrl,
+    longrlvr,
+    loongrl_choice,
+    loongrl_qa,
+    loongrl_retrieval,
+    math,
+)
 
 __all__ = [
     "FAILURES",

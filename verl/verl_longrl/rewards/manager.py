@@ -19,8 +19,8 @@ from verl_longrl import secrets
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
 from verl_longrl.rewards import score_async
-from verl_longrl.rewards.golongrl import task_name
-from verl_longrl.rewards.isolation import IsolatedScorer
+from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
+from verl_longrl.rewards.tasks.golongrl import task_name
 from verl_longrl.secrets import redact
 
 
@@ -49,7 +49,7 @@ class LongRLRewardManager(RewardManagerBase):
         self.isolation = IsolatedScorer(self.options)
         self.judge = None
         if self.options.answer.by != "rule":
-            from verl_longrl.rewards.judge import Judge
+            from verl_longrl.rewards.judge.client import Judge
 
             concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)

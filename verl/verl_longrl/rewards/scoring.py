@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from verl_longrl.rewards.answers import equal, gold_answers
+from verl_longrl.rewards.matching.answer_match import equal, gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import resolve
 from verl_longrl.rewards.score import Score

@@ -1,7 +1,7 @@
 """A prompt's rollouts go to the replica that has its prefix cached: a long prompt is prefilled once, not n times.
 
 vLLM prefills a prompt once however many requests for it arrive together: blocks count as cached as soon as they are
-scheduled (measured by scripts/bench_routing.py). So it takes no more than that a prompt's n rollouts meet on one
+scheduled (measured by scripts/bench/routing.py). So it takes no more than that a prompt's n rollouts meet on one
 replica. Upstream's balancer sends each to the replica with fewest requests, and up to n replicas prefill the prompt.
 
 Work is counted in tokens. A replica's *prefill* is the prompt tokens that it was given and did not have; its *load* is

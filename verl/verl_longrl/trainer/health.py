@@ -10,7 +10,7 @@ step, so these are watched:
   rollout and trainer, equal rewards within every group for long (where the group filter does not replace them).
 
 While a step may be the first of a broken run, its checkpoint does not count (`in_doubt`), so that the good ones are
-not rotated away. Weights that are not finite are refused when a checkpoint is written (`weights.py`).
+not rotated away. Weights that are not finite are refused when a checkpoint is written (`finite_weights.py`).
 """
 
 import math

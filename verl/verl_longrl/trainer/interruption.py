@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from verl_longrl.trainer.actors import ActorWatch
+from verl_longrl.trainer.actor_health import ActorWatch
 
 STOP_FILE = "stop"
 LOOK_EVERY_S = 5.0

@@ -14,7 +14,7 @@ from typing import Any
 from verl.utils.tracking import Tracking
 
 from verl_longrl.data.jsonl import is_full
-from verl_longrl.trainer.lines import progress
+from verl_longrl.trainer.console_lines import progress
 
 WANDB_ID = "wandb_run_id"
 """File in the run's folder."""

@@ -9,13 +9,13 @@ The loop is upstream's, untouched. Added around it:
 - rollouts on disk with their parts, each prompt once (`rollout_log.py`);
 - `metrics.jsonl`, one line per step, from which tables and plots are made and which a resume continues;
 - checkpoints that are either whole or not there (`checkpoints.py`);
-- with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`balance.py`), and on one vLLM
-  replica (`rollout/`);
+- with the shared-prompt engine, a prompt's rollouts on one rank and in one mini-batch (`group_balancing.py`), and on
+  one vLLM replica (`rollout/`);
 - a clean stop, after saving, when too many scores failed: of a step, of the groups that the step filtered out, or
   of a validation;
-- the same when somebody asks for it or a part of the run has died (`interruption.py`, `deaths.py`), and a line when
+- the same when somebody asks for it or a part of the run has died (`interruption.py`, `ray_errors.py`), and a line when
   the run stands still (`watchdog.py`);
-- an end without saving when the numbers say that what is trained is broken (`health.py`, `weights.py`);
+- an end without saving when the numbers say that what is trained is broken (`health.py`, `finite_weights.py`);
 - W&B runs and TensorBoard curves that a resume continues (`trackers.py`).
 
 Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
@@ -45,16 +45,18 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.data.jsonl import Journal, cut_off, iterate_jsonl
 from verl_longrl.data.sampler import TaskSampler
 from verl_longrl.folder_lock import Claim
-from verl_longrl.replaced import replaced
-from verl_longrl.rewards.guard import FailureGuard
+from verl_longrl.patching import replaced
+from verl_longrl.rewards.failure_guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
-from verl_longrl.trainer import checkpoints, checksums, shards, trackers, trust, weights
-from verl_longrl.trainer.actors import ActorWatch, RestartedRewardLoopManager
+from verl_longrl.trainer import checkpoints, checksums, finite_weights, shards, trackers, write_access
+from verl_longrl.trainer.actor_health import ActorWatch, RestartedRewardLoopManager
 from verl_longrl.trainer.advantage import Advantages
-from verl_longrl.trainer.balance import balanced, rows_of
 from verl_longrl.trainer.checkpoints import ADVANTAGES, WAITING
-from verl_longrl.trainer.ending import EndingTrainer
+from verl_longrl.trainer.console_lines import metrics_line, progress, reasons, step_line, tasks_line
+from verl_longrl.trainer.early_stop import EndingTrainer
+from verl_longrl.trainer.group_balancing import balanced, rows_of
+from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
 from verl_longrl.trainer.health import RECENT, Health
 from verl_longrl.trainer.interruption import (
     STOP_FILE,
@@ -65,8 +67,7 @@ from verl_longrl.trainer.interruption import (
     TooManyFailures,
     ValidationAbandoned,
 )
-from verl_longrl.trainer.items_asked import ItemsAsked
-from verl_longrl.trainer.lines import metrics_line, progress, reasons, step_line, tasks_line
+from verl_longrl.trainer.items_in_flight import ItemsAsked
 from verl_longrl.trainer.metrics import (
     cluster_host_memory,
     filtered_metrics,
@@ -75,10 +76,9 @@ from verl_longrl.trainer.metrics import (
     task_metrics,
 )
 from verl_longrl.trainer.prompt_store import stored_share
-from verl_longrl.trainer.queued_rows import metric_data, put_advantages
-from verl_longrl.trainer.replay import WatchedReplayBuffer
 from verl_longrl.trainer.rollout_log import RolloutLog
-from verl_longrl.trainer.under_way import RolloutsUnderWay
+from verl_longrl.trainer.rollout_progress import RolloutsUnderWay
+from verl_longrl.trainer.transfer_queue_rows import metric_data, put_advantages
 from verl_longrl.trainer.watchdog import Watchdog
 
 HOST_MEMORY_EVERY = 10
@@ -99,7 +99,7 @@ class LongRLTrainer(EndingTrainer):
         super().__init__(config)
         self.output_dir = Path(self.longrl.output_dir)
         if not self.longrl.trust_folder:
-            trust.only_the_owner_writes()
+            write_access.only_the_owner_writes()
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.metrics_file = self.output_dir / "metrics.jsonl"
         self._metrics = Journal(self.metrics_file)
@@ -429,7 +429,7 @@ class LongRLTrainer(EndingTrainer):
     def _save_checkpoint(self) -> None:
         """Save; the checkpoint counts only once it is sealed, after the step's metrics and rollouts are written."""
         self._require_folders()
-        if (problem := weights.not_finite(self.actor_rollout_wg.workers)) is not None:
+        if (problem := finite_weights.not_finite(self.actor_rollout_wg.workers)) is not None:
             raise self._broken(problem)
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
         checkpoints.begin(folder)
@@ -463,7 +463,7 @@ class LongRLTrainer(EndingTrainer):
     def _load_checkpoint(self) -> None:
         options, workers = self.config.trainer, self.actor_rollout_wg.workers
         if not self.longrl.trust_folder:
-            shards.in_ranks(workers, trust.only_the_owner_writes, [()] * len(workers))
+            shards.in_ranks(workers, write_access.only_the_owner_writes, [()] * len(workers))
         folder, passed_over = checkpoints.to_resume_from(
             options.resume_mode, self._checkpoint_root, options.resume_from_path, len(workers), cache(self._unsound)
         )
@@ -497,7 +497,7 @@ class LongRLTrainer(EndingTrainer):
         longer counts as whole. Raises CheckpointError when others can write it, or loading it would run code."""
         if (reason := checkpoints.damage(folder)) is not None:
             return reason
-        if not self.longrl.trust_folder and (problem := trust.checkpoint(folder)) is not None:
+        if not self.longrl.trust_folder and (problem := write_access.checkpoint(folder)) is not None:
             raise checkpoints.CheckpointError(problem)
         started = time.time()
         found = shards.damaged(folder, self.actor_rollout_wg.workers, self._holds_weights)

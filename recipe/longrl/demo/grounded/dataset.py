@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from transformers import PreTrainedTokenizerFast
-from verl_longrl.data.lengths import PromptCounter
 from verl_longrl.data.prompt import grounded_prompt
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message, Sample
 
 from recipe.longrl.demo.grounded.world import Document, Question

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message, Sample
 
 from data_gen.keychain.prompts import messages

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from recipe.longrl import flags, settings
+from recipe.longrl import command_flags, settings
 from recipe.longrl.curriculum import __main__ as curriculum
 from recipe.longrl.demo.build import build
 from recipe.longrl.demo.keychain.build import KeychainBuild
@@ -37,14 +37,14 @@ def main() -> None:
     """Build if needed, then hand over to `recipe.longrl.curriculum` with the demo's overrides ahead of the user's."""
     given = sys.argv[1:]
     try:
-        asked, own = flags.split(given, curriculum.FLAGS)
+        asked, own = command_flags.split(given, curriculum.FLAGS)
     except settings.SettingsError as error:
         refuse(error)
     if asked & {"--help", "-h"}:
         print(f"{__doc__}\n{curriculum.HELP}")
         return
     if "--version" in asked:
-        print(flags.versions())
+        print(command_flags.versions())
         return
     hardware = "1gpu" if torch.cuda.is_available() else "cpu"
     groups = {argument.partition("=")[0] for argument in given}  # a group may be named once

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from data_gen.keychain import chains, prompts
-from data_gen.keychain.hiding import ordered
+from data_gen.keychain.chain_text import ordered
 from recipe.longrl.demo.words import KEYS, VALUES, chatter
 
 IDENTIFIERS = 256

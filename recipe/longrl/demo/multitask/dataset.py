@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from transformers import PreTrainedTokenizerFast
-from verl_longrl.data.lengths import PromptCounter
+from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message, Sample
 
-from data_gen.multitask.tasks import ABILITIES, data_source
+from data_gen.multitask.computed_tasks import ABILITIES, data_source
 from recipe.longrl.demo.multitask.world import DAYS, PLACES, RANKS, ROOMS, Document, WorldConfig, documents
 
 QUESTIONS = {

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 from verl_longrl.secrets import SecretsError
 
-from recipe.longrl import workers
+from recipe.longrl import worker_env
 from recipe.longrl.preflight import cluster, placement
 from recipe.longrl.preflight.check import Check, Status, collect, describe
 from recipe.longrl.preflight.nodes import allreduce, files, folders, looks, software, visit
@@ -66,12 +66,12 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
     """All nodes of the cluster that ray.init attaches to, with the environment that the run will have there."""
     import ray
 
-    given, environment = placement.connecting(config.ray_kwargs.ray_init), workers.runtime_env(config)
+    given, environment = placement.connecting(config.ray_kwargs.ray_init), worker_env.runtime_env(config)
     with contextlib.ExitStack() as stack:
         marks: dict[str, str] = {}
         try:
             marks = stack.enter_context(folders.marks(config))
-            stack.enter_context(workers.carrying(config, visiting=True))
+            stack.enter_context(worker_env.carrying(config, visiting=True))
         except (OSError, SecretsError) as error:
             detail = f"the driver cannot write where the run will: {describe(error)}"
             yield Check("nodes: folders", "FAIL", f"{detail}. Fix: {folders.FIX}")
@@ -113,7 +113,7 @@ def _driver(config: DictConfig, environment: dict[str, Any], marks: dict[str, st
         python=platform.python_version(),
         code=software.sources(),
         environment=software.expected_environment(
-            {**workers.carried_by(config).variables, **environment.get("env_vars", {})}
+            {**worker_env.carried_by(config).variables, **environment.get("env_vars", {})}
         ),
         files=fingerprints,
         folders=marks,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.longrl.content import WHOLE_BYTES, sampled
+from recipe.longrl.content_digest import WHOLE_BYTES, sampled
 from recipe.longrl.preflight.check import describe
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question

@@ -18,8 +18,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipe.longrl import flash
-from recipe.longrl.preflight import bounded, cluster, nvidia
+from recipe.longrl import flash_attention
+from recipe.longrl.preflight import cluster, nvidia, timed_command
 from recipe.longrl.preflight.check import Check, Status
 from recipe.longrl.preflight.nodes import probe
 from recipe.longrl.preflight.nodes.finding import Finding
@@ -89,7 +89,7 @@ def compiler_problem() -> str | None:
         source.write_text(SOURCE)
         command = [compiler, str(source), "-shared", "-fPIC", "-o", str(source.with_suffix(".so")), f"-I{headers}"]
         try:
-            bounded.output(command, COMPILE_TIMEOUT_S)
+            timed_command.output(command, COMPILE_TIMEOUT_S)
         except subprocess.CalledProcessError as error:
             lines = error.stderr.splitlines()
             said = next((line for line in lines if "error" in line), f"status {error.returncode}")
@@ -102,10 +102,10 @@ def compiler_problem() -> str | None:
 def _probed(config: DictConfig, environment: dict[str, str]) -> dict[str, Any]:
     """What the probe found; if it ended otherwise, a `problem`."""
     precision = (config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")
-    asked = {"attention": flash.attention(config), "dtype": DTYPES.get(precision, precision)}
+    asked = {"attention": flash_attention.attention(config), "dtype": DTYPES.get(precision, precision)}
     command = [sys.executable, "-P", probe.__file__, json.dumps(asked)]
     try:
-        printed = bounded.output(command, PROBE_TIMEOUT_S, environment)
+        printed = timed_command.output(command, PROBE_TIMEOUT_S, environment)
         found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
         return found
     except subprocess.TimeoutExpired:
@@ -140,7 +140,7 @@ def _problems(config: DictConfig, found: dict[str, Any], answer: nvidia.Answer) 
         yield "FAIL", f"compute capability {_dotted(capability)}; {least}. Fix: leave this machine out of the run"
     elif found.get("trial"):
         yield "FAIL", f"attention tried on one GPU: {found['trial']}"
-    yield from flash.findings(config, found.get("flash_attn"))
+    yield from flash_attention.findings(config, found.get("flash_attn"))
 
 
 def _facts(found: dict[str, Any], answer: nvidia.Answer) -> tuple[list[str], tuple[float, ...]]:

@@ -162,7 +162,7 @@ def _written(config: DictConfig) -> dict[str, Path]:
     """What for -> the folder."""
     import ray
     from huggingface_hub.constants import HF_HOME
-    from verl_longrl.data.lengths import CACHE_DIR
+    from verl_longrl.data.prompt_lengths import CACHE_DIR
 
     raylet = ray._private.worker._global_node if ray.is_initialized() else None
     spilled = OmegaConf.select(config, "ray_kwargs.ray_init.object_spilling_directory")

@@ -1,0 +1,153 @@
+"""Rows of a file as samples of the project: a layout says what a row means.
+
+| layout | a row | becomes |
+|---|---|---|
+| rows | of the project's schema, or of a released data set in verl's | the same row |
+| dapo | DAPO-Math-17k's: a prompt with DAPO's own instruction | `math`, asked in the project's words |
+| math | `problem` or `question`, and `answer` | `math` |
+| mathqa | `Problem`, `options`, `correct` | `loongrl_choice` |
+| document | `context`, `question`, `answer`, maybe `task`; or LongBench Pro's | the task of GoLongRL that it names |
+| choices | LongBench v2's: `context`, `question`, `choice_A` and so on, `answer` | `golongrl_choice` |
+| tables | MultiTabQA's: `tables`, `question` or `query`, `answer` | `golongrl_table` |
+
+Files are .parquet, .jsonl, or .json (a list, read whole); both also .gz. A row that cannot be used stands in its place
+as the reason why, so that nothing vanishes; a file that cannot be read is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from verl_longrl.data.row_checks import check_row
+from verl_longrl.data.schema import Sample
+
+from data_gen.document_readers import CorpusError, place, read_records
+from data_gen.importers.documents import document
+from data_gen.importers.fields import Unusable, found
+from data_gen.importers.math_problems import DAPO, dapo, problem
+from data_gen.importers.multiple_choice import long_choices, mathqa
+from data_gen.importers.tables import tables
+
+Layout = Literal["auto", "rows", "dapo", "math", "mathqa", "document", "choices", "tables"]
+Row = Mapping[str, Any]
+
+
+class Read(NamedTuple):
+    """A row of a file, counted from 0: `where` it stands, and the sample it is or why it is none."""
+
+    number: int
+    where: str
+    found: Sample | Unusable
+
+
+def ready(row: Row) -> Sample:
+    """A row that is a sample already. Raises Unusable (invalid) when the project's validator would refuse it."""
+    extra = row.get("extra_info")
+    if isinstance(extra, Mapping):
+        row = {**row, "extra_info": {**extra, "index": 0}}  # whoever writes the sample numbers it
+    if findings := check_row(row):
+        raise Unusable("invalid", str(findings[0]))
+    return Sample.from_row(row)
+
+
+IMPORTERS: dict[str, Callable[[Row], Sample]] = {
+    "rows": ready,
+    "dapo": dapo,
+    "math": problem,
+    "mathqa": mathqa,
+    "document": document,
+    "choices": long_choices,
+    "tables": tables,
+}
+NEEDS = {
+    "rows": "data_source, prompt, reward_model",
+    "dapo": f"prompt, reward_model, data_source {DAPO}",
+    "math": "problem or question, answer",
+    "mathqa": "Problem, options, correct",
+    "document": "context (a text), question or question_nonthinking, answer",
+    "choices": "context, question, choice_A, choice_B, answer",
+    "tables": "tables, question or query, answer",
+}
+_DOCUMENTS = {"context", "paragraphs", "passages"}
+
+
+def layout_of(row: Row) -> Layout:
+    """The layout that fits the fields of a row.
+
+    Raises:
+        CorpusError: none does; the message names the fields found and those of each layout.
+    """
+    fields = set(row)
+    if {"options", "correct"} <= fields:
+        return "mathqa"
+    if {"prompt", "reward_model"} <= fields and row.get("data_source") == DAPO:
+        return "dapo"
+    if {"data_source", "prompt", "reward_model"} <= fields:
+        return "rows"
+    if {"choice_A", "choice_B"} <= fields:
+        return "choices"
+    if {"tables", "answer"} <= fields:
+        return "tables"
+    if "answer" in fields and fields & {"question", "question_nonthinking"} and isinstance(row.get("context"), str):
+        return "document"
+    if "answer" in fields and fields & {"problem", "question"} and not fields & _DOCUMENTS:
+        return "math"
+    layouts = "; ".join(f"{layout} has {names}" for layout, names in NEEDS.items())
+    documents = ", or make prompts of it with data_gen.keychain first" if fields & _DOCUMENTS else ""
+    raise CorpusError(f"no layout fits ({found(row)}; {layouts}); rename the fields, or name the layout{documents}")
+
+
+def file_layout(file: Path, layout: Layout = "auto") -> Layout:
+    """`layout`, or if that is "auto" the one that fits the file's first row. Raises CorpusError."""
+    if layout != "auto":
+        return layout
+    for _, where, row in _rows(file):
+        try:
+            return layout_of(row)
+        except CorpusError as error:
+            raise CorpusError(f"{where}: {error}") from error
+    raise CorpusError(f"{file}: has no rows; leave it out")
+
+
+def read(
+    file: Path, layout: Layout, spell: Callable[[str], str] = str, only: Collection[int] | None = None
+) -> Iterator[Read]:
+    """The rows of a file, in order.
+
+    Args:
+        layout: not "auto".
+        spell: how every text of a row is written, unless the row is ready as it is (SpecialTokens.break_up).
+        only: the numbers of the rows wanted, where not all are.
+
+    Raises:
+        CorpusError: the file, or a line of it, cannot be read.
+    """
+    last = max(only, default=-1) if only is not None else None
+    for number, where, row in _rows(file):
+        if last is not None and number > last:
+            return
+        if only is None or number in only:
+            try:
+                yield Read(number, where, IMPORTERS[layout](row if layout == "rows" else _spelled(row, spell)))
+            except Unusable as error:
+                yield Read(number, where, error)
+
+
+def _spelled(value: Any, spell: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _spelled(item, spell) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_spelled(item, spell) for item in value]
+    return spell(value) if isinstance(value, str) else value
+
+
+def _rows(file: Path) -> Iterator[tuple[int, str, Row]]:
+    for number, row in enumerate(read_records(file)):
+        if isinstance(row, CorpusError):
+            raise row
+        where = f"{file}: {place(file, number)}"
+        if not isinstance(row, dict):
+            raise CorpusError(f"{where}: found {type(row).__name__}, expected an object; correct or remove it")
+        yield number, where, row

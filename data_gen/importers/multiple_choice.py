@@ -1,0 +1,115 @@
+r"""Multiple choice: MathQA's problems, asked for as the reward `loongrl_choice` reads it (one letter in \boxed{}), and
+LongBench v2's questions about a long text, as `golongrl_choice` does ("The correct answer is (X)").
+
+The choices of MathQA are one text, "a ) 38 , b ) 27.675 , c ) rs . 1 , 500 , ..."; a choice may itself hold commas, so
+the text is cut where a letter with its bracket follows one, and the letters must come in order.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from reprlib import repr as short
+from string import ascii_uppercase
+from typing import Any
+
+from verl_longrl.data.schema import Sample
+
+from data_gen.importers.fields import Unusable, clean, language_of, long_sample, proven, text
+from data_gen.importers.prompts import TEXT, about, answer_as
+from data_gen.keychain.prompts import messages
+
+TASK, LONG_TASK = "loongrl_choice", "golongrl_choice"
+LETTERS = "ABCDE"
+ANSWER = (
+    "Think step by step first and end your reasoning with </think>. Then give the letter of the right choice, and "
+    "nothing else, inside \\boxed{}."
+)
+_MARK = re.compile(r"(?:^|,)\s*([A-Ea-e])\s*\)")
+
+
+def mathqa(row: Mapping[str, Any]) -> Sample:
+    """A row with `Problem`, `options` (one text, or a list with or without letters) and `correct`, a letter.
+
+    Raises:
+        Unusable: also (no_options) fewer than two, (unreadable_options) out of order, empty or too many,
+            (letter_outside) no letter of a choice, (repeated_option) another choice says what the right one says.
+    """
+    problem = text(row, "Problem", "problem", "question")
+    choices = options(row.get("options"))
+    letter = _right(text(row, "correct"), choices)
+    sample = Sample(
+        data_source=TASK,
+        prompt=messages(f"{problem}\n\nChoices:\n{_listed(choices)}\n\n{ANSWER}"),
+        ground_truth=letter,
+        index=0,
+        question=problem,
+        task=TASK,
+        ability="math_choice",
+    )
+    return proven(sample, letter)
+
+
+def long_choices(row: Mapping[str, Any]) -> Sample:
+    """A row of LongBench v2 (arXiv 2412.15204): `context`, `question`, `choice_A` to `choice_D` (or more), and a letter
+    in `answer`.
+
+    Raises:
+        Unusable: as `mathqa`.
+    """
+    context, question, language = text(row, "context"), text(row, "question"), language_of(row)
+    names = takewhile(lambda name: row.get(name) is not None, map("choice_{}".format, ascii_uppercase))
+    choices = [clean(row[name]) for name in names]
+    if len(choices) < 2 or not all(choices):
+        raise Unusable("no_options", f"the choices are {short(choices)}, expected text in choice_A, choice_B and so on")
+    letter = _right(text(row, "answer"), choices)
+    asked = f"{question}\n\n{_listed(choices)}"
+    prompt = about(context, TEXT[language], asked, answer_as(LONG_TASK, language))
+    return proven(long_sample(LONG_TASK, prompt, letter, question, row), letter, language)
+
+
+def _right(letter: str, choices: Sequence[str]) -> str:
+    """The letter of the right choice, as a capital. Raises Unusable."""
+    capital = letter.strip("() .").upper()
+    if len(capital) != 1 or capital not in ascii_uppercase[: len(choices)]:
+        last = ascii_uppercase[len(choices) - 1]
+        raise Unusable("letter_outside", f"the right choice is {short(letter)}, expected A to {last}")
+    said = [" ".join(choice.casefold().split()) for choice in choices]
+    if said.count(said[ascii_uppercase.index(capital)]) > 1:
+        raise Unusable("repeated_option", f"the right choice {capital} stands there twice: {short(choices)}")
+    return capital
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return "\n".join(f"({mark}) {choice}" for mark, choice in zip(ascii_uppercase, choices, strict=False))
+
+
+def options(value: Any) -> list[str]:
+    """The texts of the choices, in order, without their letters. Raises Unusable."""
+    letters, choices = _cut(value)
+    choices = [choice.strip(" ,\n\t") for choice in choices]
+    if len(choices) < 2:
+        raise Unusable("no_options", f"options is {short(value)}, expected at least two, as a ) 38 , b ) 27.675")
+    if not all(choices) or len(choices) > len(LETTERS) or letters.upper() != LETTERS[: len(choices)]:
+        raise Unusable("unreadable_options", f"options is {short(value)}, expected choices a to e in this order")
+    return choices
+
+
+def _cut(value: Any) -> tuple[str, list[str]]:
+    """The letters of the choices, and what follows each. Without letters, a list's items are A, B, C and so on."""
+    if isinstance(value, str) and value.lstrip().startswith("["):  # a list as Python prints it
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, RecursionError) as error:
+            raise Unusable("unreadable_options", f"options is {short(value)}, which is no list") from error
+    if isinstance(value, list):
+        items = [clean(item) for item in value]
+        marks = [_MARK.match(item) for item in items]
+        if any(marks):
+            letters = "".join(mark[1] if mark else "?" for mark in marks)
+            return letters, [item[mark.end() :] if mark else item for mark, item in zip(marks, items, strict=True)]
+        return LETTERS[: len(items)], items
+    before, *parts = _MARK.split(clean(value))
+    return before.strip() + "".join(parts[0::2]), parts[1::2]

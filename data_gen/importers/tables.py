@@ -1,0 +1,106 @@
+"""Questions about several tables whose answer is a table, as the task golongrl_table (IoU of rows).
+
+Rows are MultiTabQA's (arXiv 2305.12820), whose tables and answer are JSON as pandas writes it with orient="split" and
+which ask in SQL or in words, or plain: a table may be such JSON or the object itself, a list of records, or any text.
+Tables are shown as CSV below their names. The prompt names the columns of the answer, in which it then is to be given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from reprlib import repr as short
+from typing import Any
+
+from verl_longrl.data.schema import Sample
+from verl_longrl.rewards.tasks.golongrl_table_iou import Table, read_table
+
+from data_gen.importers.fields import Unusable, clean, found, language_of, long_sample, proven, text
+from data_gen.importers.prompts import TABLES, about, table_as
+
+TABLE = "golongrl_table"
+MAX_ANSWER = 16_000
+"""Characters of an answer's JSON: of a longer one a response has no room for more than a part."""
+
+
+def tables(row: Mapping[str, Any]) -> Sample:
+    """A row with `tables`, `question` or `query` (SQL), `answer`, and maybe `table_names`.
+
+    Raises:
+        Unusable: also (no_tables) none, (unreadable_table) one that is neither a table nor text, and those of
+            `table_sample`.
+    """
+    asked = clean(row.get("question"))
+    question = asked or f"Give the table that this SQL query returns.\n\n{text(row, 'query')}"
+    return table_sample(row, _shown(row), TABLES[language_of(row)], question)
+
+
+def table_sample(row: Mapping[str, Any], shown: str, between: tuple[str, str], question: str) -> Sample:
+    """A question about what is shown; the row's `answer` is a table.
+
+    Raises:
+        Unusable: (no_answer) no table with a row in it, (no_columns) one without names, (long_answer).
+    """
+    gold = read_table(_decoded(row.get("answer")))
+    if not gold or not gold.rows:
+        raise Unusable(
+            "no_answer",
+            f"answer is {short(row.get('answer'))}, expected a table with at least one row, such as "
+            f'{{"columns": ["name"], "data": [["Ann"]]}} ({found(row)})',
+        )
+    if not gold.names:
+        raise Unusable("no_columns", f"answer is {short(row['answer'])}, expected a table that names its columns")
+    written = json.dumps({"columns": gold.names, "data": gold.rows}, ensure_ascii=False, default=str)
+    if len(written) > MAX_ANSWER:
+        raise Unusable("long_answer", f"the answer has {len(written):,} characters, more than {MAX_ANSWER:,}")
+    language, truth = language_of(row), json.loads(written)
+    prompt = about(shown, between, question, table_as(gold.names, language))
+    return proven(long_sample(TABLE, prompt, truth, question, row), truth, language)
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    """All tables, each below its name."""
+    values, names = row.get("tables"), row.get("table_names")
+    if not isinstance(values, list) or not values:
+        raise Unusable("no_tables", f"tables is {short(values)}, expected a list of tables ({found(row)})")
+    if not isinstance(names, list) or len(names) != len(values):
+        names = [value.get("name") if isinstance(value, Mapping) else None for value in values]
+    return "\n\n".join(
+        f"Table {clean(name) or number}:\n{_written(value)}"
+        for number, (name, value) in enumerate(zip(names, values, strict=True), 1)
+    )
+
+
+def _written(value: Any) -> str:
+    """A table as CSV; a text that is none as it is."""
+    table = read_table(_decoded(value))
+    if table:
+        return _csv(table)
+    if isinstance(value, str) and value.strip():
+        return clean(value)
+    raise Unusable("unreadable_table", f"a table is {short(value)}, expected columns and data, records, or text")
+
+
+def _csv(table: Table) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    if table.names:
+        writer.writerow(table.names)
+    writer.writerows([[_cell(cell) for cell in row] for row in table.rows])
+    return file.getvalue().strip("\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _decoded(value: Any) -> Any:
+    """JSON text as what it says; anything else, other text too, as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value

@@ -1,0 +1,304 @@
+"""Speed and memory of the data pipeline.
+
+    python scripts/bench/data_pipeline.py [chunk|cluster|llm|memory]...
+
+chunk: our splitter against LangChain's RecursiveCharacterTextSplitter.from_huggingface_tokenizer, same separators,
+limit and documents of 32K tokens, on one core, alternating; the chunks are checked to be the same. cluster: HDBSCAN on
+documents of 128 chunks, ms. llm: a stage's requests per second against a server that answers after 50 ms, at
+concurrency 64, over the ideal 64 / 0.05 s; and what a bare client gets. memory: peak of the whole pipeline on 80 and on
+800 documents (10 and 100 parts), in processes of their own. Writes docs/results/data_gen.json.
+"""
+
+import itertools
+import json
+import os
+import random
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
+
+RESULT = Path("docs/results/data_gen.json")
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+DELAY_S = 0.05
+
+
+def documents_32k(count: int = 6) -> list[str]:
+    """Documents of 32K tokens: prose from the documentation of this environment's packages, several files in each."""
+    from data_gen.tokenizer import BUILTIN, load_tokenizer
+
+    tokenizer = load_tokenizer(BUILTIN).backend_tokenizer
+    files = sorted((Path(sys.prefix) / "lib").rglob("*.md")) + sorted((Path(sys.prefix) / "lib").rglob("*.txt"))
+    random.Random(0).shuffle(files)
+    documents, text = [], ""
+    for file in files:
+        found = file.read_text(errors="ignore")
+        if sum(c.isalpha() or c == " " for c in found) > 0.85 * len(found):  # not tables of numbers
+            text += found + "\n\n"
+        if len(text) > 100_000:
+            encoding = tokenizer.encode(text, add_special_tokens=False)
+            if len(encoding) >= 32768:
+                documents.append(text[: encoding.offsets[32767][1]])
+                text = ""
+        if len(documents) == count:
+            break
+    return documents
+
+
+def bench_chunk(rounds: int = 3) -> dict:
+    """Seconds of both splitters on the same documents, and their ratio."""
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+    from data_gen.grounding.splitter import SEPARATORS, Splitter
+    from data_gen.tokenizer import BUILTIN, load_tokenizer
+
+    tokenizer = load_tokenizer(BUILTIN)
+    theirs = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
+        tokenizer, chunk_size=512, chunk_overlap=0, separators=list(SEPARATORS)
+    )
+    ours = Splitter(tokenizer.backend_tokenizer, 512)
+    one_pass, ratios, seconds, differ, total = [], [], {"ours": 0.0, "langchain": 0.0}, 0, 0
+    for document in documents_32k():
+        for _ in range(rounds):
+            times = [time.perf_counter()]
+            chunks = ours.split(document)
+            times.append(time.perf_counter())
+            expected = [text.strip() for text in theirs.split_text(document) if text.strip()]
+            times.append(time.perf_counter())
+            tokenizer.backend_tokenizer.encode_batch_fast([document], add_special_tokens=False)
+            times.append(time.perf_counter())
+            mine, other, single = (b - a for a, b in itertools.pairwise(times))
+            ratios.append(other / mine)
+            one_pass.append(other / single)
+            seconds["ours"] += mine
+            seconds["langchain"] += other
+        texts = [document[start:end] for start, end, _ in chunks]
+        total += len(texts)
+        differ += sum(a != b for a, b in itertools.zip_longest(texts, expected))
+    return {
+        "ratio": statistics.median(ratios),
+        "ratio_of_one_pass": statistics.median(one_pass),
+        "seconds": seconds,
+        "chunks": total,
+        "different_chunks": differ,
+    }
+
+
+def bench_cluster() -> dict:
+    """Milliseconds of clustering documents of 128 chunks, by dimensions of the embedding."""
+    import numpy as np
+
+    from data_gen.grounding.cluster import ClusterOptions, cluster
+
+    result = {}
+    for dimensions in (256, 1024):
+        draw = np.random.default_rng(0)
+        times = []
+        for _ in range(30):
+            centres = draw.normal(size=(12, dimensions))
+            vectors = centres[draw.integers(0, 12, 128)] + 0.6 * draw.normal(size=(128, dimensions))
+            vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+            began = time.perf_counter()
+            cluster(vectors, ClusterOptions())
+            times.append(1e3 * (time.perf_counter() - began))
+        result[f"ms_{dimensions}"] = statistics.median(times)
+    return result
+
+
+def serve() -> None:
+    """A server that rates every question 9.5, DELAY_S after the request; bare, so that it takes little of the cores.
+    Prints its port."""
+    import asyncio
+
+    criteria = ("challenge", "correctness", "completeness", "clarity", "necessity", "score")
+    message = {"role": "assistant", "content": json.dumps(dict.fromkeys(criteria, 9.5))}
+    rating = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": {"prompt_tokens": 1}}
+    replies = {b"GET": {"data": [{"id": "m"}]}, b"POS": rating}
+
+    class Http(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport, self.received = transport, b""
+
+        def data_received(self, data: bytes) -> None:
+            self.received += data
+            head, found, body = self.received.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            if found and len(body) >= (int(length[1]) if length else 0):
+                content = json.dumps(replies[self.received[:3]]).encode()
+                self.received = b""
+                status = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                answer = status % len(content) + content
+                asyncio.get_running_loop().call_later(DELAY_S, self.transport.write, answer)
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(Http, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+async def bare_client(url: str, requests: int, size: int) -> float:
+    """Requests per second of 64 loops that do nothing but post `size` bytes: what two cores allow."""
+    import asyncio
+
+    import aiohttp
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+
+        async def loop() -> None:
+            for _ in range(requests // 64):
+                async with http.post(f"{url}/chat/completions", data=b"x" * size) as response:
+                    json.loads(await response.read())
+
+        began = time.perf_counter()
+        await asyncio.gather(*(loop() for _ in range(64)))
+        return requests / (time.perf_counter() - began)
+
+
+def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
+    """The judge stage on documents with 12 candidates each: requests per second over the ideal."""
+    import asyncio
+
+    from data_gen.grounding.judge import Judge, JudgeOptions
+    from data_gen.llm import LLMOptions
+    from data_gen.store import Store
+
+    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
+    text = "A sentence of an excerpt that the judge reads. " * 400
+    span = [[i * 2000, (i + 1) * 2000, 450] for i in range(8)]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(folder, "ingest")
+            for part in range(documents // 40):
+                names = [f"{part}-{n}" for n in range(40)]
+                written = [
+                    {
+                        "cluster": 0,
+                        "candidate": j,
+                        "status": "ok",
+                        "question": f"q{j}",
+                        "answer": "a",
+                        "evidence": [0, 3],
+                    }
+                    for j in range(candidates)
+                ]
+                rows = {
+                    "ingest": [{"id": name, "text": text} for name in names],
+                    "chunk": [{"id": name, "spans": span} for name in names],
+                    "cluster": [{"id": name, "clusters": [list(range(8))]} for name in names],
+                    "generate": [{"id": name, "candidates": written} for name in names],
+                }
+                for stage, made in rows.items():
+                    store.begin(stage, {})
+                    store.write(stage, f"{part:06d}", made)
+            for stage in rows:
+                store.finish(stage, {"documents": documents})
+            options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
+            stage = Judge(JudgeOptions(), options, 0)
+            bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
+            began = time.perf_counter()
+            stage.run(store, 0)
+            seconds = time.perf_counter() - began
+    finally:
+        server.kill()
+    rate, ideal = documents * candidates / seconds, 64 / DELAY_S
+    return {"requests_per_s": rate, "ideal": ideal, "share_of_ideal": rate / ideal, "bare_client": bare / ideal}
+
+
+def run_pipeline(documents: int, url: str) -> None:
+    """The whole pipeline, in this process, on documents of 1,000 tokens in parts of eight; prints its peak memory in
+    GiB."""
+    sys.path.insert(0, str(TESTS))
+    from support import planted_fact_docs
+
+    from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
+    from data_gen.store import Store
+    from recipe.longrl.demo import tokenizer
+
+    overrides = [
+        "part_documents=8",
+        "ingest.buckets=[100,65536]",
+        "chunk.max_tokens=110",
+        "embed.backend=static",
+        "cluster.epsilon=0.15",
+        f"servers.default.endpoints=[{url}]",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        source, model = Path(folder) / "documents.jsonl", Path(folder) / "tokenizer"
+        with source.open("w") as file:
+            for seed in range(documents):
+                file.write(json.dumps({"text": planted_fact_docs.document(seed)[0]}) + "\n")
+        tokenizer.build([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(model)
+        settings = GroundingConfig.load(None, [*overrides, f"tokenizer={model}"])
+        store = Store(Path(folder) / "run", PARTS_OF)
+        for name in STAGES:
+            settings.stage(name, [str(source)]).run(store, 0)
+        report = store.report("export")
+    assert report is not None
+    assert report["counts"]["train rows"] > documents / 4
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def bench_memory() -> dict:
+    """Peak memory of the whole pipeline on 80 and 800 documents: ten parts and a hundred."""
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sensible_model, time; print(sensible_model.serve().url, flush=True); time.sleep(9e4)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        url = server.stdout.readline().strip()
+        peaks = []
+        for documents in (80, 800):
+            command = [sys.executable, __file__, "--pipeline", str(documents), "--url", url]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            peaks.append(float(printed.splitlines()[-1]))
+    finally:
+        server.kill()
+    return {"gib_80": peaks[0], "gib_800": peaks[1], "ratio": peaks[1] / peaks[0]}
+
+
+BENCHES = {"chunk": bench_chunk, "cluster": bench_cluster, "llm": bench_llm, "memory": bench_memory}
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; default all.")] = None,
+    serve_only: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
+    pipeline: Annotated[int, typer.Option(hidden=True)] = 0,
+    url: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measure, print, and update the result file."""
+    if serve_only:
+        serve()
+        return
+    if pipeline:
+        run_pipeline(pipeline, url)
+        return
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for name in names or BENCHES:
+        result[name] = BENCHES[name]()
+        print(name, json.dumps(result[name], indent=1), flush=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

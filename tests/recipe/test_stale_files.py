@@ -1,0 +1,32 @@
+"""A start frees what killed ones were writing, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from verl_longrl.trainer import checkpoints
+
+from recipe.longrl import stale_files
+
+pytestmark = pytest.mark.engine
+
+
+def test_what_killed_starts_left(tmp_path: Path):
+    config = OmegaConf.create(
+        {
+            "longrl": {"output_dir": str(tmp_path)},
+            "trainer": {"default_local_dir": str(tmp_path / "checkpoints")},
+        }
+    )
+    checkpoints.begin(tmp_path / "checkpoints" / "global_step_3")
+    for name in ("rollouts/3.partial", ".metrics.jsonl.12", ".config.yaml.12", ".export.partial/.exporter.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    mine = ("rollouts/3.jsonl", "metrics.jsonl", ".metrics.jsonl.backup", ".export.before/thesis.tex")
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    half_written, unknown = stale_files.sweep(config)
+    assert "global_step_3, half-written" in half_written
+    assert ".export.before is where exports are written, and no export wrote it" in unknown
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)

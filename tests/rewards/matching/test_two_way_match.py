@@ -1,0 +1,101 @@
+"""LoongRL's two-way match: what it adds to `contain`, every known way to cheat it, and the published rule."""
+
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verl_longrl.rewards import AnswerOptions, RewardOptions
+from verl_longrl.rewards.matching.answer_match import correctness
+from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, tokens
+from verl_longrl.rewards.matching.two_way_match import is_relative_date, published
+
+TABLES = Path(__file__).parents[1] / "cases"
+TABLE = yaml.safe_load((TABLES / "two_way.yaml").read_text())
+PUBLISHED = TABLE.pop("published")
+ANSWERS = yaml.safe_load((TABLES / "answers.yaml").read_text())
+MODES = ["exact", "contain", "two_way", "f1"]
+
+# fmt: off
+WORDS = st.sampled_from([
+    "Paris", "New", "York", "City", "of", "the", "and", "or", "not", "no", "yes", "12", "1943", "metres", "Obama", "II",
+    ",", ".", ";", "years", "ago", "last", "%", "Alice", "5", "true", "C++", "Kansas",
+])
+# fmt: on
+TEXTS = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
+GOLDS = TEXTS.filter(tokens)
+
+
+def score(candidate, gold, mode="two_way"):
+    return correctness(candidate, gold, RewardOptions(answer=AnswerOptions(mode=mode)))
+
+
+@pytest.mark.parametrize(
+    ("expected", "case"),
+    [(float(kind == "correct"), case) for kind, cases in TABLE.items() for case in cases],
+    ids=lambda value: f"{value['candidate']!r} for {value['gold']!r}" if isinstance(value, dict) else "",
+)
+def test_table(expected, case):
+    assert score(case["candidate"], case["gold"]) == expected
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: f"{case['candidate']!r} for {case['gold']!r}")
+def test_the_published_rule(case):
+    golds = case["gold"] if isinstance(case["gold"], list) else [case["gold"]]
+    assert any(published(case["candidate"], gold) for gold in golds) == case["pays"]
+
+
+def test_what_beats_the_other_modes_does_not_beat_this_one():
+    """With one exception, on purpose: a number may lack its unit."""
+    paid = [case for case in ANSWERS["gaming"] if score(case["candidate"], case["gold"])]
+    assert paid == [{"candidate": "10", "gold": "10km"}]
+
+
+@settings(deadline=None)
+@given(TEXTS, GOLDS)
+def test_it_accepts_whatever_contain_accepts(candidate, gold):
+    if not is_relative_date(tokens(gold)):
+        assert score(candidate, gold) >= score(candidate, gold, "contain")
+
+
+@settings(deadline=None)
+@given(TEXTS, GOLDS)
+def test_it_accepts_nothing_that_the_tokens_do_not_show(candidate, gold):
+    """Guarded is stricter than published: an accepted answer is a run of the gold one's tokens, or the reverse, except
+    for yes and no, which only have to come first."""
+    mine, theirs = (f" {' '.join(tokens(text))} " for text in (candidate, gold))
+    if score(candidate, gold):
+        assert mine in theirs or theirs in mine
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*sorted(FUNCTION_WORDS), ".", ",", "?!", "—", "'", "*"])).map(" ".join))
+def test_no_mode_pays_for_words_that_say_nothing(candidate):
+    golds = ["Paris", "the Eiffel Tower", "Battle of Hastings", "14 April 1943", "yes", "no", "12 metres", "last week"]
+    assert not any(score(candidate, gold, mode) for mode in MODES for gold in golds)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["Anna", "Bell", "Carl", "Dora"]), min_size=1, max_size=2), st.data())
+def test_no_part_pays_for_two_answers_that_share_half_of_their_words(shared, data):
+    """The reason for "more than half": a guess at what many answers have in common is worth nothing."""
+    rest = data.draw(st.lists(st.just("Gray"), min_size=len(shared), max_size=4))
+    assert score(" ".join(shared), " ".join([*shared, *rest])) == 0
+    assert score(" ".join(shared), " ".join([*rest, *shared])) == 0
+
+
+def test_what_is_left_to_the_judge():
+    """The docstring's own words: where the rule is known to be generous."""
+    assert score("New York City", "New York City mayor") == 1
+    assert score("president of France", "vice president of France") == 1
+
+
+@pytest.mark.parametrize("piece", ["1 ", "of ", "Paris ", ", ", "x > ", "last "])
+def test_no_answer_is_slow(piece):
+    whole = (piece * MAX_CHARS)[:MAX_CHARS]
+    started = time.perf_counter()
+    for candidate in (piece * 500_000, whole, whole[: MAX_CHARS // 2] + "Rome"):
+        score(candidate, "Paris " + whole)
+    assert time.perf_counter() - started < 20

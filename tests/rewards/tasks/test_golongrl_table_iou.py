@@ -1,0 +1,87 @@
+"""Tables: the cases, rows counted slowly, rows and columns in any order, and JSON made to be slow."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
+from verl_longrl.rewards.tasks.golongrl_table_iou import Table, overlap, read_table
+
+TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/tables.yaml").read_text())
+GOLD = TABLE.pop("gold")
+ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
+PUBLISHED = RewardOptions(paper_exact=True)
+CELLS = st.one_of(st.integers(-3, 3), st.sampled_from(["a", "b", "1,000", "x y"]), st.none())
+TABLES = st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(("kind", "case"), ROWS, ids=lambda value: value["text"] if isinstance(value, dict) else value)
+def test_table(kind, case):
+    response, gold = f'<answer>{{"data": [["Ann", 1]]}}</answer></think>{case["text"]}', case.get("gold", GOLD)
+    released = {"doc_ids": [], "golden_label": gold if isinstance(gold, str) else json.dumps(gold), "summary": ""}
+    for truth in (gold, released):
+        result = score("golongrl_table", response, truth)
+        assert result.value == pytest.approx(case["value"], abs=5e-5)
+        assert result.status == ("format_error" if kind == "malformed" else "ok")
+        assert (kind == "correct") == (result.value == 1)
+        assert tuple(result.metrics()) == METRIC_KEYS
+    tagged = case["text"] if "<answer>" in case["text"] else f"<answer>{case['text']}</answer>"
+    published = score("golongrl_table", f"x</think>{tagged}", released, options=PUBLISHED).value
+    assert published == pytest.approx(case.get("published", case["value"]), abs=5e-5)
+
+
+@settings(deadline=None)
+@given(TABLES, TABLES)
+def test_against_counting(given_rows, wanted_rows):
+    mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, wanted_rows))
+    common = sum(min(count, theirs[row]) for row, count in mine.items())
+    expected = common / (len(given_rows) + len(wanted_rows) - common)
+    assert overlap(Table(None, given_rows), Table(None, wanted_rows)).iou == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(TABLES, st.permutations([0, 1, 2]), st.randoms())
+def test_the_order_of_rows_and_named_columns_does_not_matter(rows, order, random):
+    names = ["name", "total", "year"]
+    shuffled = [[row[i] for i in order] for row in random.sample(rows, len(rows))]
+    wanted = {"columns": names, "data": rows}
+    for value in (
+        {"columns": [names[i].upper() for i in order], "data": shuffled},
+        [dict(zip([names[i] for i in order], row, strict=True)) for row in shuffled],
+        [[names[i] for i in order], *shuffled],
+    ):
+        assert score("golongrl_table", f"<answer>{json.dumps(value)}</answer>", wanted).value == 1
+
+
+@given(TABLES, TABLES)
+def test_more_rows_than_asked_for_never_help(rows, more):
+    wanted = Table(None, rows)
+    extra = [["junk", *row[1:]] for row in more]
+    assert overlap(Table(None, rows + extra), wanted).iou < 1
+
+
+@pytest.mark.parametrize("value", [5, "a", None, {}, {"columns": ["a"]}, {"data": 5}, [], [1, 2], [[1], 2]])
+def test_what_is_no_table(value):
+    assert read_table(value) is None
+
+
+@pytest.mark.parametrize("gold", ["", "no table", "5", [], {"data": []}, None, {"doc_ids": [], "golden_label": "{}"}])
+@pytest.mark.parametrize("paper_exact", [False, True])
+def test_a_row_without_a_table_is_the_rows_fault(gold, paper_exact):
+    result = score("golongrl_table", 'x</think>{"data": [[1]]}', gold, options=RewardOptions(paper_exact=paper_exact))
+    assert (result.status, result.value) == ("scorer_error", 0)
+    assert "ground_truth" in result.reason
+
+
+@pytest.mark.parametrize("piece", ["[", "{", "[[", "[1,", '{"a":', '["[",', "<answer>", "9", "[1]", '{"data":[[1]]}'])
+def test_no_answer_is_slow(piece):
+    response = "x</think>" + piece * (300_000 // len(piece))
+    started = time.perf_counter()
+    for paper_exact in (False, True):
+        score("golongrl_table", response, GOLD, options=RewardOptions(paper_exact=paper_exact))
+    assert time.perf_counter() - started < 20

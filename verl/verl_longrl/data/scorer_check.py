@@ -1,0 +1,112 @@
+"""Scorers of the user's own are tried before training: imported, and each called once with an empty response.
+
+As in training: in a process of its own with a deadline, with a row's ground truth and the run's options. So a wrong
+signature, a wrong return type, a scorer that hangs, or a file that ends its process is known before a run is started.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from verl_longrl.data.schema import decode_extra_info, decode_ground_truth, read_rows
+from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
+from verl_longrl.rewards.options import RewardOptions
+from verl_longrl.rewards.registry import Scorer, load_scorers, resolve
+from verl_longrl.rewards.scoring import Job
+
+EXPECTED = "(response, ground_truth, extra_info, options) -> Score"
+
+
+@dataclass
+class Trial:
+    """tried: data sources whose scorer gave a score. unused: names and patterns of scorers that score no row.
+    problems: a line for each scorer that cannot be used."""
+
+    tried: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
+    """Load `options.scorers`, first in a process of their own, then here, and call those that score rows of `files`.
+    Files and rows that cannot be read are passed over: the validator names them. Raises ImportError, in one line, when
+    the scorers cannot be loaded."""
+    trial = Trial()
+    try:
+        isolated = IsolatedScorer(replace(options, workers=1))
+    except RuntimeError as error:
+        raise ImportError(" ".join(str(error).split())) from error
+    with isolated:
+        mine = load_scorers(options.scorers)
+        if not mine:
+            trial.problems.append(f"{', '.join(options.scorers)}: no @scorer(...) in it, so it scores nothing")
+        called = set()
+        for job in _jobs(options, files, mine):
+            function = resolve(job.data_source)
+            called.add(function)
+            score = isolated.outcomes_blocking(job)[0]
+            if score.failed:
+                what = f"{_named(job.data_source, function)}, called with an empty response: {score.status}"
+                trial.problems.append(f"{what}, {score.reason}; expected {EXPECTED}")
+            else:
+                trial.tried.append(job.data_source)
+    for name, function in mine.items():
+        if function not in called:
+            trial.unused.append(name)
+            if problem := _cannot_be_called(function):
+                trial.problems.append(f"{_named(name, function)}: {problem}; expected {EXPECTED}")
+    return trial
+
+
+def _jobs(options: RewardOptions, files: Iterable[str | Path], mine: dict[str, Scorer]) -> list[Job]:
+    """An empty response to the first readable row of each data source that one of `mine` scores."""
+    jobs: dict[str, Job] = {}
+    others: set[object] = set()
+    for file in files:
+        try:
+            for row in read_rows(file, ["data_source", "reward_model", "extra_info"]):
+                source = row.get("data_source")
+                if source in jobs or source in others:
+                    continue
+                if not _is_mine(source, mine):
+                    others.add(source)
+                elif (job := _job(row, options)) is not None:
+                    jobs[job.data_source] = job
+        except (pa.ArrowException, OSError):
+            continue
+    return list(jobs.values())
+
+
+def _is_mine(source: Any, mine: dict[str, Scorer]) -> bool:
+    try:
+        return isinstance(source, str) and resolve(source) in mine.values()
+    except LookupError:
+        return False
+
+
+def _job(row: dict[str, Any], options: RewardOptions) -> Job | None:
+    try:
+        truth, extra = decode_ground_truth(row["reward_model"]), decode_extra_info(row.get("extra_info"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return Job(row["data_source"], "", truth, extra, options)
+
+
+def _cannot_be_called(function: Scorer) -> str | None:
+    """Why a scorer that scores no row could not be called, were there one."""
+    try:
+        inspect.signature(function).bind("", "", {}, RewardOptions())
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def _named(source: str, function: Scorer) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"the scorer of {source!r}" + (f" ({code.co_filename}:{code.co_firstlineno})" if code else "")

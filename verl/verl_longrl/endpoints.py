@@ -1,0 +1,351 @@
+"""Several servers of one model, used as one: OpenAI's protocol, load balanced, retried, never silently lost.
+
+Each request goes to the least busy healthy server. A server that fails to answer is benched: the others are asked first
+for a while. One that answers with Retry-After rests: nothing is sent to it until then. Rate limits, server errors,
+timeouts and unreadable replies are retried elsewhere or later, with backoff and jitter. The judge
+(`rewards/judge/client.py`) and the data pipelines (`data_gen/llm.py`) ask through this.
+
+HTTP by aiohttp, without OpenAI's client: that one takes 1 ms of a core for every request, which limits a process to
+fewer requests than a judge of 50 ms can answer 64 at a time (docs/results, `scripts/bench/data_pipeline.py llm`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+
+from verl_longrl.rewards.options import ServerOptions
+from verl_longrl.secrets import declare, redact
+
+T = TypeVar("T")
+LONGEST_REPLY = 1 << 20
+"""Bytes: what a model says takes kilobytes, and 64 replies may be in flight."""
+
+
+class EndpointError(RuntimeError):
+    """A server is unreachable, refuses the key, or serves another model; the message names it and the fix, and shows no
+    secret."""
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))
+
+
+class RequestError(RuntimeError):
+    """A request was not answered; the message shows no secret, whatever the server says. `status`: the server's HTTP
+    status, None when there was no readable reply at all; `retry_after`: seconds it asked to be left alone; `silent`:
+    there was no reply, readable or not."""
+
+    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, silent: bool = False):
+        super().__init__(redact(message))
+        self.status, self.retry_after, self.silent = status, retry_after, silent
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt may succeed: rate limits, server errors, broken connections, unreadable replies."""
+        return self.status is None or self.status in (408, 409, 425, 429) or self.status >= 500
+
+    @property
+    def away(self) -> bool:
+        """Whether the server is not there, or overwhelmed, for now: nothing is wrong with the request or the reply."""
+        return self.silent or (self.status is not None and self.transient)
+
+
+@dataclass
+class _Endpoint:
+    url: str
+    proxy: str | None
+    in_flight: int = 0
+    failed_at: float = 0.0
+    benched_until: float = 0.0
+    resting_until: float = 0.0
+
+
+class Endpoints:
+    """The servers of `options.endpoints`, for use within one event loop.
+
+    Raises ValueError when there is none. `post` asks; `check` is for the start of a run; `metrics` counts; `close`
+    releases the connections.
+    """
+
+    def __init__(self, options: ServerOptions):
+        if not options.endpoints:
+            raise ValueError(
+                f"{options.block}.endpoints is empty; give at least one base URL, such as http://host:8000/v1"
+            )
+        self.options = options
+        self._endpoints = [_Endpoint(url.rstrip("/"), _proxy(url)) for url in options.endpoints]
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._model = options.model
+        self._naming = asyncio.Lock()
+        self._counts: Counter[str] = Counter()
+        self._latency_s = 0.0
+        self._answered_at = 0.0
+        self._http: aiohttp.ClientSession | None = None
+        declare(options.api_key_env)
+
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | bytes,
+        read: Callable[[Any], T],
+        on_retry: Callable[[], None] | None = None,
+        longest: int = LONGEST_REPLY,
+    ) -> T:
+        """What `read` makes of the reply to `body`; waits for a free slot.
+
+        body: a mapping, to which the model's name is added, or a whole request that is JSON already. A reply on which
+        `read` raises ValueError, TypeError, LookupError or AttributeError is asked for again. on_retry: called whenever
+        an attempt failed and another will be made. longest: bytes of a reply; a longer one is not read.
+
+        Raises:
+            RequestError: refused (at once), or not answered in `options.attempts` attempts (the last failure).
+            EndpointError: no model is named and the server serves several.
+        """
+        async with self._slots:
+            for attempt in range(1, self.options.attempts + 1):
+                try:
+                    return await self._attempt(await self._choose(), path, body, read, longest)
+                except RequestError as error:
+                    if not error.transient or attempt == self.options.attempts:
+                        raise
+                    self._counts["retries"] += 1
+                    if on_retry:
+                        on_retry()
+                await asyncio.sleep(self._backoff(attempt))
+        raise AssertionError("attempts is at least 1")
+
+    async def _choose(self) -> _Endpoint:
+        """The least busy healthy endpoint. When none is healthy, the one that will be first, as soon as it has rested
+        (plus jitter, so that not all come at once).
+
+        Raises RequestError when it was sent to rest again while nothing at all was answered.
+        """
+        waiting_since = None
+        while True:
+            now = time.monotonic()
+            ready_at = {id(e): max(e.benched_until, e.resting_until, now) for e in self._endpoints}
+            endpoint = min(self._endpoints, key=lambda e: (ready_at[id(e)], e.in_flight))
+            if endpoint.resting_until <= now:
+                return endpoint
+            if waiting_since is not None and self._answered_at < waiting_since:
+                raise RequestError(f"{endpoint.url} has sent requests away since this one began to wait", 429)
+            waiting_since = now
+            await asyncio.sleep(endpoint.resting_until - now + random.uniform(0, self.options.backoff_s))
+
+    def _backoff(self, attempt: int) -> float:
+        """Seconds until the next attempt: none while an endpoint is healthy, or all rest (`_choose` waits for them),
+        else exponential with full jitter."""
+        now = time.monotonic()
+        if any(max(e.benched_until, e.resting_until) <= now for e in self._endpoints):
+            return 0.0
+        if all(e.resting_until > now for e in self._endpoints):
+            return 0.0
+        return random.uniform(0, min(self.options.backoff_s * 2 ** (attempt - 1), self.options.max_backoff_s))
+
+    async def _attempt(
+        self,
+        endpoint: _Endpoint,
+        path: str,
+        body: Mapping[str, Any] | bytes,
+        read: Callable[[Any], T],
+        longest: int,
+    ) -> T:
+        started = time.monotonic()
+        endpoint.in_flight += 1
+        self._counts["calls"] += 1
+        try:
+            if not isinstance(body, bytes):
+                body = json.dumps({"model": await self._served_model(endpoint), **body}).encode()
+            reply = await self._send(endpoint, "POST", path, body, longest)
+            try:
+                result = read(reply)
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise RequestError(f"{endpoint.url} sent a reply that cannot be read: {error!r}") from error
+        except RequestError as error:
+            if error.transient:
+                self._bench(endpoint, error.retry_after)
+            raise
+        finally:
+            endpoint.in_flight -= 1
+            self._latency_s += time.monotonic() - started
+        self._answered_at = time.monotonic()
+        if started >= endpoint.failed_at:  # it is well again
+            endpoint.benched_until = 0.0
+        return result
+
+    def _bench(self, endpoint: _Endpoint, retry_after: float | None) -> None:
+        """Leave an endpoint that failed alone: for as long as it asks (at most timeout_s), else for cooldown_s."""
+        now = endpoint.failed_at = time.monotonic()
+        if retry_after:
+            endpoint.resting_until = max(endpoint.resting_until, now + min(retry_after, self.options.timeout_s))
+        else:
+            endpoint.benched_until = now + self.options.cooldown_s
+
+    async def _send(
+        self, endpoint: _Endpoint, method: str, path: str, data: bytes | None = None, longest: int = LONGEST_REPLY
+    ) -> Any:
+        """One request to one server: its reply's JSON. Raises RequestError, EndpointError.
+
+        A redirect is not followed: it would take questions and documents to whatever host the server names.
+        """
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # `_slots` bounds
+                timeout=aiohttp.ClientTimeout(total=self.options.timeout_s),
+                headers={"Content-Type": "application/json"} | self._authorization(),
+            )
+        try:
+            async with self._http.request(
+                method, endpoint.url + path, data=data, proxy=endpoint.proxy, allow_redirects=False
+            ) as response:
+                if 300 <= response.status < 400:
+                    place = f"has moved to {response.headers.get('Location')}, which is not followed"
+                    message = f"{endpoint.url}{path} {place}; correct {self.options.block}.endpoints"
+                    raise RequestError(message, response.status)
+                content = await _bounded(response.content, longest)
+                if content is None:
+                    raise RequestError(f"{endpoint.url} sent a reply of more than {longest / 2**20:g} MiB")
+                if response.status >= 400:
+                    message = f"{endpoint.url} answered {response.status}: {_message(content)}"
+                    raise RequestError(message, response.status, _retry_after(response.headers.get("Retry-After", "")))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            message = f"{endpoint.url} did not answer: {type(error).__name__}: {error}"
+            raise RequestError(message, silent=True) from error
+        except ValueError as error:  # aiohttp's, of an address or a header that cannot be sent
+            raise EndpointError(f"{endpoint.url} cannot be asked: {error}; correct {self.options.block}") from error
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise RequestError(f"{endpoint.url} sent a reply that is not JSON: {content[:80]!r}") from error
+
+    def _authorization(self) -> dict[str, str]:
+        """The header with the key, if there is one. Raises EndpointError for a key that no header can have."""
+        key = os.environ.get(self.options.api_key_env, "").strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise EndpointError(
+                f"the key in ${self.options.api_key_env} has a line break, a space or another character in it that no "
+                "key has; correct it"
+            )
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def _models(self, endpoint: _Endpoint) -> list[str]:
+        """Names of the models a server serves."""
+        reply = await self._send(endpoint, "GET", "/models")
+        try:
+            return [model["id"] for model in reply["data"]]
+        except (TypeError, LookupError) as error:
+            raise RequestError(f"{endpoint.url}/models is no list of models: {str(reply)[:80]}") from error
+
+    async def _served_model(self, endpoint: _Endpoint) -> str:
+        if self._model:
+            return self._model
+        async with self._naming:
+            if not self._model:
+                served = await self._models(endpoint)
+                if len(served) != 1:
+                    raise EndpointError(
+                        f"{endpoint.url} serves {served}; set {self.options.block}.model to the one to ask"
+                    )
+                self._model = served[0]
+        return self._model
+
+    async def check(self, some: bool = False) -> str:
+        """Every server is reachable and serves the model. Returns the model's name.
+
+        some: one reachable server is enough; others are named on stderr and left alone for a while.
+
+        Raises EndpointError naming the server, what is wrong and the fix.
+        """
+        away: list[EndpointError] = []
+        for endpoint in self._endpoints:
+            try:
+                await self._check(endpoint)
+            except EndpointError as error:
+                reached = isinstance(error.__cause__, RequestError) and error.__cause__.status is not None
+                if not some or reached or error.__cause__ is None:
+                    raise
+                endpoint.benched_until = time.monotonic() + self.options.cooldown_s
+                away.append(error)
+        if len(away) == len(self._endpoints):
+            raise away[0]
+        for missed in away:
+            print(f"warning: {missed}; going on without it", file=sys.stderr)
+        return self._model
+
+    async def _check(self, endpoint: _Endpoint) -> None:
+        block = self.options.block
+        try:
+            served = await self._models(endpoint)
+        except RequestError as error:
+            if error.status == 401:
+                raise EndpointError(
+                    f"{block} {endpoint.url} refuses the key; put a valid one in ${self.options.api_key_env}"
+                ) from error
+            raise EndpointError(
+                f"{block} {endpoint.url} does not answer GET /models ({error}); "
+                f"start the server or correct {block}.endpoints (a base URL ends in /v1)"
+            ) from error
+        model = self._model or await self._served_model(endpoint)
+        if model not in served:
+            raise EndpointError(f"{block} {endpoint.url} serves {served}, not {model!r}; correct {block}.model")
+
+    def metrics(self) -> dict[str, float]:
+        """calls (attempts), retries, benched or resting endpoints, mean latency_s of an attempt."""
+        now, calls = time.monotonic(), self._counts["calls"]
+        return {
+            "calls": float(calls),
+            "retries": float(self._counts["retries"]),
+            "benched": float(sum(max(e.benched_until, e.resting_until) > now for e in self._endpoints)),
+            "latency_s": self._latency_s / calls if calls else 0.0,
+        }
+
+    async def close(self) -> None:
+        """Release the connections."""
+        if self._http is not None:
+            await self._http.close()
+
+
+async def _bounded(stream: aiohttp.StreamReader, longest: int) -> bytes | None:
+    """All of a reply; None if it has more bytes than `longest`, and is not read on."""
+    content = bytearray()
+    async for block in stream.iter_any():
+        content += block
+        if len(content) > longest:
+            return None
+    return bytes(content)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a server (HTTP_PROXY, NO_PROXY and so on). Looked up once: aiohttp would
+    do it for every request, at three times the cost of the request itself."""
+    parts = urllib.parse.urlsplit(url)
+    bypass = urllib.request.proxy_bypass(parts.netloc)
+    return None if bypass else urllib.request.getproxies().get(parts.scheme)
+
+
+def _message(content: bytes) -> str:
+    """What an error response says: OpenAI's error.message, else its first 300 characters."""
+    text = content.decode("utf-8", "replace")
+    try:
+        return str(json.loads(text)["error"]["message"])[:300]
+    except (ValueError, TypeError, LookupError):
+        return text[:300]
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds of a Retry-After header, None when there is none (or it is a date, which model servers do not
+    send)."""
+    return float(value) if re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", value) else None

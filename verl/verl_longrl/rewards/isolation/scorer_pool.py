@@ -1,0 +1,225 @@
+"""A response that hangs its scorer costs its own deadline and nobody else's time.
+
+Scorers run in killable worker processes (`fork_server.py`, `worker.py`). A job that is not done after
+`PATIENCE_S` gives up its slot to the next job and goes on alone, after `GRACE_S` at lower priority, until its
+deadline; then its worker is killed. So hanging responses never queue others behind them, not even when more of
+them arrive at once than there are workers. Late is not dead: on a busy machine any score may be late, so a worker
+that finishes within `GRACE_S` is used again. A signal or a thread could do neither: a regular expression or a huge
+power holds the interpreter lock.
+
+Each worker has a pipe of its own and a kill is SIGKILL: there is no lock that a dying process could take
+along. (This is why it is not pebble's pool: with as many hanging jobs as workers every other job waits for
+their deadline, and its workers re-import the caller's `__main__`, which under Ray is Ray itself.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from verl_longrl.rewards.isolation.fork_server import ForkServer, Worker
+from verl_longrl.rewards.options import RewardOptions
+from verl_longrl.rewards.score import Score, Status, from_json
+from verl_longrl.rewards.scoring import Job
+
+PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
+GRACE_S = 0.5  # one that is still not done then goes on at low priority, and its worker is not used again
+MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
+MAX_SPARE = 4  # workers kept ready beyond `workers`, forked while others were slow
+LONGEST_ANSWER = 64 << 20  # bytes of a job's scores
+_NICE = 5
+
+
+class IsolatedScorer:
+    """Scores in worker processes; usable from any event loop and any thread.
+
+    options: `workers` jobs run at once beside the slow ones, `scorers` are loaded in the workers, `timeout_s`
+    is the deadline of one job, `worker_memory_gib` its address space. Starting waits until the workers are
+    ready, so the first score is as fast as the rest. Raises RuntimeError when a scorer module cannot be
+    imported.
+    """
+
+    def __init__(self, options: RewardOptions | None = None):
+        self.options = options or RewardOptions()
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._slots = threading.Semaphore(self.options.workers)
+        self._threads = ThreadPoolExecutor(self.options.workers + MAX_SLOW, thread_name_prefix="longrl-score")
+        self._closed = False
+        self._server = ForkServer(self.options)
+        self._idle = [self._server.fork() for _ in range(self.options.workers)]
+
+    async def outcomes(self, job: Job) -> tuple[Score, ...]:
+        """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
+        status timeout; a sample that cannot travel to a worker, a scorer that raises or takes its process down and a
+        score that cannot travel back give scorer_error. Raises RuntimeError once this is closed."""
+        self._refuse_if_closed()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, job)
+
+    def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
+        """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        self._refuse_if_closed()
+        return self._outcomes(job)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this IsolatedScorer is closed; make a new one")
+
+    def _outcomes(self, job: Job) -> tuple[Score, ...]:
+        try:
+            job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
+            message = pickle.dumps(job)
+        except Exception as error:  # noqa: BLE001  the boundary: pickling runs whatever code the values bring along
+            results = _failure("scorer_error", f"the sample cannot be sent to a scorer process: {_named(error)}")
+        else:
+            results = self._run_in_turn(message, job.options.timeout_s)
+        with self._lock:
+            self._counts["scored"] += 1
+            self._counts["timeouts"] += results[0].status == "timeout"
+            self._counts["scorer_errors"] += results[0].status == "scorer_error"
+        return results
+
+    def _run_in_turn(self, message: bytes, timeout_s: float) -> tuple[Score, ...]:
+        self._slots.acquire()
+        slot = _Slot(self._slots)
+        try:
+            return self._run(message, timeout_s, slot)
+        finally:
+            slot.release()
+
+    def _run(self, message: bytes, timeout_s: float, slot: _Slot) -> tuple[Score, ...]:
+        worker = self._hand_over(message)
+        if worker is None:
+            return _failure("scorer_error", "the scorer was closed before this sample's turn came")
+        healthy = niced = False
+        try:
+            started = time.monotonic()
+            if not worker.connection.poll(min(PATIENCE_S, timeout_s)):
+                slot.release()
+                with self._lock:
+                    self._counts["slow"] += 1
+                if not worker.connection.poll(max(0.0, min(GRACE_S, timeout_s) - (time.monotonic() - started))):
+                    niced = True
+                    _lower_priority(worker.pid)
+                    if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
+                        return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
+            answer = worker.connection.recv_bytes(LONGEST_ANSWER)
+            results = from_json(answer)
+            healthy = not niced  # priority cannot be raised again
+            return results
+        except (EOFError, OSError):
+            return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
+        except Exception as error:  # noqa: BLE001  the boundary: whoever took the process over sends what they like
+            return _failure("scorer_error", f"the score cannot be read outside its process: {_named(error)}")
+        finally:
+            self._give_back(worker, healthy)
+
+    def _hand_over(self, message: bytes) -> Worker | None:
+        """Send the job to a worker that is alive; one that died while idle is replaced, not counted. None: closed."""
+        while worker := self._take():
+            try:
+                worker.connection.send_bytes(message)
+            except OSError:
+                self._give_back(worker, healthy=False)
+            else:
+                return worker
+        return None
+
+    def _take(self) -> Worker | None:
+        with self._lock:
+            if self._closed:
+                return None
+            if self._idle:
+                return self._idle.pop()
+            try:
+                return self._server.fork()
+            except OSError:  # the server itself was killed: start over with a new one
+                self._server.close()
+                self._server = ForkServer(self.options)
+                self._counts["server_restarts"] += 1
+                return self._server.fork()
+
+    def _give_back(self, worker: Worker, healthy: bool) -> None:
+        with self._lock:
+            if self._closed or worker.server is not self._server:
+                worker.connection.close()  # it ends at the end of its input, or ended with its server
+                return
+            if healthy and len(self._idle) < self.options.workers + MAX_SPARE:
+                self._idle.append(worker)
+                return
+            worker.connection.close()
+            self._counts["restarts"] += not healthy
+            try:
+                self._server.end(worker.pid)
+                if len(self._idle) < self.options.workers:
+                    self._idle.append(self._server.fork())
+            except OSError:
+                return  # the server is gone and its workers with it; _take starts the next one
+
+    def metrics(self) -> dict[str, float]:
+        """Counts since the start: scored, timeouts, scorer_errors, restarts (workers ended and replaced),
+        slow."""
+        names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "server_restarts")
+        with self._lock:
+            return {name: float(self._counts[name]) for name in names}
+
+    def close(self) -> None:
+        """End every worker, the hanging ones too. Scores still running or waiting come back as scorer_error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for worker in self._idle:
+                worker.connection.close()
+            self._idle.clear()
+            self._server.close()
+        self._threads.shutdown(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Slot:
+    """A place among the jobs that run at once; released once, early by a slow job or late by a quick one."""
+
+    def __init__(self, semaphore: threading.Semaphore):
+        self._semaphore, self.released = semaphore, False
+
+    def release(self) -> None:
+        if not self.released:
+            self.released = True
+            self._semaphore.release()
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _failure(status: Status, reason: str) -> tuple[Score, ...]:
+    return (Score(0.0, {}, status, reason),)
+
+
+def _lower_priority(pid: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, _NICE)
+    except ProcessLookupError:
+        return  # it just died; reading its result says so
+
+
+def _plain(value: Any) -> Any:
+    """numpy values as Python ones. A worker that had to import numpy to read its first job (upstream hands
+    strings over as numpy.str_) would be late for it, and every new worker again."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,123 @@
+"""Ask a model whether an answer means the same as the reference, and believe only the model.
+
+Any OpenAI-compatible server will do, one or several (see `endpoints.py`). Identical questions are one call: verdicts
+are cached, and a question that is being asked is waited for, not asked again.
+
+The candidate answer cannot talk to the judge: see `prompt.py`. When no verdict can be had (cut-off
+reasoning, prose, a server that refuses) `JudgeError` is raised: it is not a "no". A judge that is away is waited for
+(`patience.py`), then `JudgeAway` is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, OrderedDict
+from typing import Any
+
+from verl_longrl.endpoints import EndpointError, Endpoints, RequestError
+from verl_longrl.patience import Away, Patience
+from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
+from verl_longrl.rewards.options import JudgeOptions
+from verl_longrl.rewards.scoring import JudgeAway, JudgeError
+
+__all__ = ["Judge", "JudgeAway", "JudgeError"]
+
+
+class Judge:
+    """A judge's client, for use within one event loop.
+
+    Raises ValueError when there is no endpoint. `judge` answers one question; `check` is for the preflight;
+    `metrics` counts; `close` releases the connections.
+    """
+
+    def __init__(self, options: JudgeOptions):
+        self.options = options
+        self._patience = Patience(
+            "the judge", options.patience_minutes, options.concurrency, options.max_backoff_s, _progress
+        )
+        self._servers = Endpoints(options)
+        self._verdicts: OrderedDict[str, bool] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._counts: Counter[str] = Counter()
+
+    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
+        """Whether `candidate` states the same facts as `reference`. Raises JudgeError when no verdict can be
+        had."""
+        if not candidate.strip():
+            return False
+        messages, mark = build_messages(question, reference, candidate, context, self.options)
+        key = hashlib.sha256(repr((self.options.model, messages)).encode("utf-8", "replace")).hexdigest()
+        if key in self._verdicts:
+            self._verdicts.move_to_end(key)
+            self._counts["cache_hits"] += 1
+            return self._verdicts[key]
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._ask(key, messages, mark))
+        else:
+            self._counts["cache_hits"] += 1
+        return await asyncio.shield(task)  # one waiter may be cancelled, the others still want the verdict
+
+    async def _ask(self, key: str, messages: list[dict[str, str]], mark: str) -> bool:
+        try:
+            verdict = await self._verdict(messages, mark)
+        except JudgeError:
+            self._counts["failures"] += 1
+            raise
+        finally:
+            del self._asking[key]
+        self._verdicts[key] = verdict
+        while len(self._verdicts) > self.options.cache_size:
+            self._verdicts.popitem(last=False)
+        return verdict
+
+    async def _verdict(self, messages: list[dict[str, str]], mark: str) -> bool:
+        body = {
+            "messages": messages,
+            "temperature": self.options.temperature,
+            "max_tokens": self.options.max_tokens,
+        }
+        try:
+            text, finish_reason = await self._patience.ask(lambda: self._servers.post("/chat/completions", body, _read))
+        except Away as error:
+            raise JudgeAway(str(error)) from error
+        except (RequestError, EndpointError) as error:
+            raise JudgeError(
+                f"no verdict from {', '.join(self.options.endpoints)} in {self.options.attempts} attempts: {error}"
+            ) from error
+        return read_verdict(text, mark, finish_reason)
+
+    async def check(self) -> str:
+        """For the preflight: every endpoint is reachable and serves the model. Returns the model's name.
+
+        Raises JudgeError naming the endpoint, what is wrong and the fix; JudgeAway when it is only away.
+        """
+        try:
+            return await self._servers.check()
+        except EndpointError as error:
+            away = isinstance(error.__cause__, RequestError) and error.__cause__.away
+            raise (JudgeAway if away else JudgeError)(str(error)) from error
+
+    def metrics(self) -> dict[str, float]:
+        """calls (attempts), cache_hits, retries, failures (questions without verdict), benched endpoints,
+        mean latency_s."""
+        own = {name: float(self._counts[name]) for name in ("cache_hits", "failures")}
+        return self._servers.metrics() | own
+
+    async def close(self) -> None:
+        """Give up what is being asked and release the connections."""
+        for task in list(self._asking.values()):
+            task.cancel()
+        await self._servers.close()
+
+
+def _progress(line: str) -> None:
+    """Reaches the user's terminal, from a reward worker too (see recipe.longrl.console)."""
+    print(f"longrl: {line}", flush=True)
+
+
+def _read(reply: Any) -> tuple[str, str | None]:
+    """The text and finish reason of a chat completion."""
+    choice = reply["choices"][0]
+    return choice["message"].get("content") or "", choice.get("finish_reason")

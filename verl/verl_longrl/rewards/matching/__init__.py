@@ -1,0 +1,1 @@
+"""How a response is read, and when two answers, items or numbers count as equal. Shared by the tasks."""
