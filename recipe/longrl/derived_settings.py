@@ -27,7 +27,7 @@ RESPONSE, LEAST_RESPONSE = 512, 64
 DEVICES = (2, 1)
 MOST_TOKENS = 32768
 BUCKET = {"cpu": 16, "cuda": 2048}
-"""MB of a bucket that a small model's weights travel in; upstream's on GPUs."""
+"""MB of a bucket that a small model's weights travel in; verl's on GPUs."""
 PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 4.0, 2.0
 """Host memory of what runs beside weights, optimizer and KV cache with hardware=cpu, measured with two devices: driver,
 task runner, agent loop, reward worker, TransferQueue; and for each device a rank, a vLLM server and its engine."""
@@ -140,7 +140,7 @@ def _tokens(config: DictConfig, model: memory.Model, least: int) -> Check:
 
 
 def _bucket(config: DictConfig, model: memory.Model | None) -> Iterator[Check]:
-    """The buffer that weights travel in from the trainer to vLLM. Upstream sends a tensor that is larger by a handle to
+    """The buffer that weights travel in from the trainer to vLLM. verl sends a tensor that is larger by a handle to
     GPU memory, and has no way to send it where there is none (a CPU's shared memory)."""
     engine, on_cpu = config.actor_rollout_ref.rollout.checkpoint_engine, config.trainer.device == "cpu"
     key = "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes"

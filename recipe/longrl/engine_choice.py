@@ -1,6 +1,6 @@
-"""Which engine trains: the best that computes the same function as upstream's, or the one that was asked for.
+"""Which engine trains: the best that computes the same function as verl's, or the one that was asked for.
 
-`longrl.engine=auto` becomes one of `verl_longrl.engine.supported.ENGINES`; what upstream needs to find it (a module to
+`longrl.engine=auto` becomes one of `verl_longrl.engine.supported.ENGINES`; what verl needs to find it (a module to
 import, a variable in every worker) follows from it.
 """
 
@@ -28,7 +28,7 @@ def decide(config: DictConfig, shape: Any | None) -> Iterator[Check]:
         yield Check(
             "engine",
             "FAIL",
-            f"longrl.engine = {asked} would not compute what upstream's does: {'; '.join(against)}. Set "
+            f"longrl.engine = {asked} would not compute what verl's does: {'; '.join(against)}. Set "
             f"longrl.engine=auto (here {best(config, shape)})",
         )
         return

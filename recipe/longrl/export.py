@@ -1,7 +1,7 @@
 """A whole checkpoint as a Hugging Face folder: `python -m recipe.longrl.export CHECKPOINTS TARGET [--step N]`.
 
 Weights that the checkpoint holds in Hugging Face's format are copied (Megatron writes them so through its bridge);
-shards are gathered by upstream's model merger of the engine that wrote them. The checkpoint says which, and the run's
+shards are gathered by verl's model merger of the engine that wrote them. The checkpoint says which, and the run's
 folder what goes into the model card. What is read is looked at first (`checksums.py`). The folder appears complete or
 not at all, and replaces nothing but an earlier export.
 """
@@ -241,7 +241,7 @@ def _write_weights(folder: Path, target: Path, config: Path | None) -> None:
 
 
 def _from_megatron(actor: Path, target: Path, contents: dict[str, Any], config: Path | None) -> None:
-    """contents: what upstream's ckpt_contents.json says of the checkpoint."""
+    """contents: what verl's ckpt_contents.json says of the checkpoint."""
     own = actor / "model" / "huggingface"
     if contents["backend"]["peft"]:
         raise CheckpointError(
@@ -269,7 +269,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _lacking(folder: Path) -> str | None:
-    """What a folder lacks to be a Hugging Face model, as upstream sees it."""
+    """What a folder lacks to be a Hugging Face model, as verl sees it."""
     from verl.model_merger.output_validation import validate_hf_model_output
 
     try:

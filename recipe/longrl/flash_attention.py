@@ -1,6 +1,6 @@
-"""Where upstream wants flash-attn, and what is chosen where it is not installed.
+"""Where verl wants flash-attn, and what is chosen where it is not installed.
 
-Upstream has transformers load a model with `attn_implementation=flash_attention_2`, which raises without flash-attn,
+verl has transformers load a model with `attn_implementation=flash_attention_2`, which raises without flash-attn,
 and computes log-probabilities with its cross entropy, or else row by row. LongRL's own engines do not depend on it: the
 shared prompt's attention replaces the model's (verl_longrl/engine/attention.py), and log-probabilities have a function
 for where it is not installed (verl_longrl/engine/log_probs.py). It matters where a model's own attention is computed.
@@ -20,7 +20,7 @@ from recipe.longrl.preflight.environment import installed as installed_version
 
 FLASH = "flash_attention_2"
 WITHOUT_ULYSSES = ("sdpa", "eager", "flex_attention")
-"""Implementations that upstream does not exchange heads and tokens for: it patches flash attention's forward alone
+"""Implementations that verl does not exchange heads and tokens for: it patches flash attention's forward alone
 (verl/models/transformers/monkey_patch.py)."""
 INSTALL = "install flash-attn (LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu)"
 
@@ -115,7 +115,7 @@ def _chosen(config: DictConfig, role: Role, dry_run: bool) -> Check:
 
 def _needs_flash(role: Role) -> str:
     return (
-        f"does not go with {role.sequence_key} = {role.sequence}: upstream exchanges tokens for heads inside "
+        f"does not go with {role.sequence_key} = {role.sequence}: verl exchanges tokens for heads inside "
         f"flash-attn's forward alone, and each GPU would attend to nothing but its own part. Fix: "
         f"{role.sequence_key}=1, longrl.engine=auto, or {INSTALL} with {role.attention_key}={FLASH}"
     )

@@ -1,7 +1,7 @@
 """The Ray that a run starts itself: for this machine alone, in a folder of the run's own.
 
 - Everything listens on loopback: Ray takes 127.0.0.1 for the node's address, as it does by itself on a Mac, and
-  upstream and vLLM take theirs from Ray. Process groups are told the loopback interface.
+  verl and vLLM take theirs from Ray. Process groups are told the loopback interface.
 - Sockets, locks and logs of Ray, vLLM and verl are in a private folder (`private_folders.py`), which goes with the
   run. When a run fails, Ray's logs are moved to its output folder.
 - Without GPUs its workers are forks (`forked_workers.py`).

@@ -1,7 +1,7 @@
 """`python -m recipe.longrl.main [--dry-run] [hydra overrides...]`: compose, check, train, report.
 
 One configuration goes in (config/longrl_trainer.yaml and its groups), is checked as a whole before any process is
-started, and is handed to upstream verl with our task runner. Afterwards the run's folder holds the final weights as
+started, and is handed to verl with our task runner. Afterwards the run's folder holds the final weights as
 a Hugging Face folder, summary.json and plots. `--dry-run` stops after the checks and needs no GPU. Killed at any
 moment, the same command continues from the last whole checkpoint; asked to stop (`signals.py`), or when a part of it
 dies, the run saves one and exits with status 75.

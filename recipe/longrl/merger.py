@@ -1,4 +1,4 @@
-"""`python -m recipe.longrl.merger PARENT merge ...`: upstream's model merger, which ends when the process PARENT ends
+"""`python -m recipe.longrl.merger PARENT merge ...`: verl's model merger, which ends when the process PARENT ends
 and reads FSDP's shards as weights alone.
 
 Left alone, the merger of a killed export goes on for minutes, with the whole model in memory.
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Upstream's command line, after the number of the parent."""
+    """verl's command line, after the number of the parent."""
     parent = int(sys.argv.pop(1))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that

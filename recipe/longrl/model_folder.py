@@ -1,7 +1,7 @@
 """The model folder that trainer and rollout engine both read, where config.json must differ from the model's own.
 
 Both engines read the folder they are given, so they cannot disagree; handing a setting to each engine in its own way
-(upstream's `override_config` and vLLM's `hf_overrides`) can, and then rollout and trainer log-probabilities drift apart
+(verl's `override_config` and vLLM's `hf_overrides`) can, and then rollout and trainer log-probabilities drift apart
 without an error. Checkpoints and the export inherit the edited config. Two things are edited:
 
 - RoPE scaling (`longrl.rope`).

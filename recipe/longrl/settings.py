@@ -81,7 +81,7 @@ def compose(overrides: list[str]) -> DictConfig:
             known = _keys(hydra.compose("longrl_trainer", ours))
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             raise SettingsError(
-                f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that upstream does not list is added "
+                f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that verl does not list is added "
                 f"with +{key}=..."
             ) from error
 
@@ -165,7 +165,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         if uses_megatron(config):
             _rename(config.actor_rollout_ref.actor, MEGATRON_NAMES)
         follow_lengths(config)
-        # Rotation is ours (verl_longrl.trainer.checkpoints): upstream's deletes the old before the new is whole.
+        # Rotation is ours (verl_longrl.trainer.checkpoints): verl's deletes the old before the new is whole.
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
                 raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
@@ -256,12 +256,12 @@ def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
     rollout = judge.rollout
     if OmegaConf.is_missing(rollout, "name"):
         rollout.name = "vllm"
-    rollout.free_cache_engine = False  # upstream would put it to sleep at the start and, on its own GPUs, never wake it
+    rollout.free_cache_engine = False  # verl would put it to sleep at the start and, on its own GPUs, never wake it
     if rollout.max_model_len is None:  # a token per character is the most that a question can need
         quoted = longrl.judge.max_context_chars + longrl.judge.max_candidate_chars
         rollout.prompt_length, rollout.response_length = quoted + 4096, longrl.judge.max_tokens
         rollout.max_model_len = rollout.prompt_length + rollout.response_length
-    # Without a reward function of the user's, upstream takes the model for a classifier and passes our manager by.
+    # Without a reward function of the user's, verl takes the model for a classifier and passes our manager by.
     # The manager never calls this one.
     reward.custom_reward_function.path = "pkg://verl_longrl.rewards"
     reward.custom_reward_function.name = "score"
@@ -351,7 +351,7 @@ def _make_paths_absolute(config: DictConfig) -> None:
 
 
 def _check_resume(trainer: DictConfig) -> None:
-    """Upstream takes an unknown mode for none at all, and a path without its mode for no path."""
+    """verl takes an unknown mode for none at all, and a path without its mode for no path."""
     mode, path = trainer.resume_mode, trainer.resume_from_path
     if mode not in RESUME_MODES:
         raise SettingsError(f"trainer.resume_mode = {mode}; expected one of {', '.join(RESUME_MODES)}")

@@ -1,7 +1,7 @@
 """What is set where the run is started reaches every worker, also those of a Ray that ran before it.
 
 Workers of a Ray started by the run inherit its environment; those of a running cluster have the environment of the
-`ray start` on their node, and upstream hands them a dozen variables of its own. So ours go with the job: Ray reads a
+`ray start` on their node, and verl hands them a dozen variables of its own. So ours go with the job: Ray reads a
 job's runtime environment from a variable (its own way for Ray Jobs) and gives it to every worker. Keys and tokens go
 beside it, in a file (`verl_longrl.secrets`): Ray logs runtime environments and passes them on command lines.
 
@@ -112,7 +112,7 @@ def variables(config: DictConfig) -> dict[str, str]:
 
 
 def runtime_env(config: DictConfig) -> dict[str, Any]:
-    """The runtime environment that ray.init is given for a run: upstream's, and above it the configuration's."""
+    """The runtime environment that ray.init is given for a run: verl's, and above it the configuration's."""
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     own = config.ray_kwargs.ray_init.get("runtime_env") or {}

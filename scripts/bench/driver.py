@@ -2,12 +2,12 @@
 
     python scripts/bench/driver.py --output outputs/bench_driver.json
 
-Rows of some prompts with n rollouts each are put into real TransferQueue, field by field as upstream's agent loops do.
+Rows of some prompts with n rollouts each are put into real TransferQueue, field by field as verl's agent loops do.
 
 - Storage: bytes that the storage units hold, and how long one process takes to fetch all rows whole, as a trainer's
-  rank does. upstream: each row with its prompt; ours: a prompt once (trainer/prompt_store.py).
-- The driver, with upstream's own trainer methods: it takes the log-probs and entropies that workers have written
-  (`_compute_old_log_prob`), and computes metrics (`_compute_metrics`). upstream: workers write values of prompts and
+  rank does. verl: each row with its prompt; ours: a prompt once (trainer/prompt_store.py).
+- The driver, with verl's own trainer methods: it takes the log-probs and entropies that workers have written
+  (`_compute_old_log_prob`), and computes metrics (`_compute_metrics`). verl: workers write values of prompts and
   responses, the metrics fetch all prompts; ours: workers write values of responses (engine/response_logits.py), the
   metrics take lengths from tags. The stand-in for the workers is not timed. Also: the driver's peak memory.
 

@@ -1,6 +1,6 @@
 """What computing each prompt once saves: update and log-prob pass of one group, three ways, alternating in one run.
 
-- shipped: its responses one by one, logits at all tokens, as upstream verl does
+- shipped: its responses one by one, logits at all tokens, as verl does
 - responses: the same with logits at response tokens alone
 - shared: all together, their prompt once (verl_longrl.engine)
 

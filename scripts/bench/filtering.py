@@ -3,7 +3,7 @@
     python scripts/bench/filtering.py [--steps 10] [--rounds 1]
 
 From one warm start, on rows of which the model answers many always (so that group filtering replaces them): surplus
-groups thrown away, as upstream does; carried over to the next step; and carried over with the rollout's own
+groups thrown away, as verl does; carried over to the next step; and carried over with the rollout's own
 probabilities as the old policy (rollout_correction.bypass_mode), which is what they were sampled from. Reported per
 step: groups generated, of these filtered out, thrown away although they had signal, and used a step later; seconds; and
 answers right of all that was sampled in the last three steps.

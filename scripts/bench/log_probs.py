@@ -1,6 +1,6 @@
-"""Log-probabilities of labels from bfloat16 logits: time and peak memory of upstream's fallback and of LongRL's.
+"""Log-probabilities of labels from bfloat16 logits: time and peak memory of verl's fallback and of LongRL's.
 
-Upstream's is what verl does where flash-attn is not installed. Each runs forward and backward in a process of its own:
+verl's is what verl does where flash-attn is not installed. Each runs forward and backward in a process of its own:
 seconds, and MiB of resident memory (VmHWM) beside the logits.
 
     python scripts/bench/log_probs.py --rows 4096 --words 152064

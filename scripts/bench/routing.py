@@ -1,4 +1,4 @@
-"""What prompt-affinity routing saves: prompt tokens prefilled, against upstream's balancer.
+"""What prompt-affinity routing saves: prompt tokens prefilled, against verl's balancer.
 
     python scripts/bench/routing.py [--output docs/results/routing.json]
 
@@ -172,7 +172,7 @@ def simulated(per_replica: int, rollouts: int, seeds: int, over_s: float) -> dic
     for seed in range(seeds):
         requests = skewed_step(per_replica * REPLICAS, rollouts, seed, over_s)
         unique = sum({request.prompt: request.prompt_tokens for request in requests}.values())
-        random.seed(seed)  # upstream's balancer draws among equals
+        random.seed(seed)  # verl's balancer draws among equals
         ways = {"upstream": GlobalRequestLoadBalancer, "prompt_affinity": PromptAffinityBalancer}
         for way, balancer in ways.items():
             loads = simulate(balancer(dict.fromkeys(names)), requests)

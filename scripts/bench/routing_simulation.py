@@ -6,7 +6,7 @@ at the same speed. It keeps all prefixes until the step ends. Two loads are repo
 - prefill: prompt tokens that it prefilled;
 - work: these and the response tokens that it decoded.
 
-Any class with upstream's `RequestLoadBalancer` interface can be simulated, upstream's own too.
+Any class with verl's `RequestLoadBalancer` interface can be simulated, verl's own too.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python scripts/bench/step.py [--rounds 3] [--steps 8]
 
-Plain means: upstream's own task runner, trainer, data set and (naive) reward manager, with the same reward as a plain
+Plain means: verl's own task runner, trainer, data set and (naive) reward manager, with the same reward as a plain
 function, and neither metrics of reward parts nor rollout log. A step is the wall time from one step's log entry to the
-next, so that what happens after upstream's own timer (metrics, rollouts) counts; the first two steps of each process
+next, so that what happens after verl's own timer (metrics, rollouts) counts; the first two steps of each process
 do not. Which side goes first alternates. Both sides train on the same batches in the same order, and batches differ in
 length, so steps are compared one by one: the figure is the median over steps of ours / plain. Writes
 docs/results/step_time.json.
@@ -27,7 +27,7 @@ KINDS = ("plain", "longrl")
 
 
 def reward(data_source, solution_str, ground_truth, extra_info=None, **_):
-    """The reward of the plain side: the same scorer, called in upstream's thread pool."""
+    """The reward of the plain side: the same scorer, called in verl's thread pool."""
     from verl_longrl.rewards import score
 
     return {"score": score(data_source, solution_str, ground_truth, extra_info).value}

@@ -3,7 +3,7 @@
 verl imports this module in every process of a run (VERL_USE_EXTERNAL_MODULES). With LONGRL_ROLLOUTS_KEPT=FOLDER the
 tokens, their probabilities and why they end are written there; with LONGRL_ROLLOUTS_REPLAYED=FOLDER vLLM generates as
 ever, so what happens to it happens, but the answer is the kept one of the same prompt. A prompt's requests are told
-apart by their order, in which upstream's agent loop makes them.
+apart by their order, in which verl's agent loop makes them.
 """
 
 import functools
@@ -19,7 +19,7 @@ KEEP, REPLAY = "LONGRL_ROLLOUTS_KEPT", "LONGRL_ROLLOUTS_REPLAYED"
 FIELDS = ("token_ids", "log_probs", "stop_reason")
 
 Generate = Callable[..., Awaitable[Any]]
-"""Upstream's `LLMServerClient.generate`."""
+"""verl's `LLMServerClient.generate`."""
 
 
 def keeping(generate: Generate, folder: Path) -> Generate:

@@ -24,7 +24,7 @@ add_flash_attn() {
   echo "$flash_attn $state" >"$venv/.flash-attn"
   if [ "$state" = here ]; then echo "setup: $flash_attn is here"; return; fi
   "$venv/bin/uv" pip uninstall --quiet flash-attn 2>/dev/null || true # one that does not load is worse than none
-  echo "setup: no flash-attn ($why). LongRL's engine does not need it (torch has its own varlen attention); upstream's" \
+  echo "setup: no flash-attn ($why). LongRL's engine does not need it (torch has its own varlen attention); verl's" \
     "parts use torch's sdpa"
 }
 

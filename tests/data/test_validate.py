@@ -238,7 +238,7 @@ def test_a_reader_of_the_users_that_fails_is_a_finding(make_row, monkeypatch):
 
 
 def test_left_cut_prompt_is_found(make_row):
-    """What upstream's left truncation would do to a prompt."""
+    """What verl's left truncation would do to a prompt."""
     row = make_row()
     row["prompt"][0]["content"] = row["prompt"][0]["content"][30:]
     assert "the first chunk is <CHUNK_1>" in validate_rows([row]).lines()[0]

@@ -1,4 +1,4 @@
-"""Two steps on the same rollouts with upstream's engine and with ours: the same losses, gradients and log-probs."""
+"""Two steps on the same rollouts with verl's engine and with ours: the same losses, gradients and log-probs."""
 
 import pytest
 
@@ -10,7 +10,7 @@ PROBABILITIES = ("training/rollout_probs_diff_max", "training/rollout_probs_diff
 
 def test_two_steps_as_upstream(run, assets, tmp_path):
     rollouts = [
-        "skip.rollout_tq.enable=true",  # upstream's own: the first run writes its rollouts, the second one reads them
+        "skip.rollout_tq.enable=true",  # verl's own: the first run writes its rollouts, the second one reads them
         f"skip.rollout_tq.dump_dir={tmp_path / 'rollouts'}",
         "skip.rollout_tq.steps=[1,2]",
         "trainer.experiment_name=engines",

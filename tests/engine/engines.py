@@ -1,6 +1,6 @@
 """One rank of a comparison of engines: python engines.py FOLDER CASE.json, with the ranks' environment variables.
 
-Computes the same rows with upstream's FSDP engine and with each of ours, from the same weights: log-probs and entropies
+Computes the same rows with verl's FSDP engine and with each of ours, from the same weights: log-probs and entropies
 without gradient, then the gradients of a loss that weighs every token differently and of verl's own; saves what each
 gives to FOLDER/RANK.pt.
 """

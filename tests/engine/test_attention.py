@@ -144,7 +144,7 @@ def as_upstream_is_deterministic():
 
 @pytest.mark.usefixtures("as_upstream_is_deterministic")
 def test_full_determinism_reaches_the_kernel(flash):
-    """torch's kernel is deterministic only without warn_only, which upstream sets."""
+    """torch's kernel is deterministic only without warn_only, which verl sets."""
     layout = Layout(CASES["ragged"])
     differences(lambda q, k, v: attend(q, k, v, layout, SCALE, "merge"), layout)
     assert flash.deterministic == [True, True]

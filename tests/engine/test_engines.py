@@ -1,4 +1,4 @@
-"""Our engines against upstream's inside verl, from the same weights on the same rows: values, order, every gradient."""
+"""Our engines against verl's inside verl, from the same weights on the same rows: values, order, every gradient."""
 
 import json
 import os
@@ -56,7 +56,7 @@ CASES = {
         "kinds": [
             "upstream",
             "shared_prompt",
-        ],  # upstream's flash attention repeats the heads, ours of the test does not
+        ],  # verl's flash attention repeats the heads, ours of the test does not
         "groups": [[1, 3, 8]] * 4,
         "seeds": [0] * 4,
         "budget": 100,

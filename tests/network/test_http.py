@@ -28,14 +28,14 @@ def status(port: int, path: str, authorization: str | None, method: str = "GET")
 
 
 def asked(requests: list[tuple[str, str | None]]) -> list[int]:
-    """What a server that upstream starts answers: to the path and the header of each."""
+    """What a server that verl starts answers: to the path and the header of each."""
     from fastapi import FastAPI
     from verl.workers.rollout import utils
 
     app = FastAPI()
     app.get("/v1/models")(lambda: "models")
     app.get("/tokenize")(lambda: "tokens")
-    app.middleware_stack = app.build_middleware_stack()  # as vLLM's is when upstream is given it
+    app.middleware_stack = app.build_middleware_stack()  # as vLLM's is when verl is given it
 
     async def serve() -> list[int]:
         port, task = await utils.run_uvicorn(app, None, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""What we lean on in the installed upstream wheels. When one of these fails, a bridge must change or can go."""
+"""What we lean on in the installed verl wheels. When one of these fails, a bridge must change or can go."""
 
 import importlib.metadata
 import inspect
@@ -55,7 +55,7 @@ print(here, driver, worker, detect(), PlatformRegistry.registered_names()[-1])
 
 def test_cpu_is_chosen_exactly_where_there_is_no_accelerator():
     """In the driver by the devices; a Ray worker sees none on a head node without GPUs, and wherever Ray hides them, in
-    the midst of a GPU run, so there a build for CUDA stays with upstream. Upstream's platforms are asked first.
+    the midst of a GPU run, so there a build for CUDA stays with verl. verl's platforms are asked first.
     """
     import torch
 
@@ -82,7 +82,7 @@ def test_current_device_serves_both_uses_upstream_makes_of_it():
 
 
 def test_torch_still_refuses_a_device_named_twice(tmp_path):
-    """The day torch or upstream changes this, `patch_duplicate_backend` can go."""
+    """The day torch or verl changes this, `patch_duplicate_backend` can go."""
     code = (
         "import torch.distributed as d\n"
         f"store = d.FileStore({str(tmp_path / 's')!r}, 1)\n"
@@ -102,7 +102,7 @@ def test_patched_process_group_opens(tmp_path):
 
 
 def test_torch_still_pins_for_an_accelerator_only():
-    """The day torch pins nothing where there is none, or upstream does not ask for it, `patch_pinned_offload` can
+    """The day torch pins nothing where there is none, or verl does not ask for it, `patch_pinned_offload` can
     go."""
     from inspect import getsource
 
@@ -170,7 +170,7 @@ def test_what_interruptions_hold_on_to():
 
 
 def test_what_reads_checkpoints():
-    """Upstream unpickles them, so torch's switch is set meanwhile, in ranks that a closure reaches. The day upstream
+    """verl unpickles them, so torch's switch is set meanwhile, in ranks that a closure reaches. The day verl
     reads weights alone, `safe_loading` can go."""
     from ray.actor import ActorClass
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
@@ -186,7 +186,7 @@ def test_what_reads_checkpoints():
 
 
 def test_what_the_watch_over_the_numbers_leans_on():
-    """Upstream skips an update that is not finite and reports the norm all the same; the ranks hold what is asked of
+    """verl skips an update that is not finite and reports the norm all the same; the ranks hold what is asked of
     them; every class of Ray's errors is either a death, or known to be none."""
     from ray import exceptions
     from verl.single_controller.ray import base

@@ -1,4 +1,4 @@
-"""Every shipped combination of groups composes into a configuration that upstream and we accept."""
+"""Every shipped combination of groups composes into a configuration that verl and we accept."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
     assert longrl.reward.method == method
     checks = list(batch.checks(config))
     assert [check.status for check in checks] == ["ok"], checks
-    omega_conf_to_dataclass(config.actor_rollout_ref.actor)  # what upstream makes of it: no key is unknown to it
+    omega_conf_to_dataclass(config.actor_rollout_ref.actor)  # what verl makes of it: no key is unknown to it
     assert config.trainer.default_local_dir.endswith("checkpoints")
 
 

@@ -29,7 +29,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 
 
 def megatron(model_format: str, peft: bool = False, **more: dict) -> str:
-    """As upstream's MegatronCheckpointManager._build_checkpoint_manifest has it."""
+    """As verl's MegatronCheckpointManager._build_checkpoint_manifest has it."""
     contents = {"model": {"format": model_format}, "optimizer": {"format": "megatron_dist_checkpoint"}, **more}
     return json.dumps({"framework": "megatron", "backend": {"peft": peft}, "contents": contents})
 
@@ -370,7 +370,7 @@ def test_the_command(checkpoint, tmp_path: Path):
 
 
 def test_the_export_of_a_prepared_model_needs_no_preparing(tmp_path: Path):
-    """Contract: upstream's checkpoints hold the config that the trainer read, and its merger writes that one."""
+    """Contract: verl's checkpoints hold the config that the trainer read, and its merger writes that one."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 

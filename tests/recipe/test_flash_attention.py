@@ -1,4 +1,4 @@
-"""Where upstream wants flash-attn: what is chosen without it, at which price, and what is refused."""
+"""Where verl wants flash-attn: what is chosen without it, at which price, and what is refused."""
 
 import importlib.util
 

@@ -201,7 +201,7 @@ def test_table_of_a_published_shape(command):
     assert row(done.output, "weights") == [3.55] * 3
     without, with_ = (row(done.output, f"kept, {how} checkpointing") for how in ("without", "with"))
     assert all(many > 30 * few for many, few in zip(without, with_, strict=True))
-    assert row(done.output, "(upstream)")[0] == pytest.approx(6.38)
+    assert row(done.output, "(verl)")[0] == pytest.approx(6.38)
     assert "longest that fits: prompts of 100,000" in done.output
 
 

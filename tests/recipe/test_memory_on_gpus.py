@@ -218,11 +218,11 @@ def test_few_batched_tokens_leave_the_sampled_logits(configured, model):
 
 
 def test_other_engines_in_the_table_are_not_without_flash_attn(configured, model, monkeypatch, capsys):
-    """A dry run has chosen sdpa for the shared prompt's model, which says nothing about what upstream would have."""
+    """A dry run has chosen sdpa for the shared prompt's model, which says nothing about what verl would have."""
     monkeypatch.setenv("COLUMNS", "160")
     config = configured("longrl.engine=shared_prompt", f"+{ATTENTION}=sdpa")
     table.show(config, shapes.Shape(model.config, "by hand"), (P,))
-    row = next(line for line in capsys.readouterr().out.splitlines() if "(upstream)" in line)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "(verl)" in line)
     assert row.split("│")[2].strip() == "6.38"  # 22,528 tokens of 152,064 words in bfloat16, once
 
 

@@ -149,7 +149,7 @@ def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given
 
 
 def test_no_secret_is_in_a_configuration(composed, monkeypatch, tmp_path):
-    """Which `--config` prints, upstream prints, loggers upload and the run's folder keeps."""
+    """Which `--config` prints, verl prints, loggers upload and the run's folder keeps."""
     monkeypatch.setenv("WANDB_API_KEY", "a-secret")
     monkeypatch.setenv("LONGRL_JUDGE_API_KEY", "a-secret")
     config = composed(f"longrl.output_dir={tmp_path}")

@@ -222,7 +222,7 @@ def test_no_replicas():
     balancer = PromptAffinityBalancer({})
     with pytest.raises(
         RuntimeError, match="No available servers in load balancer"
-    ):  # upstream's client waits on these words
+    ):  # verl's client waits on these words
         balancer.acquire_server("0")
     balancer.add_servers({"a": 1})
     assert balancer.acquire_server("0") == ("a", 1)

@@ -82,7 +82,7 @@ def status(address: str, port: int, path: str = "/v1/models") -> int:
 
 
 def turned_away(processes: Iterable[psutil.Process], folder: Path) -> dict[str, int]:
-    """Of each kind of process that upstream has listen without asking who calls: sockets at which a stranger tried and
+    """Of each kind of process that verl has listen without asking who calls: sockets at which a stranger tried and
     got nothing. Raises AssertionError where he got something."""
     tried = {"TransferQueueController": 0, "SimpleStorageUnit": 0, "vLLMHttpServer": 0}
     for title, address, port in listening(processes):

@@ -40,7 +40,7 @@ def _loaded(options, variances):
 
 @pytest.mark.engine
 def test_rows_of_a_batch(monkeypatch):
-    """As upstream has them: reordered, with a padding row, and a session of two outputs of which the last is scored."""
+    """As verl has them: reordered, with a padding row, and a session of two outputs of which the last is scored."""
     import torch
     from verl.trainer.ppo.v1 import trainer_base
     from verl_longrl.trainer import trainer as module

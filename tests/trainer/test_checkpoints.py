@@ -22,7 +22,7 @@ def make(root: Path, step: int, sealed: bool = True, world_size: int = 2) -> Pat
 
 
 def upstreams(root: Path, step: int) -> Path:
-    """A checkpoint as upstream verl writes it."""
+    """A checkpoint as verl writes it."""
     folder = root / f"global_step_{step}"
     (folder / "actor").mkdir(parents=True)
     (folder / "actor" / "model_world_size_1_rank_0.pt").write_bytes(b"weights")
@@ -128,7 +128,7 @@ def test_a_given_checkpoint_that_cannot_be_resumed_from(tmp_path: Path):
 
 def test_no_whole_checkpoint_removes_an_empty_tracker(tmp_path: Path):
     make(tmp_path, 2, sealed=False)
-    (tmp_path / checkpoints.TRACKER).write_text("")  # upstream killed while writing it
+    (tmp_path / checkpoints.TRACKER).write_text("")  # verl killed while writing it
     assert checkpoints.newest_whole(tmp_path)[0] is None
     checkpoints.point_tracker(tmp_path, None)
     assert not (tmp_path / checkpoints.TRACKER).exists()

@@ -58,7 +58,7 @@ def trainer(tmp_path: Path, monkeypatch):
 
 
 def ended(trainer, error, monkeypatch, updated=False):
-    """What `fit` raises when upstream's raises `error` in this step."""
+    """What `fit` raises when verl's raises `error` in this step."""
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
     from verl_longrl.trainer.early_stop import EndingTrainer
 

@@ -49,7 +49,7 @@ def test_failures_hidden_in_filtered_groups_stop_the_run(trainer):
 
 
 def test_upstream_hands_over_what_it_evicts(monkeypatch):
-    """Against upstream's class: the groups it filters reach the callback before they are cleared."""
+    """Against verl's class: the groups it filters reach the callback before they are cleared."""
     from verl.trainer.ppo.v1 import replay_buffer as upstream
     from verl_longrl.trainer import group_filtering
 
@@ -164,7 +164,7 @@ def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
     finished(1, "a", "b", "c")
     batch, metrics = watched.sample(1, "train", 2)
     assert (len(watched.carried), metrics[DISCARDED]) == (0, 1)
-    assert {key.split("_")[0] for key in stored} == set(uids(batch))  # upstream clears the batch after training
+    assert {key.split("_")[0] for key in stored} == set(uids(batch))  # verl clears the batch after training
 
 
 @pytest.mark.parametrize("finished_after_s", [0.3, 3.0, 30.0, 3000.0])

@@ -1,4 +1,4 @@
-"""A prompt is stored once and read whole: real TransferQueue, rows as upstream's own agent loops put them."""
+"""A prompt is stored once and read whole: real TransferQueue, rows as verl's own agent loops put them."""
 
 import asyncio
 import pickle
@@ -45,7 +45,7 @@ def nothing_is_left(tmp_path):
 
 
 def rollouts(worker_class, uid, *, n=4, prompt=2000, fails=(), other_prompts=(), validate=False, positions=1):
-    """The rows of a prompt: all of upstream's agent loop but the generation, whose responses depend on the numbers of
+    """The rows of a prompt: all of verl's agent loop but the generation, whose responses depend on the numbers of
     prompt and rollout alone."""
     number = int(uid.strip("abcdefghijklmnopqrstuvwxyz"))
 
@@ -157,7 +157,7 @@ def test_what_is_stored_does_not_grow_with_the_rollouts(tmp_path):
     assert size[UPSTREAM, 1] > 24 * 20_000
     assert size[UPSTREAM, 8] > 7 * size[UPSTREAM, 1]
     assert size[OURS, 1] < size[UPSTREAM, 1] + 2000
-    assert size[OURS, 8] < size[OURS, 1] + 8 * 20_000 * 0.5  # with upstream's way it would be 7 * 24 * 20,000 more
+    assert size[OURS, 8] < size[OURS, 1] + 8 * 20_000 * 0.5  # with verl's way it would be 7 * 24 * 20,000 more
 
 
 def test_rows_that_differ_keep_what_is_their_own(tmp_path):
@@ -242,7 +242,7 @@ def test_filtered_and_left_over_groups_leave_nothing(tmp_path, carry_steps):
     assert batch.keys == kept.pop(trained)
     assert len(filtered) == 1
     read(batch.keys)
-    tq.kv_clear(keys=batch.keys, partition_id="train")  # as upstream ends a step
+    tq.kv_clear(keys=batch.keys, partition_id="train")  # as verl ends a step
     if carry_steps:
         (waiting,) = kept.values()
         assert read(waiting)["input_ids"].offsets().diff().tolist() == [tag["seq_len"] for tag in tags(waiting)]

@@ -89,7 +89,7 @@ def test_a_pickle_that_calls_is_named_and_not_run(tmp_path: Path, monkeypatch, a
     with pytest.raises(CheckpointError, match=r"optim\.pt calls .+ to be loaded\nNo checkpoint of a run needs that"):
         safe_loading.refuse(lines)
     with safe_loading.restricted(), pytest.raises(Exception, match="Weights only load failed"):
-        torch.load(tmp_path / "optim.pt", weights_only=False)  # as upstream does it
+        torch.load(tmp_path / "optim.pt", weights_only=False)  # as verl does it
     assert not (tmp_path / "ran").exists()
     assert safe_loading.SWITCH not in os.environ
 

@@ -1,1 +1,1 @@
-"""LongRL's additions to upstream verl: rewards, data, trainer and platform plugins (see verl/README.md)."""
+"""LongRL's additions to verl: rewards, data, trainer and platform plugins (see verl/README.md)."""

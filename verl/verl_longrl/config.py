@@ -1,6 +1,6 @@
 """The `longrl:` block of the run configuration, checked as a whole before anything starts.
 
-Upstream's configuration has 886 keys and answers a mistyped one with "Key not in struct". Ours are the tens of keys
+verl's configuration has 886 keys and answers a mistyped one with "Key not in struct". Ours are the tens of keys
 below; an unknown one is refused with the nearest valid name, a wrong value with what was expected. Needs neither
 torch nor Ray nor verl.
 """

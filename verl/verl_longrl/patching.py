@@ -1,4 +1,4 @@
-"""Another value for a name of upstream's, while a call of upstream's runs that looks it up."""
+"""Another value for a name of verl's, while a call of verl's runs that looks it up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,8 +1,8 @@
-"""Everything LongRL adds to upstream verl at import time, registered when this module is imported.
+"""Everything LongRL adds to verl at import time, registered when this module is imported.
 
-Upstream loads the entry point group `verl.plugins` at the end of its own `__init__` in every process, and skips a
+verl loads the entry point group `verl.plugins` at the end of its own `__init__` in every process, and skips a
 plugin that fails with a DEBUG line. So `LOADED` is set last, and the preflight and the task runner call `check()`:
-importing this module there raises whatever upstream swallowed.
+importing this module there raises whatever verl swallowed.
 """
 
 from verl.plugin.platform import get_platform

@@ -93,7 +93,7 @@ class Replicas:
 
 
 def engine_arguments(config: DictConfig) -> dict[str, Any]:
-    """Of vLLM's engine, as upstream's replicas have them (vllm_async_server.py), less what live weights need."""
+    """Of vLLM's engine, as verl's replicas have them (vllm_async_server.py), less what live weights need."""
     rollout, model = config.actor_rollout_ref.rollout, config.actor_rollout_ref.model
     same = (
         "dtype",
@@ -118,7 +118,7 @@ def engine_arguments(config: DictConfig) -> dict[str, Any]:
 
 
 def _start_ray(config: DictConfig, python: str | None) -> None:
-    """Join or start Ray as training does (upstream's run_ppo). python: what it starts workers with, if not this one."""
+    """Join or start Ray as training does (verl's run_ppo). python: what it starts workers with, if not this one."""
     settings, environment = plain(config.ray_kwargs.ray_init), runtime_env(config)
     if python is not None:
         environment["py_executable"] = python

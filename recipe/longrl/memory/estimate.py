@@ -268,7 +268,7 @@ def _master_bytes(config: DictConfig) -> int:
 def _deferred_gradients(fsdp: DictConfig, trained: int) -> float:
     """Bytes of whole gradients that every GPU keeps from one micro-batch to the next.
 
-    With `use_no_sync_for_gradient_accumulation` upstream exchanges gradients in the last micro-batch alone. FSDP2 keeps
+    With `use_no_sync_for_gradient_accumulation` verl exchanges gradients in the last micro-batch alone. FSDP2 keeps
     them unsharded until then, in the precision that they are reduced in (FSDPParam.to_accumulated_grad_if_needed).
     """
     if not fsdp.get("use_no_sync_for_gradient_accumulation"):

@@ -1,11 +1,11 @@
 """How many logits an engine computes in a micro-batch, and the bytes of them.
 
-A micro-batch has at most T tokens (tokens per GPU x S GPUs of sequence parallelism). Upstream computes logits for all;
+A micro-batch has at most T tokens (tokens per GPU x S GPUs of sequence parallelism). verl computes logits for all;
 the other engines where responses are. How many that is depends on the data: prompts are at most P tokens
 (data.max_prompt_length), responses at most R, n of each prompt. The estimate takes responses of R tokens and prompts of
 half P (`SHORT_PROMPTS`): with shorter prompts a micro-batch holds more responses, and an average of half the maximum is
 what data sorted by nothing but a maximum has. All T tokens in responses, which very short prompts come close to, is
-upstream's figure. So, on each GPU:
+verl's figure. So, on each GPU:
 
     shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     dealt out evenly (engine/sequence_sharding.py)
     response_logits   R for each P/2 + R of the T / S tokens, rounded up to the responses that one rank may meet, for
@@ -64,7 +64,7 @@ def logit_bytes(
     entropy. compute: bytes per number.
 
     Our engines' log-probabilities keep one copy in the update and write the gradient into it, as flash-attn's cross
-    entropy does (verl_longrl/engine/log_probs.py). Upstream without flash-attn (on the CPU, or on a GPU whose attention
+    entropy does (verl_longrl/engine/log_probs.py). verl without flash-attn (on the CPU, or on a GPU whose attention
     is sdpa for want of it) takes three more: the gradients of gather, logsumexp and their sum. Where rows are padded,
     they are copied out of them.
     Entropy takes softmax and product beside them (compiled, one of the two in float32); chunked, only a chunk's worth.
@@ -86,7 +86,7 @@ def logit_bytes(
         entropy = actor.fsdp_config.entropy_from_logits_chunk_size * _CHUNK_BYTES
     else:
         entropy = scored * 2 * compute
-    # Upstream copies logits out of padded rows when it has their entropy.
+    # verl copies logits out of padded rows when it has their entropy.
     copied = scored * compute * unpadded
     beside = max(entropy, copied) if engine == "upstream" else entropy + copied
     # Beside them a chunk in float32, which is next to nothing on a GPU.

@@ -27,7 +27,7 @@ class Shape(NamedTuple):
 
 
 def read(model: DictConfig) -> Shape:
-    """The shape of a `model` node of the configuration (upstream's keys: path, hf_config_path, trust_remote_code).
+    """The shape of a `model` node of the configuration (verl's keys: path, hf_config_path, trust_remote_code).
 
     Raises ShapeError.
     """

@@ -1,4 +1,4 @@
-"""Batch and parallelism arithmetic: what upstream would refuse, or trip over, after minutes of starting."""
+"""Batch and parallelism arithmetic: what verl would refuse, or trip over, after minutes of starting."""
 
 import contextlib
 import io
@@ -104,5 +104,5 @@ def _upstream(config: DictConfig) -> str | None:
             warnings.simplefilter("ignore")
             validate_config(config, need_reference_policy(config), need_critic(config))
     except (AssertionError, ValueError) as error:
-        return f"upstream verl refuses the configuration: {error}"
+        return f"verl refuses the configuration: {error}"
     return None

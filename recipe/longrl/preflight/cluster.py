@@ -1,6 +1,6 @@
 """Whether Ray can place the run: every placement group finds a node with its GPUs and CPUs.
 
-Upstream calls `ray.init(**ray_kwargs.ray_init)`, which attaches to a running cluster (RAY_ADDRESS, else one that
+verl calls `ray.init(**ray_kwargs.ray_init)`, which attaches to a running cluster (RAY_ADDRESS, else one that
 `ray start` left on this machine, if nobody else can have) and otherwise starts a Ray of its own here; the same is
 looked at. A placement group that fits nowhere would be waited for, without a word.
 """
@@ -104,7 +104,7 @@ def own_node(config: DictConfig) -> Room:
 
 
 def wanted(config: DictConfig) -> Wanted:
-    """What upstream asks Ray for: a placement group per node of the trainer, and of a judge served by verl; a CPU per
+    """What verl asks Ray for: a placement group per node of the trainer, and of a judge served by verl; a CPU per
     storage unit, two controllers' and the driver's."""
     judge = config.reward.reward_model
     groups = [config.trainer.n_gpus_per_node] * config.trainer.nnodes

@@ -1,4 +1,4 @@
-"""The model, as upstream's HFModelConfig reads it: long enough, and with heads that the parallel sizes divide."""
+"""The model, as verl's HFModelConfig reads it: long enough, and with heads that the parallel sizes divide."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from recipe.longrl.settings import is_url, plain
 
 
 def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]:
-    """The Hugging Face config of a `model` node of the configuration (upstream's keys: path, trust_remote_code,
+    """The Hugging Face config of a `model` node of the configuration (verl's keys: path, trust_remote_code,
     override_config, ...), or None with the line, under `name`, that says why not. Fetches no weights.
 
     dry_run: where the hub cannot be asked, a model's published figures are enough, with a warning.

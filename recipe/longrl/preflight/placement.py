@@ -1,6 +1,6 @@
 """Whether Ray places the run now: its placement groups are asked for, waited for, and removed again.
 
-Arithmetic on what a cluster has in total cannot know what another job holds, and upstream waits for its placement
+Arithmetic on what a cluster has in total cannot know what another job holds, and verl waits for its placement
 groups without a limit and without a word. So the same groups are tried. Everything that talks to Ray happens in a
 process of its own, which runs this file by its path and imports nothing but Ray: Ray's client can hang, or end its
 process.
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-CPUS_PER_GPU = 3  # upstream's placement groups ask for them (ResourcePoolManager.max_colocate_count)
+CPUS_PER_GPU = 3  # verl's placement groups ask for them (ResourcePoolManager.max_colocate_count)
 CONNECT_TIMEOUT_S, TRY_TIMEOUT_S, PROBE_TIMEOUT_S = 5.0, 35.0, 55.0
 
 
@@ -133,7 +133,7 @@ def _answer(question: str) -> None:
 
 
 def _try(wanted: Wanted, seconds: float) -> bool:
-    """Ask for what upstream will ask for: one group per node, and the single CPUs of its other actors."""
+    """Ask for what verl will ask for: one group per node, and the single CPUs of its other actors."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
     deadline = time.monotonic() + seconds

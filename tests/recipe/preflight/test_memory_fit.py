@@ -146,7 +146,7 @@ def test_host_memory_of_what_is_offloaded(lines, monkeypatch, have_gib: int, sta
 
 
 def test_host_memory_for_reading_the_weights(lines, monkeypatch):
-    """Rank 0 reads them in float32; with tied embeddings upstream has every rank do so."""
+    """Rank 0 reads them in float32; with tied embeddings verl has every rank do so."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**40))
     assert "takes 28 GiB" in lines("qwen2.5-7b-1m", dry_run=False)["host memory"].detail
     assert "takes 46 GiB" in lines("qwen2.5-1.5b", dry_run=False)["host memory"].detail

@@ -1,4 +1,4 @@
-"""The model's config is read as upstream reads it; positions and heads that do not fit are named."""
+"""The model's config is read as verl reads it; positions and heads that do not fit are named."""
 
 import json
 import re

@@ -65,7 +65,7 @@ def test_a_plugin_that_is_switched_off(switch: str, value: str, status: str, mon
 
 
 def test_the_runtime_environment_is_the_runs(composed):
-    """Contract: what upstream's run_ppo would give the workers, the run's own values over its defaults."""
+    """Contract: what verl's run_ppo would give the workers, the run's own values over its defaults."""
     variables = worker_env.runtime_env(composed("hardware=cpu"))["env_vars"]
     assert variables["VERL_PLATFORM"] == "cpu"
     assert variables["TOKENIZERS_PARALLELISM"] == "false"

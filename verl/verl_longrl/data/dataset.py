@@ -1,6 +1,6 @@
 """The training data set: every row that trains is a checked row, whole, and none disappears unannounced.
 
-For verl through `data.custom_cls` (path "pkg://verl_longrl.data.dataset", name "LongRLDataset"). Upstream's
+For verl through `data.custom_cls` (path "pkg://verl_longrl.data.dataset", name "LongRLDataset"). verl's
 `RLHFDataset` keeps rows it cannot tokenise out of sight (any exception counts as "too long") and leaves
 over-long prompts to the agent loop, which cuts off their first chunks. Here
 
@@ -49,11 +49,11 @@ class DataError(ValueError):
 class LongRLDataset(RLHFDataset):
     """Samples of one or more parquet files, ours or released, as verl's trainer wants them.
 
-    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1); beside upstream's
+    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1); beside verl's
     keys of `data`, the optional `data.scorers` lists modules or files with scorers of the user's own, so that their
     `data_source` is known. Items carry `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
     {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the row's number in its
-    file where the row has none), `item` (int; its place in this data set), and what upstream's agent loop expects
+    file where the row has none), `item` (int; its place in this data set), and what verl's agent loop expects
     beside (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
 
     Attributes:
@@ -168,7 +168,7 @@ class LongRLDataset(RLHFDataset):
             "item": int(item),
             "tools_kwargs": extra_info.get("tools_kwargs", {}),
             "interaction_kwargs": extra_info.get("interaction_kwargs", {}),
-            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # upstream: a batch must hold some tensor
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # verl: a batch must hold some tensor
         }
 
     def __getstate__(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CACHE_DIR = Path("~/.cache/verl/rlhf")
-"""Default of upstream's `data.cache_dir`."""
+"""Default of verl's `data.cache_dir`."""
 BATCH = 64
 DIGEST_BYTES = 16
 

@@ -53,7 +53,7 @@ class MixOptions(Options):
 
     @property
     def wanted(self) -> bool:
-        """Whether the order is other than upstream's."""
+        """Whether the order is other than verl's."""
         return self.balanced or bool(self.weights) or bool(self.phases)
 
 

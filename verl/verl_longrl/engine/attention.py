@@ -33,7 +33,7 @@ from verl_longrl.engine.kernels import CPU, VARLEN, Kernel, strictly_determinist
 from verl_longrl.engine.layout import Layout
 
 Way = Literal["merge", "lower_right"]
-INSTEAD = "longrl.engine=response_logits computes attention as upstream does"
+INSTEAD = "longrl.engine=response_logits computes attention as verl does"
 
 
 class Choice(NamedTuple):

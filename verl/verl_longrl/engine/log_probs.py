@@ -1,6 +1,6 @@
 """Log-probabilities of labels, exact and in little memory, with or without flash-attn.
 
-Upstream's `logprobs_from_logits` uses flash-attn's cross entropy where it is installed. Where it is not, it loops over
+verl's `logprobs_from_logits` uses flash-attn's cross entropy where it is installed. Where it is not, it loops over
 the rows in Python, rounds a bfloat16 row's log-probability to bfloat16, and keeps a second copy of the logits for the
 backward pass. The function here does what flash-attn's kernel does: it computes in float32, keeps the logits and one
 number per row, and can write the gradient into the logits.
@@ -35,7 +35,7 @@ def log_probs(logits_MV: Tensor, labels_M: Tensor, in_place: bool) -> Tensor:
 
 
 def _has_kernel() -> bool:
-    """Whether upstream would use a kernel (its own rule, VERL_DISABLE_FLASH_ATTN_CE included)."""
+    """Whether verl would use a kernel (its own rule, VERL_DISABLE_FLASH_ATTN_CE included)."""
     flash = torch_functional.FLAH_ATTN_CROSS_ENTROPY_LOSS_AVAILABLE
     if flash and os.environ.get("VERL_DISABLE_FLASH_ATTN_CE", "0") != "1":
         return True

@@ -1,6 +1,6 @@
-"""Names our engines to upstream, when imported by a process that builds a model (`model.external_lib`).
+"""Names our engines to verl, when imported by a process that builds a model (`model.external_lib`).
 
-Upstream's registry gives an engine by device and vendor, and for a vendor that has none (critics, other strategies) its
+verl's registry gives an engine by device and vendor, and for a vendor that has none (critics, other strategies) its
 own. So the name in VERL_ENGINE_VENDOR chooses.
 """
 

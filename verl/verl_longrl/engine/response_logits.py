@@ -1,7 +1,7 @@
 """verl's FSDP engine with logits at the tokens that predict responses, and nowhere else.
 
-Upstream computes logits, and from them log-probabilities, for all P + R tokens of a sequence; no loss reads those of
-the prompt. Otherwise the forward pass is upstream's, with its micro-batches. What goes in and out is the same, up to
+verl computes logits, and from them log-probabilities, for all P + R tokens of a sequence; no loss reads those of
+the prompt. Otherwise the forward pass is verl's, with its micro-batches. What goes in and out is the same, up to
 two things: values of prompt tokens are 0, and rows of a pass without a loss (old and reference log-probabilities),
 which travel through the driver, are as long as their response and one more.
 
@@ -110,7 +110,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
         found = {"entropy": self._entropy(logits_MV)} if with_entropy else {}
         found["log_probs"] = log_probs(logits_MV, labels, in_place=not with_entropy)
         if self.use_ulysses_sp:
-            assert share is not None  # upstream refuses sequence parallelism with padding
+            assert share is not None  # verl refuses sequence parallelism with padding
             found = {name: gather_outputs_and_unpad(value, gather_dim=0)[share.slots] for name, value in found.items()}
         whole, lengths = logits_processor_func is not None, Lengths.of(micro_batch)
         return {name: _in_rows(value, lengths, whole) for name, value in found.items()}
@@ -126,7 +126,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
 
 
 def _in_rows(value_N: Tensor, lengths: Lengths, whole: bool) -> Tensor:
-    """Values of response tokens as upstream has them, nested by row, each one token before its own.
+    """Values of response tokens as verl has them, nested by row, each one token before its own.
 
     whole: rows of P + R, which losses expect; else of R + 1, which is all that is read of them.
     """

@@ -1,6 +1,6 @@
 """verl's FSDP engine with each prompt computed once for all its responses, and logits only where responses are.
 
-Upstream computes G (P + R) tokens for a prompt with G responses, and logits for all of them; this computes P + G R, and
+verl computes G (P + R) tokens for a prompt with G responses, and logits for all of them; this computes P + G R, and
 logits for G R. Function and gradient are the same. So is what goes in and out: rows come in any order, and values leave
 in it (see response_logits.py).
 """
@@ -84,7 +84,7 @@ class SharedPromptEngine(ResponseLogitsEngine):
         return module
 
     def forward_backward_batch(self, data: TensorDict, loss_function: Any, forward_only: bool = False) -> Any:
-        tu.assign_non_tensor(data, use_dynamic_bsz=True)  # upstream then puts rows back into their order
+        tu.assign_non_tensor(data, use_dynamic_bsz=True)  # verl then puts rows back into their order
         with replaced(transformer_impl, "prepare_micro_batches", self._micro_batches):
             output: Any = super().forward_backward_batch(data, loss_function, forward_only)
         output["metrics"][SHARING] = [self._sharing]

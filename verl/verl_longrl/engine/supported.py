@@ -1,4 +1,4 @@
-"""For which runs computing each prompt once, or logits at responses alone, is the same function as upstream's.
+"""For which runs computing each prompt once, or logits at responses alone, is the same function as verl's.
 
 Each problem is one line for people: what stands against it. Needs neither torch nor verl.
 
@@ -14,7 +14,7 @@ ENGINES = ("shared_prompt", "response_logits", "upstream")
 """Best first."""
 
 VENDOR = "longrl_{}"
-"""Under which upstream's registry has an engine; it finds one by its device and vendor (VERL_ENGINE_VENDOR)."""
+"""Under which verl's registry has an engine; it finds one by its device and vendor (VERL_ENGINE_VENDOR)."""
 
 MODELS = frozenset(
     {"ernie4_5", "glm4", "glm4_moe", "granite", "llama", "mistral", "mixtral", "olmo2", "qwen2", "qwen2_moe", "qwen3"}

@@ -1,7 +1,7 @@
 """HTTP servers of a run that want its key.
 
-Upstream gives every vLLM replica an HTTP server on the node's address. Rollouts do not use it: they go through Ray. A
-judge that verl serves does, by way of upstream's router, which hands on the headers it is sent. Both ask for
+verl gives every vLLM replica an HTTP server on the node's address. Rollouts do not use it: they go through Ray. A
+judge that verl serves does, by way of verl's router, which hands on the headers it is sent. Both ask for
 `Authorization: Bearer KEY` here, on every path.
 """
 
@@ -48,7 +48,7 @@ def guarded(app: Any) -> Any:
 
 
 def register() -> None:
-    """Guard the servers that upstream starts from now on."""
+    """Guard the servers that verl starts from now on."""
     when_imported(SERVERS)(_guard_servers)
     when_imported(ROUTER)(_guard_router)
 

@@ -1,13 +1,13 @@
 """The CPU as a verl platform: N logical devices on one machine, so every distributed path runs without a GPU.
 
-Upstream asks for accelerators through Ray's "GPU" resource. This platform keeps that name and the launcher
-starts Ray with `num_gpus=N` logical GPUs, so upstream's placement code runs unchanged: N trainer ranks and N vLLM
+verl asks for accelerators through Ray's "GPU" resource. This platform keeps that name and the launcher
+starts Ray with `num_gpus=N` logical GPUs, so verl's placement code runs unchanged: N trainer ranks and N vLLM
 replicas share the machine's cores. Collectives are gloo, weights reach vLLM through shared memory.
 
 Selected by itself where there is no accelerator; `VERL_PLATFORM=cpu` forces it, and hardware=cpu hands that variable to
 every Ray worker. Ray's workers see no device when they were given none (reward workers, a task runner on a head node
 without GPUs), which says nothing about the run. So in them only torch's build decides: one that can drive no
-accelerator is always on the CPU, any other is left to upstream.
+accelerator is always on the CPU, any other is left to verl.
 """
 
 import os
@@ -27,13 +27,13 @@ def torch_has_no_accelerator() -> bool:
 
 
 def no_accelerator_here() -> bool:
-    """True in a process that is no Ray worker and finds no accelerator. Asked after upstream's platforms, which have
+    """True in a process that is no Ray worker and finds no accelerator. Asked after verl's platforms, which have
     looked for devices and run nvidia-smi or rocm-smi, so devices hidden by CUDA_VISIBLE_DEVICES count as there."""
     return "RAY_RAYLET_PID" not in os.environ and not torch.accelerator.is_available()
 
 
 class _CpuDevice(str):
-    """The current device, usable both ways upstream uses it: `x.to(device)` and `f"cpu:{device}"`."""
+    """The current device, usable both ways verl uses it: `x.to(device)` and `f"cpu:{device}"`."""
 
     def __new__(cls) -> "_CpuDevice":
         return super().__new__(cls, "cpu")
@@ -138,17 +138,17 @@ class PlatformCPU(PlatformBase):
         return []
 
     def is_ipc_supported(self) -> bool:
-        return False  # no device memory handles: upstream then sends weights through shared memory
+        return False  # no device memory handles: verl then sends weights through shared memory
 
     def cudart(self) -> None:
         return None
 
 
 def patch_duplicate_backend() -> None:
-    """Let upstream open its process group on a CPU.
+    """Let verl open its process group on a CPU.
 
     `verl.utils.distributed` asks for f"cpu:gloo,{device}:{backend}", here "cpu:gloo,cpu:gloo", and torch refuses a
-    device named twice. Unneeded, and inert, once upstream names each device once.
+    device named twice. Unneeded, and inert, once verl names each device once.
     """
     original = torch.distributed.init_process_group
     if getattr(original, "names_devices_once", False):
@@ -166,8 +166,8 @@ def patch_duplicate_backend() -> None:
 def patch_pinned_offload() -> None:
     """Let a reference policy (KL loss) be sharded on a CPU.
 
-    Upstream's FSDP2 engine offloads it with `CPUOffloadPolicy(pin_memory=True)`, and torch refuses to pin memory where
-    there is no accelerator to pin it for. Unneeded once upstream leaves the choice to the platform.
+    verl's FSDP2 engine offloads it with `CPUOffloadPolicy(pin_memory=True)`, and torch refuses to pin memory where
+    there is no accelerator to pin it for. Unneeded once verl leaves the choice to the platform.
     """
     from torch.distributed.fsdp import CPUOffloadPolicy as policy
 

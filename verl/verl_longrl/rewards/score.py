@@ -70,7 +70,7 @@ class Score:
     def metrics(self) -> dict[str, float]:
         """Flat numbers under `METRIC_KEYS`, the same for every task and status.
 
-        A part that does not apply is 0, not nan: upstream verl averages with plain means and writes JSON, and
+        A part that does not apply is 0, not nan: verl averages with plain means and writes JSON, and
         one nan would erase a whole column. The status indicators say how many samples a mean is really about.
         """
         return {

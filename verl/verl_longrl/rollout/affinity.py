@@ -2,7 +2,7 @@
 
 vLLM prefills a prompt once however many requests for it arrive together: blocks count as cached as soon as they are
 scheduled (measured by scripts/bench/routing.py). So it takes no more than that a prompt's n rollouts meet on one
-replica. Upstream's balancer sends each to the replica with fewest requests, and up to n replicas prefill the prompt.
+replica. verl's balancer sends each to the replica with fewest requests, and up to n replicas prefill the prompt.
 
 Work is counted in tokens. A replica's *prefill* is the prompt tokens that it was given and did not have; its *load* is
 that plus the responses in flight, each counted as a share of the most it may become. Three rules:
@@ -72,7 +72,7 @@ class _Server:
 
 
 class PromptAffinityBalancer:
-    """Upstream's `RequestLoadBalancer` with the rules of the module's docstring.
+    """verl's `RequestLoadBalancer` with the rules of the module's docstring.
 
     servers: name -> handle, returned as it is. config: the router's YAML file, `AffinityOptions` beside `router_class`.
     """
@@ -183,7 +183,7 @@ class PromptAffinityBalancer:
         self._servers.update({name: _Server(handle, prefill=level) for name, handle in servers.items()})
 
     def remove_servers(self, server_ids: Sequence[str]) -> None:
-        """Their conversations and prompts go elsewhere; unknown names are passed over, as upstream does."""
+        """Their conversations and prompts go elsewhere; unknown names are passed over, as verl does."""
         gone = {name: self._servers.pop(name) for name in server_ids if name in self._servers}
         for key, holders in list(self._holders.items()):
             self._holders[key] = [name for name in holders if name not in gone]
@@ -197,7 +197,7 @@ class PromptAffinityBalancer:
         return self._inflight
 
     def get_status(self) -> dict[str, Any]:
-        """What upstream's balancer says, and since the start: requests, the tokens of their prompts, how many of these
+        """What verl's balancer says, and since the start: requests, the tokens of their prompts, how many of these
         replicas had to prefill, and the rollouts that left their prompt's replica."""
         return {
             "servers": {name: server.inflight for name, server in self._servers.items()},

@@ -1,7 +1,7 @@
-"""Upstream's agent loops, which tell TransferQueue's client whose rows they put while a prompt's rollouts run.
+"""verl's agent loops, which tell TransferQueue's client whose rows they put while a prompt's rollouts run.
 
 So a prompt is stored once (`trainer/prompt_store.py`). For `actor_rollout_ref.rollout.agent.agent_loop_manager_class`;
-null there: as upstream, once for each rollout.
+null there: as verl, once for each rollout.
 """
 
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ _AgentLoopWorker: type = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # ty
 
 @ray.remote
 class AgentLoopWorkerOncePerPrompt(_AgentLoopWorker):  # type: ignore[misc, valid-type]
-    """Runs all rollouts of a prompt, as upstream's."""
+    """Runs all rollouts of a prompt, as verl's."""
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         store = tq.get_client().storage_manager  # another class with another of TransferQueue's backends
@@ -27,7 +27,7 @@ class AgentLoopWorkerOncePerPrompt(_AgentLoopWorker):  # type: ignore[misc, vali
 
 
 class AgentLoopManagerOncePerPrompt(AgentLoopManagerTQ):
-    """Upstream's manager with these workers."""
+    """verl's manager with these workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

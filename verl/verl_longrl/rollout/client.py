@@ -1,7 +1,7 @@
-"""Upstream's client, telling the balancer which prompt a request has in a few bytes instead of all its tokens.
+"""verl's client, telling the balancer which prompt a request has in a few bytes instead of all its tokens.
 
-Upstream would send a declared `prompt_ids` along with every request: 100K tokens to one actor that all requests pass.
-Whatever the balancer does not ask for is not sent, so with upstream's own this client does what upstream's does.
+verl would send a declared `prompt_ids` along with every request: 100K tokens to one actor that all requests pass.
+Whatever the balancer does not ask for is not sent, so with verl's own this client does what verl's does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which of the run's Ray actors have died, and where.
 
 A dead vLLM replica, agent loop worker or storage unit is not noticed by a trainer that waits for what they would have
-given: upstream polls for ever. Ray's control store knows, and answers for hundreds of actors in milliseconds.
+given: verl polls for ever. Ray's control store knows, and answers for hundreds of actors in milliseconds.
 
 Reward workers have no state, so a dead one is no reason to end: Ray starts it again and repeats what it was asked.
 """
@@ -22,7 +22,7 @@ RESTARTS, SCORE_RETRIES = 10, 3
 
 
 class RestartedRewardLoopManager(RewardLoopManager):
-    """Upstream's, with workers that are started again when they die, and scores that are then asked for again."""
+    """verl's, with workers that are started again when they die, and scores that are then asked for again."""
 
     def _init_reward_loop_workers(self) -> None:
         self.reward_loop_workers_class = _Restarted(self.config)  # type: ignore[assignment]
@@ -30,7 +30,7 @@ class RestartedRewardLoopManager(RewardLoopManager):
 
 
 class _Restarted:
-    """The Ray class of upstream's reward worker. An argument as large as the configuration is put into Ray's store, and
+    """The Ray class of verl's reward worker. An argument as large as the configuration is put into Ray's store, and
     dropped once the actor runs; Ray could not start it again. So it is put there, and held, here."""
 
     def __init__(self, config: DictConfig) -> None:

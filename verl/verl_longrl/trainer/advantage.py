@@ -1,7 +1,7 @@
 """Which advantage a rollout gets, where that depends on its task.
 
-Upstream's advantage estimators see rewards, masks and prompts, never a task (verl#7473), and count its padding rows as
-prompts. So for the estimators here the trainer lets upstream compute GRPO, and puts these in their place:
+verl's advantage estimators see rewards, masks and prompts, never a task (verl#7473), and count its padding rows as
+prompts. So for the estimators here the trainer lets verl compute GRPO, and puts these in their place:
 
 - tmn: TMN-Reweight of GoLongRL (`tmn.py`);
 - task: (r - mean of the task) / standard deviation of the task, over all of the batch's rollouts of a task
@@ -27,7 +27,7 @@ Estimator = Literal["upstream", "tmn", "task"]
 
 @dataclass(frozen=True)
 class AdvantageOptions(Options):
-    """estimator: upstream, tmn or task. The rest is for tmn. difficulty_reweight: weight by difficulty, with alpha (of
+    """estimator: verl, tmn or task. The rest is for tmn. difficulty_reweight: weight by difficulty, with alpha (of
     the prompt's mean in the threshold), gamma (strength) and clip (weights within 1/clip to clip; null: unbounded, as
     published). epsilon, scale_floor: added to, and least, scale of a task. decay: of the average of a task's scale over
     steps; 0 takes each batch's own, as published."""

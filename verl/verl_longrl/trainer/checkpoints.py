@@ -1,6 +1,6 @@
 """Which checkpoint folders are whole, and so safe to resume from; which are the run's own, and so its to delete.
 
-Upstream writes `global_step_N/` file by file and then a tracker file with N. Killed in between, it leaves a folder
+verl writes `global_step_N/` file by file and then a tracker file with N. Killed in between, it leaves a folder
 that looks like a checkpoint; killed while writing the tracker, an empty tracker that crashes the next start; and
 its rotation deletes the old checkpoint before the new one is complete. Here a checkpoint counts only with its
 manifest, which is written last and lists every file with its size and checksum; the tracker is replaced atomically;
@@ -229,7 +229,7 @@ def newest_whole(root: Path, check: Check = damage) -> tuple[Path | None, list[s
 
 
 def point_tracker(root: Path, folder: Path | None) -> None:
-    """Make upstream's tracker name the checkpoint `folder` under `root`, or remove it if there is none. Nothing is
+    """Make verl's tracker name the checkpoint `folder` under `root`, or remove it if there is none. Nothing is
     written where it does already, so that a resume needs no room."""
     tracker = root / TRACKER
     if folder is None:

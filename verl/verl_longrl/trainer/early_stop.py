@@ -1,6 +1,6 @@
 """How a run ends early without losing what it has.
 
-Upstream's trainer ends with whatever is raised, and all since the last checkpoint is lost. Here, what ends a step
+verl's trainer ends with whatever is raised, and all since the last checkpoint is lost. Here, what ends a step
 before its update began (rollouts, rewards, log-probs) leaves the state before the step in the trainer ranks, which is
 saved before the run ends. What comes to nothing after the update (weights that do not reach a replica, a validation)
 lets the step be written down first; the next one's begin saves and ends the run. An error that came of a death
@@ -27,7 +27,7 @@ RANKS_ANSWER_WITHIN_S = 120.0
 
 
 class EndingTrainer(PPOTrainerSync):
-    """Upstream's synchronous trainer, with `_stop` and `_end_soon` for whoever finds a reason to end."""
+    """verl's synchronous trainer, with `_stop` and `_end_soon` for whoever finds a reason to end."""
 
     health: Health
     interruptions: Interruptions

@@ -25,7 +25,7 @@ def not_finite(ranks: list[ActorHandle]) -> str | None:
 
 
 def _broken(rank: Any) -> list[str]:
-    """Runs in a rank (upstream's WorkerDict): names of its parameters, local shards, that hold an inf or a nan."""
+    """Runs in a rank (verl's WorkerDict): names of its parameters, local shards, that hold an inf or a nan."""
     return [name for name, weights in _parameters(rank) if not _finite(weights)]
 
 

@@ -1,9 +1,9 @@
 """Which rank computes which rows, so that responses to one prompt stay together and ranks get equal work.
 
-Upstream balances single rows, which spreads a prompt's responses over all ranks, and each computes the prompt. Here
+verl balances single rows, which spreads a prompt's responses over all ranks, and each computes the prompt. Here
 whole groups go to the rank and mini-batch that has least work so far; every rank and mini-batch gets equally many rows,
 so where no place has room for a whole group it is cut. A mini-batch is then made of whole groups, as its size, which is
-in prompts, says; upstream's mixes rows of all.
+in prompts, says; verl's mixes rows of all.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Bin:
 
 
 def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
-    """The rows of upstream's batch, by its keys (uid_session_output) and tags. An agent loop may give several outputs,
+    """The rows of verl's batch, by its keys (uid_session_output) and tags. An agent loop may give several outputs,
     each with a prompt of its own: those of a uid that are equally long are taken for one prompt, which costs time where
     it is wrong (the engine compares tokens), and nothing else."""
     return [
@@ -55,7 +55,7 @@ def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int]:
-    """The order of rows in which upstream, which deals out equal contiguous parts, gives each rank its own, and these
+    """The order of rows in which verl, which deals out equal contiguous parts, gives each rank its own, and these
     in mini-batches. Rows that fill up come last in theirs.
 
     Raises ValueError when ranks times mini-batches does not divide the rows.

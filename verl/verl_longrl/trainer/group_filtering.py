@@ -1,11 +1,11 @@
 """Group filtering that can be watched, that comes to an end, and that wastes nothing.
 
-With `algorithm.filter_groups` upstream throws away every group whose rewards are all equal and asks for two more, for
+With `algorithm.filter_groups` verl throws away every group whose rewards are all equal and asks for two more, for
 as long as it takes. A dead judge or a scorer that always fails gives equal rewards, so the run would generate for
 ever, and nobody would see why. Here the scores of filtered groups are handed to the trainer, who counts them, shows
 them and stops.
 
-Asking for two gives too many in the end: groups with signal that the batch has no place for. Upstream throws them away
+Asking for two gives too many in the end: groups with signal that the batch has no place for. verl throws them away
 as well. With `carry_steps` they wait for the next step, which then asks for so many fewer. They were sampled from
 weights one step old; algorithm.rollout_correction weighs that where it matters.
 """
@@ -27,8 +27,8 @@ DISCARDED = "training/filter_groups/discarded_surplus_samples"
 
 
 class WatchedReplayBuffer(ReplayBuffer):
-    """Upstream's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
-    refuse groups with failed rollouts, which upstream trains on as if they were smaller. Both may raise to end the run.
+    """verl's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
+    refuse groups with failed rollouts, which verl trains on as if they were smaller. Both may raise to end the run.
 
     carry_steps: for how many steps a group that a batch has no place for is kept. carried: prompt ids of the groups
     that wait now.
@@ -43,10 +43,10 @@ class WatchedReplayBuffer(ReplayBuffer):
     def watch(
         cls, buffer: ReplayBuffer, on_filtered: OnFiltered, on_look: OnLook, carry_steps: int = 0
     ) -> "WatchedReplayBuffer":
-        """Have `buffer` watched. Upstream gives its filter settings to its own class alone, so it is made by it."""
+        """Have `buffer` watched. verl gives its filter settings to its own class alone, so it is made by it."""
         if type(buffer) is not ReplayBuffer:
             raise TypeError(
-                f"trainer.v1.sampler.custom_sampler made a {type(buffer).__name__}; LongRL's trainer needs upstream's "
+                f"trainer.v1.sampler.custom_sampler made a {type(buffer).__name__}; LongRL's trainer needs verl's "
                 "own synchronous replay buffer (leave custom_sampler unset)"
             )
         buffer.__class__ = cls
@@ -57,7 +57,7 @@ class WatchedReplayBuffer(ReplayBuffer):
         return buffer
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
-        """Upstream's; of the groups that are left over, those young enough stay for the next step."""
+        """verl's; of the groups that are left over, those young enough stay for the next step."""
         self._partition, self._began = partition_id, time.monotonic()
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
@@ -68,7 +68,7 @@ class WatchedReplayBuffer(ReplayBuffer):
         return batch, {**metrics, "group/carried_over": used}
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
-        """Upstream sleeps for 2 s, most of a small step; here a look comes late by no more than a share of the wait."""
+        """verl sleeps for 2 s, most of a small step; here a look comes late by no more than a share of the wait."""
         shortest, longest = POLL_S
         self.poll_interval = min(max(POLL_SHARE * (time.monotonic() - self._began), shortest), longest)
         return super()._wait_for_next_poll(partition_id, last_debug_time)

@@ -1,6 +1,6 @@
 """What a run's numbers say: that it is broken, or that somebody should look.
 
-Upstream skips an update whose gradient norm is not finite with a line in the log, and goes on for ever. A checkpoint
+verl skips an update whose gradient norm is not finite with a line in the log, and goes on for ever. A checkpoint
 that was damaged on the disk loads without a word. Neither is an error anywhere, but both are in the numbers of each
 step, so these are watched:
 

@@ -1,7 +1,7 @@
 """A run that must end early ends with a checkpoint, from which the same command goes on.
 
 Two things end a run before its last step without being an error of the run's own: somebody asks for it (Slurm's time
-limit, a person), or a worker dies, which upstream's trainer either waits for for ever or drops from the batch without
+limit, a person), or a worker dies, which verl's trainer either waits for for ever or drops from the batch without
 a word. Both are looked for whenever the trainer looks for finished rollouts, at least twice a second, and between
 steps; then it saves the state before the step and raises `Interrupted`. What a run ends itself for is `Stopped`.
 

@@ -1,6 +1,6 @@
-"""Metrics that upstream lacks: every reward part per task, and host memory per role.
+"""Metrics that verl lacks: every reward part per task, and host memory per role.
 
-Upstream's training metrics know one number, the scalar reward. What a run is judged by here (context F, recall,
+verl's training metrics know one number, the scalar reward. What a run is judged by here (context F, recall,
 precision, answer accuracy, format, failures) is logged at every training step, over real rows only.
 """
 

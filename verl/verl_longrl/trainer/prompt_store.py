@@ -1,7 +1,7 @@
 """TransferQueue keeps a prompt once, however many rollouts it has.
 
-Upstream puts a row for each rollout, and into each the whole prompt: `prompts`, `input_ids` and `position_ids`, 24
-bytes a token, and its text. Here the first row of a prompt that is put is as upstream's. In the others, what is the
+verl puts a row for each rollout, and into each the whole prompt: `prompts`, `input_ids` and `position_ids`, 24
+bytes a token, and its text. Here the first row of a prompt that is put is as verl's. In the others, what is the
 same as in the first one is left out: of a tensor its beginning, as long as the prompt, of anything else all of it. In
 its place is a reference to the first row, and what follows.
 
@@ -42,7 +42,7 @@ class Group:
 
 
 class PromptStore(AsyncSimpleStorageManager):
-    """Upstream's client of its SimpleStorage. What is put within `group(uid)`, one row at a time, shares the prompt."""
+    """verl's client of its SimpleStorage. What is put within `group(uid)`, one row at a time, shares the prompt."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,7 +50,7 @@ class PromptStore(AsyncSimpleStorageManager):
 
     @contextmanager
     def group(self, uid: str) -> Iterator[None]:
-        """While the rollouts of a prompt run, all in this process and its one event loop, as upstream has it."""
+        """While the rollouts of a prompt run, all in this process and its one event loop, as verl has it."""
         self._groups[uid] = Group()
         try:
             yield
@@ -76,7 +76,7 @@ class PromptStore(AsyncSimpleStorageManager):
             await super().put_data(data, metadata)
             if group.first_row is None:
                 group.first_row, group.digests = index, digests
-        metadata.custom_meta[0][FIRST_ROW] = group.first_row  # upstream stores it among the row's tags
+        metadata.custom_meta[0][FIRST_ROW] = group.first_row  # verl stores it among the row's tags
 
     async def get_data(self, metadata: BatchMeta) -> TensorDict:
         data = await super().get_data(metadata)

@@ -1,6 +1,6 @@
 """Every rollout as a line of JSON with all parts of its reward; each long prompt written once.
 
-Upstream writes the full prompt beside each of its n rollouts, at 64K tokens and n = 8 gigabytes a step, and none of
+verl writes the full prompt beside each of its n rollouts, at 64K tokens and n = 8 gigabytes a step, and none of
 the reward's parts. Here `prompts.jsonl` holds each prompt once for the whole run and `<step>.jsonl` refers to it by
 a hash of its text.
 """

@@ -1,8 +1,8 @@
 """Checkpoints are read as weights and plain values: a pickle that calls anything else is refused, not run.
 
-Upstream reads shards (also in its merger) and the data's state with `torch.load(weights_only=False)`, so whoever can
+verl reads shards (also in its merger) and the data's state with `torch.load(weights_only=False)`, so whoever can
 change a checkpoint runs code in every rank. torch has a switch above the caller's word, TORCH_FORCE_WEIGHTS_ONLY_LOAD.
-It is set only while a checkpoint is read, for upstream sends pickled batches through `torch.load`, too. What
+It is set only while a checkpoint is read, for verl sends pickled batches through `torch.load`, too. What
 checkpoints of FSDP hold beside what torch allows itself is in `_allow`.
 
 Megatron's own format is read by Megatron and torch.distributed.checkpoint, which unpickle: there, only the folder's
@@ -20,7 +20,7 @@ from typing import Any
 from verl_longrl.trainer.checkpoints import CheckpointError
 
 SWITCH, OPPOSITE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-"""torch's own variables. A user who sets the second has checkpoints loaded as upstream does it."""
+"""torch's own variables. A user who sets the second has checkpoints loaded as verl does it."""
 
 
 def restrict(on: bool) -> None:

@@ -1,6 +1,6 @@
-"""The remote driver process: upstream's task runner with LongRL's trainer in the place of the synchronous one.
+"""The remote driver process: verl's task runner with LongRL's trainer in the place of the synchronous one.
 
-The trainer mode keeps its name `sync`: upstream compares it with that string in six places, and any other name
+The trainer mode keeps its name `sync`: verl compares it with that string in six places, and any other name
 turns on asynchronous behaviour.
 """
 

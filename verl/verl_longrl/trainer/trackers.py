@@ -1,7 +1,7 @@
 """A resumed run goes on in the W&B run and the TensorBoard curves that it began.
 
-Upstream starts a new W&B run at each start, and writes TensorBoard events of the steps that are done again beside those
-of the first time. Both are steered by what their libraries look for when upstream opens them. What a full disk refuses
+verl starts a new W&B run at each start, and writes TensorBoard events of the steps that are done again beside those
+of the first time. Both are steered by what their libraries look for when verl opens them. What a full disk refuses
 of them is lost, and the run goes on.
 """
 
@@ -21,7 +21,7 @@ WANDB_ID = "wandb_run_id"
 
 
 def continue_at(step: int, output_dir: Path, trackers: Collection[str]) -> None:
-    """Call before upstream's `Tracking` is made. step: the last one that counts; 0 is a new run.
+    """Call before verl's `Tracking` is made. step: the last one that counts; 0 is a new run.
 
     trackers: `trainer.logger`. Variables that the user has set (WANDB_RUN_ID, WANDB_RESUME, TENSORBOARD_DIR) win.
     """
@@ -39,7 +39,7 @@ def continue_at(step: int, output_dir: Path, trackers: Collection[str]) -> None:
 
 
 class LossyTracking(Tracking):
-    """Upstream's trackers, each of which a full disk costs what it would have written, and a line."""
+    """verl's trackers, each of which a full disk costs what it would have written, and a line."""
 
     def log(self, data: dict[str, Any], step: int, backend: Any = None) -> None:
         for name in [name for name in self.logger if backend is None or name in backend]:

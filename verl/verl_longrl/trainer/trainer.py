@@ -1,6 +1,6 @@
-"""Upstream's synchronous PPO trainer, seeing what LongRL rewards are made of.
+"""verl's synchronous PPO trainer, seeing what LongRL rewards are made of.
 
-The loop is upstream's, untouched. Added around it:
+The loop is verl's, untouched. Added around it:
 
 - tasks mixed evenly, by weight or by length (`data/sampler.py`), and advantages that depend on the task
   (`advantage.py`);
@@ -18,7 +18,7 @@ The loop is upstream's, untouched. Added around it:
 - an end without saving when the numbers say that what is trained is broken (`health.py`, `finite_weights.py`);
 - W&B runs and TensorBoard curves that a resume continues (`trackers.py`).
 
-Padding rows, which upstream adds to even out the data-parallel ranks, are left out of all of it.
+Padding rows, which verl adds to even out the data-parallel ranks, are left out of all of it.
 """
 
 import json
@@ -154,7 +154,7 @@ class LongRLTrainer(EndingTrainer):
             self._stop(Interrupted, reason)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
-        self._real_keys = list(batch.keys)  # upstream appends its padding rows below
+        self._real_keys = list(batch.keys)  # verl appends its padding rows below
         fields = tq.kv_batch_get(keys=self._real_keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
         self._scores = [row["reward_extra_info"] for row in list(fields["extra_fields"])]
         self._check(self._scores + _flat(self._filtered))
@@ -165,7 +165,7 @@ class LongRLTrainer(EndingTrainer):
         return batch
 
     def _keep_groups_together(self, batch: KVBatchMeta) -> dict[str, Any]:
-        """Reorder the rows that upstream has filled up and spread over the ranks; upstream's metrics of the order."""
+        """Reorder the rows that verl has filled up and spread over the ranks; verl's metrics of the order."""
         ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
         roles = self.config.actor_rollout_ref
         mini_batches, rest = divmod(len(batch), roles.actor.ppo_mini_batch_size * roles.rollout.n)
@@ -176,7 +176,7 @@ class LongRLTrainer(EndingTrainer):
         return log_seqlen_unbalance(lengths, parts, "global_seqlen")
 
     def _on_filtered(self, groups: list[list[dict[str, Any]]]) -> None:
-        """Look at groups that upstream is about to replace because their rewards are equal."""
+        """Look at groups that verl is about to replace because their rewards are equal."""
         batch, limit = self.config.data.train_batch_size, self.longrl.max_filtered_batches
         before = len(self._filtered) // batch
         self._filtered += groups
@@ -288,7 +288,7 @@ class LongRLTrainer(EndingTrainer):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
         if (sharing := metrics.get("actor/prompt_sharing")) is not None:
-            metrics["perf/mfu/actor"] /= sharing  # upstream counts a prompt's tokens for each of its rollouts
+            metrics["perf/mfu/actor"] /= sharing  # verl counts a prompt's tokens for each of its rollouts
         return batch
 
     def _compute_metrics(
@@ -343,7 +343,7 @@ class LongRLTrainer(EndingTrainer):
             why = str(error) if isinstance(error, ValidationAbandoned) else self._death(error)
             if why is None:
                 raise
-            if self.global_steps == 0:  # upstream does not begin without these metrics
+            if self.global_steps == 0:  # verl does not begin without these metrics
                 raise Interrupted(f"held-out at step 0: {why}. Repeat the command to begin again") from error
             self._end_soon(Interrupted, f"held-out at step {self.global_steps}: {why}")
             return {}
@@ -367,7 +367,7 @@ class LongRLTrainer(EndingTrainer):
     # ---- rollouts -----------------------------------------------------------------------------------------
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
-        assert self.rollout_log is not None  # settings.resolve gives upstream a folder only with the log switched on
+        assert self.rollout_log is not None  # settings.resolve gives verl a folder only with the log switched on
         first_of = {key.rsplit("_", 2)[0]: key for key in reversed(self._real_keys)}
         about = tq.kv_batch_get(
             keys=list(first_of.values()),
@@ -472,7 +472,7 @@ class LongRLTrainer(EndingTrainer):
         if options.resume_mode == "auto":
             checkpoints.point_tracker(self._checkpoint_root, folder)
         if folder is not None:
-            options.resume_from_path = str(folder)  # where upstream looks with resume_path
+            options.resume_from_path = str(folder)  # where verl looks with resume_path
             progress(f"resume: continuing from {folder}")
         reading = [*workers, *(self.critic_wg.workers if self.use_critic else [])]
         with shards.reading_weights_alone([] if self._megatron else reading):

@@ -1,6 +1,6 @@
 """A TransferQueue that has lost its controller or a storage unit is an error, and not waited for.
 
-Upstream's clients ask both through ZeroMQ, which connects again for ever and says nothing: for a controller they wait
+verl's clients ask both through ZeroMQ, which connects again for ever and says nothing: for a controller they wait
 without end, for a storage unit for minutes. Here a client that waits for longer than a moment asks Ray who is dead.
 """
 
@@ -15,7 +15,7 @@ from transfer_queue.client import TransferQueueClient
 
 LOOK_EVERY_S = 5.0
 PARTS = ("TransferQueueController", "SimpleStorageUnit")
-"""Upstream's classes of Ray actors."""
+"""verl's classes of Ray actors."""
 
 
 def register() -> None:
@@ -24,7 +24,7 @@ def register() -> None:
 
 
 def _run_while_it_lives(self: TransferQueueClient, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """In the place of upstream's method. Raises ConnectionError where the answer can never come."""
+    """In the place of verl's method. Raises ConnectionError where the answer can never come."""
     answer = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
     while not futures.wait([answer], timeout=LOOK_EVERY_S).done:
         if dead := _dead():

@@ -1,4 +1,4 @@
-"""The rows of a batch as they lie in TransferQueue: our advantages in the place of upstream's, and a lean query for
+"""The rows of a batch as they lie in TransferQueue: our advantages in the place of verl's, and a lean query for
 metrics."""
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def put_advantages(
 
 
 def metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
-    """Upstream's query for what a step's metrics are made of, without the tokens of n copies of each prompt, of which
+    """verl's query for what a step's metrics are made of, without the tokens of n copies of each prompt, of which
     only the lengths are read."""
 
     def query(*, fields: list[str], **others: Any) -> TensorDict:

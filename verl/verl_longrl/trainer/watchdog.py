@@ -30,7 +30,7 @@ STAGES = {
     "_compute_metrics": "computing metrics",
     "_log_rollout_data": "writing rollouts",
 }
-"""Functions of upstream's trainer and ours, by name; of those on the stack, the innermost says the stage."""
+"""Functions of verl's trainer and ours, by name; of those on the stack, the innermost says the stage."""
 LOOK_EVERY_S = 5.0
 
 

@@ -216,7 +216,7 @@ def _lower_priority(pid: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """numpy values as Python ones. A worker that had to import numpy to read its first job (upstream hands
+    """numpy values as Python ones. A worker that had to import numpy to read its first job (verl hands
     strings over as numpy.str_) would be late for it, and every new worker again."""
     if hasattr(value, "tolist"):
         return value.tolist()
