@@ -50,7 +50,7 @@ def test_upstream_prefills_several_times_as_much_and_its_busiest_replica_works_l
     random.seed(0)
     upstream = simulate(GlobalRequestLoadBalancer(dict.fromkeys(REPLICAS)), requests)
     ours = simulate(PromptAffinityBalancer(dict.fromkeys(REPLICAS)), requests)
-    print(f"prefilled, of {unique_tokens(requests)}: verl {sum(verl.prefill)}, ours {sum(ours.prefill)}")
+    print(f"prefilled, of {unique_tokens(requests)}: verl {sum(upstream.prefill)}, ours {sum(ours.prefill)}")
     assert sum(upstream.prefill) >= times * sum(ours.prefill)
     assert max(upstream.work) >= times / 2 * max(ours.work)
     assert upstream.seconds > ours.seconds
