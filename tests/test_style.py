@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 BANNED = {
     r"\b(stands?|standing|stood) (in|still|there)\b": "appears in, is in, makes no progress",
     r"\bfor ever\b": "forever, never ends",
-    r"(?<!there )(?<!where )\b(is|are|was|were) no (?!longer\b|more\b|less\b|better\b|worse\b)": "is not a, expected",
-    r"\b(is|are) none\b": "is not one, has none",
+    r"(?i)(?<!there )(?<!where )\b(is|are|was|were) no (?!longer\b|more\b|less\b|better\b|worse\b)": "is not a, expected",
+    r"(?i)(?<!there )\b(is|are) none\b": "is not one, has none",
     r"\b(go|goes|going|went) on\b": "resume, continue",
     r"\bcarried\b": "forwarded, kept",
     r"\b(come|comes) (again|when)\b": "is repeated, is scheduled",
