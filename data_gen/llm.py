@@ -16,13 +16,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
+from annotated_types import Ge
+from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
-from verl_longrl.rewards.options import ServerOptions, choice, number
+from verl_longrl.options import INTERNAL, number
+from verl_longrl.rewards.options import ServerOptions
 
 from data_gen.reply_cache import PartCaches, ReplyCache
 
@@ -33,39 +37,32 @@ HOPELESS = 20
 """Requests refused before the first answer that make a run give up: it is the configuration, not the request."""
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class LLMOptions(ServerOptions):
-    """A server (see ServerOptions) for data: patient, since a run takes hours.
+    """A model on one or more OpenAI-compatible servers, for data: patient, since a run takes hours."""
 
-    extra_body: fields added to every chat request, such as {chat_template_kwargs: {enable_thinking: false}}.
-    structured: JSON by structured decoding: auto asks the server once whether it can. price_in, price_out: US dollars
-    per million prompt and completion tokens, for the running total.
-    """
-
-    name: str = field(default="", metadata={"internal": True})
-    timeout_s: float = 600.0
-    attempts: int = 8
-    backoff_s: float = 1.0
-    max_backoff_s: float = 60.0
+    name: Annotated[str, INTERNAL] = ""
+    """The key of this server under `servers`."""
+    timeout_s: PositiveFloat = 600.0
+    """Timeout of one attempt, in seconds."""
+    attempts: Annotated[int, Ge(2)] = 8
+    """Attempts of one request, over all endpoints. With one, a single failure would end a run of hours."""
+    backoff_s: NonNegativeFloat = 1.0
+    """Longest wait before the second attempt, in seconds. It doubles with each attempt."""
+    max_backoff_s: NonNegativeFloat = 60.0
+    """Longest wait between two attempts, in seconds."""
     extra_body: dict[str, Any] = field(default_factory=dict)
+    """Fields added to every chat request, such as {chat_template_kwargs: {enable_thinking: false}}."""
     structured: Structured = "auto"
-    price_in: float = 0.0
-    price_out: float = 0.0
+    """JSON by structured decoding. auto: asks the server once whether it can."""
+    price_in: NonNegativeFloat = 0.0
+    """US dollars per million prompt tokens, for the running total."""
+    price_out: NonNegativeFloat = 0.0
+    """US dollars per million completion tokens, for the running total."""
 
     @property
     def block(self) -> str:
         return f"servers.{self.name or 'NAME'}"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choice(f"{self.block}.structured", self.structured, Structured)
-        for name in ("price_in", "price_out"):
-            number(f"{self.block}.{name}", getattr(self, name), 0)
-        if self.attempts < 2:
-            raise ValueError(
-                f"{self.block}.attempts = {self.attempts}; expected at least 2: a server that fails once would end a "
-                "run of hours"
-            )
 
 
 class RequestFailed(RuntimeError):

@@ -16,18 +16,21 @@ NEEDED = ["data.train_files=[t.parquet]", "data.val_files=[v.parquet]", "actor_r
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"judge": {"endpoints": [f"https://me:{CANARY}@host/v1"]}}, "judge.endpoints = https://[user and password]@h"),
+        (
+            {"judge": {"endpoints": [f"https://me:{CANARY}@host/v1"]}},
+            "endpoints = 'https://[user and password]@h",
+        ),
         (
             {"judge": {"endpoints": [f"https://host/v1?key={CANARY}"]}},
-            "export the key as the variable that api_key_env",
+            "export the key as the environment variable that api_key_env",
         ),
-        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "ray_init.env_vars.X_KEY is a secret"),
-        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "LONGRL_FORWARD_ENV=X_KEY takes to every worker"),
-        ({"ray_init": {"env_vars": {"DB": f"mysql://me:{CANARY}@h"}}}, "ray_init.env_vars.DB = mysql://[user and"),
-        ({"engine": {"vllm": {"api_key": CANARY}}}, "engine.vllm.api_key is a secret"),
-        ({"hub": {"token": CANARY}}, "hub.token is a secret"),
-        ({"tracking": [{"password": CANARY}]}, "tracking.password is a secret"),
-        ({"name": f"run of {CANARY}s"}, "name = run of [secret HF_TOKEN]s is a secret"),
+        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "ray_init.env_vars.X_KEY = '[hidden]': this is a secret"),
+        ({"ray_init": {"env_vars": {"X_KEY": CANARY}}}, "LONGRL_FORWARD_ENV=X_KEY forwards it to every worker"),
+        ({"ray_init": {"env_vars": {"DB": f"mysql://me:{CANARY}@h"}}}, "ray_init.env_vars.DB = 'mysql://[user and"),
+        ({"engine": {"vllm": {"api_key": CANARY}}}, "engine.vllm.api_key = '[hidden]': this is a secret"),
+        ({"hub": {"token": CANARY}}, "hub.token = '[hidden]': this is a secret"),
+        ({"tracking": [{"password": CANARY}]}, "tracking.password = '[hidden]': this is a secret"),
+        ({"name": f"run of {CANARY}s"}, "name = 'run of [secret HF_TOKEN]s': this is a secret"),
     ],
 )
 def test_refused(monkeypatch, values, said: str):
@@ -57,7 +60,7 @@ def test_what_merely_sounds_like_one_is_not():
 )
 def test_a_run_is_not_started(monkeypatch, override: str):
     monkeypatch.setenv("HF_TOKEN", f"{CANARY}-token")
-    with pytest.raises(settings.SettingsError, match="is a secret, and configurations are printed") as error:
+    with pytest.raises(settings.SettingsError, match="this is a secret, and configurations are printed") as error:
         settings.resolve(settings.compose([*NEEDED, override]))
     assert CANARY not in str(error.value)
 
@@ -66,7 +69,7 @@ def test_somebodys_file_sends_no_key_to_their_server(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", CANARY)
     file = tmp_path / "shared.yaml"
     file.write_text("servers: {one: {endpoints: ['http://theirs.example/${oc.env:HF_TOKEN}/v1']}}\n")
-    with pytest.raises(ConfigError, match=r"servers.one.endpoints = http://theirs.example/\[secret HF_TOKEN\]/v1"):
+    with pytest.raises(ConfigError, match=r"servers.one.endpoints = 'http://theirs.example/\[secret HF_TOKEN\]/v1"):
         GroundingConfig.load(file, [])
 
 

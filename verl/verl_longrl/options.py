@@ -1,0 +1,352 @@
+"""Settings as classes: each field has a type, bounds, a default and documentation, all written once.
+
+A group of options is a frozen pydantic dataclass with `Options` as its base:
+
+    @dataclass(frozen=True)
+    class FilterOptions(Options):
+        \"\"\"Which rows are kept.\"\"\"
+
+        rate: Share = 0.5
+        \"\"\"Rows with a lower pass rate are dropped.\"\"\"
+        keep: Literal["all", "solved"] = "all"
+        \"\"\"Rows kept besides those.\"\"\"
+        limit: Annotated[int, Ge(1), Le(1000)] | None = None
+        \"\"\"Rows of one file; null: all.\"\"\"
+        files: OneOrMore = ()
+        \"\"\"A list of strings, for which a single string may be given. Other lists are `tuple[X, ...]`.\"\"\"
+
+`dataclass` comes from `pydantic.dataclasses`; `Ge`, `Gt`, `Le` and `Lt` from `annotated_types`; `PositiveInt` and the
+like from `pydantic`. Values are not converted: "2" and true are not numbers; an integer is a number, and a list becomes
+a tuple.
+
+A rule about several fields goes into `__post_init__`, which raises `OptionError` with the key's name inside the group;
+`Options.from_dict(values, path)` puts the path in front of it. `Annotated[X, INTERNAL]` marks a field that users cannot
+set. A subclass that changes a default repeats the field and its documentation.
+
+`docs/configuration.md` is generated from these classes (`recipe/longrl/options_page.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo
+from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic_core import core_schema
+
+from verl_longrl.secrets import redact
+
+Share = Annotated[float, Ge(0), Le(1)]
+"""A number from 0 to 1."""
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""A list of strings; a single string is a list of one."""
+
+
+class OptionError(ValueError):
+    """A value that contradicts another one, raised in `__post_init__`.
+
+    Args:
+        key: the key's name inside its group, such as "endpoints" or "phases[0]".
+        value: what it was set to.
+        problem: what is wrong with it, without a full stop.
+        fix: what the user should do, without a full stop.
+    """
+
+    def __init__(self, key: str, value: object, problem: str, fix: str):
+        super().__init__(key, value, problem, fix)
+        self.key, self.value, self.problem, self.fix = key, value, problem, fix
+
+    def __str__(self) -> str:
+        return self.at("")
+
+    def at(self, path: str) -> str:
+        """The message, with the path of the group in front of the key."""
+        return _problem(f"{path}{self.key}", self.value, self.problem, self.fix)
+
+
+class _InternalKeyError(ValueError):
+    """A key of a configuration that only code may set."""
+
+
+_CONFIGURATION = object()
+"""pydantic's context while a user's configuration is read."""
+
+
+def _refuse_internal(value: Any, info: ValidationInfo) -> Any:
+    if info.context is _CONFIGURATION:
+        raise _InternalKeyError
+    return value
+
+
+INTERNAL = BeforeValidator(_refuse_internal)
+"""Marks a field that code sets and a configuration cannot."""
+
+
+class Options:
+    """Base of all groups of options. See the module's documentation for how to write one."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+    single_or_list: ClassVar[frozenset[str]] = frozenset()  # of unported classes
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
+        """Build from a plain mapping (a resolved configuration node); groups inside it are mappings too.
+
+        Raises ValueError with one line for each problem: `longrl.reward.eta = 2: expected a number of at least 0 and
+        at most 1. Fix: ...`. `path` is what stands in front of the group's keys, such as "longrl.reward.".
+        """
+        if not is_pydantic_dataclass(cls):
+            return _build_unported(cls, values, path)
+        try:
+            return cls.__pydantic_validator__.validate_python(dict(values or {}), context=_CONFIGURATION)  # type: ignore[attr-defined,no-any-return]
+        except ValidationError as error:
+            lines = [_explain(cls, problem, path) for problem in error.errors(include_url=False)]
+            raise ValueError(redact("\n".join(lines))) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Values are strict, but containers are what YAML has: mappings for groups, lists for tuples, null for an empty
+        group."""
+        reference = handler(source)
+        schema: Any = handler.resolve_ref_schema(reference)
+        if schema["type"] != "dataclass":  # a group inside a group: pydantic kept what this method returned for it
+            return reference
+        schema["strict"] = False
+        for field in schema["schema"]["fields"]:
+            _accept_yaml_containers(field["schema"])
+        return core_schema.no_info_before_validator_function(lambda value: {} if value is None else value, reference)
+
+
+def _accept_yaml_containers(schema: Any) -> None:
+    """In place: a list is accepted as a tuple, and a number as the name of a key."""
+    if schema["type"] == "tuple":
+        schema["strict"] = False
+        for item in schema["items_schema"]:
+            _accept_yaml_containers(item)
+    elif schema["type"] == "dict":
+        if schema["keys_schema"]["type"] == "str":
+            schema["keys_schema"] |= {"strict": False, "coerce_numbers_to_str": True}
+        _accept_yaml_containers(schema["values_schema"])
+    elif schema["type"] != "dataclass" and "schema" in schema:
+        _accept_yaml_containers(schema["schema"])
+
+
+def public_fields(group: type[Options]) -> dict[str, Any]:
+    """The fields of a group that a user may set: name -> type, with its bounds."""
+    hints = get_type_hints(group, include_extras=True)
+    return {
+        field.name: hints[field.name]
+        for field in fields(group)  # type: ignore[arg-type]
+        if field.init and INTERNAL not in _parts(hints[field.name])[1] and not field.metadata.get("internal")
+    }
+
+
+def default_of(group: type[Options], name: str) -> Any:
+    """The default of a field; `dataclasses.MISSING` for one that must be set."""
+    (field,) = (field for field in fields(group) if field.name == name)  # type: ignore[arg-type]
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def describe(annotation: Any) -> str:
+    """The values that a field takes, such as "a number of at least 0 and at most 1, or null"."""
+    kind, bounds, optional = _parts(annotation)
+    return f"{_describe_kind(kind)}{_describe_bounds(kind, bounds)}{', or null' if optional else ''}"
+
+
+def _parts(annotation: Any) -> tuple[Any, list[Any], bool]:
+    """A type without Annotated and None, what Annotated adds to it, and whether it may be None."""
+    if get_origin(annotation) is Annotated:
+        kind, metadata, optional = _parts(get_args(annotation)[0])
+        return kind, [*metadata, *annotation.__metadata__], optional
+    if get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation):
+        (inner,) = (each for each in get_args(annotation) if each is not NoneType)
+        kind, metadata, _ = _parts(inner)
+        return kind, metadata, True
+    return annotation, [], False
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Any: "any value"}
+
+
+def _describe_kind(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        return "a list of strings" if item is str else f"a list, each item {describe(item)}"
+    if get_origin(kind) is dict:
+        value = get_args(kind)[1]
+        return "keys and values: {key: value}" + ("" if value is Any else f", each value {describe(value)}")
+    if is_dataclass(kind):
+        return f"a group of keys ({', '.join(public_fields(kind))})"  # type: ignore[arg-type]
+    return _KINDS.get(kind, str(kind))
+
+
+def _describe_bounds(kind: Any, metadata: Sequence[Any]) -> str:
+    words = []
+    for bound in metadata:
+        if isinstance(bound, Ge) or (isinstance(bound, Gt) and kind is int):
+            lowest: Any = bound.ge if isinstance(bound, Ge) else bound.gt + 1  # type: ignore[operator]
+            words.append(f"of at least {lowest:g}")
+        elif isinstance(bound, Gt):
+            words.append(f"above {bound.gt:g}")  # type: ignore[str-format]
+        elif isinstance(bound, Le):
+            words.append(f"{'' if words else 'of '}at most {bound.le:g}")  # type: ignore[str-format]
+        elif isinstance(bound, Lt):
+            words.append(f"below {bound.lt:g}")  # type: ignore[str-format]
+    return f" {' and '.join(words)}" if words else ""
+
+
+def _explain(cls: type[Options], problem: Any, path: str) -> str:
+    """One of pydantic's errors in our words: `key = value: problem. Fix: ...`."""
+    location = [part for part in problem["loc"] if part != "[key]"]
+    value, cause = problem["input"], problem.get("ctx", {}).get("error")
+    key = path + _dotted(location)
+    if isinstance(cause, OptionError):
+        return cause.at(f"{key}." if location else path)
+    if problem["type"] == "unexpected_keyword_argument" or isinstance(cause, _InternalKeyError):
+        return _unknown_key(cls, location, value, path)
+    if cause is not None:
+        return f"{key or path.rstrip('.')}: {cause}" if location or path else str(cause)
+    parent, annotation = _types_at(cls, location)[-2:]
+    if problem["type"] == "missing":
+        return f"{key} is missing: expected {describe(annotation)}. Fix: set it"
+    fix = _fix(key, value, _parts(annotation)[0])
+    if not fix:
+        default = default_of(_parts(parent)[0], location[-1]) if is_dataclass(_parts(parent)[0]) else MISSING
+        fix = "correct it" + ("" if default is MISSING else f", or leave it out (default: {_shown(default)})")
+    return _problem(key, value, f"expected {describe(annotation)}", fix)
+
+
+def _fix(key: str, value: object, kind: Any) -> str:
+    """What to write instead of a value of the wrong kind; "" where nothing can be guessed."""
+    if is_dataclass(kind):
+        names = public_fields(kind)  # type: ignore[arg-type]
+        meant = next((name for name, each in names.items() if value in get_args(_parts(each)[0])), None)
+        return f"write {key}.{meant}={value}" if meant else f"set one of them, such as {key}.{next(iter(names))}=..."
+    if get_origin(kind) is tuple and isinstance(value, str | int | float):
+        return f"write {key}=[{_shown(value)}]"
+    if get_origin(kind) is Literal:
+        near = difflib.get_close_matches(str(value), get_args(kind), n=1, cutoff=0.0)
+        return f"use one of them; the nearest is {near[0]}"
+    return ""
+
+
+def _unknown_key(cls: type[Options], location: Sequence[Any], value: object, path: str) -> str:
+    *parents, name = location
+    known = public_fields(_parts(_types_at(cls, parents)[-1])[0])
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+    group = path + "".join(f"{_dotted(parents)}." if parents else "")
+    fix = f"use a valid key; the nearest is {group}{near[0]} (valid: {', '.join(sorted(known))})"
+    return _problem(f"{group}{name}", value, "unknown key", fix)
+
+
+def _types_at(cls: type[Options], location: Sequence[Any]) -> list[Any]:
+    """The types on the way to a value: the class itself, then one for each part of the location."""
+    types: list[Any] = [cls]
+    for part in location:
+        kind = _parts(types[-1])[0]
+        if is_dataclass(kind):
+            types.append(get_type_hints(kind, include_extras=True).get(part, Any))
+        else:  # dict[str, X] or tuple[X, ...]
+            types.append(get_args(kind)[1 if get_origin(kind) is dict else 0] if get_args(kind) else Any)
+    return types
+
+
+def _dotted(location: Sequence[Any]) -> str:
+    """("servers", "a", "endpoints", 0) as servers.a.endpoints[0]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _problem(key: str, value: object, problem: str, fix: str) -> str:
+    return f"{key} = {_shown(value)}: {problem}. Fix: {fix}"
+
+
+def _shown(value: object) -> str:
+    """A value as it is written in YAML, cut after 200 characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+# ---- Unported: the checks of option classes that are not pydantic dataclasses yet; goes with the last of them. ----
+
+
+def choice(name: str, value: object, kind: Any) -> None:
+    """Raises ValueError, naming the option, when `value` is none of the Literal `kind`'s."""
+    if value not in get_args(kind):
+        raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
+
+
+def number(
+    name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False, whole: bool = False
+) -> None:
+    """Raises ValueError, naming the option, when `value` is no number from `low` to `high` (nan is none)."""
+    ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
+        expected = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < 1e300 else "")
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} = {value!r} is out of range; expected {kind} {expected}")
+
+
+def _build_unported(cls: type[Options], values: Mapping[str, Any] | None, path: str) -> Any:
+    types = get_type_hints(cls)
+    known = {item.name for item in fields(cls) if item.init and not item.metadata.get("internal")}  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for key, value in (values or {}).items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"unknown option {path}{key} = {value!r}; the nearest valid one is "
+                f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
+            )
+        if key in cls.single_or_list and isinstance(value, str):
+            value = [value]
+        given[key] = _value(f"{path}{key}", value, types[key])
+    return cls(**given)
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind` wants it: groups built, lists as tuples.
+
+    Raises ValueError for a value of another kind. Ranges and choices are the option group's own business.
+    """
+    if get_origin(kind) in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        (kind,) = (k for k in get_args(kind) if k is not NoneType)
+    if is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(_no_block(name, value, kind))
+        return kind.from_dict(value, f"{name}.")  # type: ignore[union-attr]
+    if get_origin(kind) is dict and isinstance(value, Mapping):
+        return {str(key): _value(f"{name}.{key}", item, get_args(kind)[1]) for key, item in value.items()}
+    if get_origin(kind) is dict and not isinstance(value, Mapping):
+        raise ValueError(f"{name} = {value!r}; expected keys and values: {{key: value}}")
+    if get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_value(f"{name}[{i}]", item, get_args(kind)[0]) for i, item in enumerate(value))
+    if get_origin(kind) is tuple:
+        one = "string" if isinstance(value, str) else "value"
+        raise ValueError(f"{name} = {value!r} is one {one}; expected a list: [{value!r}]")
+    if kind in _EXPECTED and type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{name} = {value!r}; expected {_EXPECTED[kind]}")
+    return value
+
+
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _no_block(name: str, value: object, group: Any) -> str:
+    """What to write instead of `name=value` where a group of options is expected."""
+    types = get_type_hints(group)
+    keys = [item.name for item in fields(group) if not item.metadata.get("internal")]
+    meant = next((key for key in keys if value in get_args(types[key])), None)
+    fix = f"write {name}.{meant}={value}" if meant else f"set one of them, such as {name}.{keys[0]}=..."
+    return f"{name} = {value!r} is one value, expected a group of options ({', '.join(keys)}); {fix}"
