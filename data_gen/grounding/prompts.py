@@ -1,9 +1,9 @@
-"""What the models are asked, and the JSON they answer with.
+"""Prompts of the grounding pipeline, and the schemas of the JSON that models reply with.
 
 Chunks are shown to the generator and the judge with numbers of their own, 0 to n-1 within the cluster; the stages map
-them to the document's. Own wording; the requirements are LongRLVR's (section on data, and the released prompts'
-rubric), with two changes: the judge sees the evidence and rates its necessity, as the paper says, and the criteria are
-rated one by one before the whole.
+these to the document's. The wording is this project's own; the requirements are LongRLVR's (section on data, and the
+rubric of the released prompts), with two changes: the judge sees the evidence and rates its necessity, as the paper
+says, and it rates each criterion before it gives the overall score.
 """
 
 from __future__ import annotations
@@ -40,65 +40,64 @@ RATING_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-_QUESTION = f"""You write examination questions about long documents. Below are excerpts from one document, numbered, \
-in the order of the document. They are about related things, but they may stand far apart.
+_QUESTION = f"""You write exam questions about long documents. Below are numbered excerpts from one document, in the \
+order in which they appear in it. They are about related subjects, but may be far apart.
 
 Write one question and its answer such that
-- answering it takes information from several excerpts, as many as fit together naturally; no single one is enough;
-- the excerpts alone settle the answer: it is stated in them or follows from them by reasoning that you can show;
-- there is one right answer, at most {MAX_ANSWER_WORDS} words long, that a reader could check;
-- the question can be understood by someone who sees only the document and the question: name persons, things and \
-events in full, do not write "the excerpt", "the text above" or excerpt numbers, in neither question nor answer;
-- it is not a question about wording or layout, and general knowledge does not answer it.
+- answering it requires information from several excerpts, as many as fit together naturally; no single excerpt is \
+enough;
+- the excerpts alone determine the answer: it is stated in them, or follows from them by reasoning that you can show;
+- there is exactly one correct answer, at most {MAX_ANSWER_WORDS} words long, that a reader could check;
+- someone who sees only the document and the question understands the question: name people, things and events in \
+full, and do not write "the excerpt", "the text above" or excerpt numbers in the question or the answer;
+- it is not a question about wording or layout, and it cannot be answered from general knowledge.
 
 Reply with one JSON object and nothing else, with these keys:
   "question": the question
-  "answer": the answer, at most {MAX_ANSWER_WORDS} words
-  "evidence": the numbers of all excerpts that are needed to answer, and of no others, for example [0, 3]
-  "explanation": how the answer follows from them, step by step, at most {MAX_EXPLANATION_WORDS} words
+  "answer": the answer, in at most {MAX_ANSWER_WORDS} words
+  "evidence": the numbers of all excerpts that are needed for the answer, and of no others, for example [0, 3]
+  "explanation": how the answer follows from them, step by step, in at most {MAX_EXPLANATION_WORDS} words
 If the excerpts do not allow such a question, reply with
-  {{"question": "{SKIPPED}", "answer": "", "evidence": [], "explanation": "why not"}}"""
+  {{"question": "{SKIPPED}", "answer": "", "evidence": [], "explanation": "the reason"}}"""
 
-_RATING = """You check examination questions about long documents before they are used. Below are excerpts from one \
-document, numbered, then a question made from them, its reference answer and the evidence: the numbers of the excerpts \
+_RATING = """You review exam questions about long documents before they are used. Below are numbered excerpts from one \
+document, followed by a question based on them, its reference answer, and the evidence: the numbers of the excerpts \
 that are said to be needed.
 
-Rate each of these from 0 (useless) to 10 (nothing to improve):
-  "challenge": the question is worth asking and takes several excerpts brought together; finding one sentence is not \
-enough
-  "correctness": every statement of the answer is supported by the excerpts, nothing contradicts them
-  "completeness": the answer gives all that the question asks for
-  "clarity": one reading, one right answer; persons and things are named in full, no vague references ("the man", \
-"this method", "the text above")
-  "necessity": each evidence excerpt is needed for the answer, and no excerpt that is needed is missing from the list
-then
+Rate each of the following from 0 (useless) to 10 (nothing to improve):
+  "challenge": the question is worth asking and requires combining several excerpts; finding one sentence is not enough
+  "correctness": every statement in the answer is supported by the excerpts, and nothing contradicts them
+  "completeness": the answer gives everything that the question asks for
+  "clarity": the question has one interpretation and one correct answer; people and things are named in full, without \
+vague references ("the man", "this method", "the text above")
+  "necessity": every excerpt listed as evidence is needed for the answer, and no excerpt that is needed is missing
+Then add
   "remark": the greatest weakness, in at most 30 words
-  "score": the whole, from 0 to 10; above 8 only when no criterion is below 8
+  "score": the overall rating, from 0 to 10; above 8 only if no criterion is below 8
 
 Be strict: most questions deserve less than 9. Reply with one JSON object with these keys and nothing else."""
 
 _CLOSED_BOOK = """Answer the question as well as you can from what you know. Think briefly, then end with one line:
-Answer: your answer, as short as it can be"""
+Answer: your answer, as short as possible"""
 
-_WITH_DOCUMENT = """Answer the question from the document above and from nothing else. Think briefly, then end with \
-one line:
-Answer: your answer, as short as it can be"""
+_WITH_DOCUMENT = """Answer the question using only the document above. Think briefly, then end with one line:
+Answer: your answer, as short as possible"""
 
 
 def question_prompt(chunks: Sequence[str]) -> Messages:
-    """Ask for one question about a cluster's chunks."""
+    """The request for one question about a cluster's chunks."""
     return [{"role": "system", "content": _QUESTION}, {"role": "user", "content": _excerpts(chunks)}]
 
 
 def rating_prompt(chunks: Sequence[str], question: str, answer: str, evidence: Sequence[int]) -> Messages:
-    """Ask for a rating of a question; `evidence` in the numbers of `chunks`."""
+    """The request to rate a question; `evidence` holds places in `chunks`, from 0."""
     numbers = ", ".join(map(str, evidence))
     content = f"{_excerpts(chunks)}\n\nQuestion: {question}\nReference answer: {answer}\nEvidence: excerpts {numbers}"
     return [{"role": "system", "content": _RATING}, {"role": "user", "content": content}]
 
 
 def answer_prompt(question: str, document: str | None) -> Messages:
-    """Ask a question, with the document or (None) without."""
+    """The question, with its document or, if that is None, without."""
     if document is None:
         return [{"role": "user", "content": f"Question: {question}\n\n{_CLOSED_BOOK}"}]
     return [{"role": "user", "content": f"Document:\n{document}\n\nQuestion: {question}\n\n{_WITH_DOCUMENT}"}]

@@ -15,7 +15,7 @@ from verl_longrl.data.schema import Sample
 from verl_longrl.rewards.tasks.golongrl import TASKS, longbench_pro_task
 
 from data_gen.importers.fields import Unusable, clean, found, language_of, long_sample, proven, text
-from data_gen.importers.prompts import TEXT, about, answer_as
+from data_gen.importers.prompts import TEXT, answer_instruction, question_about
 from data_gen.importers.tables import TABLE, table_sample
 
 QA, CHOICE = "golongrl_qa", "golongrl_choice"
@@ -37,7 +37,7 @@ def document(row: Mapping[str, Any]) -> Sample:
     answers = _answers(row, task)
     sample = long_sample(
         task,
-        about(context, TEXT[language], question, answer_as(task, language)),
+        question_about(context, TEXT[language], question, answer_instruction(task, language)),
         answers if task in LINES or len(answers) > 1 else answers[0],
         question,
         row,

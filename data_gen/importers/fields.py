@@ -12,7 +12,7 @@ from typing import Any
 from verl_longrl.data.schema import GroundTruth, Message, Sample
 from verl_longrl.rewards import score
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.multitask.computed_tasks import ABILITIES
 
 
@@ -74,7 +74,7 @@ def proven(sample: Sample, answer: Any, language: str = "English") -> Sample:
     Raises:
         Unusable: (unscorable) it does not, so no response could.
     """
-    scored = score(sample.data_source, response(sample.data_source, answer, language), sample.ground_truth)
+    scored = score(sample.data_source, render_response(sample.data_source, answer, language), sample.ground_truth)
     if scored.value != 1.0:
         why = f": {scored.reason}" if scored.reason else ""
         raise Unusable(

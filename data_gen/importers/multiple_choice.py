@@ -18,15 +18,11 @@ from typing import Any
 from verl_longrl.data.schema import Sample
 
 from data_gen.importers.fields import Unusable, clean, language_of, long_sample, proven, text
-from data_gen.importers.prompts import TEXT, about, answer_as
+from data_gen.importers.prompts import TEXT, answer_instruction, question_about
 from data_gen.keychain.prompts import messages
 
 TASK, LONG_TASK = "loongrl_choice", "golongrl_choice"
 LETTERS = "ABCDE"
-ANSWER = (
-    "Think step by step first and end your reasoning with </think>. Then give the letter of the right choice, and "
-    "nothing else, inside \\boxed{}."
-)
 _MARK = re.compile(r"(?:^|,)\s*([A-Ea-e])\s*\)")
 
 
@@ -42,7 +38,7 @@ def mathqa(row: Mapping[str, Any]) -> Sample:
     letter = _right(text(row, "correct"), choices)
     sample = Sample(
         data_source=TASK,
-        prompt=messages(f"{problem}\n\nChoices:\n{_listed(choices)}\n\n{ANSWER}"),
+        prompt=messages(f"{problem}\n\nChoices:\n{_listed(choices)}\n\n{answer_instruction(TASK, 'English')}"),
         ground_truth=letter,
         index=0,
         question=problem,
@@ -66,7 +62,7 @@ def long_choices(row: Mapping[str, Any]) -> Sample:
         raise Unusable("no_options", f"the choices are {short(choices)}, expected text in choice_A, choice_B and so on")
     letter = _right(text(row, "answer"), choices)
     asked = f"{question}\n\n{_listed(choices)}"
-    prompt = about(context, TEXT[language], asked, answer_as(LONG_TASK, language))
+    prompt = question_about(context, TEXT[language], asked, answer_instruction(LONG_TASK, language))
     return proven(long_sample(LONG_TASK, prompt, letter, question, row), letter, language)
 
 

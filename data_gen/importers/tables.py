@@ -18,7 +18,7 @@ from verl_longrl.data.schema import Sample
 from verl_longrl.rewards.tasks.golongrl_table_iou import Table, read_table
 
 from data_gen.importers.fields import Unusable, clean, found, language_of, long_sample, proven, text
-from data_gen.importers.prompts import TABLES, about, table_as
+from data_gen.importers.prompts import RUN_QUERY, TABLES, question_about, table_instruction
 
 TABLE = "golongrl_table"
 MAX_ANSWER = 16_000
@@ -33,7 +33,7 @@ def tables(row: Mapping[str, Any]) -> Sample:
             `table_sample`.
     """
     asked = clean(row.get("question"))
-    question = asked or f"Give the table that this SQL query returns.\n\n{text(row, 'query')}"
+    question = asked or RUN_QUERY.format(text(row, "query"))
     return table_sample(row, _shown(row), TABLES[language_of(row)], question)
 
 
@@ -56,7 +56,7 @@ def table_sample(row: Mapping[str, Any], shown: str, between: tuple[str, str], q
     if len(written) > MAX_ANSWER:
         raise Unusable("long_answer", f"the answer has {len(written):,} characters, more than {MAX_ANSWER:,}")
     language, truth = language_of(row), json.loads(written)
-    prompt = about(shown, between, question, table_as(gold.names, language))
+    prompt = question_about(shown, between, question, table_instruction(gold.names, language))
     return proven(long_sample(TABLE, prompt, truth, question, row), truth, language)
 
 

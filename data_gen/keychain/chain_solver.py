@@ -1,7 +1,9 @@
-"""The proof that a KeyChain prompt has one solution: a reader that knows nothing but the final text.
+"""Prove that a KeyChain prompt has exactly one solution, from the final text alone.
 
-It finds every pair by its form, begins at the key that the task names, and follows values to keys. A sample is sound
-when that leads to exactly one question, through keys that have one value each, and no other chain leads to it."""
+The solver finds every pair by its form, begins at the key that the task names, and follows values to keys. A prompt is
+sound when that leads to exactly one question, through keys that have one value each, and when no other chain leads to
+that question.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +14,37 @@ from dataclasses import dataclass
 
 _PAIR = re.compile(r'\{"[0-9a-f-]{8,36}": "(?:[^"\\]|\\.)*"\}')
 _KEY = re.compile(r"[0-9a-f]{8}|[0-9a-f-]{36}")
-_HEAD = re.compile(r'Begin with the key "([^"]+)"')
+_FIRST_KEY = re.compile(r'Begin with the key "([^"]+)"')
 
 
 class UnsoundChain(ValueError):
-    """The prompt does not lead to one question; the message says why."""
+    """The prompt does not lead to exactly one question; the message says why."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The question, the keys that lead to it in order, and how many pairs the prompt has."""
+    """The question, the keys that lead to it in order, and the number of pairs in the prompt."""
 
     question: str
     keys: tuple[str, ...]
     pairs: int
 
 
-def solve(prompt: str) -> Solution:
+def solve_chain(prompt: str) -> Solution:
     """Follow the chain of a prompt.
 
     Raises UnsoundChain when it breaks, forks, loops, or when another chain ends in the same question.
     """
-    pairs = [pair for found in _PAIR.findall(prompt) for pair in _read(found)]
-    heads = _HEAD.findall(prompt)
-    if not heads:
-        raise UnsoundChain("no key to begin with is named")
+    pairs = [pair for text in _PAIR.findall(prompt) for pair in _read_pair(text)]
+    first_keys = _FIRST_KEY.findall(prompt)
+    if not first_keys:
+        raise UnsoundChain("the prompt names no key to begin with")
     values: dict[str, list[str]] = defaultdict(list)
     origins: dict[str, list[str]] = defaultdict(list)
     for key, value in pairs:
         values[key].append(value)
         origins[value].append(key)
-    keys, current = [], heads[-1]
+    keys, current = [], first_keys[-1]  # the task is at the end: a passage may contain the same words
     while current in values:
         if current in keys:
             raise UnsoundChain(f"the chain loops at {current}")
@@ -62,14 +64,14 @@ def solve(prompt: str) -> Solution:
     return Solution(current, tuple(keys), len(pairs))
 
 
-def mistakable(text: str) -> bool:
-    """Whether a text that is no part of a chain looks like one: such text is kept out of prompts."""
-    return bool(_PAIR.search(text) or _HEAD.search(text) or _KEY.fullmatch(text.strip()))
+def looks_like_chain(text: str) -> bool:
+    """Whether a reader could take this text for part of a chain; such text is kept out of prompts."""
+    return bool(_PAIR.search(text) or _FIRST_KEY.search(text) or _KEY.fullmatch(text.strip()))
 
 
-def _read(found: str) -> list[tuple[str, str]]:
-    """The key and value of what has a pair's form; nothing where it is no JSON."""
+def _read_pair(text: str) -> list[tuple[str, str]]:
+    """The key and value of a text in the form of a pair; [] if it is not valid JSON."""
     try:
-        return list(json.loads(found).items())
+        return list(json.loads(text).items())
     except ValueError:
         return []

@@ -14,7 +14,7 @@ from typing import Any
 from verl_longrl.rewards.options import Options, number
 
 from data_gen.export_stage import prompt_counter
-from data_gen.keychain.chain_solver import UnsoundChain, solve
+from data_gen.keychain.chain_solver import UnsoundChain, solve_chain
 from data_gen.keychain.chains import ChainOptions
 from data_gen.keychain.passage_pool import Haystack
 from data_gen.keychain.prompt_composer import Asked, Composed, ComposeOptions, Composer, Unfillable
@@ -93,6 +93,6 @@ class Fill(PartStage):
 
 def prove(made: Composed, question: str) -> None:
     """Raises UnsoundChain when the prompt does not lead to the question, and to it alone, by its own keys."""
-    solution = solve(made.text)
+    solution = solve_chain(made.text)
     if solution.question != question or solution.keys != made.keys:
         raise UnsoundChain(f"the chain leads to {solution.question!r} by {solution.keys}, not to {question!r}")

@@ -16,7 +16,7 @@ from verl_longrl.rewards.options import Options, number
 
 from data_gen.decontaminate import Benchmarks, fingerprints
 from data_gen.document_readers import CorpusError, find, fingerprint
-from data_gen.keychain.chain_solver import mistakable
+from data_gen.keychain.chain_solver import looks_like_chain
 from data_gen.keychain.passage_pool import Haystack, body, build
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.pipeline import WholeStage
@@ -80,7 +80,7 @@ class Gather(WholeStage):
                 if isinstance(document, CorpusError):
                     raise CorpusError(f"haystack.files: {document}")
                 for text in passages_of(document.text, self.options.passage_words):
-                    if not mistakable(text) and not benchmarks.overlap(text):
+                    if not looks_like_chain(text) and not benchmarks.overlap(text):
                         yield special.break_up(text)
 
     def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:

@@ -1,11 +1,13 @@
-"""Needles: sentences to be found, as in LoongRL's Book RULER rows (arXiv 2510.19363, table 1), every choice seeded.
+"""Draw the needles of a retrieval prompt: sentences to find in a long text, and a question about them.
 
-- multi_key: many keys with one value each, of which one key is asked for;
-- multi_value: one key with many values, all of them asked for;
+The kinds are those of LoongRL's Book RULER rows (arXiv 2510.19363, table 1); every choice is seeded.
+
+- multi_key: many keys with one value each; the question asks for the value of one key;
+- multi_value: one key with many values; the question asks for all of them;
 - sentence: one fact in plain words about an invented person.
 
-Keys and values are words, numbers or UUIDs, as in RULER (arXiv 2404.06654). In a prompt they are all different, and
-stand nowhere else: passages that hold one are left out, and `needle_solver.py` proves it for every sample.
+Keys and values are words, numbers or UUIDs, as in RULER (arXiv 2404.06654). In a prompt they are all different and
+appear nowhere else: passages that contain one are left out, and `needle_solver.py` proves it for every sample.
 """
 
 from __future__ import annotations
@@ -56,17 +58,22 @@ LAST_NAMES = (
 
 @dataclass(frozen=True)
 class RetrievalOptions(Options):
-    """multi_key, multi_value, sentence: rows of each kind (published: 512, 512, 500). keys: of a multi_key row. values:
-    of a multi_value row. key_form, value_form: what keys and values of these are, words (amber-kettle), numbers (of
-    seven digits) or uuids."""
+    """How many rows of each kind there are, and their keys and values."""
 
     multi_key: int = 0
+    """Rows of this kind; LoongRL has 512."""
     multi_value: int = 0
+    """Rows of this kind; LoongRL has 512."""
     sentence: int = 0
+    """Rows of this kind; LoongRL has 500."""
     keys: int = 20
+    """Keys in a multi_key row."""
     values: int = 20
+    """Values in a multi_value row."""
     key_form: Form = "words"
+    """words (amber-kettle), numbers (of seven digits) or uuids."""
     value_form: Form = "numbers"
+    """As `key_form`."""
 
     def __post_init__(self) -> None:
         for kind in KINDS:
@@ -78,12 +85,12 @@ class RetrievalOptions(Options):
 
     @property
     def rows(self) -> dict[Kind, int]:
-        """How many rows are wanted, by kind."""
+        """How many rows there are of each kind that has any."""
         return {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind)}
 
 
 class Needles(NamedTuple):
-    """A question, the values that answer it in the order in which they will stand in the text, and what is hidden."""
+    """A question, its answers in the order in which they will appear in the text, and the sentences to hide."""
 
     question: str
     values: tuple[str, ...]
@@ -91,34 +98,34 @@ class Needles(NamedTuple):
 
 
 def needles(draw: random.Random, kind: Kind, options: RetrievalOptions, lengths: Lengths) -> Needles:
-    """What a prompt of this kind hides."""
-    statement, asks = prompts.FILED, prompts.WHICH_ONE
+    """Draw the needles of a prompt of this kind."""
+    statement, question = prompts.FILED, prompts.WHICH_ONE
     if kind == "multi_key":
         keys, values = _different(draw, options, options.keys, options.keys)
         pairs = list(zip(keys, values, strict=True))
     elif kind == "multi_value":
-        asks = prompts.WHICH_ALL
+        question = prompts.WHICH_ALL
         keys, values = _different(draw, options, 1, options.values)
         pairs = [(keys[0], value) for value in values]
     else:
-        statement, asks = draw.choice(prompts.FACTS)
+        statement, question = draw.choice(prompts.FACTS)
         person = f"{draw.choice(FIRST_NAMES)} {draw.choice(LAST_NAMES)}"
         pairs = [(person, f"{draw.choice(ADJECTIVES)} {draw.choice(NOUNS)}")]
-    asked, thing = pairs[0][0], THINGS[options.value_form]
+    target, thing = pairs[0][0], THINGS[options.value_form]
     draw.shuffle(pairs)
     texts = [" " + statement.format(key=key, value=value, thing=thing) for key, value in pairs]
     links = [Link(text.encode(), tokens) for text, tokens in zip(texts, lengths.count(texts), strict=True)]
-    question = asks.format(key=asked, thing=thing)
-    alone = tuple(dict.fromkeys(text for pair in pairs for text in pair))
-    hidden = Hidden(prompts.needle_question(question), links, (asked,), alone)
-    return Needles(question, tuple(value for key, value in pairs if key == asked), hidden)
+    question = question.format(key=target, thing=thing)
+    unique = tuple(dict.fromkeys(text for pair in pairs for text in pair))
+    hidden = Hidden(prompts.needle_question(question, len(pairs)), links, (target,), unique)
+    return Needles(question, tuple(value for key, value in pairs if key == target), hidden)
 
 
 def _different(draw: random.Random, options: RetrievalOptions, keys: int, values: int) -> tuple[list[str], list[str]]:
-    """So many keys, and so many values, all of them different."""
+    """This many keys and values, all of them different."""
     if options.key_form == options.value_form:
-        both = _names(draw, options.key_form, keys + values)
-        return both[:keys], both[keys:]
+        names = _names(draw, options.key_form, keys + values)
+        return names[:keys], names[keys:]
     return _names(draw, options.key_form, keys), _names(draw, options.value_form, values)
 
 

@@ -17,7 +17,7 @@ from verl_longrl.rewards.options import Options, choice
 
 from data_gen.decontaminate import Benchmarks, fingerprints, require
 from data_gen.document_readers import CorpusError
-from data_gen.keychain.chain_solver import mistakable
+from data_gen.keychain.chain_solver import looks_like_chain
 from data_gen.keychain.question_readers import Layout, Question, Skipped, alias_file, read_questions
 from data_gen.pipeline import WholeStage
 from data_gen.progress import Advance
@@ -112,7 +112,7 @@ class Questions(WholeStage):
         if not found.passages:
             return drop(name, "no_passages", found.where)
         passages = [f"{passage.title}\n{passage.text}" for passage in found.passages]
-        if any(map(mistakable, (found.question, *passages))):
+        if any(map(looks_like_chain, (found.question, *passages))):
             return drop(name, "looks_like_a_chain", found.where)
         answers = [f"{found.question} {answer}" for answer in found.answers]
         texts = [found.question, *answers, *passages]

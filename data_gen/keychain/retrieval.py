@@ -12,7 +12,7 @@ from typing import Any
 
 from data_gen.export_stage import prompt_counter
 from data_gen.keychain.lengths import Lengths
-from data_gen.keychain.needle_solver import UnsoundNeedles, find
+from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import Kind, RetrievalOptions, needles
 from data_gen.keychain.passage_pool import Haystack
 from data_gen.keychain.prompt_composer import Composed, ComposeOptions, Composer, Unfillable
@@ -99,5 +99,5 @@ class Retrieval(PartStage):
 
 def prove(made: Composed, values: tuple[str, ...]) -> None:
     """Raises UnsoundNeedles when these are not the values that the finished prompt asks for."""
-    if (found := find(made.text)) != values:
+    if (found := find_values(made.text)) != values:
         raise UnsoundNeedles(f"the prompt asks for {found}, not for {values}")

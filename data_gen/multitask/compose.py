@@ -23,11 +23,11 @@ from verl_longrl.rewards.options import Options, number
 from data_gen.export_stage import prompt_counter
 from data_gen.multitask import prompts
 from data_gen.multitask.computed_tasks import TASKS
-from data_gen.multitask.computed_tasks.task import Limits, Made, Unsuited
+from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk, TaskSample
 from data_gen.multitask.passages import spans
 from data_gen.multitask.prompt_window import Windows
 from data_gen.multitask.reward_proof import is_proven
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.visible_text import VisibleText
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store
 from data_gen.text import derive_seed
@@ -108,7 +108,7 @@ class Composer:
         """The samples of a document, and how many of each task, or why none: as many as `tasks`, of these as far as
         the text has something to ask, then of the `spare` ones, then of those again that had something."""
         windows = Windows(passage_tokens(self.counter, passages))
-        shown_in = cache(lambda start, end: Shown(passages[start:end]))  # most documents are shown whole
+        shown_in = cache(lambda start, end: VisibleText(passages[start:end]))  # most documents are shown whole
         samples: list[Row] = []
         counts: Counter[str] = Counter()
         waiting, round_of = deque(dict.fromkeys([*tasks, *spare])), Counter[str]()
@@ -119,8 +119,8 @@ class Composer:
             try:
                 sample = self._sample(task, windows, shown_in, seed)
                 if any(sample["question"] == other["question"] for other in samples):
-                    raise Unsuited("said_twice")
-            except Unsuited as reason:
+                    raise NothingToAsk("said_twice")
+            except NothingToAsk as reason:
                 counts[f"{task}: {reason}"] += 1
                 continue  # this task has nothing more to ask of the document
             samples.append(sample)
@@ -128,13 +128,13 @@ class Composer:
             waiting.append(task)
         return samples, counts
 
-    def _sample(self, task: str, windows: Windows, shown_in: Callable[[int, int], Shown], seed: int) -> Row:
-        """One sample, whose prompt is within the budget. Raises Unsuited."""
+    def _sample(self, task: str, windows: Windows, shown_in: Callable[[int, int], VisibleText], seed: int) -> Row:
+        """One sample, whose prompt is within the budget. Raises NothingToAsk."""
         room = self.options.max_prompt_tokens - QUESTION_TOKENS
         for _ in range(TRIES):
             start, end = windows.draw(room, random.Random(seed))
             if end - start < self.options.min_passages:
-                raise Unsuited("no_room")
+                raise NothingToAsk("no_room")
             shown = shown_in(start, end)
             made = TASKS[task](shown, random.Random(derive_seed(seed, "made")), self.limits)
             tokens = self.counter.count([prompt(shown.passages, made)])[0]
@@ -142,10 +142,10 @@ class Composer:
                 room = windows.tokens(start, end) - (tokens - self.options.max_prompt_tokens)  # less text
                 continue
             if not is_proven(task, made):
-                raise Unsuited("unscorable")
+                raise NothingToAsk("unscorable")
             kept = {key: value for key, value in made._asdict().items() if key != "neighbour"}
             return {"task": task, **kept, "window": [start, end], "prompt_tokens": tokens}
-        raise Unsuited("no_room")
+        raise NothingToAsk("no_room")
 
 
 def passages_of(text: str, options: ComposeOptions) -> list[str]:
@@ -160,6 +160,6 @@ def passage_tokens(counter: PromptCounter, passages: list[str]) -> list[int]:
     return [len(found) for found in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def prompt(shown: list[str], made: Made) -> list[Message]:
+def prompt(shown: list[str], made: TaskSample) -> list[Message]:
     """The prompt that shows these passages and asks this."""
-    return prompts.messages(shown, made.question, made.answer_as, made.numbered)
+    return prompts.question_messages(shown, made.question, made.answer_as, made.numbered)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data_gen.multitask.quotable_sentences import sentence_runs, unwrapped
 from data_gen.multitask.terms import FEWEST, MOST
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.visible_text import VisibleText
 
 LOOKED_AT = 24
 """Passages, evenly over the text, in which sentences and lines are looked at."""
@@ -35,7 +35,7 @@ class Features(NamedTuple):
 
 def features(passages: Sequence[str]) -> Features:
     """The features of a document that is divided into these passages."""
-    shown = Shown(passages)
+    shown = VisibleText(passages)
     found = Counter(name.casefold() for passage in shown.flat for name in _NAME.findall(passage))
     seen = [passages[len(passages) * i // LOOKED_AT] for i in range(min(LOOKED_AT, len(passages)))]
     lines = [line for passage in seen for line in unwrapped(passage)]

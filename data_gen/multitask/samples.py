@@ -37,4 +37,4 @@ def passages_shown(document: Document, sample: Row, options: ComposeOptions) -> 
 def prompt_of(document: Document, sample: Row, options: ComposeOptions) -> list[Message]:
     """The prompt of one of a document's samples; `document` has the row of stage ingest too."""
     shown = passages_shown(document, sample, options)
-    return prompts.messages(shown, sample["question"], sample["answer_as"], sample["numbered"])
+    return prompts.question_messages(shown, sample["question"], sample["answer_as"], sample["numbered"])

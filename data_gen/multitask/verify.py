@@ -35,18 +35,9 @@ from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 
 CRITERIA = ("coverage", "faithfulness")
-_CLOSED_BOOK = """The following is asked about a text that you are not shown. Answer as well as you can from what you \
-know, and guess where you know nothing."""
-_RATING = """Below is a summary that was written in answer to this: {question}
-
-Summary: {summary}
-
-Check it against the text above. Rate each of these from 0 (useless) to 10 (nothing to improve):
-  "coverage": it has what matters most of what was asked for, from all parts of the text, and nothing without weight
-  "faithfulness": everything it says is said in the text, and nothing is distorted
-and say in at most 30 words in "remark" what is its greatest weakness. Be strict. Reply with one JSON object with the \
-keys "remark", "coverage" and "faithfulness", and nothing else."""
-_RATING_SCHEMA = writing_brief.schema(remark=writing_brief.TEXT, **{name: {"type": "number"} for name in CRITERIA})
+_RATING_SCHEMA = writing_brief.object_schema(
+    remark=writing_brief.TEXT, **{name: {"type": "number"} for name in CRITERIA}
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class Verify(AskingStage):
 
     async def _answered(self, document: Document, sample: Row, key: tuple[object, ...]) -> Row:
         """Whether a question needs its text, and has the answer that it says it has."""
-        asked = f"{_CLOSED_BOOK}\n\n{sample['question']}\n\n{sample['answer_as']}"
+        asked = f"{prompts.CLOSED_BOOK}\n\n{sample['question']}\n\n{sample['answer_as']}"
         ways: dict[str, tuple[Messages, int]] = {
             "closed_book": ([{"role": "user", "content": asked}], self.options.closed_book),
             "with_text": (prompt_of(document, sample, self.compose), self.options.samples),
@@ -198,7 +189,9 @@ class Verify(AskingStage):
         try:
             return await self.ask_json(
                 self.server,
-                prompts.asked(passages, _RATING.format(question=sample["question"], summary=text)),
+                prompts.instruction_messages(
+                    passages, prompts.RATE_SUMMARY.format(question=sample["question"], summary=text)
+                ),
                 lambda found: ratings(found, CRITERIA),
                 schema=_RATING_SCHEMA,
                 keys=CRITERIA,

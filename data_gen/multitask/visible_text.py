@@ -13,7 +13,7 @@ from data_gen.multitask.quotable_sentences import sentence_runs
 from data_gen.multitask.terms import Term, find_terms, find_years
 
 
-class Shown:
+class VisibleText:
     """Passages of a document, one after another; their numbers are from 1."""
 
     def __init__(self, passages: Sequence[str]):

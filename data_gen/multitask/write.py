@@ -25,11 +25,11 @@ from data_gen.llm_stage import AskingStage
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import ComposeOptions, passage_tokens, passages_of
 from data_gen.multitask.prompt_window import Windows
-from data_gen.multitask.reward_proof import accepted, is_proven
+from data_gen.multitask.reward_proof import accepted_answers, is_proven
 from data_gen.multitask.visible_text import flatten
 from data_gen.multitask.written_tasks import BRIEFS
 from data_gen.multitask.written_tasks.options import WriteOptions
-from data_gen.multitask.written_tasks.writing_brief import Written
+from data_gen.multitask.written_tasks.writing_brief import WrittenSample
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Document, Row, Store
 from data_gen.text import derive_seed
@@ -129,8 +129,8 @@ class Write(AskingStage):
         try:
             return await self.ask_json(
                 overlong or options.server,
-                prompts.asked(shown.passages, brief.instruction),
-                lambda found: self._checked(task, brief.read(self._as_text(found)), shown),
+                prompts.instruction_messages(shown.passages, brief.instruction),
+                lambda found: self._checked(task, brief.parse_reply(self._as_text(found)), shown),
                 schema=brief.schema,
                 keys=brief.schema["required"],
                 attempts=options.attempts,
@@ -150,24 +150,24 @@ class Write(AskingStage):
             return [self._as_text(item) for item in value]
         return {key: self._as_text(item) for key, item in value.items()} if isinstance(value, dict) else value
 
-    def _checked(self, task: str, written: Written, shown: Text) -> Row:
+    def _checked(self, task: str, written: WrittenSample, shown: Text) -> Row:
         """The sample. Raises BrokenRule: unsupported, little_evidence, contaminated, no_room, unproven."""
-        made = written.made
+        sample = written.sample
         if task != "summary":
             check_evidence(written.evidence, shown.passages, self.options.min_evidence)
-        golds = [str(answer) for answer in accepted(task, made.gold)]
-        for text in (made.question, *golds, f"{made.question} {golds[0]}"):
+        golds = [str(answer) for answer in accepted_answers(task, sample.gold)]
+        for text in (sample.question, *golds, f"{sample.question} {golds[0]}"):
             if copied := self.benchmarks.overlap(text):
                 raise BrokenRule(f"contaminated: {copied!r}")
-        prompt = prompts.messages(shown.passages, made.question, made.answer_as, made.numbered)
+        prompt = prompts.question_messages(shown.passages, sample.question, sample.answer_as, sample.numbered)
         tokens = self.counter.count([prompt])[0]
         if tokens > self.compose.max_prompt_tokens:
             raise BrokenRule(f"no_room: {tokens} tokens with the question > {self.compose.max_prompt_tokens}")
-        if not is_proven(task, made):
-            raise BrokenRule(f"unproven: the reward does not tell {made.gold!r} from {made.neighbour!r}")
+        if not is_proven(task, sample):
+            raise BrokenRule(f"unproven: the reward does not tell {sample.gold!r} from {sample.neighbour!r}")
         return {
             "task": task,
-            **{key: value for key, value in made._asdict().items() if key != "neighbour"},
+            **{key: value for key, value in sample._asdict().items() if key != "neighbour"},
             "window": [shown.start, shown.end],
             "prompt_tokens": tokens,
             "evidence": written.evidence,

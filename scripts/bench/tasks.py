@@ -28,7 +28,7 @@ from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.scoring import Job
 from verl_longrl.rewards.tasks.golongrl import TASKS
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 
 BATCH, REASONING_WORDS, DEADLINE_S = 2048, 1150, 1.0
 HANGING = "It is a tower of powers.</think>\\boxed{9^{9^{9^{9}}}}"
@@ -69,7 +69,7 @@ def batch(count: int, seed: int = 0) -> list[Job]:
         task = list(TASKS)[number % len(TASKS)]
         given = example(task, draw)
         reasoning = " ".join(draw.choices(WORDS, k=REASONING_WORDS))
-        jobs.append(Job(task, f"{reasoning} {response(task, given[number // len(TASKS) % 2])}", given[0]))
+        jobs.append(Job(task, f"{reasoning} {render_response(task, given[number // len(TASKS) % 2])}", given[0]))
     return jobs
 
 

@@ -88,7 +88,7 @@ def test_released_layout_with_instructions_first_is_read():
             "<CHUNK_0>a</CHUNK_0>\n<CHUNK_1>see <CHUNK_0></CHUNK_1>",
             r"<CHUNK_1> is not closed before <CHUNK_0>",
         ),
-        ("<CHUNK_0>a</CHUNK_0> and <CHUNK_1>b</CHUNK_1>", r"text stands between chunks"),
+        ("<CHUNK_0>a</CHUNK_0> and <CHUNK_1>b</CHUNK_1>", r"there is text between two chunks"),
         ("<CHUNK_0>a</CHUNK_0>\nb</CHUNK_1>", r"</CHUNK_1> follows 1 chunks"),
     ],
 )

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 from support import fake_pipeline_llm, planted_fact_docs
+from support.fake_openai_server import Server
 
 from recipe.longrl.demo import tokenizer as demo_tokenizer
 
 
 @pytest.fixture
 def server():
-    server = fake_pipeline_llm.serve()
+    server = Server(fake_pipeline_llm.honest_reply)
     yield server
     server.close()
 

@@ -69,13 +69,12 @@ def questions(tmp_path, assets, url):
 
 
 def test_what_the_pipelines_export_trains(run, tmp_path):
-    server = fake_pipeline_llm.serve()
+    server = Server(fake_pipeline_llm.honest_reply)
     try:
         grounded, _ = pipeline(tmp_path, run.assets, server.url, "judge")
     finally:
         server.close()
-    server = Server()
-    server.honest = hotpot_rows.answer
+    server = Server(hotpot_rows.answer)
     try:
         keychain = questions(tmp_path, run.assets, server.url)
         assert len(server.bodies) >= 160  # the filter has asked

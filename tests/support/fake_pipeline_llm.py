@@ -1,8 +1,11 @@
-"""A model's stand-in for the data pipeline: it reads the prompts, answers them sensibly, and misbehaves when told to.
+"""A fake of the LLM that the grounding pipeline talks to: it writes, rates, answers and grades questions.
 
-It knows the facts of `planted_fact_docs.py`'s documents by their wording. What it answers is a function of the
-request alone (its seed included), so an undisturbed run and one that was killed get the same replies. Transport
-failures strike the first time a request is seen.
+It stands for a capable model, so that a whole pipeline can run on one machine: it recognises the facts of
+`planted_fact_docs.py` by their wording and answers every prompt of the pipeline correctly. A reply is a function of the
+request alone (its seed included), so a run that was killed and resumed gets the same replies as an undisturbed one.
+
+`Misbehaving` stands for a real server under load and a real model at a high temperature: the same replies, mixed with
+transport failures and malformed JSON.
 """
 
 import hashlib
@@ -10,22 +13,22 @@ import json
 import random
 import re
 
-from support.fake_openai_server import Server, failure, reply
+from support.fake_openai_server import failure, reply
+from support.planted_fact_docs import FACT
 
 EXCERPT = re.compile(r"\[Excerpt (\d+)\]\n(.*?)(?=\n\n\[Excerpt |\n\nQuestion: |\Z)", re.DOTALL)
-FACT = re.compile(r"The (\w+) number of (\w+) is (\d+)\.")
-ASKED = re.compile(r"What are the (\w+) numbers of (\w+) and of (\w+)\?")
+QUESTION = re.compile(r"What are the (\w+) numbers of (\w+) and of (\w+)\?")
 
 
-def question(body):
-    """Two facts that stand in two excerpts; SKIPPED where there are none."""
+def write_question(body):
+    """A question about two facts of a topic, from two excerpts; SKIPPED if there are none."""
     draw = random.Random(body["seed"])
-    facts = [(int(number), FACT.search(text)) for number, text in EXCERPT.findall(body["messages"][1]["content"])]
-    facts = [(number, found) for number, found in facts if found]
-    same = [(a, b) for a in facts for b in facts if a[0] < b[0] and a[1][1] == b[1][1] and a[1][2] != b[1][2]]
-    if not same:
+    matches = [(int(number), FACT.search(text)) for number, text in EXCERPT.findall(body["messages"][1]["content"])]
+    facts = [(number, match) for number, match in matches if match]
+    pairs = [(a, b) for a in facts for b in facts if a[0] < b[0] and a[1][1] == b[1][1] and a[1][2] != b[1][2]]
+    if not pairs:
         return {"question": "SKIPPED", "answer": "", "evidence": [], "explanation": "no two facts"}
-    (i, a), (j, b) = draw.choice(same)
+    (i, a), (j, b) = draw.choice(pairs)
     return {
         "question": f"What are the {a[1]} numbers of {a[2]} and of {b[2]}?",
         "answer": f"{a[3]} and {b[3]}",
@@ -34,8 +37,8 @@ def question(body):
     }
 
 
-def rating(body):
-    """9.5 for evidence that holds both numbers of the answer, 3 otherwise; now and then an 8 for clarity."""
+def rate_question(body):
+    """9.5 (for every fourth seed 8) if the evidence contains both numbers of the answer, else 3."""
     content = body["messages"][1]["content"]
     excerpts = dict(EXCERPT.findall(content))
     evidence = re.findall(r"\d+", content.rpartition("Evidence: ")[2])
@@ -43,39 +46,45 @@ def rating(body):
     good = all(any(f"is {value}." in excerpts[i] for i in evidence) for value in answer)
     score = (8.0 if random.Random(body["seed"]).random() < 0.25 else 9.5) if good else 3.0
     criteria = dict.fromkeys(("challenge", "correctness", "completeness", "clarity", "necessity"), score)
-    return {**criteria, "remark": "fine" if good else "the evidence does not hold the answer", "score": score}
+    return {**criteria, "remark": "fine" if good else "the evidence does not contain the answer", "score": score}
 
 
-def answer(body):
-    """Reads the document; without one it knows the numbers of Adler only, of any topic, and they are 1."""
+def answer_question(body):
+    """The right answer for 60 % of the seeds if the document is shown; without a document, an admission."""
     content = body["messages"][0]["content"]
-    topic, *names = ASKED.search(content).groups()
+    topic, *names = QUESTION.search(content).groups()
     facts = {(t, n): value for t, n, value in FACT.findall(content)}
     if not facts:
         return "I was not given a document.\nAnswer: unknown"
-    read = random.Random(body["seed"]).random() < 0.6
-    return f"Let me see.\nAnswer: it is {' and '.join(facts[topic, name] if read else '0' for name in names)}"
+    right = random.Random(body["seed"]).random() < 0.6
+    return f"Let me see.\nAnswer: it is {' and '.join(facts[topic, name] if right else '0' for name in names)}"
 
 
-def verdict(body):
+def read_grading(body):
+    """The fence, reference answer and candidate answer of a judge's prompt."""
     content = body["messages"][1]["content"]
-    mark = re.search(r"VERDICT-(\w+): SAME", content)[1]
-    reference = re.search(r"Reference answer:\n(.*)", content)[1]
-    candidate = re.findall(rf"BEGIN {mark}\n(.*?)\nEND {mark}", content, re.DOTALL)[-1]
+    fence = re.search(r"VERDICT-(\w+): SAME", content)[1]
+    candidates = re.findall(rf"BEGIN {fence}\n(.*?)\nEND {fence}", content, re.DOTALL)
+    return fence, re.search(r"Reference answer:\n(.*)", content)[1], candidates[-1]
+
+
+def grade_answer(body):
+    """SAME if the candidate has the numbers of the reference, in their order."""
+    fence, reference, candidate = read_grading(body)
     same = re.findall(r"\d+", reference) == re.findall(r"\d+", candidate)
-    return f"They are compared.\nVERDICT-{mark}: {'SAME' if same else 'DIFFERENT'}"
+    return f"They are compared.\nVERDICT-{fence}: {'SAME' if same else 'DIFFERENT'}"
 
 
-def sensible(body):
+def honest_reply(body):
     """The text of a well-behaved reply to any prompt of the pipeline."""
-    system = body["messages"][0]["content"]
-    if system.startswith("You write examination questions"):
-        return json.dumps(question(body))
-    if system.startswith("You check examination questions"):
-        return json.dumps(rating(body))
-    if system.startswith("You grade answers"):
-        return verdict(body)
-    return answer(body) if ASKED.search(system) else '{"ok": true}'
+    prompt = body["messages"][0]["content"]
+    if prompt.startswith("You write exam questions"):
+        return json.dumps(write_question(body))
+    if prompt.startswith("You review exam questions"):
+        return json.dumps(rate_question(body))
+    if prompt.startswith("You grade answers"):
+        return grade_answer(body)
+    return answer_question(body) if QUESTION.search(prompt) else '{"ok": true}'
 
 
 def chance(body, salt):
@@ -85,15 +94,19 @@ def chance(body, salt):
 
 
 class Misbehaving:
-    """Sensible, but every kind of trouble in `share` of the requests each.
+    """A server's `behave` that gives honest replies, but each kind of trouble in `share` of the requests.
 
-    Transport (once for each request): 429 with Retry-After, 500, a connection that hangs. Content, for JSON replies:
-    truncated, fenced, behind reasoning with braces, evidence out of range, skipped.
+    Transport failures (429 with Retry-After, 500, a connection that hangs) occur the first time a request is seen, so a
+    retry succeeds. Bad content, of replies in JSON: truncated, fenced, after reasoning with braces in it, with evidence
+    out of range, skipped. `occurred` counts each kind.
     """
+
+    KINDS = ("truncated", "fenced", "reasoning", "evidence", "skipped")
+    honest_reply = staticmethod(honest_reply)
 
     def __init__(self, share=0.06, hang_s=30.0):
         self.share, self.hang_s, self.seen = share, hang_s, set()
-        self.did = dict.fromkeys(("429", "500", "hang", "truncated", "fenced", "reasoning", "evidence", "skipped"), 0)
+        self.occurred = dict.fromkeys(("429", "500", "hang", *self.KINDS), 0)
 
     def __call__(self, body, n):
         key = json.dumps(body, sort_keys=True)
@@ -109,10 +122,16 @@ class Misbehaving:
         return self.content(body)
 
     def content(self, body):
-        text = sensible(body)
+        """The honest reply, or one with bad content."""
+        text = self.honest_reply(body)
         if not text.startswith("{"):
             return text
-        match self._pick(body, "content", ("truncated", "fenced", "reasoning", "evidence", "skipped")):
+        kind = self._pick(body, "content", self.KINDS)
+        return self.bad_content(kind, body, text) if kind else text
+
+    def bad_content(self, kind, body, text):
+        """The reply, which is JSON, with this kind of trouble in it."""
+        match kind:
             case "truncated":
                 return reply(text[: len(text) // 2], "length" if chance(body, "cut") < 0.5 else "stop")
             case "fenced":
@@ -129,14 +148,5 @@ class Misbehaving:
         place = int(chance(body, salt) / self.share)
         if place >= len(kinds):
             return None
-        self.did[kinds[place]] += 1
+        self.occurred[kinds[place]] += 1
         return kinds[place]
-
-
-def serve(behave=None) -> Server:
-    """A server of this model, sensible or with `behave`; to be closed."""
-    server = Server()
-    server.honest = sensible
-    if behave:
-        server.behave = behave
-    return server

@@ -1,8 +1,10 @@
-"""A model's stand-in for written tasks: it knows the facts of `planted_fact_docs.py`'s documents by their wording,
-writes questions and summaries about them, answers and rates them, and misbehaves when told to.
+"""A fake of the LLM that the multitask pipeline talks to: it writes questions and summaries, answers and rates them.
 
-What it says is a function of the request alone (its seed included). Transport failures strike the first time a request
-is seen.
+It stands for a capable writer and verifier, so that a whole pipeline can run on one machine: it recognises the facts of
+`planted_fact_docs.py` by their wording. A reply is a function of the request alone (its seed included). `KNOWN` is the
+one name that it gives without having seen the text, so that questions about it are dropped as known.
+
+`MisbehavingWriter` is `fake_pipeline_llm.Misbehaving` with the troubles of written samples.
 """
 
 import json
@@ -10,132 +12,112 @@ import random
 import re
 
 from support import fake_pipeline_llm
-from support.fake_openai_server import Server, reply
+from support.planted_fact_docs import FACT
 
-FACT = re.compile(r"The (\w+) number of (\w+) is (\d+)\.")
 LARGER = re.compile(r"Who has the larger (\w+) number, (\w+) or (\w+)\?")
 LARGEST = re.compile(r"Whose (\w+) number is the largest of these\?")
 OPTION = re.compile(r"^\(([A-D])\) (\w+)$", re.MULTILINE)
 CLOSING = "\n\n(The text ends here.)\n\n"
 KNOWN = "Adler"
-"""Whom it knows without any text."""
 
 
-def facts(text):
+def facts_in(text):
     """{topic: {name: (value, sentence)}}, of the last mention each."""
-    found = {}
-    for fact in FACT.finditer(text):
-        found.setdefault(fact[1], {})[fact[2]] = int(fact[3]), fact[0]
-    return found
+    facts = {}
+    for match in FACT.finditer(text):
+        facts.setdefault(match[1], {})[match[2]] = int(match[3]), match[0]
+    return facts
 
 
-def question(body, text, instruction):
-    """Who of two, or of four, has the largest number of a topic."""
+def write_question(body, text, instruction):
+    """Who of two people, or of four as options, has the largest number of a topic."""
     draw = random.Random(body["seed"])
-    wanted = 4 if "three wrong ones" in instruction else 2
-    topics = {topic: people for topic, people in facts(text).items() if len(people) >= wanted}
+    count = 4 if "multiple-choice" in instruction else 2
+    topics = {topic: people for topic, people in facts_in(text).items() if len(people) >= count}
     topic = draw.choice(sorted(topics))
     people = topics[topic]
-    named = draw.sample(sorted(people), wanted)
-    best = max(named, key=lambda name: people[name][0])
-    others = [name for name in named if name != best]
-    made = {"answer": best, "evidence": [people[name][1] for name in named], "explanation": "They are compared."}
-    if wanted == 4:
-        return {"question": f"Whose {topic} number is the largest of these?", "distractors": others, **made}
-    asked = f"Who has the larger {topic} number, {named[0]} or {named[1]}?"
-    return {"question": asked, "aliases": [f"Mr. {best}"], "wrong": others[0], **made}
+    names = draw.sample(sorted(people), count)
+    best = max(names, key=lambda name: people[name][0])
+    others = [name for name in names if name != best]
+    common = {"answer": best, "evidence": [people[name][1] for name in names], "explanation": "They are compared."}
+    if count == 4:
+        return {"question": f"Whose {topic} number is the largest of these?", "distractors": others, **common}
+    question = f"Who has the larger {topic} number, {names[0]} or {names[1]}?"
+    return {"question": question, "aliases": [f"Mr. {best}"], "wrong": others[0], **common}
 
 
-def summaries(body, text, instruction):
-    """As many as asked for, of sentences of the text, each of about the length asked for."""
-    number, words = map(int, re.search(r"Write (\d+) of.*about (\d+) words", instruction, re.DOTALL).groups())
-    draw, sentences = random.Random(body["seed"]), [fact[0] for fact in FACT.finditer(text)]
-    made = []
+def write_summaries(body, text, instruction):
+    """As many as the instruction says, made of sentences of the text and about as long as it says."""
+    number, length = map(int, re.search(r"Write (\d+) summar.*about (\d+) words", instruction, re.DOTALL).groups())
+    draw, sentences = random.Random(body["seed"]), [match[0] for match in FACT.finditer(text)]
+    summaries = []
     for _ in range(number):
-        said = " ".join(draw.choices(sentences, k=words)).split()
-        made.append(" ".join(said[:words]))
-    return {**({"focus": "the numbers"} if '"focus"' in instruction else {}), "summaries": made}
+        words = " ".join(draw.choices(sentences, k=length)).split()
+        summaries.append(" ".join(words[:length]))
+    return {**({"focus": "the numbers"} if '"focus"' in instruction else {}), "summaries": summaries}
 
 
-def answer(content):
-    """Reads the text; without one it guesses, and knows one name."""
-    text, shown, asked = content.rpartition(CLOSING)
-    options = dict(OPTION.findall(asked))
-    topic, *named = (LARGER.search(asked) or LARGEST.search(asked)).groups()
-    named = named or list(options.values())
-    if not shown:
-        best = KNOWN if KNOWN in named else "nobody"
+def rate_summary(text, instruction):
+    """High if the summary states facts of the text only, low if it states others or none."""
+    facts = FACT.findall(instruction)
+    good = bool(facts) and all(name in facts_in(text)[topic] for topic, name, _ in facts)
+    return {"remark": "fine", "coverage": 8 if good else 2, "faithfulness": 9 if good else 1}
+
+
+def answer_question(content):
+    """The right answer if the text is shown; without it, KNOWN where that is a choice."""
+    text, closing, question = content.rpartition(CLOSING)
+    options = dict(OPTION.findall(question))
+    topic, *names = (LARGER.search(question) or LARGEST.search(question)).groups()
+    names = names or list(options.values())
+    if closing:
+        best = max(names, key=lambda name: facts_in(text)[topic][name][0])
     else:
-        best = max(named, key=lambda name: facts(text)[topic][name][0])
+        best = KNOWN if KNOWN in names else "nobody"
     if not options:
         return f"I compare them.</think>\n[Answer]\n{best}"
     letters = [letter for letter, name in options.items() if name == best]
     return f"I compare them.</think>\nThe correct answer is ({letters[0] if letters else 'E'})"
 
 
-def verdict(body):
-    content = body["messages"][1]["content"]
-    mark = re.search(r"VERDICT-(\w+): SAME", content)[1]
-    references = re.search(r"Reference answer:\n(.*)", content)[1].split(" | ")
-    candidate = re.findall(rf"BEGIN {mark}\n(.*?)\nEND {mark}", content, re.DOTALL)[-1]
-    return f"VERDICT-{mark}: {'SAME' if any(name in candidate for name in references) else 'DIFFERENT'}"
+def grade_answer(body):
+    """SAME if the candidate contains one of the accepted answers."""
+    fence, reference, candidate = fake_pipeline_llm.read_grading(body)
+    same = any(name in candidate for name in reference.split(" | "))
+    return f"VERDICT-{fence}: {'SAME' if same else 'DIFFERENT'}"
 
 
-def sensible(body):
+def honest_reply(body):
     """The text of a well-behaved reply to any prompt of the pipeline."""
-    first = body["messages"][0]["content"]
-    if first.startswith("You grade answers"):
-        return verdict(body)
-    text, _, asked = first.rpartition(CLOSING)
-    if "You write examination questions" in asked:
-        return json.dumps(question(body, text, asked))
-    if "You write reference summaries" in asked:
-        return json.dumps(summaries(body, text, asked))
-    if "Below is a summary" in asked:
-        said = FACT.findall(asked)
-        good = bool(said) and all(name in facts(text)[topic] for topic, name, _ in said)
-        return json.dumps({"remark": "fine", "coverage": 8 if good else 2, "faithfulness": 9 if good else 1})
-    return answer(first) if LARGER.search(asked) or LARGEST.search(asked) else '{"ok": true}'
+    prompt = body["messages"][0]["content"]
+    if prompt.startswith("You grade answers"):
+        return grade_answer(body)
+    text, _, instruction = prompt.rpartition(CLOSING)
+    if "You write exam questions" in instruction:
+        return json.dumps(write_question(body, text, instruction))
+    if "You write reference summaries" in instruction:
+        return json.dumps(write_summaries(body, text, instruction))
+    if "Below is a summary" in instruction:
+        return json.dumps(rate_summary(text, instruction))
+    asked = LARGER.search(instruction) or LARGEST.search(instruction)
+    return answer_question(prompt) if asked else '{"ok": true}'
 
 
-class Misbehaving(fake_pipeline_llm.Misbehaving):
-    """Every kind of trouble in `share` of the requests each: 429 with Retry-After, 500, a connection that hangs (once
-    for each request); JSON that is truncated, fenced or behind reasoning, quotes that are not in the text, talk of
-    excerpts, no question."""
+class MisbehavingWriter(fake_pipeline_llm.Misbehaving):
+    """Also with quotes that are not in the text, and with questions that mention excerpts."""
 
     KINDS = ("truncated", "fenced", "reasoning", "quotes", "excerpts", "skipped")
+    honest_reply = staticmethod(honest_reply)
 
-    def __init__(self, share=0.06, hang_s=30.0):
-        super().__init__(share, hang_s)
-        self.did = dict.fromkeys(("429", "500", "hang", *self.KINDS), 0)
-
-    def content(self, body):
-        text = sensible(body)
-        if not text.startswith("{"):
-            return text
-        found = json.loads(text)
-        match self._pick(body, "content", self.KINDS):
-            case "truncated":
-                return reply(
-                    text[: len(text) // 2], "length" if fake_pipeline_llm.chance(body, "cut") < 0.5 else "stop"
-                )
-            case "fenced":
-                return f"Here it is:\n```json\n{json.dumps(found, indent=1)}\n```\nI hope it helps."
-            case "reasoning":
-                return '<think>Something like {"question": "no", "evidence": []}? {a}</think>\n' + text
-            case "quotes" if "evidence" in found:
-                return json.dumps(found | {"evidence": [*found["evidence"], "Nobody has ever said this sentence."]})
-            case "excerpts" if "question" in found:
-                return json.dumps(found | {"question": f"In the excerpt, {found['question']}"})
-            case "skipped" if "question" in found:
-                return json.dumps(found | {"question": "SKIPPED"})
+    def bad_content(self, kind, body, text):
+        value = json.loads(text)
+        match kind:
+            case "quotes" if "evidence" in value:
+                return json.dumps(value | {"evidence": [*value["evidence"], "Nobody has ever said this sentence."]})
+            case "excerpts" if "question" in value:
+                return json.dumps(value | {"question": f"In the excerpt, {value['question']}"})
+            case "skipped" if "question" in value:
+                return json.dumps(value | {"question": "SKIPPED"})
+            case "truncated" | "fenced" | "reasoning":
+                return super().bad_content(kind, body, text)
         return text
-
-
-def serve(behave=None) -> Server:
-    """A server of this model, sensible or with `behave`; to be closed."""
-    server = Server()
-    server.honest = sensible
-    if behave:
-        server.behave = behave
-    return server

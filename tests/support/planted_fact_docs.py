@@ -1,6 +1,11 @@
-"""Documents whose topics are known: paragraphs about one of several things each, in mixed order, each with a fact."""
+"""Documents with known topics and facts, for pipelines whose fake models must know the right answers.
+
+Each paragraph is about one of several topics, in mixed order, and states one fact such as "The law number of Falk is
+417." A fake model finds the facts of a prompt with `FACT`.
+"""
 
 import random
+import re
 
 TOPICS = {
     "astronomy": "telescope galaxy comet nebula orbit planet eclipse supernova asteroid starlight moon astronomer",
@@ -14,14 +19,17 @@ TOPICS = {
 }
 NAMES = ("Adler", "Brunt", "Corvin", "Dassel", "Ebers", "Falk", "Gorin", "Hasse", "Ilgner", "Jost", "Kessel", "Lorre")
 
+FACT = re.compile(r"The (\w+) number of (\w+) is (\d+)\.")
+"""Matches the sentences of `fact`: topic, name, value."""
+
 
 def fact(topic: str, number: int, value: int) -> str:
-    """A sentence that a question can be asked about."""
+    """A sentence that a question can be about."""
     return f"The {topic} number of {NAMES[number % len(NAMES)]} is {value}."
 
 
 def document(seed: int, topics: int = 5, paragraphs: int = 6, sentences: int = 4) -> tuple[str, list[str]]:
-    """A document of topics x paragraphs paragraphs in random order, and the topic of each paragraph in order."""
+    """A document of topics x paragraphs paragraphs in random order, and the topic of each paragraph, in order."""
     draw = random.Random(seed)
     chosen = draw.sample(sorted(TOPICS), topics)
     order = [(topic, number) for topic in chosen for number in range(paragraphs)]
@@ -29,10 +37,10 @@ def document(seed: int, topics: int = 5, paragraphs: int = 6, sentences: int = 4
     texts = []
     for topic, number in order:
         nouns = TOPICS[topic].split()
-        said = [
+        paragraph = [
             f"The {a} and the {b} were near the {c} of the {d}."
             for a, b, c, d in (draw.sample(nouns, 4) for _ in range(sentences))
         ]
-        said.insert(draw.randrange(len(said) + 1), fact(topic, number, draw.randrange(100, 1000)))
-        texts.append(" ".join(said))
+        paragraph.insert(draw.randrange(len(paragraph) + 1), fact(topic, number, draw.randrange(100, 1000)))
+        texts.append(" ".join(paragraph))
     return "\n\n".join(texts), [topic for topic, _ in order]

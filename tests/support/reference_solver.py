@@ -1,4 +1,8 @@
-"""A slow reader of finished prompts: it knows nothing but the text, and works out what is asked in the plainest way."""
+"""A reader of finished prompts that stands for a careful human: it solves a task from the prompt's text alone.
+
+It shares no code with the task functions and works as plainly as possible, so where it and a task function agree, the
+question says what was computed. It asserts what a question takes for granted, such as that there are no ties.
+"""
 
 import itertools
 import re
@@ -7,8 +11,8 @@ from collections import Counter
 CLOSING = "\n\n(The text ends here.)\n\n"
 
 
-def read(content):
-    """The passages that a prompt shows, flat (all of the text as one where they have no numbers), and the question."""
+def read_prompt(content):
+    """The passages that a prompt shows (one, if they have no numbers), each on one line, and the question."""
     text, _, question = content.partition(CLOSING)
     opening, _, text = text.partition("\n\n")
     if "numbered" in opening:
@@ -20,68 +24,71 @@ def read(content):
     return [" ".join(passage.split()) for passage in passages], question
 
 
-def count(word, text):
+def count_word(word, text):
     """Occurrences of a word, which must be the same whether one looks for letters or for words."""
     letters = text.casefold().count(word.casefold())
     assert letters == len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)), word
     return letters
 
 
-def years(text):
+def years_in(text):
     """Different years in a text, ascending."""
     return sorted({int(year) for year in re.findall(r"(?<!\d)(?:1\d|20)\d\d(?!\d)", text)})
 
 
-def where(word, passages):
-    """Numbers of the passages in which a word or a year stands."""
-    inside = (lambda text: word in years(text)) if isinstance(word, int) else (lambda text: count(word, text))
-    return [number for number, text in enumerate(passages, 1) if inside(text)]
+def passages_with(mention, passages):
+    """Numbers of the passages that mention a word, or a year (an int)."""
+    if isinstance(mention, int):
+        return [number for number, text in enumerate(passages, 1) if mention in years_in(text)]
+    return [number for number, text in enumerate(passages, 1) if count_word(mention, text)]
 
 
-def answer(kind, content):
-    """What the prompt of a task of this kind (task, variant) asks for, in the form of a ground truth."""
-    passages, question = read(content)
-    asked = question.partition("\n\nThink step by step")[0]
+def solve_prompt(kind, content):
+    """The answer to the prompt of a (task, variant), in the form of a ground truth."""
+    passages, question = read_prompt(content)
+    question = question.partition("\n\nThink step by step")[0]
     whole = " ".join(passages)
-    words = re.findall(r'"([^"]+)"', asked)
+    words = re.findall(r'"([^"]+)"', question)
     match kind:
         case "exhaustive", "mention":
-            return list(map(str, where(words[0], passages)))
+            return list(map(str, passages_with(words[0], passages)))
         case "exhaustive", "either":
-            return [str(n) for n in range(1, len(passages) + 1) if any(n in where(w, passages) for w in words)]
+            return [str(n) for n in range(1, len(passages) + 1) if any(n in passages_with(w, passages) for w in words)]
         case "exhaustive", "without":
-            return [str(n) for n in where(words[0], passages) if n not in where(words[1], passages)]
+            without = passages_with(words[1], passages)
+            return [str(n) for n in passages_with(words[0], passages) if n not in without]
         case "exhaustive", "years":
-            return list(map(str, years(whole)))
+            return list(map(str, years_in(whole)))
         case "math", "occurrences":
-            return str(count(words[0], whole))
+            return str(count_word(words[0], whole))
         case "math", "passages":
-            return str(len(where(words[0], passages)))
+            return str(len(passages_with(words[0], passages)))
         case "math", "difference":
-            return str(count(words[0], whole) - count(words[1], whole))
+            return str(count_word(words[0], whole) - count_word(words[1], whole))
         case "math", "distance":
-            return str(where(words[0], passages)[-1] - where(words[0], passages)[0])
+            numbers = passages_with(words[0], passages)
+            return str(numbers[-1] - numbers[0])
         case "math", "years":
-            return str(years(whole)[-1] - years(whole)[0])
+            return str(years_in(whole)[-1] - years_in(whole)[0])
         case "qa", "meeting":
-            (found,) = set(where(words[0], passages)) & set(where(words[1], passages))
-            return str(found)
+            (number,) = set(passages_with(words[0], passages)) & set(passages_with(words[1], passages))
+            return str(number)
         case "qa", "most":
-            (best, most), (_, second) = Counter({word: count(word, whole) for word in words}).most_common(2)
+            (best, most), (_, second) = Counter({word: count_word(word, whole) for word in words}).most_common(2)
             assert most > second
             return best
         case "qa", "last":
             return max(words, key=lambda word: whole.casefold().index(word.casefold()))
         case "ranking", "frequency":
-            ranked = Counter({word: count(word, whole) for word in words}).most_common()
+            ranked = Counter({word: count_word(word, whole) for word in words}).most_common()
             assert len({times for _, times in ranked}) == len(ranked)
-            return [word for word, _ in ranked[: int(re.search(r"Give the (\d)", asked)[1])]]
+            return [word for word, _ in ranked[: int(re.search(r"Which (\d) of these words", question)[1])]]
         case "table", variant:
-            columns = [re.search(r'Its columns: "(\w+)"', asked)[1], "first passage", "last passage", "passages"]
-            keys = words[: words.index("word")] if variant == "words" else years(whole)
-            found = [(key, where(key, passages)) for key in keys]
-            return {"columns": columns, "data": [[key, n[0], n[-1], len(n)] for key, n in found]}
-    quotes = dict(re.findall(r"^(S\d): (.+)$", asked, re.MULTILINE))
+            columns = [re.search(r'The columns are "(\w+)"', question)[1], "first passage", "last passage", "passages"]
+            keys = words[: words.index("word")] if variant == "words" else years_in(whole)
+            numbers = [(key, passages_with(key, passages)) for key in keys]
+            return {"columns": columns, "data": [[key, n[0], n[-1], len(n)] for key, n in numbers]}
+    quotes = dict(re.findall(r"^(S\d): (.+)$", question, re.MULTILINE))
     match kind:
         case "ordering", _:
             assert all(whole.count(quote) == 1 for quote in quotes.values())
@@ -92,10 +99,10 @@ def answer(kind, content):
     raise AssertionError(kind)
 
 
-def stands_beside(variant, gold, content):
-    """Whether a sentence stands in the text where a retrieval prompt asks for one."""
-    (text,), question = read(content)
-    given = question.split("\n\n")[1]
-    assert text.count(given) == 1
-    pair = [given, gold] if variant == "after" else [gold, given]
+def is_adjacent(variant, gold, content):
+    """Whether a sentence is directly after, or before, the one that a retrieval prompt quotes."""
+    (text,), question = read_prompt(content)
+    quote = question.split("\n\n")[1]
+    assert text.count(quote) == 1
+    pair = [quote, gold] if variant == "after" else [gold, quote]
     return " ".join(pair) in text and all(a != b for a, b in itertools.pairwise(pair))

@@ -1,4 +1,5 @@
-"""The chronicle of a town, in English prose as books have it: headings, names, years, wrapped lines, dialogue."""
+"""Invented chronicles of a town, for code that reads books: English prose with headings, names, years, wrapped lines and
+dialogue, of which any number of different ones can be made without a download."""
 
 import random
 import textwrap
@@ -7,7 +8,7 @@ PEOPLE = ("Harrowgate", "Milburn", "Ottoline", "Pemberton", "Quarles", "Rosamund
 PLACES = ("the granary", "the old bridge", "the customs house", "the weir", "the north gate", "the ropeworks")
 WORKS = ("repaired", "painted", "measured", "bought", "described", "surveyed", "praised", "abandoned", "insured")
 WEATHER = ("a dry summer", "a hard frost", "three days of rain", "an early spring", "a mild and windy autumn")
-_SAID = (
+_SENTENCES = (
     "In {year} {person} {work} {place}, which the council had long neglected.",
     "{person} remembered that {place} was {work} after {weather}, and nobody objected.",
     "It was {weather} that persuaded {person} to leave {place} as it was until {year}.",
@@ -21,15 +22,15 @@ _SAID = (
 
 
 def document(seed: int, paragraphs: int = 40, years: bool = True) -> str:
-    """A chronicle of so many paragraphs; without `years`, one in which no number has four digits."""
+    """A chronicle of this many paragraphs; without `years`, one in which no number has four digits."""
     draw = random.Random(seed)
     town = draw.sample(PEOPLE, 7)
-    made = []
+    pieces = []
     for number in range(paragraphs):
         if number % 9 == 0:
-            made.append(f"CHAPTER {number // 9 + 1}\nOf {draw.choice(PLACES)[4:]}")
-        said = [
-            draw.choice(_SAID if years else _SAID[1:2] + _SAID[3:]).format(
+            pieces.append(f"CHAPTER {number // 9 + 1}\nOf {draw.choice(PLACES)[4:]}")
+        sentences = [
+            draw.choice(_SENTENCES if years else _SENTENCES[1:2] + _SENTENCES[3:]).format(
                 person=draw.choices(town, weights=range(1, 8))[0],
                 someone=draw.choice(town),
                 place=draw.choice(PLACES),
@@ -41,6 +42,6 @@ def document(seed: int, paragraphs: int = 40, years: bool = True) -> str:
             )
             for _ in range(draw.randint(3, 6))
         ]
-        text = " ".join(said)
-        made.append(textwrap.fill(text, 72) if draw.random() < 0.7 else text)
-    return "\n\n".join(made)
+        text = " ".join(sentences)
+        pieces.append(textwrap.fill(text, 72) if draw.random() < 0.7 else text)
+    return "\n\n".join(pieces)

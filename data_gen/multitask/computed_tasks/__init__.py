@@ -1,4 +1,4 @@
-"""The tasks whose answers are computed, and the names of all tasks; their rewards are those of `golongrl_NAME`."""
+"""The tasks whose answers code computes, and the names of all tasks. A task NAME has the reward `golongrl_NAME`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from data_gen.multitask.computed_tasks.qa import qa
 from data_gen.multitask.computed_tasks.ranking import ranking
 from data_gen.multitask.computed_tasks.retrieval import retrieval
 from data_gen.multitask.computed_tasks.table import table
-from data_gen.multitask.computed_tasks.task import Generator
+from data_gen.multitask.computed_tasks.task import TaskFunction
 
-TASKS: dict[str, Generator] = {
+TASKS: dict[str, TaskFunction] = {
     "retrieval": retrieval,
     "qa": qa,
     "exhaustive": exhaustive,
@@ -35,7 +35,7 @@ ABILITIES = {
     "ordering": "sequence reconstruction and ordering",
     "summary": "long document summarization",
 }
-"""All tasks, each with what it trains as the released rows name it."""
+"""All tasks, each with the ability it trains, as the released rows name it."""
 
 
 def data_source(task: str) -> str:

@@ -1,35 +1,36 @@
-"""Task golongrl_ranking (NDCG): of some words, those that stand most often in the text, the most frequent one first."""
+"""Task golongrl_ranking (NDCG): of several words, those that appear most often in the text, the most frequent first."""
 
 from __future__ import annotations
 
 import random
 
 from data_gen.multitask import prompts
-from data_gen.multitask.computed_tasks.task import Limits, Made, Unsuited, listed, swapped
+from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk, TaskSample, quoted_list, swap_neighbours
 from data_gen.multitask.terms import Term, shuffled
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.visible_text import VisibleText
 
 CANDIDATES, RANKED, FEWEST = 9, 5, 4
 APART = 0.15
-"""Two words differ in frequency by at least this share of the larger, and by one."""
+"""Two words differ in frequency by at least this share of the larger, and by one: there are no ties."""
 
 
-def ranking(shown: Shown, draw: random.Random, limits: Limits) -> Made:
+def ranking(shown: VisibleText, draw: random.Random, limits: Limits) -> TaskSample:
     chosen: list[Term] = []
     for term in shuffled(shown.terms, draw):
         if len(chosen) < CANDIDATES and term.total <= 2 * limits.most and all(_apart(term, other) for other in chosen):
             chosen.append(term)
     if len(chosen) < FEWEST:
-        raise Unsuited("few_terms")
+        raise NothingToAsk("few_terms")
     chosen.sort(key=lambda term: -term.total)
-    asked = min(RANKED, len(chosen) - 1)
+    # Of FEWEST words or more, at least three are ranked and at least one is left out.
+    count = min(RANKED, len(chosen) - 1)
     words = [term.word for term in chosen]
     question = (
-        f"How often does each of these words stand in the text: {listed(draw.sample(words, len(words)))}? Give the "
-        f"{asked} that stand there most often, the most frequent one first. {prompts.WORD_RULE}"
+        f"Which {count} of these words appear most often in the text: {quoted_list(draw.sample(words, len(words)))}? "
+        f"List them from most to least frequent. {prompts.COUNT_RULE}"
     )
-    answer = prompts.lines(f"the {asked} words in this order")
-    return Made("frequency", question, answer, words[:asked], swapped(words[:asked], draw), numbered=False)
+    answer_as, gold = prompts.answer_lines(f"the {count} words in that order"), words[:count]
+    return TaskSample("frequency", question, answer_as, gold, swap_neighbours(gold, draw), numbered=False)
 
 
 def _apart(one: Term, other: Term) -> bool:

@@ -1,4 +1,4 @@
-"""Task golongrl_retrieval (EM): the sentence that follows, or comes before, one that stands in the text once."""
+"""Task golongrl_retrieval (EM): the sentence directly after, or before, a quoted one that appears in the text once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import itertools
 import random
 
 from data_gen.multitask import prompts
-from data_gen.multitask.computed_tasks.task import Limits, Made, Unsuited
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk, TaskSample
+from data_gen.multitask.visible_text import VisibleText
 
 QUESTIONS = {
-    "after": "Which sentence of the text comes directly after this one?\n\n{}",
-    "before": "Which sentence of the text comes directly before this one?\n\n{}",
+    "after": "Which sentence comes directly after this one in the text?\n\n{}",
+    "before": "Which sentence comes directly before this one in the text?\n\n{}",
 }
 
 
-def retrieval(shown: Shown, draw: random.Random, limits: Limits) -> Made:
+def retrieval(shown: VisibleText, draw: random.Random, limits: Limits) -> TaskSample:
     kind = draw.choice(sorted(QUESTIONS))
     for number in draw.sample(range(1, len(shown) + 1), len(shown)):
         pairs = [pair for run in shown.runs(number) for pair in itertools.pairwise(run)]
         for first, second in draw.sample(pairs, len(pairs)):
-            given, gold = (first, second) if kind == "after" else (second, first)
-            if shown.once(given) and first != second:
-                return Made(kind, QUESTIONS[kind].format(given), prompts.BARE, gold, given, numbered=False)
-    raise Unsuited("few_quotes")
+            quote, gold = (first, second) if kind == "after" else (second, first)
+            if shown.once(quote) and first != second:
+                question = QUESTIONS[kind].format(quote)
+                return TaskSample(kind, question, prompts.SENTENCE, gold, neighbour=quote, numbered=False)
+    raise NothingToAsk("few_quotes")

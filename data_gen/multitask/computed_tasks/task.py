@@ -1,9 +1,10 @@
-"""What a task generator is: a function from what a prompt shows to a question and its answer, or a reason why none.
+"""The interface of a computed task: a function from the visible text to a question and its answer.
 
-    def exhaustive(shown: Shown, draw: random.Random, limits: Limits) -> Made
+    def exhaustive(shown: VisibleText, draw: random.Random, limits: Limits) -> TaskSample
 
-It is pure: what it makes depends on nothing but its arguments. Variants of a task are functions of the same kind; the
-first of them, in random order, that has something to ask is the one that asks.
+A task function is pure: its sample depends on nothing but its arguments. It raises `NothingToAsk` where the text has
+no suitable material. The variants of a task are functions of the same kind; they are tried in random order, and the
+first that finds material asks the question.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.visible_text import VisibleText
 
 PAIRS = 400
-"""Pairs of words that are tried until one fits."""
+"""How many pairs of words are tried until one fits."""
 
 
 class Limits(NamedTuple):
@@ -25,11 +26,11 @@ class Limits(NamedTuple):
     most: int = 20
 
 
-class Made(NamedTuple):
-    """A question about what is shown, and its answer.
+class TaskSample(NamedTuple):
+    """A question about the visible text, and its answer.
 
-    kind: the variant. answer_as: how the prompt says to answer. gold: as the row's ground truth. neighbour: a wrong
-    answer of the same form, close to the right one. numbered: whether the passages are shown with their numbers."""
+    kind: the variant of the task. answer_as: how the prompt says to answer. gold: the row's ground truth. neighbour: a
+    wrong answer of the same form, close to the right one. numbered: whether the prompt numbers the passages."""
 
     kind: str
     question: str
@@ -39,32 +40,32 @@ class Made(NamedTuple):
     numbered: bool = True
 
 
-class Unsuited(ValueError):
-    """The text has nothing that the task could ask; the message is a reason to count it by."""
+class NothingToAsk(ValueError):
+    """The text has no material for the task; the message is a reason to count it by, such as few_terms."""
 
 
-Generator = Callable[[Shown, random.Random, Limits], Made]
+TaskFunction = Callable[[VisibleText, random.Random, Limits], TaskSample]
 
 
-def first_of(variants: Sequence[Generator], shown: Shown, draw: random.Random, limits: Limits) -> Made:
-    """What the first of the variants makes, in random order, that makes anything. Raises Unsuited, of the last one."""
+def first_of(variants: Sequence[TaskFunction], shown: VisibleText, draw: random.Random, limits: Limits) -> TaskSample:
+    """The sample of the first variant, in random order, that finds material. Raises NothingToAsk, of the last one."""
     order = draw.sample(variants, len(variants))
     for variant in order[:-1]:
         try:
             return variant(shown, draw, limits)
-        except Unsuited:
+        except NothingToAsk:
             continue
     return order[-1](shown, draw, limits)
 
 
-def listed(words: Sequence[str]) -> str:
-    """Words for a sentence: one, two and three."""
+def quoted_list(words: Sequence[str]) -> str:
+    """Words in quotes, as a list within a sentence: "one", "two" and "three"."""
     quoted = [f'"{word}"' for word in words]
     return f"{', '.join(quoted[:-1])} and {quoted[-1]}" if len(quoted) > 1 else quoted[0]
 
 
-def swapped(items: Sequence[str], draw: random.Random) -> list[str]:
-    """The items with two neighbours exchanged."""
-    wrong, at = list(items), draw.randrange(len(items) - 1)
-    wrong[at], wrong[at + 1] = wrong[at + 1], wrong[at]
-    return wrong
+def swap_neighbours(items: Sequence[str], draw: random.Random) -> list[str]:
+    """The items with two adjacent ones exchanged, at a random place."""
+    swapped, at = list(items), draw.randrange(len(items) - 1)
+    swapped[at], swapped[at + 1] = swapped[at + 1], swapped[at]
+    return swapped

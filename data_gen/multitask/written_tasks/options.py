@@ -1,4 +1,4 @@
-"""What a user may set about written tasks."""
+"""Settings of the tasks that a model writes (`write.*`)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ WRITTEN = ("qa", "choice", "summary")
 
 @dataclass(frozen=True)
 class WriteOptions(Options):
-    """server: which of `servers` writes; "" for nobody. overlong_server: which one where more than long_tokens are
-    shown ("": the same). tasks: those that are written; qa is then not computed. attempts: replies asked for until one
-    keeps the rules. min_evidence: passages that a question must need. max_answer_words: of an answer of task qa.
-    references: summaries of one text. focused_share: of the summaries, those of one thing that the text tells of. The
-    others: sampling."""
+    """Which model writes which tasks, and how it is sampled."""
 
     server: str = ""
+    """The writer, by its name in `servers`; "": no task is written."""
     overlong_server: str = ""
+    """The writer for texts of more than `long_tokens` tokens; "": the same one."""
     long_tokens: int = 65536
     tasks: tuple[str, ...] = WRITTEN
+    """The tasks that are written. With qa among them, qa is not computed."""
     attempts: int = 3
+    """Replies requested for a sample until one keeps the rules."""
     min_evidence: int = 2
+    """Passages that a question must need."""
     max_answer_words: int = 12
+    """Words of an answer of task qa, at most."""
     references: int = 2
+    """Reference summaries of one text."""
     focused_share: float = 0.5
+    """Share of the summaries that are about one subject of the text."""
     temperature: float = 0.8
     top_p: float = 0.95
     max_tokens: int = 16384
@@ -44,11 +48,11 @@ class WriteOptions(Options):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The tasks that a model writes; none where no server is named."""
+        """The tasks that a model writes; none without a server."""
         return self.tasks if self.server else ()
 
     @property
     def servers(self) -> dict[str, str]:
-        """The keys that name servers, and the names."""
+        """Key -> the server it names."""
         named = {"write.server": self.server, "write.overlong_server": self.overlong_server}
         return {key: name for key, name in named.items() if name}

@@ -1,4 +1,4 @@
-"""What a model is asked to write, and the rules that its reply must keep to become a sample."""
+"""Instructions to the model that writes a sample, and the rules that its reply must keep to become one."""
 
 from __future__ import annotations
 
@@ -8,49 +8,62 @@ from typing import Any, NamedTuple
 
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import SKIPPED
-from data_gen.multitask.computed_tasks.task import Made
+from data_gen.multitask.computed_tasks.task import TaskSample
+from data_gen.multitask.prompts import plural
 
 NO_QUESTION = "SKIPPED"
-"""Written in place of a question where the text allows none."""
+"""The writer puts this in place of a question where the text does not allow one."""
 MAX_QUESTION_WORDS = 80
 KINDS = {
-    "combine": "it brings together facts that the text gives in places far from one another",
-    "compare": "it compares persons, things or events that the text describes in places far from one another",
-    "trace": "it follows how something changes, moves or is passed on in the course of the text",
-    "infer": "its answer follows from several statements of the text, though no single one states it",
+    "combine": "the question combines facts from parts of the text that are far apart",
+    "compare": "the question compares people, things or events described in parts of the text that are far apart",
+    "trace": "the question follows how something changes, moves or is passed on over the course of the text",
+    "infer": "the answer follows from several statements in the text, although no single one states it",
 }
-"""Kinds of questions, and what is said of each."""
-RULES = """- {kind};
-- its answer takes at least {evidence} sentences from different parts of the text; no single paragraph is enough;
-- the text alone settles the answer: general knowledge does not give it, nor a guess;
-- someone who sees nothing but the text and the question understands it: persons, things and events are named in full, \
-and it does not speak of excerpts, passages, sections or "the text above";"""
-EVIDENCE = """  "evidence": the sentences that settle the answer, at least {evidence}, each word for word as in the text
+"""Kinds of questions, and the requirement that the writer reads for each."""
+_RULES = """- {kind};
+- answering it requires at least {evidence} of the text{parts}; no single paragraph is enough;
+- the text alone determines the answer: it cannot be known from general knowledge, or guessed;
+- someone who sees only the text and the question understands it: people, things and events are named in full, and it \
+does not refer to excerpts, passages, sections or "the text above";"""
+_EVIDENCE = """  "evidence": the sentences that determine the answer, at least {evidence}, each copied word for word from \
+the text
   "explanation": how the answer follows from them, in at most 60 words"""
-OR_NOT = f"""If the text does not allow such a question, write "{NO_QUESTION}" as the question and say why in the \
-explanation."""
+IF_IMPOSSIBLE = f"""If the text does not allow such a question, write "{NO_QUESTION}" as the question and say why in \
+the explanation."""
 _MENTION = re.compile(r"\b(?:excerpt|snippet|chunk)s?\b|\bpassages?\s*[\[(#]?\s*\d|\btext above\b", re.IGNORECASE)
 
 
-class Written(NamedTuple):
-    """A sample that a model wrote: what is asked and its answer, `evidence` (quotes), and its `explanation`."""
+class WrittenSample(NamedTuple):
+    """A model's sample: question and answer in `sample`, the quotes in `evidence`, and its `explanation`."""
 
-    made: Made
+    sample: TaskSample
     evidence: list[str]
     explanation: str
 
 
-class Brief(NamedTuple):
-    """instruction: what stands below the text. schema: of the JSON to write. read: makes a sample of that; raises
-    BrokenRule."""
+class WritingBrief(NamedTuple):
+    """instruction: the text below the document. schema: of the JSON to reply with. parse_reply: makes a sample of such
+    JSON; raises BrokenRule."""
 
     instruction: str
     schema: dict[str, Any]
-    read: Callable[[dict[str, Any]], Written]
+    parse_reply: Callable[[dict[str, Any]], WrittenSample]
 
 
-def schema(**properties: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of an object with just these keys."""
+def question_rules(kind: str, evidence: int) -> str:
+    """The rules for a question of this kind that needs at least so many sentences of the text."""
+    sentences = plural(evidence, "sentence")
+    return _RULES.format(kind=KINDS[kind], evidence=sentences, parts=", from different parts" if evidence > 1 else "")
+
+
+def evidence_keys(evidence: int) -> str:
+    """The lines that describe the keys "evidence" and "explanation" of the reply."""
+    return _EVIDENCE.format(evidence=evidence)
+
+
+def object_schema(**properties: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object with exactly these keys."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
@@ -58,28 +71,28 @@ TEXT: dict[str, Any] = {"type": "string"}
 TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
 
-def one_line(found: dict[str, Any], key: str, most_words: int) -> str:
+def read_line(reply: dict[str, Any], key: str, max_words: int) -> str:
     """A text of the reply, on one line. Raises BrokenRule: empty, long_KEY."""
-    text = " ".join(found[key].split()) if isinstance(found[key], str) else ""
+    text = " ".join(reply[key].split()) if isinstance(reply[key], str) else ""
     if not text:
-        raise BrokenRule(f"empty: {key} {found[key]!r}")
-    if len(text.split()) > most_words:
-        raise BrokenRule(f"long_{key}: {len(text.split())} words > {most_words}")
+        raise BrokenRule(f"empty: {key} {reply[key]!r}")
+    if len(text.split()) > max_words:
+        raise BrokenRule(f"long_{key}: {len(text.split())} words > {max_words}")
     return text
 
 
-def lines(found: dict[str, Any], key: str) -> list[str]:
+def read_lines(reply: dict[str, Any], key: str) -> list[str]:
     """The texts of a list in the reply, each on one line, without empty ones. Raises BrokenRule: empty."""
-    if not isinstance(found[key], list) or not all(isinstance(text, str) for text in found[key]):
-        raise BrokenRule(f"empty: {key} {found[key]!r} is no list of texts")
-    return [text for text in (" ".join(text.split()) for text in found[key]) if text]
+    if not isinstance(reply[key], list) or not all(isinstance(text, str) for text in reply[key]):
+        raise BrokenRule(f"empty: {key} {reply[key]!r}; expected a list of texts")
+    return [text for text in (" ".join(text.split()) for text in reply[key]) if text]
 
 
-def question(found: dict[str, Any], key: str = "question") -> str:
-    """The question of the reply. Raises BrokenRule: skipped, mentions_excerpts, and those of `one_line`."""
-    text = one_line(found, key, MAX_QUESTION_WORDS)
+def read_question(reply: dict[str, Any]) -> str:
+    """The question of the reply. Raises BrokenRule: skipped, mentions_excerpts, and those of `read_line`."""
+    text = read_line(reply, "question", MAX_QUESTION_WORDS)
     if text == NO_QUESTION:
-        raise BrokenRule(f"{SKIPPED}: {found['explanation']}")
+        raise BrokenRule(f"{SKIPPED}: {reply['explanation']}")
     if mention := _MENTION.search(text):
         raise BrokenRule(f"mentions_excerpts: {mention[0]!r} in {text!r}")
     return text

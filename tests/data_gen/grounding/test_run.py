@@ -11,8 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import fake_pipeline_llm
+from support import fake_pipeline_llm, planted_fact_docs
 from support.command_line import call
+from support.fake_openai_server import Server, failure
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
@@ -73,9 +74,9 @@ def test_documents_become_training_data(documents, tmp_path, config_file, server
         assert len(chunks) == sample.num_chunks
         assert [chunks[i] for i in sample.ref_chunks] == sample.ref_chunks_text
         facts = {
-            name: value for text in sample.ref_chunks_text for _, name, value in fake_pipeline_llm.FACT.findall(text)
+            name: value for text in sample.ref_chunks_text for _, name, value in planted_fact_docs.FACT.findall(text)
         }
-        names = fake_pipeline_llm.ASKED.search(sample.question).groups()[1:]
+        names = fake_pipeline_llm.QUESTION.search(sample.question).groups()[1:]
         assert sample.ground_truth == " and ".join(facts[name] for name in names)  # the evidence holds the answer
         assert sample.payload["score"] == 9.5
         assert 0 <= sample.payload["pass_rate"] <= 0.9
@@ -118,13 +119,13 @@ def adds_up(output):
 
 def test_the_funnel_adds_up_whatever_the_server_does(documents, tmp_path, config_file):
     behave = fake_pipeline_llm.Misbehaving(share=0.05)
-    server = fake_pipeline_llm.serve(behave)
+    server = Server(fake_pipeline_llm.honest_reply, behave)
     try:
         output = tmp_path / "run"
         run(documents, output, config_file(server.url))
     finally:
         server.close()
-    assert all(behave.did.values()), behave.did  # every kind of trouble struck
+    assert all(behave.occurred.values()), behave.occurred  # every kind of trouble occurred
     funnel = adds_up(output)
     dropped = {e["stage"]: e["dropped"] for e in funnel.values()}
     assert dropped["ingest"] == {"unreadable": 2, "too_short": 1, "too_long": 1}
@@ -213,8 +214,8 @@ def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents
     def behave(body, n):
         if "response_format" in body and body["max_tokens"] == 16:
             probes[0] += 1
-            return 0.0 if probes[0] == 1 else fake_pipeline_llm.failure(400)
-        return 0.0 if len(server.bodies) < 60 else fake_pipeline_llm.failure(401)
+            return 0.0 if probes[0] == 1 else failure(400)
+        return 0.0 if len(server.bodies) < 60 else failure(401)
 
     server.behave = behave
     printed = run(documents, output, file, "--until", "generate", code=1)
@@ -233,7 +234,7 @@ def test_what_a_stage_learnt_of_its_server_holds_for_all_its_processes(documents
 def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, config_file, ranks, kills):
     """Processes are killed while they work and the server misbehaves; what they began, one process ends."""
     behave = fake_pipeline_llm.Misbehaving(share=0.03, hang_s=1.5)
-    server = fake_pipeline_llm.serve(behave)
+    server = Server(fake_pipeline_llm.honest_reply, behave)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     file = config_file(server.url, timeout_s=0.7)
     draw, codes = random.Random(0), []
@@ -262,7 +263,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
     finally:
         server.close()
     assert set(codes) <= {0, -signal.SIGKILL}  # none of them failed
-    assert behave.did["hang"]
+    assert behave.occurred["hang"]
     assert files(killed) == files(undisturbed)
     assert not list(killed.rglob("*.tmp"))
     adds_up(killed)
@@ -270,7 +271,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
 
 def test_a_dead_server_keeps_what_is_done(documents, tmp_path, config_file, server):
     def dies(body, n):
-        return 0.0 if n < 60 else fake_pipeline_llm.failure(500)
+        return 0.0 if n < 60 else failure(500)
 
     output, file = tmp_path / "run", config_file(server.url)
     server.behave = dies

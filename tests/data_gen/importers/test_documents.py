@@ -4,7 +4,7 @@ import pytest
 from verl_longrl.rewards import score
 from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO, TASKS
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.importers.documents import LINES, document
 from data_gen.importers.fields import Unusable
 
@@ -39,7 +39,7 @@ MARKS = {"golongrl_retrieval": "", "golongrl_math": "\\boxed{}", "golongrl_table
 
 
 def earned(sample, answer, language="English"):
-    given = response(sample.data_source, answer, language)
+    given = render_response(sample.data_source, answer, language)
     return score(sample.data_source, given, sample.ground_truth, sample.payload).value
 
 

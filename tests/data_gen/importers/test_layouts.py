@@ -11,7 +11,7 @@ from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.rewards import score
 from verl_longrl.rewards.tasks.golongrl import task_name
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.document_readers import CorpusError
 from data_gen.importers.fields import Unusable
 from data_gen.importers.layouts import file_layout, layout_of, read
@@ -122,7 +122,7 @@ def test_rows_of_golongrls_release_pass_as_they_are(tmp_path, name):
             gold = "B"
         elif task == "golongrl_table":
             gold = released_golongrl.TABLE
-        scored = score(sample.data_source, response(task, gold, truth["summary"]), truth, sample.payload)
+        scored = score(sample.data_source, render_response(task, gold, truth["summary"]), truth, sample.payload)
         assert (scored.value, scored.status) == (1, "ok")
 
 

@@ -3,7 +3,7 @@
 import pytest
 from verl_longrl.rewards import score
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.importers.fields import Unusable
 from data_gen.importers.multiple_choice import long_choices, mathqa, options
 
@@ -110,7 +110,7 @@ def test_a_question_about_a_long_text_is_answered_in_a_sentence(language):
         sample = long_choices(LONG | {"answer": letter, "language": language})
         assert (sample.data_source, sample.task, sample.ground_truth) == ("golongrl_choice", "golongrl_choice", letter)
         for given in "ABCD":
-            said = response("golongrl_choice", given, language)
+            said = render_response("golongrl_choice", given, language)
             assert score("golongrl_choice", said, sample.ground_truth).value == float(given == letter)
     read, _, question, choices, asked = sample.prompt[0]["content"].removeprefix("Read the ").split("\n\n")[-5:]
     assert (read, question) == (LONG["context"], LONG["question"])

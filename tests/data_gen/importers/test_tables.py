@@ -7,7 +7,7 @@ import json
 import pytest
 from verl_longrl.rewards import score
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.importers.fields import Unusable
 from data_gen.importers.tables import MAX_ANSWER, tables
 
@@ -34,7 +34,7 @@ singer,year,price
 
 
 def earned(sample, answer):
-    return score(sample.data_source, response(sample.data_source, answer), sample.ground_truth).value
+    return score(sample.data_source, render_response(sample.data_source, answer), sample.ground_truth).value
 
 
 def test_a_row_of_multitabqa():

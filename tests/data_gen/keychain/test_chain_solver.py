@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_gen.keychain.chain_solver import UnsoundChain, mistakable, solve
+from data_gen.keychain.chain_solver import UnsoundChain, looks_like_chain, solve_chain
 from data_gen.keychain.prompts import keychain_question, link
 
 A, B, C, D, E = ("00000000", "11111111", "22222222", "33333333", "44444444")
@@ -15,7 +15,7 @@ def prompt(pairs, head=A):
 
 
 def test_a_sound_prompt_is_solved():
-    found = solve(prompt(SOUND))
+    found = solve_chain(prompt(SOUND))
     assert (found.question, found.keys, found.pairs) == ('Who said "no\\yes"?', (A, B, C), 5)
 
 
@@ -33,17 +33,17 @@ def test_a_sound_prompt_is_solved():
 )
 def test_an_unsound_prompt_is_refused(pairs, message):
     with pytest.raises(UnsoundChain, match=message):
-        solve(prompt(pairs))
+        solve_chain(prompt(pairs))
 
 
 def test_a_prompt_without_a_key_to_begin_with_is_refused():
-    with pytest.raises(UnsoundChain, match="no key to begin with"):
-        solve("Nothing is hidden here.")
+    with pytest.raises(UnsoundChain, match="names no key to begin with"):
+        solve_chain("Nothing is hidden here.")
 
 
 def test_text_that_only_looks_like_a_chain_is_no_part_of_it():
     text = 'Begin with the key "foo" and go. {"abcdef12": "x\ny"} or {"abcdef12": "\\d+"}. ' + prompt(SOUND)
-    assert solve(text).keys == (A, B, C)
+    assert solve_chain(text).keys == (A, B, C)
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_text_that_only_looks_like_a_chain_is_no_part_of_it():
         ('{"name": "x"}', False),
     ],
 )
-def test_mistakable(text, found):
-    assert mistakable(text) is found
+def test_text_that_looks_like_a_chain(text, found):
+    assert looks_like_chain(text) is found

@@ -13,7 +13,7 @@ from verl_longrl.rewards import RewardOptions, score
 from data_gen.keychain import needles as module
 from data_gen.keychain import prompts
 from data_gen.keychain.lengths import Lengths
-from data_gen.keychain.needle_solver import UnsoundNeedles, find
+from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
 from data_gen.keychain.passage_pool import Haystack, build
 from data_gen.keychain.prompt_composer import ComposeError, ComposeOptions, Composer
@@ -36,7 +36,7 @@ def reward(response, values):
 
 @pytest.fixture
 def compose(haystack, counter):
-    """compose(kind, budget, seed, counting, **options) -> what was made up, and its prompt, for ever another row."""
+    """compose(kind, budget, seed, counting, **options) -> needles and their prompt, of another row each time."""
 
     def make(kind, budget=4096, seed=0, counting="auto", **options):
         options, lengths = RetrievalOptions(**options), Lengths(counter)
@@ -105,19 +105,19 @@ def test_a_needle_is_anywhere_and_asked_for_at_random(compose):
 def test_every_fact_is_found_by_its_question(statement, question):
     one = {"key": "Ada Lovelace", "value": "brass kettle"}
     text = f"It rained. {statement.format(**one)} {statement.format(key='Bo Peep', value='tin can')} It stopped."
-    task = prompts.needle_question(question.format(key="Ada Lovelace"))
-    assert find(f"{text}\n\n{task}") == ("brass kettle",)
+    task = prompts.needle_question(question.format(key="Ada Lovelace"), 2)
+    assert find_values(f"{text}\n\n{task}") == ("brass kettle",)
     assert reward("It was there.</think>The \\boxed{the brass kettle}.", ["brass kettle"]) == 1.0
 
 
 def told(*pairs, question="Which number is filed under a-b?", more=""):
     text = "Rain." + "".join(f" One number filed under {key} is {value}." for key, value in pairs)
-    return f"{text}{more} Sun.\n\n{prompts.needle_question(question)}"
+    return f"{text}{more} Sun.\n\n{prompts.needle_question(question, len(pairs))}"
 
 
 def test_a_sound_prompt_is_read():
-    assert find(told(("a-b", 11), ("c", 12))) == ("11",)
-    assert find(told(("a-b", 11), ("c", 12), ("a-b", 13), question="Which numbers are filed under a-b?")) == (
+    assert find_values(told(("a-b", 11), ("c", 12))) == ("11",)
+    assert find_values(told(("a-b", 11), ("c", 12), ("a-b", 13), question="Which numbers are filed under a-b?")) == (
         "11",
         "13",
     )
@@ -128,7 +128,7 @@ def test_a_sound_prompt_is_read():
     [
         (told(("c", 12)), r"no sentence answers 'Which number is filed under a-b\?'"),
         (told(("a-b", 11), ("a-b", 12)), "2 sentences answer .*, which asks for one: 11, 12"),
-        (told(("a-b", 11), ("c", 11)), "'11', which answers .*, stands in the prompt more than once"),
+        (told(("a-b", 11), ("c", 11)), "'11', which answers .*, appears in the prompt more than once"),
         (told(("a-b", 11), more=" There were 11 of them."), "'11', which answers"),
         (told(("a-b", 11), question="What is it?"), r"no needle answers 'What is it\?'"),
         ("Nothing is asked.", "no needle answers"),
@@ -136,12 +136,12 @@ def test_a_sound_prompt_is_read():
 )
 def test_an_unsound_prompt_is_refused(prompt, message):
     with pytest.raises(UnsoundNeedles, match=message):
-        find(prompt)
+        find_values(prompt)
 
 
 @pytest.mark.parametrize("more", ["In 1911 it rained.", "It cost 11ct."])
 def test_part_of_another_word_is_not_that_value(more):
-    assert find(told(("a-b", 11), more=f" {more}")) == ("11",)
+    assert find_values(told(("a-b", 11), more=f" {more}")) == ("11",)
 
 
 def test_passages_that_hold_a_key_or_a_value_are_left_out(tmp_path, tokenizer, counter, rows):

@@ -16,9 +16,9 @@ from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
 from data_gen.keychain.__main__ import app
-from data_gen.keychain.chain_solver import solve
+from data_gen.keychain.chain_solver import solve_chain
 from data_gen.keychain.config import PARTS_OF, STAGES
-from data_gen.keychain.needle_solver import find
+from data_gen.keychain.needle_solver import find_values
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -38,8 +38,7 @@ def files(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def server():
-    server = Server()
-    server.honest = hotpot_rows.answer
+    server = Server(hotpot_rows.answer)
     yield server
     server.close()
 
@@ -88,8 +87,8 @@ def test_questions_become_training_data(files, tmp_path, server):
         for at in sample.payload["gold_at"]:
             assert any(title in shown[at + 1].partition("\n")[2] for title, _ in row["supporting_facts"])
         if sample.data_source == "loongrl_keychain":
-            assert solve(text).question == sample.question
-            assert list(solve(text).keys) == sample.payload["keys"]
+            assert solve_chain(text).question == sample.question
+            assert list(solve_chain(text).keys) == sample.payload["keys"]
         else:
             assert f"Question: {sample.question}" in text
         response = f"I follow it.</think>\\boxed{{{row['answer']}}}"
@@ -131,7 +130,7 @@ def test_retrieval_rows_stand_beside_the_others(files, alone):
     for sample in found:
         assert counter.count([sample.prompt]) == [sample.prompt_tokens]
         assert 0.99 * 3072 <= sample.prompt_tokens <= 3072
-        assert list(find(sample.prompt[0]["content"])) == sample.ground_truth
+        assert list(find_values(sample.prompt[0]["content"])) == sample.ground_truth
         assert len(sample.ground_truth) == (20 if sample.payload["source"] == "retrieval.multi_value" else 1)
         assert sample.payload["keys"][0] in sample.question
         response = f"I saw them.</think>\\boxed{{{', '.join(sample.ground_truth)}}}"

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from data_gen.keychain import prompts
-from data_gen.keychain.chain_solver import solve
+from data_gen.keychain.chain_solver import solve_chain
 from data_gen.keychain.chains import ChainOptions
 from data_gen.keychain.fill import prove
 from data_gen.keychain.passage_pool import Haystack, build
@@ -45,5 +45,5 @@ def test_prompts_of_any_length(large, counter, budget, monkeypatch):
     assert 0.99 * budget <= made.tokens <= budget
     tokenising = time.perf_counter() - began
     assert composing < 3 * tokenising + 0.1  # by far, but for a machine that is busy with other things
-    assert solve(made.text).pairs == chains.number_of_chains(budget) * chains.hops
+    assert solve_chain(made.text).pairs == chains.number_of_chains(budget) * chains.hops
     assert len(made.gold_at) == 2

@@ -11,7 +11,7 @@ from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO, TASKS
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.mix.config import MixConfig
 from data_gen.mix.write_mix import TRAIN, mix
 
@@ -56,7 +56,9 @@ def test_the_open_track_becomes_one_file_that_can_be_trained_on(tmp_path, files)
     for sample in read_samples(tmp_path / "mix" / TRAIN):
         truth, language = sample.ground_truth, sample.payload.get("language", "English")
         if sample.data_source.startswith("golongrl_"):
-            scored = score(sample.data_source, response(sample.data_source, truth, language), truth, sample.payload)
+            scored = score(
+                sample.data_source, render_response(sample.data_source, truth, language), truth, sample.payload
+            )
             assert scored.status == "ok"
             assert scored.value == 1 or sample.task == "golongrl_summary"  # of two references only one is met
         else:

@@ -8,22 +8,22 @@ from support import reference_solver
 from data_gen.multitask import compose
 from data_gen.multitask.compose import ComposeOptions, Composer, passages_of, prompt
 from data_gen.multitask.computed_tasks import TASKS
-from data_gen.multitask.computed_tasks.task import Made, Unsuited
+from data_gen.multitask.computed_tasks.task import NothingToAsk, TaskSample
 
 pytestmark = pytest.mark.engine
 
 
 def made_of(sample):
-    return Made(neighbour=None, **{name: sample[name] for name in Made._fields if name != "neighbour"})
+    return TaskSample(neighbour=None, **{name: sample[name] for name in TaskSample._fields if name != "neighbour"})
 
 
 def answer(sample, passages):
     """What a careful reader answers, a retrieved sentence only if it is the right one."""
     (message,) = prompt(passages, made_of(sample))
     if sample["task"] == "retrieval":
-        assert reference_solver.stands_beside(sample["kind"], sample["gold"], message["content"])
+        assert reference_solver.is_adjacent(sample["kind"], sample["gold"], message["content"])
         return sample["gold"]
-    return reference_solver.answer((sample["task"], sample["kind"]), message["content"])
+    return reference_solver.solve_prompt((sample["task"], sample["kind"]), message["content"])
 
 
 @pytest.mark.parametrize("budget", [1500, 3000, 20000])
@@ -74,15 +74,15 @@ def test_assigned_tasks_are_asked_first_then_others_and_no_question_is_asked_twi
 
 
 def nothing(shown, draw, limits):
-    raise Unsuited("few_terms")
+    raise NothingToAsk("few_terms")
 
 
 def test_a_sample_that_its_reward_does_not_prove_is_dropped_and_counted(texts, counter, monkeypatch):
     def tie(shown, draw, limits):
-        return Made("tie", "Which?", "Say.", ["a", "b"], ["b", "a"])  # F1 does not tell them apart
+        return TaskSample("tie", "Which?", "Say.", ["a", "b"], ["b", "a"])  # F1 does not tell them apart
 
     def broken(shown, draw, limits):
-        return Made("broken", "Which?", "Say.", ["[Answer]"], ["b"])
+        return TaskSample("broken", "Which?", "Say.", ["[Answer]"], ["b"])
 
     monkeypatch.setitem(compose.TASKS, "exhaustive", tie)
     monkeypatch.setitem(compose.TASKS, "matching", broken)
@@ -95,7 +95,7 @@ def test_a_sample_that_its_reward_does_not_prove_is_dropped_and_counted(texts, c
 
 def test_a_question_that_leaves_no_room_is_not_asked(texts, counter, monkeypatch):
     def long(shown, draw, limits):
-        return Made("long", "Which? " * 4000, "Say.", "a", "b")
+        return TaskSample("long", "Which? " * 4000, "Say.", "a", "b")
 
     monkeypatch.setitem(compose.TASKS, "qa", long)
     options = ComposeOptions(max_prompt_tokens=2048, passage_words=40)
@@ -108,7 +108,7 @@ def test_a_question_of_any_length_has_room_beside_fewer_passages(texts, counter,
     passages = passages_of("\n\n".join(texts[:3]), options)
     composer, shown = Composer(options, counter, 0), set()
     for words in range(0, 700, 10):
-        asked = Made("long", f"Which? {'so ' * words}", "Say.", "a", "b")
+        asked = TaskSample("long", f"Which? {'so ' * words}", "Say.", "a", "b")
         monkeypatch.setitem(compose.TASKS, "qa", lambda *arguments, asked=asked: asked)
         (sample,), _ = composer.samples("x", passages, ["qa"])
         assert sample["prompt_tokens"] <= 4096

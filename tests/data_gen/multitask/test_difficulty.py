@@ -9,7 +9,7 @@ from support.fake_openai_server import Server, failure, reply
 from typer.testing import CliRunner
 from verl_longrl.data.schema import read_samples
 
-from data_gen.answer_templates import response
+from data_gen.answer_templates import render_response
 from data_gen.llm import LLMOptions, ServersGone
 from data_gen.multitask import prompts
 from data_gen.multitask.__main__ import app
@@ -90,7 +90,7 @@ def made_store(folder, parts=PARTS):
 def sample(case):
     task = {"summary": "summary", "hanging": "math"}.get(case, "exhaustive")
     gold = {"no_gold": [], "hanging": "2"}.get(case, ["Red", "Blue"])
-    made = {"task": task, "kind": "mention", "question": case, "answer_as": prompts.lines("them"), "gold": gold}
+    made = {"task": task, "kind": "mention", "question": case, "answer_as": prompts.answer_lines("them"), "gold": gold}
     return {**made, "numbered": True, "window": [1, PASSAGES], "prompt_tokens": 900}
 
 
@@ -266,7 +266,7 @@ def test_rows_say_how_hard_they_are(texts, tokenizer, servers, tmp_path):
         made = next(sample for sample in composed if question.startswith(sample["question"]))
         skill += (0.0, 0.5, 1.0)[derive_seed(made["question"]) % 3]
         return (
-            response(data_source(made["task"]), made["gold"])
+            render_response(data_source(made["task"]), made["gold"])
             if body["seed"] % 8 < 8 * skill
             else "So.</think>\n[Answer]\nno"
         )

@@ -12,7 +12,7 @@ from data_gen.multitask.passages import is_english, mistakable, spans
 from data_gen.multitask.prompt_window import Windows
 from data_gen.multitask.quotable_sentences import sentence_runs
 from data_gen.multitask.terms import find_terms, find_years
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.visible_text import VisibleText
 
 TEXTS = st.text(alphabet="ab .!\n\t\u00a0Z", max_size=400) | st.text(max_size=200)
 
@@ -93,7 +93,7 @@ def test_what_looks_like_the_prompt_is_seen(text, looks):
     ],
 )
 def test_a_word_is_taken_where_all_ways_to_count_it_agree(passages, counts):
-    shown = Shown(passages)
+    shown = VisibleText(passages)
     assert {term.word: term.counts for term in shown.terms} == counts
 
 

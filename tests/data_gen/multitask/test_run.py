@@ -15,10 +15,10 @@ from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
+from data_gen.answer_templates import render_response
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
 from data_gen.multitask.config import PARTS_OF, STAGES
-from data_gen.multitask.reward_proof import response
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -99,11 +99,11 @@ def test_documents_become_training_data(files, made):
         assert 0.6 * BUDGET < sample.prompt_tokens <= BUDGET
         assert not set(tokenizer.all_special_ids) & set(tokenizer.encode(message["content"]))
         if task == "retrieval":
-            assert reference_solver.stands_beside(sample.payload["kind"], sample.ground_truth, message["content"])
+            assert reference_solver.is_adjacent(sample.payload["kind"], sample.ground_truth, message["content"])
         else:
-            found = reference_solver.answer((task, sample.payload["kind"]), message["content"])
+            found = reference_solver.solve_prompt((task, sample.payload["kind"]), message["content"])
             assert found == sample.ground_truth
-        given = response(task, sample.ground_truth)
+        given = render_response(sample.data_source, sample.ground_truth)
         assert score(sample.data_source, given, sample.ground_truth).value == 1.0
         assert score(sample.data_source, given.partition("</think>")[0], sample.ground_truth).value < 1.0
     for split in ("train", "val"):

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import planted_fact_docs, reference_solver, synthetic_books
-from verl_longrl.rewards import score
 from verl_longrl.rewards.tasks import golongrl
 
 from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
 from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
-from data_gen.multitask.computed_tasks.task import Limits, Unsuited
+from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk
 from data_gen.multitask.pool import COMPUTED, WRITTEN
-from data_gen.multitask.reward_proof import is_proven, response
-from data_gen.multitask.visible_text import Shown
+from data_gen.multitask.reward_proof import is_proven, score_answer
+from data_gen.multitask.visible_text import VisibleText
 from data_gen.multitask.written_tasks import BRIEFS
 
 KINDS = {
@@ -39,7 +38,7 @@ PASSAGES = [passages_of(text, OPTIONS) for text in TEXTS]
 
 
 def make(task, passages, seed, limits=Limits()):  # noqa: B008
-    return TASKS[task](Shown(passages), random.Random(seed), limits)
+    return TASKS[task](VisibleText(passages), random.Random(seed), limits)
 
 
 def content(passages, made):
@@ -50,8 +49,8 @@ def content(passages, made):
 def reads_the_same(task, passages, made):
     """Whether a careful reader of the prompt comes to the sample's answer."""
     if task == "retrieval":
-        return reference_solver.stands_beside(made.kind, made.gold, content(passages, made))
-    return reference_solver.answer((task, made.kind), content(passages, made)) == made.gold
+        return reference_solver.is_adjacent(made.kind, made.gold, content(passages, made))
+    return reference_solver.solve_prompt((task, made.kind), content(passages, made)) == made.gold
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -61,12 +60,12 @@ def test_answers_are_what_a_careful_reader_finds_and_neighbours_are_worth_less(t
         for seed in range(12):
             try:
                 made = make(task, passages, seed)
-            except Unsuited:
+            except NothingToAsk:
                 continue
             kinds[made.kind] += 1
             assert reads_the_same(task, passages, made), (number, made)
-            assert score(data_source(task), response(task, made.gold), made.gold).value == 1.0, made
-            wrong = score(data_source(task), response(task, made.neighbour), made.gold)
+            assert score_answer(task, made.gold, made.gold).value == 1.0, made
+            wrong = score_answer(task, made.neighbour, made.gold)
             assert wrong.status == "ok"
             assert wrong.value < 1.0, made
             assert is_proven(task, made)
@@ -80,7 +79,7 @@ def test_a_list_in_any_other_order_is_judged_as_the_task_says(task):
     made = make(task, PASSAGES[0], 1)
     rows = made.gold["data"] if task == "table" else made.gold
     turned = {**made.gold, "data": rows[::-1]} if task == "table" else rows[::-1]
-    value = score(data_source(task), response(task, turned), made.gold).value
+    value = score_answer(task, turned, made.gold).value
     assert (value < 1.0) == (task in ("ordering", "ranking"))
 
 
@@ -119,7 +118,7 @@ def test_lists_are_as_long_as_asked_for_and_spread_over_the_text():
 @pytest.mark.parametrize("task", TASKS)
 def test_a_text_that_has_nothing_to_ask_is_refused(task):
     for passages in (["It is."] * 20, ["1840s, v1.2014 and 1848-49 are it"] * 20, ["the of and"], ["..."] * 12):
-        with pytest.raises(Unsuited, match=r"^few_(terms|quotes|years)$"):
+        with pytest.raises(NothingToAsk, match=r"^few_(terms|quotes|years)$"):
             make(task, passages, 0)
 
 
@@ -149,7 +148,7 @@ def test_whatever_the_text_the_answer_is_right_or_there_is_none(task, passages, 
     passages = [passage.strip() for passage in passages if passage.strip()]
     try:
         made = make(task, passages, seed)
-    except Unsuited:
+    except NothingToAsk:
         return
     assert make(task, passages, seed) == made
     assert reads_the_same(task, passages, made)

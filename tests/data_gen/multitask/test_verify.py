@@ -5,7 +5,7 @@ import re
 
 import pytest
 from support import fake_writer_llm, planted_fact_docs
-from support.fake_openai_server import failure, reply
+from support.fake_openai_server import Server, failure, reply
 
 from data_gen.llm import LLMOptions
 from data_gen.multitask.compose import ComposeOptions, passages_of
@@ -15,7 +15,7 @@ from data_gen.store import Store
 
 TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
 COMPOSE = ComposeOptions(max_prompt_tokens=8000, passage_words=40)
-TOPIC, PEOPLE = next(iter(fake_writer_llm.facts(TEXT).items()))
+TOPIC, PEOPLE = next(iter(fake_writer_llm.facts_in(TEXT).items()))
 FOUR = sorted(set(PEOPLE) - {fake_writer_llm.KNOWN})[:4]
 BEST = max(FOUR[:2], key=lambda name: PEOPLE[name][0])
 LARGEST = LETTERS[FOUR.index(max(FOUR, key=lambda name: PEOPLE[name][0]))]
@@ -38,7 +38,7 @@ SUMMARY = {
 
 @pytest.fixture
 def server():
-    server = fake_writer_llm.serve()
+    server = Server(fake_writer_llm.honest_reply)
     yield server
     server.close()
 

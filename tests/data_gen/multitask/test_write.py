@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from support import fake_writer_llm, planted_fact_docs
-from support.fake_openai_server import failure
+from support.fake_openai_server import Server, failure
 
 from data_gen.llm import LLMOptions
 from data_gen.multitask import prompts
@@ -24,7 +24,7 @@ COMPOSE = ComposeOptions(max_prompt_tokens=12000, passage_words=40)
 
 @pytest.fixture
 def server():
-    server = fake_writer_llm.serve()
+    server = Server(fake_writer_llm.honest_reply)
     yield server
     server.close()
 
@@ -106,7 +106,7 @@ def changed(**change):
     """A reply with other values, or (a function) with one made of the text and the reply."""
 
     def behave(body, n):
-        found = json.loads(fake_writer_llm.sensible(body))
+        found = json.loads(fake_writer_llm.honest_reply(body))
         new = {key: value(found) if callable(value) else value for key, value in change.items()}
         return json.dumps(found | new)
 

@@ -4,11 +4,9 @@ import random
 import re
 
 import pytest
-from verl_longrl.rewards import score
 
 from data_gen.llm_json import BrokenRule
-from data_gen.multitask.computed_tasks import data_source
-from data_gen.multitask.reward_proof import accepted, is_proven, response
+from data_gen.multitask.reward_proof import accepted_answers, is_proven, score_answer
 from data_gen.multitask.write import check_evidence
 from data_gen.multitask.written_tasks import BRIEFS
 from data_gen.multitask.written_tasks.options import WriteOptions
@@ -41,28 +39,28 @@ def brief(task, seed=0, **options):
 
 def read(task, seed=0, change=None, **options):
     """What becomes of a good reply with a change; a summary gets the length and the focus that this seed asks for."""
-    asked, found = brief(task, seed, **options), {**GOOD[task]}
+    instructions, found = brief(task, seed, **options), {**GOOD[task]}
     if task == "summary":
-        words = int(re.search(r"about (\d+) words", asked.instruction)[1])
+        words = int(re.search(r"about (\d+) words", instructions.instruction)[1])
         found["summaries"] = [" ".join(text.split()[:words]) for text in found["summaries"]]
-        found |= {"focus": "the weather."} if "focus" in asked.schema["required"] else {}
+        found |= {"focus": "the weather."} if "focus" in instructions.schema["required"] else {}
     found |= change or {}
-    return asked.read(found)
+    return instructions.parse_reply(found)
 
 
 @pytest.mark.parametrize("task", BRIEFS)
 def test_each_accepted_answer_earns_everything_and_a_neighbour_does_not(task):
-    name, kinds = data_source(task), set()
+    kinds = set()
     for seed in SEEDS:
-        made = read(task, seed).made
+        made = read(task, seed).sample
         kinds.add(made.kind)
-        for answer in accepted(task, made.gold):
-            assert score(name, response(task, answer), made.gold).value == 1.0
-        wrong = score(name, response(task, made.neighbour), made.gold)
+        for answer in accepted_answers(task, made.gold):
+            assert score_answer(task, answer, made.gold).value == 1.0
+        wrong = score_answer(task, made.neighbour, made.gold)
         assert (wrong.status, wrong.value < 1.0) == ("ok", True)
         assert is_proven(task, made)
-        assert not is_proven(task, made._replace(neighbour=accepted(task, made.gold)[-1]))
-        assert read(task, seed).made == made
+        assert not is_proven(task, made._replace(neighbour=accepted_answers(task, made.gold)[-1]))
+        assert read(task, seed).sample == made
         assert set(brief(task, seed).schema["properties"]) == set(brief(task, seed).schema["required"])
     assert kinds == ({"whole", "focused"} if task == "summary" else set(KINDS))
 
@@ -70,7 +68,7 @@ def test_each_accepted_answer_earns_everything_and_a_neighbour_does_not(task):
 def test_the_answers_of_a_question_are_short_and_different():
     made = read(
         "qa", change={"aliases": ["Quarles", "Ursula Quarles", "a " * 13, *(f"{n} Quarles" for n in range(9))]}
-    ).made
+    ).sample
     assert made.gold == ["Ursula Quarles", "Quarles", "0 Quarles", "1 Quarles"]
     assert made.question == "Who repaired the mill that Milburn had bought?"
 
@@ -78,7 +76,7 @@ def test_the_answers_of_a_question_are_short_and_different():
 def test_options_are_in_random_order_and_the_letter_is_that_of_the_right_one():
     letters = []
     for seed in SEEDS:
-        made = read("choice", seed).made
+        made = read("choice", seed).sample
         question, *options = [line for line in made.question.split("\n") if line]
         texts = dict(re.findall(r"\(([A-D])\) (.+)", "\n".join(options)))
         assert question == GOOD["choice"]["question"]
@@ -89,7 +87,7 @@ def test_options_are_in_random_order_and_the_letter_is_that_of_the_right_one():
 
 
 def test_a_summary_is_asked_for_with_its_length_and_what_it_is_about():
-    whole, focused = (read("summary", focused_share=share).made for share in (0.0, 1.0))
+    whole, focused = (read("summary", focused_share=share).sample for share in (0.0, 1.0))
     assert re.fullmatch(r"Summarise the text in \d+ to \d+ words\.", whole.question)
     assert re.fullmatch(r"Summarise what the text says about the weather in \d+ to \d+ words\.", focused.question)
     for made in (whole, focused):
@@ -117,7 +115,7 @@ BROKEN = [
     ("choice", {"distractors": ["One", "Two", "Three", "Four"]}, "wrong_options"),
     ("choice", {"distractors": ["One", "Two", "the frost had broken it!"]}, "wrong_options"),
     ("choice", {"distractors": ["One", "Two", "None of the above"]}, "wrong_options: 'of the above'"),
-    ("choice", {"distractors": ["One", "Two", "Both A and B"]}, "wrong_options: 'Both A' refers to others"),
+    ("choice", {"distractors": ["One", "Two", "Both A and B"]}, "wrong_options: 'Both A' refers to other options"),
     ("choice", {"distractors": ["One", "Two", LONG]}, "long_answer"),
     ("choice", {"answer": LONG}, "long_answer"),
     ("summary", {"summaries": ["One is enough. " * 40]}, "few_summaries: 1"),

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 import yaml
 from support import fake_writer_llm, planted_fact_docs
+from support.fake_openai_server import Server
 from typer.testing import CliRunner
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
@@ -19,7 +20,7 @@ from verl_longrl.rewards import score
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, data_source
 from data_gen.multitask.config import PARTS_OF, STAGES
-from data_gen.multitask.reward_proof import accepted, response
+from data_gen.multitask.reward_proof import accepted_answers, score_answer
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -101,7 +102,7 @@ def adds_up(output):
 
 
 def test_written_and_computed_tasks_become_training_data(files, tmp_path, config_file):
-    server, output = fake_writer_llm.serve(), tmp_path / "run"
+    server, output = Server(fake_writer_llm.honest_reply), tmp_path / "run"
     try:
         printed = run(files, output, config_file(server.url))
         asked = len(server.bodies)
@@ -121,11 +122,11 @@ def test_written_and_computed_tasks_become_training_data(files, tmp_path, config
         task, payload = sample.task.removeprefix("golongrl_"), sample.payload
         assert sample.ability == ABILITIES[task]
         assert payload["sample"].startswith(f"{payload['document']}/{'verify' if task in WRITTEN else 'compose'}-")
-        for answer in accepted(task, sample.ground_truth):
-            assert score(sample.data_source, response(task, answer), sample.ground_truth).value == 1.0
+        for answer in accepted_answers(task, sample.ground_truth):
+            assert score_answer(task, answer, sample.ground_truth).value == 1.0
         if task in ("qa", "choice"):
             (message,) = sample.prompt
-            given = score(sample.data_source, fake_writer_llm.answer(message["content"]), sample.ground_truth)
+            given = score(sample.data_source, fake_writer_llm.answer_question(message["content"]), sample.ground_truth)
             assert given.value == 1.0
             assert fake_writer_llm.KNOWN not in str(sample.ground_truth)  # what is known without the text is out
             assert payload["checked"] == {"closed_book": 0.0, "with_text": 1.0}
@@ -136,7 +137,7 @@ def test_written_and_computed_tasks_become_training_data(files, tmp_path, config
 
 
 def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_file):
-    server, output = fake_writer_llm.serve(), tmp_path / "run"
+    server, output = Server(fake_writer_llm.honest_reply), tmp_path / "run"
     try:
         run(
             files,
@@ -149,8 +150,8 @@ def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_f
     assert tasks == set(map(data_source, WRITTEN))
 
 
-class Counting(fake_writer_llm.Misbehaving):
-    """Counts the replies that it gives, but for those to the question whether it decodes JSON."""
+class CountingWriter(fake_writer_llm.MisbehavingWriter):
+    """Counts its replies, except those to the probe for structured output."""
 
     def __init__(self):
         super().__init__(share=0.1, hang_s=1.5)
@@ -164,8 +165,8 @@ class Counting(fake_writer_llm.Misbehaving):
 def test_killed_while_servers_misbehave_the_result_is_the_same_and_nothing_is_paid_for_twice(
     files, tmp_path, config_file
 ):
-    behave = Counting()
-    server = fake_writer_llm.serve(behave)
+    behave = CountingWriter()
+    server = Server(fake_writer_llm.honest_reply, behave)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     file = config_file(server.url, timeout_s=0.7)
     try:
@@ -187,7 +188,7 @@ def test_killed_while_servers_misbehave_the_result_is_the_same_and_nothing_is_pa
         run(files, killed, file)
     finally:
         server.close()
-    assert all(behave.did.values()), behave.did  # every kind of trouble struck
+    assert all(behave.occurred.values()), behave.occurred  # every kind of trouble occurred
     assert parquet(killed) == parquet(undisturbed)
     assert not list(killed.rglob("*.tmp"))
     assert adds_up(killed) == adds_up(undisturbed)

@@ -1,10 +1,10 @@
-"""A grounded prompt shows a document as numbered chunks; whoever reads it back gets the same chunks.
+"""Build grounded prompts, which show a document as numbered chunks, and parse the chunks back.
 
-The contract: chunks as `<CHUNK_i>text</CHUNK_i>`, i = 0..N-1 in document order, one after another on new
+The format: chunks as `<CHUNK_i>text</CHUNK_i>`, i = 0..N-1 in document order, one after another on new
 lines, a blank line, `Question: ...`, a blank line, the instructions. `parse_chunks` inverts `grounded_prompt`
-exactly, because what would be read as part of the document is refused when the prompt is built: a chunk tag in a
-chunk or in the question (one more chunk for the model, and citations graded against another one), and a closing chunk
-tag in the instructions, which may name chunks to show how to cite. Pure Python.
+exactly, because text that would be read as part of the document is refused when the prompt is built: a chunk tag in a
+chunk or in the question (the model would see one more chunk, and citations would be graded against another one), and a
+closing chunk tag in the instructions, which may name chunks to show how to cite. Pure Python.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Sequence
 TAG = re.compile(r"<(/?)CHUNK_(\d+)>")
 
 INSTRUCTIONS = (
-    "Answer the question from the document above, which is divided into numbered chunks.\n"
-    "First reason step by step about which chunks hold the evidence, and close the reasoning with "
+    "Answer the question using the document above, which is divided into numbered chunks.\n"
+    "First reason step by step about which chunks contain the evidence, and end your reasoning with "
     "</think>.\n"
-    "Then name every chunk the answer rests on, and no other, in exactly one block written like this: "
+    "Then name every chunk that the answer is based on, and no others, in exactly one block written like this: "
     "<useful_chunks><CHUNK_2><CHUNK_5></useful_chunks>.\n"
-    "Then give the answer, as short as it can be, in exactly one block written like this: "
+    "Then give the answer, as short as possible, in exactly one block written like this: "
     "<answer>your answer</answer>."
 )
-"""Default instructions: the response contract (reasoning, one citation block, one answer block) in words."""
+"""Default instructions, which describe the response format: reasoning, one citation block, one answer block."""
 
 
 class ChunkTagError(ValueError):
@@ -71,13 +71,13 @@ def neutralise_tags(text: str) -> str:
 def parse_chunks(content: str) -> list[str]:
     """Texts of the chunks in a prompt's content, in order; one linear pass.
 
-    Instructions and question may stand on either side of the document and mention tags, as in the default
-    instructions and the released prompts; the document is the run of paired tags from the last paired
+    Instructions and question may be on either side of the document and mention tags, as in the default
+    instructions and the released prompts. The document is the run of paired tags from the last paired
     `<CHUNK_0>` to the last closing tag.
 
     Raises:
         ChunkTagError: no chunks, the first is not 0, a number is skipped or repeated, a tag is not closed or
-            stands inside another chunk, or text stands between two chunks.
+            is inside another chunk, or there is text between two chunks.
     """
     tags = list(TAG.finditer(content))
     pairs = [i for i, (a, b) in enumerate(itertools.pairwise(tags)) if not a[1] and b[1] and a[2] == b[2]]
@@ -99,10 +99,10 @@ def parse_chunks(content: str) -> list[str]:
         if opening[0] != expected:
             raise ChunkTagError(f"{opening[0]} follows {len(chunks)} chunks; expected {expected}")
         if closing is None or closing[0] != f"</CHUNK_{len(chunks)}>":
-            found = closing[0] if closing else "the end"
-            raise ChunkTagError(f"{opening[0]} is not closed before {found}")
+            following = closing[0] if closing else "the end"
+            raise ChunkTagError(f"{opening[0]} is not closed before {following}")
         if content[closed_at : opening.start()].strip():
-            raise ChunkTagError(f"text stands between chunks, before {opening[0]}")
+            raise ChunkTagError(f"there is text between two chunks, before {opening[0]}")
         chunks.append(content[opening.end() : closing.start()])
         closed_at = closing.end()
     if end < len(tags) and not content[closed_at : tags[end].start()].strip():
