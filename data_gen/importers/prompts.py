@@ -20,8 +20,12 @@ TABLES = {
     "English": ("Read the following tables.\n\n", "\n\n(The tables end here.)\n\n"),
     "Chinese": ("阅读下面的表格。\n\n", "\n\n（表格到此结束。）\n\n"),
 }
-"""Language -> the text before and after the text or the tables."""
-RUN_QUERY = "Give the table that this SQL query returns.\n\n{}"
+"""Language -> the words before and after the text or the tables."""
+TABLE_HEADING = {"English": "Table {}:\n", "Chinese": "表格 {}：\n"}
+RUN_QUERY = {
+    "English": "Give the table that this SQL query returns.\n\n{}",
+    "Chinese": "给出下面的 SQL 查询返回的表格。\n\n{}",
+}
 
 _THINK, _THINK_ZH = THINK_FIRST["English"], THINK_FIRST["Chinese"]
 _ITEMS = prompts.answer_lines("the items of the answer, each in the form that the question asks for")

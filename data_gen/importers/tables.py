@@ -18,7 +18,7 @@ from verl_longrl.data.schema import Sample
 from verl_longrl.rewards.tasks.golongrl_table_iou import Table, read_table
 
 from data_gen.importers.fields import Unusable, clean, found, language_of, long_sample, proven, text
-from data_gen.importers.prompts import RUN_QUERY, TABLES, question_about, table_instruction
+from data_gen.importers.prompts import RUN_QUERY, TABLE_HEADING, TABLES, question_about, table_instruction
 
 TABLE = "golongrl_table"
 MAX_ANSWER = 16_000
@@ -32,9 +32,9 @@ def tables(row: Mapping[str, Any]) -> Sample:
         Unusable: also (no_tables) none, (unreadable_table) one that is neither a table nor text, and those of
             `table_sample`.
     """
-    asked = clean(row.get("question"))
-    question = asked or RUN_QUERY.format(text(row, "query"))
-    return table_sample(row, _shown(row), TABLES[language_of(row)], question)
+    asked, language = clean(row.get("question")), language_of(row)
+    question = asked or RUN_QUERY[language].format(text(row, "query"))
+    return table_sample(row, _shown(row, language), TABLES[language], question)
 
 
 def table_sample(row: Mapping[str, Any], shown: str, between: tuple[str, str], question: str) -> Sample:
@@ -60,7 +60,7 @@ def table_sample(row: Mapping[str, Any], shown: str, between: tuple[str, str], q
     return proven(long_sample(TABLE, prompt, truth, question, row), truth, language)
 
 
-def _shown(row: Mapping[str, Any]) -> str:
+def _shown(row: Mapping[str, Any], language: str) -> str:
     """All tables, each below its name."""
     values, names = row.get("tables"), row.get("table_names")
     if not isinstance(values, list) or not values:
@@ -68,7 +68,7 @@ def _shown(row: Mapping[str, Any]) -> str:
     if not isinstance(names, list) or len(names) != len(values):
         names = [value.get("name") if isinstance(value, Mapping) else None for value in values]
     return "\n\n".join(
-        f"Table {clean(name) or number}:\n{_written(value)}"
+        TABLE_HEADING[language].format(clean(name) or number) + _written(value)
         for number, (name, value) in enumerate(zip(names, values, strict=True), 1)
     )
 

@@ -1,5 +1,7 @@
-"""Invented chronicles of a town, for code that reads books: English prose with headings, names, years, wrapped lines and
-dialogue, of which any number of different ones can be made without a download."""
+"""Invented chronicles of a town: English prose with headings, names, years, wrapped lines and dialogue.
+
+They stand for the books that users bring. Any number of different ones can be made without a download.
+"""
 
 import random
 import textwrap

@@ -16,9 +16,9 @@ from data_gen.multitask.written_tasks.writing_brief import WritingBrief, Written
 LENGTHS = (100, 150, 200, 300)
 """Words of a summary; the question allows a quarter more or less."""
 MAX_FOCUS_WORDS = 20
-_WHOLE = "summarises the whole text: what it is about, and its main points from beginning to end"
+_WHOLE = "covers the whole text: what it is about, and its main points from beginning to end"
 _FOCUSED = (
-    "summarises what the text says about a single subject that it returns to in several places, but that is not the "
+    "covers what the text says about a single subject that it returns to in several places, but that is not the "
     "main subject of the whole text: a person, an event, a method or a question"
 )
 _INDEPENDENT = (

@@ -22,12 +22,12 @@ KINDS = {
 }
 """Kinds of questions, and the requirement that the writer reads for each."""
 _RULES = """- {kind};
-- answering it requires at least {evidence} of the text{parts}; no single paragraph is enough;
+- answering it requires at least {evidence};
 - the text alone determines the answer: it cannot be known from general knowledge, or guessed;
 - someone who sees only the text and the question understands it: people, things and events are named in full, and it \
 does not refer to excerpts, passages, sections or "the text above";"""
-_EVIDENCE = """  "evidence": the sentences that determine the answer, at least {evidence}, each copied word for word from \
-the text
+_EVIDENCE = """  "evidence": the sentences that determine the answer, at least {evidence}, each copied word for word \
+from the text
   "explanation": how the answer follows from them, in at most 60 words"""
 IF_IMPOSSIBLE = f"""If the text does not allow such a question, write "{NO_QUESTION}" as the question and say why in \
 the explanation."""
@@ -53,8 +53,10 @@ class WritingBrief(NamedTuple):
 
 def question_rules(kind: str, evidence: int) -> str:
     """The rules for a question of this kind that needs at least so many sentences of the text."""
-    sentences = plural(evidence, "sentence")
-    return _RULES.format(kind=KINDS[kind], evidence=sentences, parts=", from different parts" if evidence > 1 else "")
+    sentences = f"{plural(evidence, 'sentence')} of the text"
+    if evidence > 1:
+        sentences += ", from different parts; no single paragraph is enough"
+    return _RULES.format(kind=KINDS[kind], evidence=sentences)
 
 
 def evidence_keys(evidence: int) -> str:
