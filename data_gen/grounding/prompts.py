@@ -97,7 +97,7 @@ def rating_prompt(chunks: Sequence[str], question: str, answer: str, evidence: S
 
 
 def answer_prompt(question: str, document: str | None) -> Messages:
-    """The question, with its document or, if that is None, without."""
+    """The question, with its document or (document: None) without."""
     if document is None:
         return [{"role": "user", "content": f"Question: {question}\n\n{_CLOSED_BOOK}"}]
     return [{"role": "user", "content": f"Document:\n{document}\n\nQuestion: {question}\n\n{_WITH_DOCUMENT}"}]

@@ -30,7 +30,7 @@ def facts_in(text):
 
 
 def write_question(body, text, instruction):
-    """Who of two people, or of four as options, has the largest number of a topic."""
+    """A question about which of two people (of four, as options) has the largest number of a topic."""
     draw = random.Random(body["seed"])
     count = 4 if "multiple-choice" in instruction else 2
     topics = {topic: people for topic, people in facts_in(text).items() if len(people) >= count}

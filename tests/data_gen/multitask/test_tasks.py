@@ -41,16 +41,16 @@ def make(task, passages, seed, limits=Limits()):  # noqa: B008
     return TASKS[task](VisibleText(passages), random.Random(seed), limits)
 
 
-def content(passages, made):
-    (message,) = prompt(passages, made)
+def content(passages, sample):
+    (message,) = prompt(passages, sample)
     return message["content"]
 
 
-def reads_the_same(task, passages, made):
+def reads_as_computed(task, passages, sample):
     """Whether a careful reader of the prompt comes to the sample's answer."""
     if task == "retrieval":
-        return reference_solver.is_adjacent(made.kind, made.gold, content(passages, made))
-    return reference_solver.solve_prompt((task, made.kind), content(passages, made)) == made.gold
+        return reference_solver.is_adjacent(sample.kind, sample.gold, content(passages, sample))
+    return reference_solver.solve_prompt((task, sample.kind), content(passages, sample)) == sample.gold
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -59,43 +59,43 @@ def test_answers_are_what_a_careful_reader_finds_and_neighbours_are_worth_less(t
     for number, passages in enumerate(PASSAGES):
         for seed in range(12):
             try:
-                made = make(task, passages, seed)
+                sample = make(task, passages, seed)
             except NothingToAsk:
                 continue
-            kinds[made.kind] += 1
-            assert reads_the_same(task, passages, made), (number, made)
-            assert score_answer(task, made.gold, made.gold).value == 1.0, made
-            wrong = score_answer(task, made.neighbour, made.gold)
+            kinds[sample.kind] += 1
+            assert reads_as_computed(task, passages, sample), (number, sample)
+            assert score_answer(task, sample.gold, sample.gold).value == 1.0, sample
+            wrong = score_answer(task, sample.neighbour, sample.gold)
             assert wrong.status == "ok"
-            assert wrong.value < 1.0, made
-            assert is_proven(task, made)
-            assert make(task, passages, seed) == made
+            assert wrong.value < 1.0, sample
+            assert is_proven(task, sample)
+            assert make(task, passages, seed) == sample
     assert set(kinds) == KINDS[task]
     assert kinds.total() >= 40
 
 
 @pytest.mark.parametrize("task", ["ordering", "ranking", "matching", "table", "exhaustive"])
 def test_a_list_in_any_other_order_is_judged_as_the_task_says(task):
-    made = make(task, PASSAGES[0], 1)
-    rows = made.gold["data"] if task == "table" else made.gold
-    turned = {**made.gold, "data": rows[::-1]} if task == "table" else rows[::-1]
-    value = score_answer(task, turned, made.gold).value
+    sample = make(task, PASSAGES[0], 1)
+    rows = sample.gold["data"] if task == "table" else sample.gold
+    turned = {**sample.gold, "data": rows[::-1]} if task == "table" else rows[::-1]
+    value = score_answer(task, turned, sample.gold).value
     assert (value < 1.0) == (task in ("ordering", "ranking"))
 
 
 @pytest.mark.parametrize(("task", "chance"), [("ordering", 0.0), ("ranking", 0.1), ("qa", 0.35)])
 def test_the_answer_is_not_laid_out_in_the_question(task, chance):
-    """Over many seeds, what a question lists stands in the order of the answer no more often than by chance."""
+    """Over many seeds, what a question lists is in the order of the answer no more often than by chance."""
     given_away = tried = 0
     for seed in range(60):
-        made = make(task, PASSAGES[seed % 3], seed)
-        asked = made.question
+        sample = make(task, PASSAGES[seed % 3], seed)
+        asked = sample.question
         if task == "ordering":
-            given_away += made.gold == sorted(made.gold)
-        elif made.kind in ("most", "last"):
-            given_away += f': "{made.gold}"' in asked
+            given_away += sample.gold == sorted(sample.gold)
+        elif sample.kind in ("most", "last"):
+            given_away += f': "{sample.gold}"' in asked
         elif task == "ranking":
-            places = [asked.index(f'"{word}"') for word in made.gold]
+            places = [asked.index(f'"{word}"') for word in sample.gold]
             given_away += places == sorted(places)
         else:
             continue
@@ -106,10 +106,10 @@ def test_the_answer_is_not_laid_out_in_the_question(task, chance):
 
 def test_lists_are_as_long_as_asked_for_and_spread_over_the_text():
     for seed in range(30):
-        made = make("exhaustive", PASSAGES[seed % 3], seed, Limits(4, 9))
-        assert 4 <= len(made.gold) <= 9
-        if made.kind != "years":
-            numbers = list(map(int, made.gold))
+        sample = make("exhaustive", PASSAGES[seed % 3], seed, Limits(4, 9))
+        assert 4 <= len(sample.gold) <= 9
+        if sample.kind != "years":
+            numbers = list(map(int, sample.gold))
             assert numbers == sorted(numbers)
             assert numbers[-1] - numbers[0] >= len(PASSAGES[seed % 3]) / 2
             assert len(numbers) < len(PASSAGES[seed % 3]) / 2
@@ -147,12 +147,12 @@ ANYTHING = st.lists(st.text(max_size=60), min_size=1, max_size=15)
 def test_whatever_the_text_the_answer_is_right_or_there_is_none(task, passages, seed):
     passages = [passage.strip() for passage in passages if passage.strip()]
     try:
-        made = make(task, passages, seed)
+        sample = make(task, passages, seed)
     except NothingToAsk:
         return
-    assert make(task, passages, seed) == made
-    assert reads_the_same(task, passages, made)
-    is_proven(task, made)  # true or false, but it never fails
+    assert make(task, passages, seed) == sample
+    assert reads_as_computed(task, passages, sample)
+    is_proven(task, sample)  # true or false, but it never fails
 
 
 def test_every_task_has_a_reward_and_a_name():

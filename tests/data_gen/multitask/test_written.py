@@ -52,37 +52,37 @@ def read(task, seed=0, change=None, **options):
 def test_each_accepted_answer_earns_everything_and_a_neighbour_does_not(task):
     kinds = set()
     for seed in SEEDS:
-        made = read(task, seed).sample
-        kinds.add(made.kind)
-        for answer in accepted_answers(task, made.gold):
-            assert score_answer(task, answer, made.gold).value == 1.0
-        wrong = score_answer(task, made.neighbour, made.gold)
+        sample = read(task, seed).sample
+        kinds.add(sample.kind)
+        for answer in accepted_answers(task, sample.gold):
+            assert score_answer(task, answer, sample.gold).value == 1.0
+        wrong = score_answer(task, sample.neighbour, sample.gold)
         assert (wrong.status, wrong.value < 1.0) == ("ok", True)
-        assert is_proven(task, made)
-        assert not is_proven(task, made._replace(neighbour=accepted_answers(task, made.gold)[-1]))
-        assert read(task, seed).sample == made
+        assert is_proven(task, sample)
+        assert not is_proven(task, sample._replace(neighbour=accepted_answers(task, sample.gold)[-1]))
+        assert read(task, seed).sample == sample
         assert set(brief(task, seed).schema["properties"]) == set(brief(task, seed).schema["required"])
     assert kinds == ({"whole", "focused"} if task == "summary" else set(KINDS))
 
 
 def test_the_answers_of_a_question_are_short_and_different():
-    made = read(
+    sample = read(
         "qa", change={"aliases": ["Quarles", "Ursula Quarles", "a " * 13, *(f"{n} Quarles" for n in range(9))]}
     ).sample
-    assert made.gold == ["Ursula Quarles", "Quarles", "0 Quarles", "1 Quarles"]
-    assert made.question == "Who repaired the mill that Milburn had bought?"
+    assert sample.gold == ["Ursula Quarles", "Quarles", "0 Quarles", "1 Quarles"]
+    assert sample.question == "Who repaired the mill that Milburn had bought?"
 
 
 def test_options_are_in_random_order_and_the_letter_is_that_of_the_right_one():
     letters = []
     for seed in SEEDS:
-        made = read("choice", seed).sample
-        question, *options = [line for line in made.question.split("\n") if line]
+        sample = read("choice", seed).sample
+        question, *options = [line for line in sample.question.split("\n") if line]
         texts = dict(re.findall(r"\(([A-D])\) (.+)", "\n".join(options)))
         assert question == GOOD["choice"]["question"]
-        assert texts[made.gold] == GOOD["choice"]["answer"]
+        assert texts[sample.gold] == GOOD["choice"]["answer"]
         assert set(texts.values()) == {GOOD["choice"]["answer"], *GOOD["choice"]["distractors"]}
-        letters.append(made.gold)
+        letters.append(sample.gold)
     assert all(letters.count(letter) >= 4 for letter in "ABCD")
 
 
@@ -90,10 +90,10 @@ def test_a_summary_is_asked_for_with_its_length_and_what_it_is_about():
     whole, focused = (read("summary", focused_share=share).sample for share in (0.0, 1.0))
     assert re.fullmatch(r"Summarise the text in \d+ to \d+ words\.", whole.question)
     assert re.fullmatch(r"Summarise what the text says about the weather in \d+ to \d+ words\.", focused.question)
-    for made in (whole, focused):
-        low, high = map(int, re.findall(r"\d+", made.question))
-        assert len(made.gold) == 2
-        assert all(low <= len(text.split()) <= high for text in made.gold)
+    for sample in (whole, focused):
+        low, high = map(int, re.findall(r"\d+", sample.question))
+        assert len(sample.gold) == 2
+        assert all(low <= len(text.split()) <= high for text in sample.gold)
 
 
 LONG = "so " * 90
