@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from verl_longrl.engine import attention
 from verl_longrl.engine.attention import attend
+from verl_longrl.engine.attention_check import allowed, dense
 from verl_longrl.engine.kernels import VARLEN
 from verl_longrl.engine.layout import Group, Layout
-from verl_longrl.engine.self_test import allowed, dense
 
 H, K, D, SCALE = 8, 4, 16, 0.3
 CASES = {

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 from verl_longrl.engine.attention import attend, best_way
+from verl_longrl.engine.attention_check import GROUPS, HALF, WIDER, errors, try_attention
 from verl_longrl.engine.kernels import VARLEN
 from verl_longrl.engine.layout import Group, Layout, Segments
-from verl_longrl.engine.self_test import GROUPS, HALF, WIDER, errors, try_attention
 
 if __name__ != "__main__" and not torch.cuda.is_available():
     pytest.skip("needs an NVIDIA GPU; there, run python tests/gpu/test_gpu.py", allow_module_level=True)

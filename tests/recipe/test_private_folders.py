@@ -62,9 +62,9 @@ def test_what_somebody_else_may_have_made_is_refused(tmp, monkeypatch, kind):
 
 KILLED = """
 import os
-from recipe.longrl import scratch
-scratch.LONGEST = 1000
-with scratch.of_a_run() as folder:
+from recipe.longrl import private_folders
+private_folders.LONGEST = 1000
+with private_folders.of_a_run() as folder:
     print(folder, flush=True)
     os.kill(os.getpid(), 9)
 """

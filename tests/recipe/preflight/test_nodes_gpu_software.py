@@ -55,7 +55,7 @@ def installed(tmp_path: Path, monkeypatch):
         for package in ("verl_longrl", "verl_longrl/engine"):
             (folder / package / "__init__.py").touch()
         (folder / "torch.py").write_text(TORCH.format(init=init, capability=capability))
-        (folder / "verl_longrl" / "engine" / "self_test.py").write_text(TRIAL.format(body=body, problem=problem))
+        (folder / "verl_longrl" / "engine" / "attention_check.py").write_text(TRIAL.format(body=body, problem=problem))
         if flash_attn is not None:
             (folder / "flash_attn_2_cuda.py").write_text(flash_attn)
             (folder / "flash_attn.py").write_text("")

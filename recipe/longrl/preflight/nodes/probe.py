@@ -29,7 +29,7 @@ def answer(attention: str, dtype: str) -> dict[str, Any]:
         return {**found, "problem": _line(error)}
     try:
         if attention == "shared_prompt":
-            from verl_longrl.engine.self_test import try_attention
+            from verl_longrl.engine.attention_check import try_attention
 
             trial = try_attention("cuda", dtype=getattr(torch, dtype))
             found |= {"way": trial.way, "forward": trial.forward_error, "backward": trial.backward_error}

@@ -1,6 +1,6 @@
 """The attention that a run will use, tried on a device: forward and backward against dense attention in float64.
 
-    python -m verl_longrl.engine.self_test [DEVICE]      cuda where there is a GPU
+    python -m verl_longrl.engine.attention_check [DEVICE]      cuda where there is a GPU
 
 Needs torch alone, no verl and no Ray.
 """
@@ -105,7 +105,7 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 def main() -> int:
     """The exit status: 1 when there is a problem."""
     parser = argparse.ArgumentParser(
-        prog="python -m verl_longrl.engine.self_test", description=(__doc__ or "").split("\n", 1)[0]
+        prog="python -m verl_longrl.engine.attention_check", description=(__doc__ or "").split("\n", 1)[0]
     )
     best = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument(

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from verl_longrl.engine import attention, self_test
+from verl_longrl.engine import attention, attention_check
+from verl_longrl.engine.attention_check import try_attention
 from verl_longrl.engine.layout import Group, Layout
-from verl_longrl.engine.self_test import try_attention
 
 CUDA = torch.device("cuda:0")
 
@@ -30,7 +30,7 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch):
         out = attention.attend(q, k, v, layout, scale)
         return out.index_copy(0, rows, attention.attend(q[rows], k[rows], v[rows], short, scale))
 
-    monkeypatch.setattr(self_test, "attend", blind)
+    monkeypatch.setattr(attention_check, "attend", blind)
     found = try_attention("cpu")
     assert found.problem is not None
     assert "merge on cpu is wrong: relative errors of" in found.problem
@@ -41,7 +41,7 @@ def test_a_kernel_that_fails_is_found(monkeypatch, error):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(self_test, "attend", fails)
+    monkeypatch.setattr(attention_check, "attend", fails)
     assert try_attention("cpu").problem == f"merge on cpu fails: {type(error).__name__}: {error}"
 
 
@@ -106,6 +106,6 @@ def test_other_devices_are_refused(device):
 
 
 def test_needs_torch_alone():
-    code = "import sys, verl_longrl.engine.self_test; print([n for n in ('ray', 'verl', 'transformers', 'tensordict', "
+    code = "import sys, verl_longrl.engine.attention_check; print([n for n in ('ray', 'verl', 'transformers', 'tensordict', "
     code += "'flash_attn') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
