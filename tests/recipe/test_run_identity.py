@@ -46,7 +46,7 @@ def started(configure, tmp_path: Path):
     [
         ("longrl.reward.eta=0.2", "longrl.reward.eta: 0.1 -> 0.2"),
         ("longrl.mix.balanced=true", "longrl.mix.balanced: False -> True"),
-        ("longrl.advantage.estimator=tmn", "longrl.advantage.estimator: verl -> tmn"),
+        ("longrl.advantage.estimator=tmn", "longrl.advantage.estimator: upstream -> tmn"),
         ("method=outcome_only", "longrl.reward.method: longrlvr -> outcome_only"),
         ("longrl.reward.answer.mode=f1", "longrl.reward.answer.mode: auto -> f1"),
         ("actor_rollout_ref.model.path=another/model", "actor_rollout_ref.model.path: some/model -> another/model"),

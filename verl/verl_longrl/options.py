@@ -110,6 +110,12 @@ class Options:
             raise ValueError(redact("\n".join(lines))) from None
 
     @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """What `from_dict` would take for the defaults, as a plain dictionary; keys without a default are left out."""
+        values = {name: default_of(cls, name) for name in public_fields(cls)}
+        return {name: _plain(value) for name, value in values.items() if value is not MISSING}
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Values are strict, but containers are what YAML has: mappings for groups, lists for tuples, null for an empty
         group."""
@@ -137,6 +143,15 @@ def _accept_yaml_containers(schema: Any) -> None:
         _accept_yaml_containers(schema["schema"])
 
 
+def _plain(value: Any) -> Any:
+    """Groups as dictionaries and tuples as lists."""
+    if isinstance(value, Options):
+        return {name: _plain(getattr(value, name)) for name in public_fields(type(value))}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def public_fields(group: type[Options]) -> dict[str, Any]:
     """The fields of a group that a user may set: name -> type, with its bounds."""
     hints = get_type_hints(group, include_extras=True)
@@ -149,8 +164,13 @@ def public_fields(group: type[Options]) -> dict[str, Any]:
 
 def default_of(group: type[Options], name: str) -> Any:
     """The default of a field; `dataclasses.MISSING` for one that must be set."""
-    (field,) = (field for field in fields(group) if field.name == name)  # type: ignore[arg-type]
-    return field.default if field.default_factory is MISSING else field.default_factory()
+    info = group.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    return MISSING if info.is_required() else info.get_default(call_default_factory=True)
+
+
+def strip_annotation(annotation: Any) -> Any:
+    """A type without its bounds and without None: `int` of `Annotated[int, Ge(1)] | None`."""
+    return _parts(annotation)[0]
 
 
 def describe(annotation: Any) -> str:
@@ -220,7 +240,7 @@ def _explain(cls: type[Options], problem: Any, path: str) -> str:
     fix = _fix(key, value, _parts(annotation)[0])
     if not fix:
         default = default_of(_parts(parent)[0], location[-1]) if is_dataclass(_parts(parent)[0]) else MISSING
-        fix = "correct it" + ("" if default is MISSING else f", or leave it out (default: {_shown(default)})")
+        fix = "correct it" + ("" if default is MISSING else f", or leave it out (default: {written(default)})")
     return _problem(key, value, f"expected {describe(annotation)}", fix)
 
 
@@ -231,7 +251,7 @@ def _fix(key: str, value: object, kind: Any) -> str:
         meant = next((name for name, each in names.items() if value in get_args(_parts(each)[0])), None)
         return f"write {key}.{meant}={value}" if meant else f"set one of them, such as {key}.{next(iter(names))}=..."
     if get_origin(kind) is tuple and isinstance(value, str | int | float):
-        return f"write {key}=[{_shown(value)}]"
+        return f"write {key}=[{written(value)}]"
     if get_origin(kind) is Literal:
         near = difflib.get_close_matches(str(value), get_args(kind), n=1, cutoff=0.0)
         return f"use one of them; the nearest is {near[0]}"
@@ -265,10 +285,10 @@ def _dotted(location: Sequence[Any]) -> str:
 
 
 def _problem(key: str, value: object, problem: str, fix: str) -> str:
-    return f"{key} = {_shown(value)}: {problem}. Fix: {fix}"
+    return f"{key} = {written(value)}: {problem}. Fix: {fix}"
 
 
-def _shown(value: object) -> str:
+def written(value: object) -> str:
     """A value as it is written in YAML, cut after 200 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
