@@ -125,6 +125,11 @@ def test_what_is_wrong_is_one_line(values, line: str):
     assert "\n" not in str(refused.value)
 
 
+def test_a_value_instead_of_a_whole_configuration():
+    with pytest.raises(ValueError, match=r"^top = 3: expected a group of keys \(needed, .* Fix: set one of them"):
+        Outer.from_dict(3, "top.")  # type: ignore[arg-type]
+
+
 def test_each_problem_has_its_line():
     with pytest.raises(
         ValueError, match=r"^needed is missing: expected a string\. Fix: set it\ninner.size = 0: "

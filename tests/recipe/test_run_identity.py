@@ -341,3 +341,15 @@ def test_a_resume_writes_nothing(started, configure, monkeypatch):
     started()
     monkeypatch.setattr(run_identity, "write_atomic", lambda *_: pytest.fail("written"))
     run_identity.store(configure())
+
+
+def test_a_run_from_before_a_key_existed_resumes(started, configure, tmp_path: Path):
+    """A key that a stored configuration lacks had its default."""
+    started()
+    file = tmp_path / "run" / run_identity.STORED
+    stored = yaml.safe_load(file.read_text())
+    del stored["longrl"]["judge"], stored["longrl"]["reward"]["answer"]["skip_exact"]
+    file.write_text(yaml.safe_dump(stored))
+    assert run_identity.check(configure()).startswith("continues")
+    with pytest.raises(run_identity.OtherRun, match="skip_exact: True -> False"):
+        run_identity.check(configure("longrl.reward.answer.skip_exact=false"))

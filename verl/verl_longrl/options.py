@@ -96,13 +96,21 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
-        """Build from a plain mapping (a resolved configuration node); groups inside it are mappings too.
+        """Build from a plain mapping, a resolved configuration node, in which nested groups are mappings too.
 
-        Raises ValueError with one line for each problem: `longrl.reward.eta = 2: expected a number of at least 0 and
-        at most 1. Fix: ...`. `path` is what stands in front of the group's keys, such as "longrl.reward.".
+        Args:
+            values: the keys that are set; all others have their defaults.
+            path: put in front of the keys in messages, such as "longrl.reward.".
+
+        Raises:
+            ValueError: unknown keys or wrong values, one line for each of them: `longrl.reward.eta = 2: expected a
+                number of at least 0 and at most 1. Fix: ...`.
         """
         if not is_pydantic_dataclass(cls):
             return _build_unported(cls, values, path)
+        if not isinstance(values, Mapping | None):
+            key = path.rstrip(".")
+            raise ValueError(_problem(key, values, f"expected {describe(cls)}", _fix(key, values, cls)))
         try:
             return cls.__pydantic_validator__.validate_python(dict(values or {}), context=_CONFIGURATION)  # type: ignore[attr-defined,no-any-return]
         except ValidationError as error:
@@ -111,7 +119,7 @@ class Options:
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """What `from_dict` would take for the defaults, as a plain dictionary; keys without a default are left out."""
+        """The defaults as a plain dictionary for `from_dict`, without the keys that must be set."""
         values = {name: default_of(cls, name) for name in public_fields(cls)}
         return {name: _plain(value) for name, value in values.items() if value is not MISSING}
 
@@ -121,7 +129,8 @@ class Options:
         group."""
         reference = handler(source)
         schema: Any = handler.resolve_ref_schema(reference)
-        if schema["type"] != "dataclass":  # a group inside a group: pydantic kept what this method returned for it
+        # For a group inside a group, pydantic has kept the schema that this method returned before.
+        if schema["type"] != "dataclass":
             return reference
         schema["strict"] = False
         for field in schema["schema"]["fields"]:

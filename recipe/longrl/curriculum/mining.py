@@ -25,6 +25,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import pyarrow.parquet as pq
+import yaml
 from annotated_types import Gt, Le
 from omegaconf import DictConfig, OmegaConf
 from pydantic import NonNegativeFloat, PositiveInt
@@ -37,6 +38,7 @@ from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.options import Options
 from verl_longrl.rewards.failure_guard import FailureGuard
+from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer.checkpoints import write_atomic
 
@@ -161,9 +163,17 @@ def _comparable(asked: dict[str, Any], contents: Set[str]) -> dict[str, Any]:
     """What is compared of what was asked: these contents in the place of the paths that they are at."""
     by_path = {"content", *(name for key in contents for name in PATHS[key])}
     found = {key: value for key, value in asked.items() if key not in by_path}
+    found["reward"] = _with_defaults(asked["reward"])
     if run_identity.SCORERS in contents:
-        found["reward"] = {key: value for key, value in asked["reward"].items() if key != "scorers"}
+        del found["reward"]["scorers"]
     return found | {f"content of {key}": asked["content"][key] for key in contents}
+
+
+def _with_defaults(reward: dict[str, str]) -> dict[str, Any]:
+    """Stored reward settings, with the defaults of keys that an earlier version did not store."""
+    defaults = RewardOptions.defaults()
+    answer = defaults["answer"] | yaml.safe_load(reward.get("answer", "{}"))
+    return {key: str(value) for key, value in defaults.items()} | reward | {"answer": answer}
 
 
 def _sampling(config: DictConfig, options: MineOptions) -> dict[str, Any]:
