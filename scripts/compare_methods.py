@@ -59,7 +59,7 @@ COMPARISONS = {
     Name.golongrl_tmn: Comparison(
         MultitaskBuild(),
         "demo_multitask",
-        {"GRPO": ["method=golongrl", "tmn=false"], "TMN-Reweight": ["method=golongrl"]},
+        {"GRPO": ["method=golongrl", "longrl.advantage.estimator=upstream"], "TMN-Reweight": ["method=golongrl"]},
         {
             "score": "mean of the tasks",
             f"{data_source('retrieval')}/score": "retrieval (EM)",

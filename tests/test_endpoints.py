@@ -187,6 +187,6 @@ def test_a_server_that_repeats_the_key_is_not_quoted(servers, monkeypatch):
     ["https://me:password@host/v1", "https://sk-123@host/v1", "https://host/v1?api-key=123", "https://h/v1?a=b&sig=x"],
 )
 def test_an_address_with_a_key_is_refused(url: str):
-    with pytest.raises(ValueError, match="as the variable that api_key_env beside it names") as refused:
+    with pytest.raises(ValueError, match="as the environment variable that api_key_env names") as refused:
         ServerOptions(endpoints=(url,))
     assert not {"password", "sk-123", "123", "sig=x"} & {*re.split(r"[@:/?&]|key=", str(refused.value))}

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from verl_longrl.config import LongRLConfig
 from verl_longrl.trainer.checkpoints import MANIFEST, checkpoint_folders, write_atomic
 
 from recipe.longrl import content_digest, model_folder
@@ -166,6 +167,9 @@ def differences(file: Path, config: DictConfig) -> list[str]:
 
 def _differences(before: dict[str, Any], config: DictConfig) -> list[str]:
     plain = OmegaConf.to_container(config, resolve=True)
+    if "longrl" in before:  # of an earlier version, it may lack keys that have defaults now
+        block: Any = OmegaConf.merge(LongRLConfig.defaults(), before["longrl"])
+        before = before | {"longrl": OmegaConf.to_container(block)}
     then, now = _identity(before, before.get(STARTED_WITH, {})), _identity(plain, _started_with(config))
     held, holds = before.get(CONTENT, {}), contents(plain) if CONTENT in before else {}
     lines: list[str] = []

@@ -10,14 +10,16 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from verl_longrl import secret_settings, secrets
 from verl_longrl.config import LongRLConfig
@@ -64,7 +66,8 @@ def compose(overrides: list[str]) -> DictConfig:
     # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
     # any name to the workers.
     free = ("longrl.", f"{worker_env.VARIABLES}.")
-    overrides = [f"++{override}" if override.startswith(free) else override for override in overrides]
+    overrides = [f"++{override}" if override.startswith(free) else override for override in map(_renamed, overrides)]
+    ConfigStore.instance().store("longrl_options", {"longrl": {"output_dir": MISSING, **LongRLConfig.defaults()}})
     # verl's files by their folder: by its package Hydra would import verl, and torch, for seconds.
     ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
@@ -84,6 +87,19 @@ def compose(overrides: list[str]) -> DictConfig:
                 f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that verl does not list is added "
                 f"with +{key}=..."
             ) from error
+
+
+def _renamed(override: str) -> str:
+    """An override in today's words. `tmn=false` of method=golongrl is now a key of `longrl:`."""
+    key, _, value = override.lstrip("+").partition("=")
+    if key != "tmn":
+        return override
+    estimator = {"false": "upstream", "true": "tmn"}.get(value.lower())
+    if estimator is None:
+        raise SettingsError(f"tmn = {value}: expected true or false. Fix: use longrl.advantage.estimator=upstream")
+    replacement = f"longrl.advantage.estimator={estimator}"
+    print(f"{override} is deprecated: use {replacement}", file=sys.stderr)
+    return replacement
 
 
 def _upstream_configs() -> Path:
@@ -154,12 +170,10 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     _make_paths_absolute(config)
     _check_resume(config.trainer)
     _check_saving(config.actor_rollout_ref.actor.checkpoint)
-    if config.get("tmn") is False:  # method=golongrl tmn=false
-        config.longrl.advantage.estimator = "upstream"
     try:
         longrl = LongRLConfig.from_dict(plain(config.longrl))
-    except (ValueError, TypeError, OmegaConfBaseException) as error:
-        raise SettingsError(f"longrl: {error}") from error
+    except (ValueError, OmegaConfBaseException) as error:
+        raise SettingsError(str(error)) from error
 
     with open_dict(config):
         if uses_megatron(config):

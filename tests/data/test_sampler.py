@@ -115,9 +115,9 @@ def test_a_checkpoint_goes_on_where_it_was(done):
             {"phases": [{"max_prompt_tokens": 5}]},
             r"mix.phases\[0\]: no row of a task .* at most 5 .*shortest of all has 10",
         ),
-        ({"weights": {"rare": -1.0}}, "mix.weights.rare = -1.0 is out of range"),
-        ({"phases": [{"max_prompt_tokens": 5}, {}]}, r"mix.phases\[0\] has no number of prompts"),
-        ({"phases": [{"prompts": 0}]}, "mix.phases.prompts = 0 is out of range"),
+        ({"weights": {"rare": -1.0}}, "weights.rare = -1.0: expected a number of at least 0"),
+        ({"phases": [{"max_prompt_tokens": 5}, {}]}, r"phases\[0\].prompts = null: this phase has no end"),
+        ({"phases": [{"prompts": 0}]}, r"phases\[0\].prompts = 0: expected a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_mixed_is_named(options, message):

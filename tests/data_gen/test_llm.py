@@ -223,7 +223,7 @@ def test_embeddings_come_back_in_order(server):
 
 
 def test_wrong_options():
-    with pytest.raises(ValueError, match=r"servers.NAME.structured = 'maybe' is unknown; use one of auto, on, off"):
-        LLMOptions(structured="maybe")
-    with pytest.raises(ValueError, match=r"servers.x.price_in = -1 is out of range; expected a number at least 0"):
-        LLMOptions(name="x", price_in=-1)
+    with pytest.raises(ValueError, match=r"servers.x.structured = 'maybe': expected one of auto, on, off"):
+        LLMOptions.from_dict({"structured": "maybe"}, "servers.x.")
+    with pytest.raises(ValueError, match=r"servers.x.price_in = -1: expected a number of at least 0"):
+        LLMOptions.from_dict({"price_in": -1}, "servers.x.")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from transformers import LlamaConfig
 from verl.utils.config import omega_conf_to_dataclass
+from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import config as config_package
 from recipe.longrl import derived_settings, main, settings
@@ -100,7 +101,7 @@ def test_published_hyper_parameters_of_golongrl(composed):
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (16, 8)
     found = longrl.advantage
     assert (found.estimator, found.difficulty_reweight, found.alpha, found.gamma) == ("tmn", True, 0.8, 1.0)
-    plain = composed("method=golongrl", "hardware=128gpu", "tmn=false")
+    plain = composed("method=golongrl", "hardware=128gpu", "longrl.advantage.estimator=upstream")
     assert settings.resolve(plain).advantage.estimator == "upstream"
 
 
@@ -109,7 +110,9 @@ def test_published_hyper_parameters_of_golongrl(composed):
     [("qwen3-4b", "128gpu-megatron", 8, 1, 2), ("qwen3-30b-a3b", "128gpu-megatron-moe", 4, 4, 4)],
 )
 def test_golongrl_with_megatron_as_published(composed, model, hardware, tensor, expert, data_parallel):
-    config = composed("method=golongrl", f"model={model}", f"hardware={hardware}", "tmn=false")
+    config = composed(
+        "method=golongrl", f"model={model}", f"hardware={hardware}", "longrl.advantage.estimator=upstream"
+    )
     assert settings.resolve(config).advantage.estimator == "upstream"
     (check,) = batch.checks(config)
     assert (
@@ -132,6 +135,21 @@ def test_methods_keep_their_optimizer_with_megatron(composed):
     assert (optim.lr_decay_style, optim.clip_grad) == ("cosine", 1.0)
 
 
+def test_the_former_name_of_plain_grpo(composed, capsys):
+    assert composed("method=golongrl", "tmn=false").longrl.advantage.estimator == "upstream"
+    assert "tmn=false is deprecated: use longrl.advantage.estimator=upstream\n" in capsys.readouterr().err
+    assert composed("method=golongrl", "tmn=true").longrl.advantage.estimator == "tmn"
+    with pytest.raises(settings.SettingsError, match=r"tmn = maybe: expected true or false\. Fix: "):
+        composed("tmn=maybe")
+
+
+def test_our_block_comes_from_its_classes(composed):
+    """Every key can be set without +, and a composed block has all of them."""
+    config = composed("hardware=8gpu")
+    assert settings.plain(config.longrl) == {"output_dir": "outputs/longrl", **LongRLConfig.defaults()}
+    assert composed("longrl.judge.concurrency=2").longrl.judge.concurrency == 2
+
+
 def test_methods_differ_in_the_reward_alone(composed):
     ours, plain = composed("method=longrlvr"), composed("method=outcome_only")
     assert plain.longrl.reward.method == "outcome_only"
@@ -142,13 +160,17 @@ def test_methods_differ_in_the_reward_alone(composed):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("longrl.reward.bta=1", "unknown option .*bta.*nearest valid one is .*beta"),
-        ("longrl.exprt=true", "exprt.*nearest valid one is .*export"),
-        ("longrl.reward.eta=2", "eta = 2 is out of range"),
-        ("longrl.reward.answer.by=judge", "needs longrl.judge.endpoints"),
+        ("longrl.reward.bta=1", "longrl.reward.bta = 1: unknown key. Fix: .*nearest is longrl.reward.beta"),
+        ("longrl.exprt=true", "longrl.exprt = true: unknown key. Fix: .*nearest is longrl.export"),
+        ("longrl.reward.eta=2", "^longrl.reward.eta = 2: expected a number of at least 0 and at most 1. Fix: "),
+        ("longrl.reward.answer.by=judge", "longrl.reward.answer.by = .judge.: .* Fix: set longrl.judge.endpoints="),
         ("longrl.reward.answer.by=reward_model", "reward.reward_model.model_path="),
-        ("longrl.checkpoints_to_keep=0", "checkpoints_to_keep = 0; expected at least 1"),
-        ("longrl.rope={rope_type: yarn}", "lacks .*factor"),
+        ("longrl.checkpoints_to_keep=0", "checkpoints_to_keep = 0: expected a whole number of at least 1, or null"),
+        (
+            "longrl.rope={rope_type: yarn}",
+            "longrl.rope = .*: factor, original_max_position_embeddings missing. Fix: write",
+        ),
+        ("longrl.rope={rope_type: yarn, factor: 0.5, original_max_position_embeddings: 1}", "rope.factor = 0.5"),
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
         ("trainer.resume_mode=latest", "resume_mode = latest; expected one of auto, disable, resume_path"),
         ("trainer.resume_mode=resume_path", "needs the checkpoint: trainer.resume_from_path="),

@@ -46,7 +46,7 @@ def started(configure, tmp_path: Path):
     [
         ("longrl.reward.eta=0.2", "longrl.reward.eta: 0.1 -> 0.2"),
         ("longrl.mix.balanced=true", "longrl.mix.balanced: False -> True"),
-        ("longrl.advantage.estimator=tmn", "longrl.advantage.estimator: verl -> tmn"),
+        ("longrl.advantage.estimator=tmn", "longrl.advantage.estimator: upstream -> tmn"),
         ("method=outcome_only", "longrl.reward.method: longrlvr -> outcome_only"),
         ("longrl.reward.answer.mode=f1", "longrl.reward.answer.mode: auto -> f1"),
         ("actor_rollout_ref.model.path=another/model", "actor_rollout_ref.model.path: some/model -> another/model"),
@@ -341,3 +341,15 @@ def test_a_resume_writes_nothing(started, configure, monkeypatch):
     started()
     monkeypatch.setattr(run_identity, "write_atomic", lambda *_: pytest.fail("written"))
     run_identity.store(configure())
+
+
+def test_a_run_from_before_a_key_existed_resumes(started, configure, tmp_path: Path):
+    """A key that a stored configuration lacks had its default."""
+    started()
+    file = tmp_path / "run" / run_identity.STORED
+    stored = yaml.safe_load(file.read_text())
+    del stored["longrl"]["judge"], stored["longrl"]["reward"]["answer"]["skip_exact"]
+    file.write_text(yaml.safe_dump(stored))
+    assert run_identity.check(configure()).startswith("continues")
+    with pytest.raises(run_identity.OtherRun, match="skip_exact: True -> False"):
+        run_identity.check(configure("longrl.reward.answer.skip_exact=false"))

@@ -269,8 +269,8 @@ def test_keys_tell_prompts_apart_and_are_of_one_size():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"spil_cost": 3}, "unknown router options spil_cost; there are spill_cost, tolerance"),
-        ({"spill_cost": 0.5}, "spill_cost = 0.5: below 1"),
+        ({"spil_cost": 3}, "spil_cost = 3: unknown key. Fix: use a valid key; the nearest is spill_cost"),
+        ({"spill_cost": 0.5}, "spill_cost = 0.5: expected a number of at least 1"),
         ({"tolerance": -1}, "tolerance = -1"),
         ({"max_prompts": 0}, "max_prompts = 0"),
     ],

@@ -17,8 +17,8 @@ def test_a_task_is_normalised_as_a_whole():
 
 def test_options_out_of_range_are_named():
     for options in ({"estimator": "tnm"}, {"alpha": 2.0}, {"epsilon": 0.0}, {"decay": 1.0}, {"clip": 0.5}):
-        with pytest.raises(ValueError, match=f"advantage.{next(iter(options))}"):
-            AdvantageOptions(**options)
+        with pytest.raises(ValueError, match=f"longrl.advantage.{next(iter(options))} = "):
+            AdvantageOptions.from_dict(options, "longrl.advantage.")
 
 
 def test_scales_are_remembered_over_batches_and_checkpoints():

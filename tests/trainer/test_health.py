@@ -144,5 +144,5 @@ def test_metrics_that_are_not_there_or_not_numbers_are_no_finding():
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match=r"watch.not_finite_steps = -1"):
-        WatchOptions(not_finite_steps=-1)
+    with pytest.raises(ValueError, match=r"longrl.watch.not_finite_steps = -1: expected a whole number of at least 0"):
+        WatchOptions.from_dict({"not_finite_steps": -1}, "longrl.watch.")

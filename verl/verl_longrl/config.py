@@ -1,74 +1,86 @@
 """The `longrl:` block of the run configuration, checked as a whole before anything starts.
 
-verl's configuration has 886 keys and answers a mistyped one with "Key not in struct". Ours are the tens of keys
-below; an unknown one is refused with the nearest valid name, a wrong value with what was expected. Needs neither
-torch nor Ray nor verl.
+verl's configuration has 886 keys and answers a mistyped one with "Key not in struct". An unknown key of ours is refused
+with the nearest valid one, and a wrong value with what was expected. Needs neither torch nor Ray nor verl.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import field
+from typing import Any, Literal, Self
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from verl_longrl.data.sampler import MixOptions
-from verl_longrl.engine.supported import ENGINES
-from verl_longrl.rewards.options import JudgeOptions, Options, RewardOptions, number
+from verl_longrl.engine.supported import Engine
+from verl_longrl.options import OptionError, Options
+from verl_longrl.rewards.options import JudgeOptions, RewardOptions
 from verl_longrl.trainer.advantage import AdvantageOptions
 from verl_longrl.trainer.health import WatchOptions
+
+ROPE_EXAMPLE = "{rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}"
 
 
 @dataclass(frozen=True)
 class LongRLConfig(Options):
-    """Everything under `longrl:`.
-
-    output_dir: where the run writes. engine: of the trainer, one of `engine.exactness.ENGINES`, or auto: the best that
-    is exact. prompt_affinity: a prompt's rollouts go to one vLLM replica, which prefills it once. advantage, mix,
-    reward, judge: see their classes. rope: RoPE scaling for trainer and vLLM alike (None: as the model's config says).
-    max_filtered_batches: with algorithm.filter_groups, a step that filters out the groups of this many batches stops
-    the run (None: never). carry_steps: for how many steps groups that passed the filter and found no place in the batch
-    are kept. checkpoints_to_keep: newest whole ones kept (None: all). log_rollouts: write every rollout with its reward
-    parts. watchdog_minutes: a run that stands still so long says where (0: never). watch: see its class. export: write
-    the final weights as a Hugging Face folder. trust_folder: run also in folders that others can write in.
-    gpu_memory_gib: memory of one GPU, used for estimates where no GPU can be asked (a dry run).
-    """
+    """Everything under `longrl:`."""
 
     output_dir: str
-    engine: str = "auto"
+    """Folder for all that the run writes: checkpoints/, rollouts/, tensorboard/, export/, summary.json, plots."""
+    engine: Literal["auto", Engine] = "auto"
+    """How the trainer computes the rollouts of one prompt. shared_prompt: the prompt once for all of them, logits at
+    responses only. response_logits: the prompt for each of them, logits at responses only. upstream: verl's own. auto:
+    the first of these that computes the same function as verl (docs/engine.md)."""
     prompt_affinity: bool = True
+    """All rollouts of a prompt go to one vLLM replica, which prefills the prompt once; false: as verl, to the replica
+    with the fewest requests."""
     advantage: AdvantageOptions = field(default_factory=AdvantageOptions)
+    """The advantage of a rollout, where that depends on its task."""
     mix: MixOptions = field(default_factory=MixOptions)
+    """The order in which rows are drawn."""
     reward: RewardOptions = field(default_factory=RewardOptions)
+    """How a response becomes a reward."""
     judge: JudgeOptions = field(default_factory=JudgeOptions)
+    """The judge of answers, used when `reward.answer.by` is judge or reward_model."""
     rope: dict[str, Any] | None = None
-    max_filtered_batches: int | None = 10
-    carry_steps: int = 0
-    checkpoints_to_keep: int | None = 3
+    """Context extension, the same in the trainer and in vLLM; null: as the model's config says. Example:
+    {rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}."""
+    max_filtered_batches: PositiveInt | None = 10
+    """With `algorithm.filter_groups`, groups with equal rewards are replaced. A step that has replaced the groups of
+    this many batches stops the run (LongRLVR's max_num_gen_batches, which verl ignores); null: never."""
+    carry_steps: NonNegativeInt = 0
+    """Groups that passed the filter but did not fit into the batch are kept for this many steps."""
+    checkpoints_to_keep: PositiveInt | None = 3
+    """Newest complete checkpoints to keep, in addition to the one being written; null: all."""
     log_rollouts: bool = True
-    watchdog_minutes: float = 10.0
+    """Write every rollout with its reward parts under `<output_dir>/rollouts`."""
+    watchdog_minutes: NonNegativeFloat = 10.0
+    """After this many minutes without progress, the run prints where it is and which prompts on which replica it waits
+    for; 0: never."""
     watch: WatchOptions = field(default_factory=WatchOptions)
+    """What each step's numbers are watched for."""
     export: bool = True
+    """Write the final weights as a Hugging Face folder under `<output_dir>/export`."""
     trust_folder: bool = False
-    gpu_memory_gib: float = 80.0
+    """Anyone who can write in the run's folders decides what is trained on. So folders and checkpoints that other users
+    own or can change are refused, and only the owner can change what a run writes; true: neither."""
+    gpu_memory_gib: PositiveFloat = 80.0
+    """Memory of one GPU in GiB, for estimates where there is no GPU to ask (a dry run)."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "longrl.") -> Self:
-        """`Options.from_dict`, whose errors name an option as a user writes it: longrl.reward.answer.by."""
+        """`Options.from_dict`, with errors that name a key as a user writes it: longrl.reward.answer.by."""
         return super().from_dict(values, path)
 
     def __post_init__(self) -> None:
-        if self.engine not in ("auto", *ENGINES):
-            raise ValueError(f"longrl.engine = {self.engine!r}; expected auto or one of {', '.join(ENGINES)}")
-        for name in ("checkpoints_to_keep", "max_filtered_batches"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"longrl.{name} = {value}; expected at least 1, or null for no limit")
-        number("longrl.carry_steps", self.carry_steps, 0, whole=True)
-        number("longrl.watchdog_minutes", self.watchdog_minutes, 0)
         if self.reward.answer.by == "judge" and not self.judge.endpoints:
-            raise ValueError(
-                "longrl.reward.answer.by = judge needs longrl.judge.endpoints, the judge's base URLs, for example "
-                "longrl.judge.endpoints=[http://judge-host:8000/v1]; without a judge use longrl.reward.answer.by=rule"
+            raise OptionError(
+                "reward.answer.by",
+                "judge",
+                "it needs the judge's servers",
+                "set longrl.judge.endpoints=[http://judge-host:8000/v1], or use longrl.reward.answer.by=rule",
             )
         if self.rope is not None:
             _check_rope(self.rope)
@@ -77,9 +89,8 @@ class LongRLConfig(Options):
 def _check_rope(rope: Mapping[str, Any]) -> None:
     required = {"rope_type", "factor", "original_max_position_embeddings"}
     if missing := required - set(rope):
-        raise ValueError(
-            f"longrl.rope lacks {sorted(missing)}; a complete block is "
-            "{rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}"
+        raise OptionError("rope", dict(rope), f"{', '.join(sorted(missing))} missing", f"write all of {ROPE_EXAMPLE}")
+    if not isinstance(rope["factor"], int | float) or not rope["factor"] >= 1:
+        raise OptionError(
+            "rope.factor", rope["factor"], "expected a number of at least 1", "use the factor that extends the context"
         )
-    if rope["factor"] < 1:
-        raise ValueError(f"longrl.rope.factor = {rope['factor']} would shorten the context; expected at least 1")

@@ -96,13 +96,21 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
-        """Build from a plain mapping (a resolved configuration node); groups inside it are mappings too.
+        """Build from a plain mapping, a resolved configuration node, in which nested groups are mappings too.
 
-        Raises ValueError with one line for each problem: `longrl.reward.eta = 2: expected a number of at least 0 and
-        at most 1. Fix: ...`. `path` is what stands in front of the group's keys, such as "longrl.reward.".
+        Args:
+            values: the keys that are set; all others have their defaults.
+            path: put in front of the keys in messages, such as "longrl.reward.".
+
+        Raises:
+            ValueError: unknown keys or wrong values, one line for each of them: `longrl.reward.eta = 2: expected a
+                number of at least 0 and at most 1. Fix: ...`.
         """
         if not is_pydantic_dataclass(cls):
             return _build_unported(cls, values, path)
+        if not isinstance(values, Mapping | None):
+            key = path.rstrip(".")
+            raise ValueError(_problem(key, values, f"expected {describe(cls)}", _fix(key, values, cls)))
         try:
             return cls.__pydantic_validator__.validate_python(dict(values or {}), context=_CONFIGURATION)  # type: ignore[attr-defined,no-any-return]
         except ValidationError as error:
@@ -110,12 +118,19 @@ class Options:
             raise ValueError(redact("\n".join(lines))) from None
 
     @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The defaults as a plain dictionary for `from_dict`, without the keys that must be set."""
+        values = {name: default_of(cls, name) for name in public_fields(cls)}
+        return {name: _plain(value) for name, value in values.items() if value is not MISSING}
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Values are strict, but containers are what YAML has: mappings for groups, lists for tuples, null for an empty
         group."""
         reference = handler(source)
         schema: Any = handler.resolve_ref_schema(reference)
-        if schema["type"] != "dataclass":  # a group inside a group: pydantic kept what this method returned for it
+        # For a group inside a group, pydantic has kept the schema that this method returned before.
+        if schema["type"] != "dataclass":
             return reference
         schema["strict"] = False
         for field in schema["schema"]["fields"]:
@@ -137,6 +152,15 @@ def _accept_yaml_containers(schema: Any) -> None:
         _accept_yaml_containers(schema["schema"])
 
 
+def _plain(value: Any) -> Any:
+    """Groups as dictionaries and tuples as lists."""
+    if isinstance(value, Options):
+        return {name: _plain(getattr(value, name)) for name in public_fields(type(value))}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def public_fields(group: type[Options]) -> dict[str, Any]:
     """The fields of a group that a user may set: name -> type, with its bounds."""
     hints = get_type_hints(group, include_extras=True)
@@ -149,8 +173,13 @@ def public_fields(group: type[Options]) -> dict[str, Any]:
 
 def default_of(group: type[Options], name: str) -> Any:
     """The default of a field; `dataclasses.MISSING` for one that must be set."""
-    (field,) = (field for field in fields(group) if field.name == name)  # type: ignore[arg-type]
-    return field.default if field.default_factory is MISSING else field.default_factory()
+    info = group.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    return MISSING if info.is_required() else info.get_default(call_default_factory=True)
+
+
+def strip_annotation(annotation: Any) -> Any:
+    """A type without its bounds and without None: `int` of `Annotated[int, Ge(1)] | None`."""
+    return _parts(annotation)[0]
 
 
 def describe(annotation: Any) -> str:
@@ -220,7 +249,7 @@ def _explain(cls: type[Options], problem: Any, path: str) -> str:
     fix = _fix(key, value, _parts(annotation)[0])
     if not fix:
         default = default_of(_parts(parent)[0], location[-1]) if is_dataclass(_parts(parent)[0]) else MISSING
-        fix = "correct it" + ("" if default is MISSING else f", or leave it out (default: {_shown(default)})")
+        fix = "correct it" + ("" if default is MISSING else f", or leave it out (default: {written(default)})")
     return _problem(key, value, f"expected {describe(annotation)}", fix)
 
 
@@ -231,7 +260,7 @@ def _fix(key: str, value: object, kind: Any) -> str:
         meant = next((name for name, each in names.items() if value in get_args(_parts(each)[0])), None)
         return f"write {key}.{meant}={value}" if meant else f"set one of them, such as {key}.{next(iter(names))}=..."
     if get_origin(kind) is tuple and isinstance(value, str | int | float):
-        return f"write {key}=[{_shown(value)}]"
+        return f"write {key}=[{written(value)}]"
     if get_origin(kind) is Literal:
         near = difflib.get_close_matches(str(value), get_args(kind), n=1, cutoff=0.0)
         return f"use one of them; the nearest is {near[0]}"
@@ -265,10 +294,10 @@ def _dotted(location: Sequence[Any]) -> str:
 
 
 def _problem(key: str, value: object, problem: str, fix: str) -> str:
-    return f"{key} = {_shown(value)}: {problem}. Fix: {fix}"
+    return f"{key} = {written(value)}: {problem}. Fix: {fix}"
 
 
-def _shown(value: object) -> str:
+def written(value: object) -> str:
     """A value as it is written in YAML, cut after 200 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

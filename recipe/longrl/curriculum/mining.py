@@ -19,21 +19,26 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
+import yaml
+from annotated_types import Gt, Le
 from omegaconf import DictConfig, OmegaConf
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass as option_group
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.jsonl import append, drop_partial_line, dumps, iterate_jsonl, line
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.folder_lock import FolderInUse
+from verl_longrl.options import Options
 from verl_longrl.rewards.failure_guard import FailureGuard
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer.checkpoints import write_atomic
 
@@ -59,22 +64,18 @@ class MiningError(RuntimeError):
     """Mining cannot go on, or leaves nothing to train on; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class MineOptions(Options):
-    """rollouts: answers per row (published: 8). drop_unsolved: leave out rows that no answer got right. temperature,
-    top_p: of the answers (None: as in training)."""
+    """How a stage's rows are mined: rows that every answer solves are left out."""
 
-    rollouts: int = 8
+    rollouts: PositiveInt = 8
+    """Answers of each row."""
     drop_unsolved: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        number("mine.rollouts", self.rollouts, 1, whole=True)
-        if self.temperature is not None:
-            number("mine.temperature", self.temperature, 0)
-        if self.top_p is not None:
-            number("mine.top_p", self.top_p, 0, 1, open_low=True)
+    """Leave out rows that no answer solves."""
+    temperature: NonNegativeFloat | None = None
+    """Sampling temperature; null: as in training."""
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    """Nucleus sampling; null: as in training."""
 
     def keeps(self, rate: float) -> bool:
         """Whether a row of this pass rate is trained on."""
@@ -162,9 +163,17 @@ def _comparable(asked: dict[str, Any], contents: Set[str]) -> dict[str, Any]:
     """What is compared of what was asked: these contents in the place of the paths that they are at."""
     by_path = {"content", *(name for key in contents for name in PATHS[key])}
     found = {key: value for key, value in asked.items() if key not in by_path}
+    found["reward"] = _with_defaults(asked["reward"])
     if run_identity.SCORERS in contents:
-        found["reward"] = {key: value for key, value in asked["reward"].items() if key != "scorers"}
+        del found["reward"]["scorers"]
     return found | {f"content of {key}": asked["content"][key] for key in contents}
+
+
+def _with_defaults(reward: dict[str, str]) -> dict[str, Any]:
+    """Stored reward settings, with the defaults of keys that an earlier version did not store."""
+    defaults = RewardOptions.defaults()
+    answer = defaults["answer"] | yaml.safe_load(reward.get("answer", "{}"))
+    return {key: str(value) for key, value in defaults.items()} | reward | {"answer": answer}
 
 
 def _sampling(config: DictConfig, options: MineOptions) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from verl_longrl.rewards.options import Options
+from pydantic.dataclasses import dataclass as option_group
+from verl_longrl.options import Options
 
 from recipe.longrl import settings
 from recipe.longrl.curriculum.mining import MineOptions
@@ -30,13 +31,14 @@ SHIPPED = resources.files("recipe.longrl.config") / "curriculum"
 _OF_A_STAGE = re.compile(r"([+~]*)([\w-]+)\.(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class StageFile(Options):
-    """A stage as its file has it. overrides: Hydra's. mine: how its rows are mined; null for a stage that trains on
-    all."""
+    """A stage in a curriculum's file."""
 
     overrides: tuple[str, ...] = ()
+    """Overrides of this stage's run, as on the command line."""
     mine: MineOptions | None = None
+    """How rows are mined before the stage trains on them; null: it trains on all rows."""
 
 
 @dataclass(frozen=True)

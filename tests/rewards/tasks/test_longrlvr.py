@@ -34,11 +34,11 @@ def test_published_values(case):
 
 
 def test_the_paper_on_a_reference_table():
-    assert grounded_reward(1, 1) == 2
-    assert grounded_reward(0, 1) == pytest.approx(0.1)
-    assert grounded_reward(1, 5 / 9) == pytest.approx(1.5556, abs=5e-5)
-    assert grounded_reward(0, 0) == 0
-    assert f_beta([1], [1, 2]) == pytest.approx((1.0, 0.5, 0.5556), abs=5e-5)
+    assert grounded_reward(1, 1, 0.1) == 2
+    assert grounded_reward(0, 1, 0.1) == pytest.approx(0.1)
+    assert grounded_reward(1, 5 / 9, 0.1) == pytest.approx(1.5556, abs=5e-5)
+    assert grounded_reward(0, 0, 0.1) == 0
+    assert f_beta([1], [1, 2], 2.0) == pytest.approx((1.0, 0.5, 0.5556), abs=5e-5)
 
 
 @settings(deadline=None)
@@ -54,12 +54,12 @@ def test_f_beta_against_counting(cited, evidence, beta):
 @settings(deadline=None)
 @given(IDS, IDS.filter(bool))
 def test_evidence_never_hurts_and_noise_never_helps(cited, evidence):
-    before = f_beta(cited, evidence)
+    before = f_beta(cited, evidence, 2.0)
     for chunk in evidence:
-        assert f_beta([*cited, chunk], evidence).f >= before.f - 1e-12
-    assert f_beta([*cited, 99], evidence).f <= before.f
-    assert f_beta([*cited, *cited], evidence) == before
-    assert f_beta(cited, evidence, count_duplicates=True).f <= before.f
+        assert f_beta([*cited, chunk], evidence, 2.0).f >= before.f - 1e-12
+    assert f_beta([*cited, 99], evidence, 2.0).f <= before.f
+    assert f_beta([*cited, *cited], evidence, 2.0) == before
+    assert f_beta(cited, evidence, 2.0, count_duplicates=True).f <= before.f
 
 
 @settings(deadline=None)
@@ -81,7 +81,7 @@ def test_a_row_without_evidence_is_the_rows_fault(evidence):
 
 def test_empty_evidence_is_refused_by_f_beta():
     with pytest.raises(ValueError, match="evidence is empty"):
-        f_beta([1], [])
+        f_beta([1], [], 2.0)
 
 
 def test_numpy_evidence():

@@ -86,5 +86,5 @@ def test_a_row_without_values_is_the_rows_fault(gold):
 
 def test_names_and_options():
     assert resolve("custom_rulerniah_book_20value") is resolve("loongrl_retrieval")
-    with pytest.raises(ValueError, match=r"retrieval = 'any' is unknown; use one of fraction, all"):
-        RewardOptions(retrieval="any")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"retrieval = 'any': expected one of fraction, all"):
+        RewardOptions.from_dict({"retrieval": "any"})

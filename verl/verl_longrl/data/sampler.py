@@ -11,45 +11,48 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import OptionError, Options
 
 
 @dataclass(frozen=True)
 class Phase(Options):
-    """prompts: how many are drawn in this phase, replaced ones too (null: all that follow). max_prompt_tokens: of rows
-    that it draws (null: no limit)."""
+    """A part of the training data's order."""
 
-    prompts: int | None = None
-    max_prompt_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("prompts", "max_prompt_tokens"):
-            if getattr(self, name) is not None:
-                number(f"mix.phases.{name}", getattr(self, name), 1, whole=True)
+    prompts: PositiveInt | None = None
+    """Prompts drawn in this phase, including those that the group filter replaces; null: all that follow."""
+    max_prompt_tokens: PositiveInt | None = None
+    """Rows with longer prompts are not drawn; null: no limit."""
 
 
 @dataclass(frozen=True)
 class MixOptions(Options):
-    """balanced: mix tasks evenly instead of shuffling all rows. weights: how often the rows of a task, by name, come
-    for once that rows of others do; 0 leaves them out (implies balanced). phases: one after another, such as short
-    prompts before long ones (implies balanced)."""
+    """The order in which rows are drawn."""
 
     balanced: bool = False
-    weights: dict[str, float] = field(default_factory=dict)
+    """Mix tasks evenly instead of shuffling all rows."""
+    weights: dict[str, NonNegativeFloat] = field(default_factory=dict)
+    """How often a task's rows are drawn, relative to the other tasks, such as {golongrl_ordering: 4}; 0 leaves the task
+    out. Implies `balanced`."""
     phases: tuple[Phase, ...] = ()
+    """Phases in order, such as short prompts before long ones: [{prompts: 5000, max_prompt_tokens: 32768}, {}].
+    Implies `balanced`."""
 
     def __post_init__(self) -> None:
-        for task, weight in self.weights.items():
-            number(f"mix.weights.{task}", weight, 0)
-        if endless := [at for at, phase in enumerate(self.phases[:-1]) if phase.prompts is None]:
-            raise ValueError(
-                f"mix.phases[{endless[0]}] has no number of prompts, so what follows it is never reached; give prompts"
-            )
+        for number, phase in enumerate(self.phases[:-1]):
+            if phase.prompts is None:
+                raise OptionError(
+                    f"phases[{number}].prompts",
+                    None,
+                    "this phase has no end, so the phases after it are never reached",
+                    "set its number of prompts",
+                )
 
     @property
     def wanted(self) -> bool:

@@ -8,10 +8,11 @@ Each problem is one line for people: what stands against it. Needs neither torch
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
-ENGINES = ("shared_prompt", "response_logits", "upstream")
+Engine = Literal["shared_prompt", "response_logits", "upstream"]
 """Best first."""
+ENGINES: tuple[str, ...] = get_args(Engine)
 
 VENDOR = "longrl_{}"
 """Under which verl's registry has an engine; it finds one by its device and vendor (VERL_ENGINE_VENDOR)."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from verl_longrl import secret_settings
@@ -55,7 +56,7 @@ class RewardOptions(Options):
     LoongRL: its published rule decides, whatever `answer.mode` says. GoLongRL: the released metrics."""
     require_think: bool = False
     """A response without `</think>` is malformed."""
-    answer: AnswerOptions = Field(default_factory=AnswerOptions)
+    answer: AnswerOptions = field(default_factory=AnswerOptions)
     """How the correctness of an answer is decided."""
     retrieval: Retrieval = "fraction"
     """Reward for a list of values to be found (`loongrl_retrieval`). fraction: recall times precision. all: 1 when the
@@ -132,8 +133,8 @@ class JudgeOptions(ServerOptions):
     max_context_chars: NonNegativeInt = 12000
     """Longer contexts are cut, in characters."""
     patience_minutes: NonNegativeFloat = 30.0
-    """How long a judge that is away (no reply, overloaded, out of service) is waited for. Then its questions count as
-    failed scores, and the run saves a checkpoint and ends with status 75. 0: they count at once."""
+    """How long the run waits for a judge that is away (no reply, overloaded, out of service). Then it saves a
+    checkpoint and ends with status 75. 0: the judge's failures count at once."""
 
     @property
     def block(self) -> str:

@@ -14,12 +14,14 @@ algorithm.norm_adv_by_std_in_grpo=false. Pure numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
+from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
 
-from verl_longrl.rewards.options import Options, choice, number
+from verl_longrl.options import Options, Share
 from verl_longrl.trainer.tmn import Floats, RunningScale, task_variances, tmn_advantages
 
 Estimator = Literal["upstream", "tmn", "task"]
@@ -27,29 +29,25 @@ Estimator = Literal["upstream", "tmn", "task"]
 
 @dataclass(frozen=True)
 class AdvantageOptions(Options):
-    """estimator: verl, tmn or task. The rest is for tmn. difficulty_reweight: weight by difficulty, with alpha (of
-    the prompt's mean in the threshold), gamma (strength) and clip (weights within 1/clip to clip; null: unbounded, as
-    published). epsilon, scale_floor: added to, and least, scale of a task. decay: of the average of a task's scale over
-    steps; 0 takes each batch's own, as published."""
+    """The advantage of a rollout, where that depends on its task."""
 
     estimator: Estimator = "upstream"
+    """upstream: verl's own, `algorithm.adv_estimator`. tmn: TMN-Reweight of GoLongRL, over GRPO. task: reward minus the
+    task's mean, divided by the task's standard deviation. All other keys of this group are for tmn."""
     difficulty_reweight: bool = False
-    alpha: float = 0.8
-    gamma: float = 1.0
-    clip: float | None = None
-    epsilon: float = 1e-6
-    scale_floor: float = 0.0
-    decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        choice("advantage.estimator", self.estimator, Estimator)
-        number("advantage.alpha", self.alpha, 0, 1)
-        number("advantage.gamma", self.gamma, 0)
-        number("advantage.epsilon", self.epsilon, 0, open_low=True)
-        number("advantage.scale_floor", self.scale_floor, 0)
-        number("advantage.decay", self.decay, 0, 0.999999)
-        if self.clip is not None:
-            number("advantage.clip", self.clip, 1)
+    """Weight advantages by the difficulty of the prompt."""
+    alpha: Share = 0.8
+    """Share of the prompt's mean reward in the threshold between easy and difficult."""
+    gamma: NonNegativeFloat = 1.0
+    """Strength of the weights by difficulty."""
+    clip: Annotated[float, Ge(1)] | None = None
+    """Weights are between 1 / clip and clip; null: unbounded, as published."""
+    epsilon: PositiveFloat = 1e-6
+    """Added to the scale of a task."""
+    scale_floor: NonNegativeFloat = 0.0
+    """Least scale of a task."""
+    decay: Annotated[float, Ge(0), Le(0.999999)] = 0.0
+    """Decay of the running average of a task's scale over steps; 0: each batch's own scale, as published."""
 
 
 class Advantages:

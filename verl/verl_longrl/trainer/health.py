@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from verl_longrl.rewards.options import Options, number
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass as option_group
+
+from verl_longrl.options import Options, Share
 
 FINITE = ("actor/grad_norm", "actor/loss", "actor/pg_loss", "critic/grad_norm", "critic/vf_loss")
 GRADIENT, REWARD, ENTROPY = "actor/grad_norm", "reward/score", "actor/entropy"
@@ -37,23 +40,21 @@ share of the distance between the best and the worst rollout (rewards) or this f
 are compared as logarithms; a larger one while few steps are known)."""
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class WatchOptions(Options):
-    """not_finite_steps: steps in a row with a gradient norm or loss that is not finite, which end the run.
-    zero_gradient_steps: the same for gradients that are exactly zero and should not be. equal_reward_steps: in a row
-    with equal rewards within every group, before a line. 0 switches each off. probability_gap: mean difference of a
-    token's probability between rollout and trainer, before a line. verl's FAQ calls up to 0.005 normal and more than
-    0.01 a matter of precision; healthy runs in bfloat16 were seen between."""
+    """What each step's numbers are watched for."""
 
-    not_finite_steps: int = 3
-    zero_gradient_steps: int = 10
-    equal_reward_steps: int = 10
-    probability_gap: float = 0.02
-
-    def __post_init__(self) -> None:
-        for name in ("not_finite_steps", "zero_gradient_steps", "equal_reward_steps"):
-            number(f"watch.{name}", getattr(self, name), 0, whole=True)
-        number("watch.probability_gap", self.probability_gap, 0, 1)
+    not_finite_steps: NonNegativeInt = 3
+    """The run ends without saving after this many steps in a row with a gradient norm or loss that is not finite; 0:
+    never."""
+    zero_gradient_steps: NonNegativeInt = 10
+    """The same for steps with gradients of exactly zero although rewards differ."""
+    equal_reward_steps: NonNegativeInt = 10
+    """A line is printed after this many steps in a row with equal rewards within every group; 0: never."""
+    probability_gap: Share = 0.02
+    """A line is printed when a token's probability differs by more than this, on average, between rollout and trainer.
+    verl's FAQ calls up to 0.005 normal and more than 0.01 a matter of precision; healthy runs in bfloat16 were seen
+    between."""
 
 
 @dataclass

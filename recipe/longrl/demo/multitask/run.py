@@ -1,7 +1,7 @@
 """GoLongRL where there is no GPU: `python -m recipe.longrl.demo.multitask.run [--dry-run] [hydra overrides...]`.
 
 Builds the multi-task world in outputs/demo_multitask/assets, then trains on its five tasks with TMN-Reweight, or with
-tmn=false by plain GRPO.
+longrl.advantage.estimator=upstream by plain GRPO.
 """
 
 from pathlib import Path

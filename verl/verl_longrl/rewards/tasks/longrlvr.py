@@ -33,7 +33,7 @@ class FBeta(NamedTuple):
     f: float
 
 
-def f_beta(cited: Sequence[int] | Collection[int], evidence: Collection[int], beta: float = 2.0,
+def f_beta(cited: Sequence[int] | Collection[int], evidence: Collection[int], beta: float,
            *, count_duplicates: bool = False) -> FBeta:  # fmt: skip
     """Precision, recall and F_beta = (1 + beta^2) P R / (beta^2 P + R) of ids as sets; 0 when nothing is
     shared.
@@ -52,7 +52,7 @@ def f_beta(cited: Sequence[int] | Collection[int], evidence: Collection[int], be
     return FBeta(precision, recall, (1 + beta**2) * precision * recall / (beta**2 * precision + recall))
 
 
-def grounded_reward(answer: float, f: float, eta: float = 0.1) -> float:
+def grounded_reward(answer: float, f: float, eta: float) -> float:
     """A + eta * F + (1 - eta) * A * F (paper section 3)."""
     return answer + eta * f + (1 - eta) * answer * f
 

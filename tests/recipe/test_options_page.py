@@ -1,0 +1,61 @@
+"""Keys are documented, the page of all keys is up to date, and no public key changes by accident."""
+
+from pathlib import Path
+
+import yaml
+from verl_longrl.config import LongRLConfig
+
+from recipe.longrl import options_page
+from recipe.longrl.options_page import SECTIONS, keys_of
+
+ROOT = Path(__file__).parents[2]
+FROZEN = Path(__file__).parent / "public_keys.yaml"
+
+
+def public_keys() -> dict[str, dict[str, object]]:
+    """Section -> key -> default; "required" for a key that must be set."""
+    return {
+        section.title: {
+            key.name: options_page.plain_default(key)
+            for _, _, keys in keys_of(section.group, section.prefix)
+            for key in keys
+        }
+        for section in SECTIONS
+    }
+
+
+def test_the_page_is_up_to_date():
+    assert (ROOT / "docs/configuration.md").read_text() == options_page.page(), (
+        "docs/configuration.md is not what the classes say. Fix: python -m recipe.longrl.options_page > "
+        "docs/configuration.md"
+    )
+
+
+def test_every_key_and_group_is_documented():
+    for section in SECTIONS:
+        for group, _, keys in keys_of(section.group, section.prefix):
+            assert group.__doc__, f"{group.__name__} has no docstring"
+            assert not (bare := [key.name for key in keys if not key.text]), f"no documentation below {bare}"
+
+
+def test_no_public_key_disappears_or_changes_its_default():
+    frozen, keys = yaml.safe_load(FROZEN.read_text()), public_keys()
+    for section, defaults in frozen.items():
+        for key, default in defaults.items():
+            assert key in keys.get(section, {}), (
+                f"{section}: {key} is gone, which is a breaking change. Fix: keep it as an alias, or say in "
+                f"CHANGELOG.md what replaces it and remove it from {FROZEN.name}"
+            )
+            assert keys[section][key] == default, (
+                f"{section}: the default of {key} changed from {default!r} to {keys[section][key]!r}, which is a "
+                f"breaking change. Fix: say so in CHANGELOG.md and change it in {FROZEN.name}"
+            )
+    new = [f"{section}: {key}" for section in keys for key in keys[section] if key not in frozen.get(section, {})]
+    assert not new, f"{new} are new public keys. Fix: add them with their defaults to {FROZEN.name}"
+
+
+def test_defaults_are_valid():
+    """pydantic does not check defaults."""
+    for section in SECTIONS:
+        required = {"output_dir": "o"} if section.group is LongRLConfig else {}
+        section.group.from_dict({**required, **section.group.defaults()})
