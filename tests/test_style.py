@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 BANNED = {
     r"\b(stands?|standing|stood) (in|still|there)\b": "appears in, is in, makes no progress",
     r"\bfor ever\b": "forever, never ends",
-    r"(?i)(?<!there )(?<!where )\b(is|are|was|were) no (?!longer\b|more\b|less\b|better\b|worse\b)": "is not a, expected",
+    r"(?i)(?<!there )(?<!where )\b(is|are|was|were) no (?!longer\b|more\b|less\b|better\b|worse\b)": "is not a",
     r"(?i)(?<!there )\b(is|are) none\b": "is not one, has none",
     r"\b(go|goes|going|went) on\b": "resume, continue",
     r"\bcarried\b": "forwarded, kept",

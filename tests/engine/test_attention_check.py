@@ -106,6 +106,6 @@ def test_other_devices_are_refused(device):
 
 
 def test_needs_torch_alone():
-    code = "import sys, verl_longrl.engine.attention_check; print([n for n in ('ray', 'verl', 'transformers', 'tensordict', "
-    code += "'flash_attn') if n in sys.modules])"
+    code = "import sys, verl_longrl.engine.attention_check; print([n for n in ('ray', 'verl', 'transformers', "
+    code += "'tensordict', 'flash_attn') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
