@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import PositiveInt, ValidationError
+from pydantic import AfterValidator, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.sampler import MixOptions
@@ -14,14 +14,22 @@ from verl_longrl.options import INTERNAL, OneOrMore, OptionError, Options, Share
 from verl_longrl.rewards.options import AnswerOptions, JudgeOptions, RewardOptions
 
 
+def no_thirteen(value: int) -> int:
+    if value == 13:
+        raise ValueError("thirteen is unlucky. Fix: use 14")
+    return value
+
+
 @dataclass(frozen=True)
 class Inner(Options):
-    size: PositiveInt = 3
+    size: Annotated[PositiveInt, AfterValidator(no_thirteen)] = 3
     name: str = ""
 
     def __post_init__(self):
         if self.name == "taken":
             raise OptionError("name", self.name, "this name is in use", "choose another one")
+        if self.name == "odd":
+            raise ValueError("odd names are not allowed. Fix: change it")
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ def test_defaults_are_what_from_dict_takes():
             "top.inner.name = 2: expected a string. Fix: correct it, or leave it out (default: '')",
         ),
         ({"inner": {"name": "taken"}}, "top.inner.name = 'taken': this name is in use. Fix: choose another one"),
+        ({"inner": {"name": "odd"}}, "top.inner: odd names are not allowed. Fix: change it"),
+        ({"inner": {"size": 13}}, "top.inner.size = 13: thirteen is unlucky. Fix: use 14"),
         ({"inners": [{}, {"name": "taken"}]}, "top.inners[1].name = 'taken': this name is in use. Fix: "),
         ({"named": {"a": {"name": "taken"}}}, "top.named.a.name = 'taken': this name is in use. Fix: "),
         (

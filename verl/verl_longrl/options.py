@@ -19,9 +19,10 @@ A group of options is a frozen pydantic dataclass with `Options` as its base:
 like from `pydantic`. Values are not converted: "2" and true are not numbers; an integer is a number, and a list becomes
 a tuple.
 
-A rule about several fields goes into `__post_init__`, which raises `OptionError` with the key's name inside the group;
+A rule that is not a bound goes into `__post_init__`, which raises `OptionError` with the key's name inside the group;
 `Options.from_dict(values, path)` puts the path in front of it. `Annotated[X, INTERNAL]` marks a field that users cannot
-set. A subclass that changes a default repeats the field and its documentation.
+set. A subclass that changes a default repeats the field and its documentation. A mutable default or a group inside a
+group is `field(default_factory=...)`, with `field` of the standard library.
 
 `docs/configuration.md` is generated from these classes (`recipe/longrl/options_page.py`).
 """
@@ -90,6 +91,7 @@ INTERNAL = BeforeValidator(_refuse_internal)
 class Options:
     """Base of all groups of options. See the module's documentation for how to write one."""
 
+    # pydantic's own messages would quote the values, which may be secrets.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
     single_or_list: ClassVar[frozenset[str]] = frozenset()  # of unported classes
@@ -241,8 +243,11 @@ def _explain(cls: type[Options], problem: Any, path: str) -> str:
         return cause.at(f"{key}." if location else path)
     if problem["type"] == "unexpected_keyword_argument" or isinstance(cause, _InternalKeyError):
         return _unknown_key(cls, location, value, path)
+    if cause is not None and is_dataclass(_parts(_types_at(cls, location)[-1])[0]):
+        place = key.rstrip(".")
+        return f"{place}: {cause}" if place else str(cause)
     if cause is not None:
-        return f"{key or path.rstrip('.')}: {cause}" if location or path else str(cause)
+        return f"{key} = {written(value)}: {cause}"
     parent, annotation = _types_at(cls, location)[-2:]
     if problem["type"] == "missing":
         return f"{key} is missing: expected {describe(annotation)}. Fix: set it"
