@@ -62,21 +62,32 @@ class Key(NamedTuple):
     text: str
 
 
-def keys_of(group: type[Options], prefix: str) -> Iterator[tuple[type[Options], str, list[Key]]]:
-    """A group, the prefix of its keys, and the keys that hold values; then the same for each group inside it."""
-    texts, nested, keys = field_texts(group), [], []
+class Table(NamedTuple):
+    """The keys of one group, without those of the groups inside it."""
+
+    prefix: str
+    text: str
+    keys: list[Key]
+
+
+def tables_of(group: type[Options], prefix: str, text: str = "") -> Iterator[Table]:
+    """The table of a group, then those of the groups inside it. text: what the field adds to the group's docstring."""
+    texts, keys = field_texts(group), []
+    inner: list[tuple[type[Options], str, str]] = []
     for name, annotation in public_fields(group).items():
-        kind = strip_annotation(annotation)
+        kind, field_text = strip_annotation(annotation), texts.get(name, "")
         if is_dataclass(kind):
-            nested.append((kind, f"{prefix}{name}."))
-        keys.append(Key(prefix + name, annotation, default_of(group, name), texts.get(name, "")))
-        if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
-            nested.append((get_args(kind)[0], f"{prefix}{name}[]."))
-        elif get_origin(kind) is dict and is_dataclass(get_args(kind)[1]):
-            nested.append((get_args(kind)[1], f"{prefix}{name}.NAME."))
-    yield group, prefix, [key for key in keys if not is_dataclass(strip_annotation(key.annotation))]
-    for inner, inner_prefix in nested:
-        yield from keys_of(inner, inner_prefix)
+            inner.append((kind, f"{prefix}{name}.", field_text))  # type: ignore[arg-type]
+            continue
+        keys.append(Key(prefix + name, annotation, default_of(group, name), field_text))
+        arguments = get_args(kind)
+        if get_origin(kind) is tuple and is_dataclass(arguments[0]):
+            inner.append((arguments[0], f"{prefix}{name}[].", ""))
+        elif get_origin(kind) is dict and is_dataclass(arguments[1]):
+            inner.append((arguments[1], f"{prefix}{name}.NAME.", ""))
+    yield Table(prefix, " ".join(f"{group.__doc__} {text}".split()), keys)
+    for inner_group, inner_prefix, inner_text in inner:
+        yield from tables_of(inner_group, inner_prefix, inner_text)
 
 
 def field_texts(group: type[Options]) -> dict[str, str]:
@@ -112,11 +123,11 @@ def page() -> str:
     ]
     for section in SECTIONS:
         lines += ["", f"## {section.title}", "", section.text]
-        for group, prefix, keys in keys_of(section.group, section.prefix):
-            if prefix != section.prefix:
-                lines += ["", f"### {prefix.rstrip('.')}", "", " ".join((group.__doc__ or "").split())]
+        for table in tables_of(section.group, section.prefix):
+            if table.prefix != section.prefix:
+                lines += ["", f"### {table.prefix.rstrip('.')}", "", table.text]
             lines += ["", "| key | values | default | meaning |", "|---|---|---|---|"]
-            lines += [_row(key) for key in keys]
+            lines += [_row(key) for key in table.keys]
     return "\n".join(lines) + "\n"
 
 

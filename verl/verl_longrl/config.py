@@ -37,13 +37,9 @@ class LongRLConfig(Options):
     """All rollouts of a prompt go to one vLLM replica, which prefills the prompt once; false: as verl, to the replica
     with the fewest requests."""
     advantage: AdvantageOptions = field(default_factory=AdvantageOptions)
-    """The advantage of a rollout, where that depends on its task."""
     mix: MixOptions = field(default_factory=MixOptions)
-    """The order in which rows are drawn."""
     reward: RewardOptions = field(default_factory=RewardOptions)
-    """How a response becomes a reward."""
     judge: JudgeOptions = field(default_factory=JudgeOptions)
-    """The judge of answers, used when `reward.answer.by` is judge or reward_model."""
     rope: dict[str, Any] | None = None
     """Context extension, the same in the trainer and in vLLM; null: as the model's config says. Example:
     {rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}."""
@@ -60,7 +56,6 @@ class LongRLConfig(Options):
     """After this many minutes without progress, the run prints where it is and which prompts on which replica it waits
     for; 0: never."""
     watch: WatchOptions = field(default_factory=WatchOptions)
-    """What each step's numbers are watched for."""
     export: bool = True
     """Write the final weights as a Hugging Face folder under `<output_dir>/export`."""
     trust_folder: bool = False

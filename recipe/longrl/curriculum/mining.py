@@ -66,7 +66,7 @@ class MiningError(RuntimeError):
 
 @option_group(frozen=True)
 class MineOptions(Options):
-    """How a stage's rows are mined: rows that every answer solves are left out."""
+    """How rows are mined before a stage trains on them: rows that every answer solves are left out."""
 
     rollouts: PositiveInt = 8
     """Answers of each row."""

@@ -38,7 +38,7 @@ class StageFile(Options):
     overrides: tuple[str, ...] = ()
     """Overrides of this stage's run, as on the command line."""
     mine: MineOptions | None = None
-    """How rows are mined before the stage trains on them; null: it trains on all rows."""
+    """null: the stage trains on all rows."""
 
 
 @dataclass(frozen=True)

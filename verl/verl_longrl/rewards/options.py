@@ -57,7 +57,6 @@ class RewardOptions(Options):
     require_think: bool = False
     """A response without `</think>` is malformed."""
     answer: AnswerOptions = field(default_factory=AnswerOptions)
-    """How the correctness of an answer is decided."""
     retrieval: Retrieval = "fraction"
     """Reward for a list of values to be found (`loongrl_retrieval`). fraction: recall times precision. all: 1 when the
     list is complete and has nothing else, otherwise 0."""
