@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.data.scorer_check import try_scorers
-from verl_longrl.data.validate_cli import app
+from verl_longrl.data.validate import app
 from verl_longrl.rewards.isolation import fork_server
 from verl_longrl.rewards.options import RewardOptions
 

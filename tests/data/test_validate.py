@@ -12,8 +12,7 @@ import pytest
 from support import released_golongrl
 from typer.testing import CliRunner
 from verl_longrl.data.prompt import grounded_prompt
-from verl_longrl.data.validate import validate_file, validate_rows
-from verl_longrl.data.validate_cli import app
+from verl_longrl.data.validate import app, validate_file, validate_rows
 
 
 def put(path: str, value):

@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(tmp_path: Path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rollout_log, "append", full)
+    monkeypatch.setattr(rollout_log, "append_lines", full)
     monkeypatch.setattr(rollout_log.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         log.add_prompt("another", {})

@@ -10,7 +10,7 @@ alive, one that stays the same for MISSED beats is not. Clocks of two machines a
 An owner that is gone is succeeded under the next number, which only one can make, and which removes those before it.
 Who has made a lock looks once more, and steps back from a lock that it has not seen dead. An owner that was frozen (a
 suspended machine, a disk that hung) may wake up and find its lock gone. It must write nothing more: the process that
-beats is ended (`held`), and others that write for it look for themselves (`Claim`).
+beats is ended (`hold_folders`), and others that write for it look for themselves (`Claim`).
 """
 
 import json
@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from verl_longrl.data.jsonl import is_full
+from verl_longrl.data.jsonl import is_disk_full
 
 NAME = ".lock"
 BEAT_S, MISSED = 15.0, 3
@@ -94,7 +94,7 @@ class Owner:
 
 
 @contextmanager
-def held(
+def hold_folders(
     folders: Iterable[Path], name: str = NAME, on_taken_over: Callable[[str], None] | None = None
 ) -> Iterator[None]:
     """Hold these folders during the block. They are made if need be; what was made and is empty then is removed.
@@ -105,7 +105,7 @@ def held(
     """
     over, lost = threading.Event(), on_taken_over or _end
     with ExitStack() as stack:
-        locks = [stack.enter_context(_held(folder, name)) for folder in _different(folders)]
+        locks = [stack.enter_context(_hold_folder(folder, name)) for folder in _different(folders)]
 
         def beat() -> None:
             while not over.wait(BEAT_S):
@@ -126,9 +126,9 @@ def held(
             thread.join(BEAT_S)
 
 
-def holder(folder: Path, name: str = NAME) -> Owner | None:
+def find_holder(folder: Path, name: str = NAME) -> Owner | None:
     """Who holds a folder, as far as can be told at once: not a process that is known to be dead."""
-    found = _holder(folder, name)
+    found = _find_holder(folder, name)
     return found[1] if found else None
 
 
@@ -136,7 +136,7 @@ class Claim:
     """That a folder is still held as it was at the beginning, for processes that write there for its holder."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
-        self._found = _holder(folder, name)
+        self._found = _find_holder(folder, name)
 
     def require(self) -> None:
         """Raises FolderTakenOver unless the lock is as it was. A folder that nobody held is anybody's."""
@@ -178,7 +178,7 @@ class _Lock:
 
 
 @contextmanager
-def _held(folder: Path, name: str) -> Iterator[_Lock]:
+def _hold_folder(folder: Path, name: str) -> Iterator[_Lock]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,9 @@ def _acquired(folder: Path, name: str) -> _Lock:
         try:
             lock.beat()
         except OSError as error:
-            if not is_full(error) or None in map(_owner, found.values()):  # one that names nobody may be at this point
+            if not is_disk_full(error) or None in map(
+                _owner, found.values()
+            ):  # one that names nobody may be at this point
                 lock.release()
                 raise
             print(
@@ -249,7 +251,7 @@ def _beats(path: Path, content: bytes) -> bool:
     return False
 
 
-def _holder(folder: Path, name: str) -> tuple[Path, Owner] | None:
+def _find_holder(folder: Path, name: str) -> tuple[Path, Owner] | None:
     for path, content in _locks(folder, name).items():
         if (owner := _owner(content)) is not None and owner.lives() is not False:
             return path, owner
@@ -283,7 +285,7 @@ def _owner(content: bytes | None) -> Owner | None:
 
 
 def _taken_over(path: Path) -> FolderTakenOver:
-    owner = holder(path.parent, path.name.rpartition("-")[0])
+    owner = find_holder(path.parent, path.name.rpartition("-")[0])
     return FolderTakenOver(
         f"{path.parent} was taken over by {owner or 'another process'} while this one stood still; it writes no more "
         "there"

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @contextmanager
-def replaced(module: ModuleType, name: str, value: Any) -> Iterator[Any]:
+def patched_attribute(module: ModuleType, name: str, value: Any) -> Iterator[Any]:
     """Gives what was there, and puts it back."""
     before = getattr(module, name)
     setattr(module, name, value)

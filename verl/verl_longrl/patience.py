@@ -21,7 +21,7 @@ ASK_AGAIN_S = 60.0
 """Once the time is over, the server is asked again no more often than this."""
 
 
-class Away(RuntimeError):
+class ServerAway(RuntimeError):
     """The server has been away for as long as it is waited for; the message says since when, and the last failure."""
 
 
@@ -38,7 +38,7 @@ class Patience:
         self._why: RequestError | None = None
 
     async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
-        """What `request` gives, as soon as the server is there. Raises what it raises, and Away."""
+        """What `request` gives, as soon as the server is there. Raises what it raises, and ServerAway."""
         failed_at = float("inf")
         while True:
             async with self._slots:  # here, so that none waits behind those whose server is away
@@ -89,7 +89,7 @@ class Patience:
     async def _pause_or_give_up(self, away: float) -> None:
         left = self._limit - away
         if left <= 0 and time.monotonic() - self._asked < ASK_AGAIN_S:
-            raise Away(f"{self._who} has been away for {_duration(away)}: {self._why}")
+            raise ServerAway(f"{self._who} has been away for {_duration(away)}: {self._why}")
         await asyncio.sleep(min(random.uniform(0.5, 1.0) * self._pause, max(left, 0.0)))
 
 

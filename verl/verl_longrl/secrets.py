@@ -3,8 +3,8 @@
 A secret is a variable whose name says so (`is_secret`), whose value is an address with a password in it, or that an
 option names as the holder of a key (`declare`). None enters a runtime environment, a command line, a configuration or
 a log: others may read those. Ray writes runtime environments to its logs and to its workers' command lines. So the
-start of a run writes its secrets to a file that only their owner can read (`kept`), the file's path is carried to the
-workers in LONGRL_SECRETS_FILE, and each has them in its environment before anything of the run (`load`). Users may
+start of a run writes its secrets to a file that only their owner can read (`file_for_run`), LONGRL_SECRETS_FILE tells
+the workers where it is, and each loads them into its environment before anything else of the run (`load`). Users may
 write such a file themselves, {"NAME": "value", ...}, where a run starts on another machine than theirs.
 
 `redact` is for whatever is written or shown, and may quote what a server or a library said.
@@ -22,21 +22,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-FILE = "LONGRL_SECRETS_FILE"
+FILE_VARIABLE = "LONGRL_SECRETS_FILE"
 """Path of the file with the secrets, which are loaded into the environment."""
-MESSAGES, HTTP = "LONGRL_RUN_SECRET", "LONGRL_HTTP_KEY"
+MESSAGE_KEY, HTTP_KEY = "LONGRL_RUN_SECRET", "LONGRL_HTTP_KEY"
 """Random, made for one start of a run: by them its processes know each other (`verl_longrl.network`). The second is
 sent in the clear where there is no TLS, and says nothing about the first."""
-MADE = (MESSAGES, HTTP)
-NAME = ".secrets-{}.json"
-SHORTEST = 8
+RUN_KEYS = (MESSAGE_KEY, HTTP_KEY)
+FILE_NAME = ".secrets-{}.json"
+MIN_LENGTH = 8
 """Characters: a shorter value is no key, and would be found in every other word."""
 
 _NAMES = re.compile(
     r"SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|KEYS?(?![A-Z])|TOKEN(?![A-Z])|(SSH|GIT|_)PASS(?![A-Z])|_(PWD|PAT|AUTH)$"
     r"|CONNECTION_STRING|COOKIE|^SIG$|SIGNATURE"
 )
-_PLACES = re.compile(r"_(FILE|PATH|DIR|ENV)$|^GOOGLE_APPLICATION_CREDENTIALS$")
+_PLACES = re.compile(r"_(FILE_VARIABLE|PATH|DIR|ENV)$|^GOOGLE_APPLICATION_CREDENTIALS$")
 """Names of files, and of variables, that hold secrets."""
 _ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^\s/?#\"'<>]+)@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&]([\w.-]+)=)([^\s&#\"'<>]+)")
@@ -63,14 +63,14 @@ def declare(*names: str) -> None:
     _declared.update(names)
 
 
-def of(environment: Mapping[str, str]) -> dict[str, str]:
+def select(environment: Mapping[str, str]) -> dict[str, str]:
     """The secrets among these variables, by name or because their value is an address with a password."""
     return {name: value for name, value in environment.items() if is_secret(name) or _in_addresses(value) != value}
 
 
 def without(environment: Mapping[str, str]) -> dict[str, str]:
     """These variables without the secrets, and without the place of the file that has them."""
-    hidden = of(environment).keys() | {FILE}
+    hidden = select(environment).keys() | {FILE_VARIABLE}
     return {name: value for name, value in environment.items() if name not in hidden}
 
 
@@ -79,7 +79,7 @@ def redact(text: str) -> str:
     queries and headers; the mark says what was there."""
     if not text:
         return text
-    known = _Known.of(tuple(of(os.environ).items()))
+    known = _SecretFinder.of(tuple(select(os.environ).items()))
     return _HEADER.sub(r"\1[secret]", known.redact(_in_addresses(text)))
 
 
@@ -96,7 +96,7 @@ def _address(found: re.Match[str]) -> str:
     return f"{found[1]}[user and password]@" if secret else found[0]
 
 
-class _Known:
+class _SecretFinder:
     """Finds the values of known secrets, also as JSON, addresses and logs write them."""
 
     def __init__(self, variables: Iterable[tuple[str, str]]) -> None:
@@ -106,8 +106,8 @@ class _Known:
 
     @staticmethod
     @functools.lru_cache(maxsize=8)
-    def of(variables: tuple[tuple[str, str], ...]) -> "_Known":
-        return _Known(variables)
+    def of(variables: tuple[tuple[str, str], ...]) -> "_SecretFinder":
+        return _SecretFinder(variables)
 
     def redact(self, text: str) -> str:
         return self._pattern.sub(lambda m: f"[secret {self._names[m[0]]}]", text) if self._names else text
@@ -115,20 +115,22 @@ class _Known:
 
 def _forms(value: str) -> set[str]:
     lines = [line.strip() for line in value.splitlines()]  # logs are read line by line
-    plain = {text for text in (value.strip(), *lines) if len(text) >= SHORTEST}
+    plain = {text for text in (value.strip(), *lines) if len(text) >= MIN_LENGTH}
     quoted = (json.dumps(text, ensure_ascii=ascii_)[1:-1] for text in plain for ascii_ in (True, False))
     return {*plain, *quoted, *(urllib.parse.quote(text, safe=safe) for text in plain for safe in ("", "/"))}
 
 
 @contextlib.contextmanager
-def kept(folder: Path, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """While it lasts, `folder` has a file with these variables and new values of `MADE`. Yields what the process that
-    starts the run needs to have in its own environment: the file's place, and those values. Raises SecretsError.
+def file_for_run(folder: Path, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Keep these variables and new `RUN_KEYS` in a private file in `folder` during the block, then remove it.
+
+    Yields the variables that the process that starts the run needs in its own environment: the file's path, and the
+    new keys. Raises SecretsError when the file cannot be written.
 
     folder: on a disk that every node of the run sees.
     """
-    made = {name: secrets.token_hex(32) for name in MADE}
-    path = folder / NAME.format(secrets.token_hex(4))
+    made = {name: secrets.token_hex(32) for name in RUN_KEYS}
+    path = folder / FILE_NAME.format(secrets.token_hex(4))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_private(path, json.dumps({**variables, **made}))
@@ -136,14 +138,14 @@ def kept(folder: Path, variables: Mapping[str, str]) -> Iterator[dict[str, str]]
         raise SecretsError(f"{path}, for the run's keys, cannot be written: {error.strerror}") from error
     declare(*variables)
     try:
-        yield {FILE: str(path), **made}
+        yield {FILE_VARIABLE: str(path), **made}
     finally:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what starts that were killed left of `kept`; for a start that has the folder to itself."""
-    for left in folder.glob(NAME.format("*")):
+def remove_leftover_files(folder: Path) -> None:
+    """Remove what starts that were killed left of `file_for_run`; for a start that has the folder to itself."""
+    for left in folder.glob(FILE_NAME.format("*")):
         left.unlink(missing_ok=True)
 
 
@@ -171,13 +173,13 @@ def load() -> None:
 
     Raises SecretsError when the file is not there, readable for others, or no JSON object of names and texts.
     """
-    if path := os.environ.get(FILE):
-        variables = read(Path(path))
+    if path := os.environ.get(FILE_VARIABLE):
+        variables = read_file(Path(path))
         declare(*variables)
         os.environ.update(variables)
 
 
-def read(path: Path) -> dict[str, str]:
+def read_file(path: Path) -> dict[str, str]:
     """The names and values of a file with secrets. Raises SecretsError, without showing what is in it."""
     try:
         with path.open() as file:
@@ -185,11 +187,11 @@ def read(path: Path) -> dict[str, str]:
             values: Any = json.load(file)
     except OSError as error:
         fix = "every machine of the run has to see it, as the same user"
-        raise SecretsError(f"{FILE} = {path} cannot be read ({error.strerror}). Fix: {fix}") from error
+        raise SecretsError(f"{FILE_VARIABLE} = {path} cannot be read ({error.strerror}). Fix: {fix}") from error
     except ValueError:
-        raise SecretsError(f"{FILE} = {path} is no JSON. Fix: {EXAMPLE}") from None
+        raise SecretsError(f"{FILE_VARIABLE} = {path} is no JSON. Fix: {EXAMPLE}") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise SecretsError(f"{FILE} = {path} has something else than names and texts. Fix: {EXAMPLE}")
+        raise SecretsError(f"{FILE_VARIABLE} = {path} has something else than names and texts. Fix: {EXAMPLE}")
     return values
 
 

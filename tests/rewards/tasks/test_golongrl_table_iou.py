@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
-from verl_longrl.rewards.tasks.golongrl_table_iou import Table, overlap, read_table
+from verl_longrl.rewards.tasks.golongrl_table_iou import AnswerTable, compare_tables, read_table
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/tables.yaml").read_text())
 GOLD = TABLE.pop("gold")
@@ -41,7 +41,7 @@ def test_against_counting(given_rows, wanted_rows):
     mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, wanted_rows))
     common = sum(min(count, theirs[row]) for row, count in mine.items())
     expected = common / (len(given_rows) + len(wanted_rows) - common)
-    assert overlap(Table(None, given_rows), Table(None, wanted_rows)).iou == pytest.approx(expected)
+    assert compare_tables(AnswerTable(None, given_rows), AnswerTable(None, wanted_rows)).iou == pytest.approx(expected)
 
 
 @settings(deadline=None)
@@ -60,9 +60,9 @@ def test_the_order_of_rows_and_named_columns_does_not_matter(rows, order, random
 
 @given(TABLES, TABLES)
 def test_more_rows_than_asked_for_never_help(rows, more):
-    wanted = Table(None, rows)
+    wanted = AnswerTable(None, rows)
     extra = [["junk", *row[1:]] for row in more]
-    assert overlap(Table(None, rows + extra), wanted).iou < 1
+    assert compare_tables(AnswerTable(None, rows + extra), wanted).iou < 1
 
 
 @pytest.mark.parametrize("value", [5, "a", None, {}, {"columns": ["a"]}, {"data": 5}, [], [1, 2], [[1], 2]])

@@ -101,9 +101,9 @@ def test_every_status_has_the_same_metrics(status):
 
 
 def test_own_parts_are_text():
-    own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).own_parts()
+    own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).extra_parts()
     assert own == '{"a_depth": 0.5, "hops": 2.0}'
-    assert Score(0.5, {"answer": 1.0}).own_parts() == "{}"
+    assert Score(0.5, {"answer": 1.0}).extra_parts() == "{}"
 
 
 @pytest.mark.parametrize("bad", [{"value": float("nan")}, {"value": 1.0, "parts": {"answer": float("inf")}}])

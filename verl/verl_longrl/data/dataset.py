@@ -34,7 +34,7 @@ from verl_longrl.data.schema import (
     decode_ground_truth,
     read_rows,
 )
-from verl_longrl.data.validate import validate_file
+from verl_longrl.data.validation import validate_file
 from verl_longrl.rewards import load_scorers
 from verl_longrl.rewards.tasks.golongrl import task_name
 

@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 1 << 16
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk is full; Ray's, of what it was raised for."""
     cause = getattr(error, "cause", error)
     return isinstance(cause, OSError) and cause.errno in FULL
@@ -37,7 +37,7 @@ def dumps(value: Any, indent: int | None = None) -> str:
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
 
 
-def line(row: Mapping[str, Any]) -> bytes:
+def encode_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of a file. Lone surrogates, which UTF-8 cannot hold, become "?"."""
     return dumps(row).encode("utf-8", "replace") + b"\n"
 
@@ -66,7 +66,7 @@ def warn_of_damage(path: Path, damaged: Sequence[int]) -> None:
         print(f"longrl: {path}: {lines} damaged, and left out", file=sys.stderr, flush=True)
 
 
-def append(path: Path, lines: bytes) -> None:
+def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines, or nothing at all. Raises OSError."""
     with path.open("ab", buffering=0) as handle:
         end = handle.seek(0, os.SEEK_END)
@@ -88,7 +88,7 @@ def drop_partial_line(path: Path) -> None:
                 handle.truncate(end)
 
 
-def cut_off(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
+def truncate_before(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
     """Cut a file off before the first row for which this is true, and behind its last whole line. Takes no room on the
     disk, and writes nothing where there is nothing to cut."""
     start = next((start for start, row in _rows(path) if row is not None and begins(row)), None)
@@ -107,11 +107,11 @@ class Journal:
 
     def add(self, row: Mapping[str, Any]) -> str | None:
         """Append a row. What hinders it, in words, if the disk is full. Raises any other OSError."""
-        self._waiting.append(line(row))
+        self._waiting.append(encode_line(row))
         try:
-            append(self.path, b"".join(self._waiting))
+            append_lines(self.path, b"".join(self._waiting))
         except OSError as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
             return f"{self.path}: {error.strerror}; {len(self._waiting)} lines wait in memory for room"
         self._waiting.clear()

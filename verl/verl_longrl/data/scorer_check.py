@@ -24,7 +24,7 @@ EXPECTED = "(response, ground_truth, extra_info, options) -> Score"
 
 
 @dataclass
-class Trial:
+class ScorerTrial:
     """tried: data sources whose scorer gave a score. unused: names and patterns of scorers that score no row.
     problems: a line for each scorer that cannot be used."""
 
@@ -33,11 +33,11 @@ class Trial:
     problems: list[str] = field(default_factory=list)
 
 
-def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
+def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTrial:
     """Load `options.scorers`, first in a process of their own, then here, and call those that score rows of `files`.
     Files and rows that cannot be read are passed over: the validator names them. Raises ImportError, in one line, when
     the scorers cannot be loaded."""
-    trial = Trial()
+    trial = ScorerTrial()
     try:
         isolated = IsolatedScorer(replace(options, workers=1))
     except RuntimeError as error:
@@ -50,7 +50,7 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
         for job in _jobs(options, files, mine):
             function = resolve(job.data_source)
             called.add(function)
-            score = isolated.outcomes_blocking(job)[0]
+            score = isolated.score_for_each_verdict_blocking(job)[0]
             if score.failed:
                 what = f"{_named(job.data_source, function)}, called with an empty response: {score.status}"
                 trial.problems.append(f"{what}, {score.reason}; expected {EXPECTED}")

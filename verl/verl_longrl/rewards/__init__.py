@@ -3,8 +3,8 @@ pipelines.
 
 `score` runs here and now and decides answers by rule. `score_async` adds what training needs: isolation (a
 response that hangs its scorer is killed at its deadline) and a judge (A is its verdict). Nothing here imports
-torch, ray or verl; what imports more lives in modules of its own: `judge.Judge`, `isolation.IsolatedScorer`,
-and `manager.LongRLRewardManager` for verl.
+torch, ray or verl; what imports more lives in modules of its own: `judge.client.JudgeClient`,
+`isolation.scorer_pool.IsolatedScorer`, and `manager.LongRLRewardManager` for verl.
 
     from verl_longrl.rewards import score
     score("longrlvr", response, "Paris", {"ref_chunks": [3, 17]}).value

@@ -49,14 +49,14 @@ class LongRLRewardManager(RewardManagerBase):
         self.isolation = IsolatedScorer(self.options)
         self.judge = None
         if self.options.answer.by != "rule":
-            from verl_longrl.rewards.judge.client import Judge
+            from verl_longrl.rewards.judge.client import JudgeClient
 
             concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
                 served = (f"http://{reward_router_address}/v1",)
-                judge = dataclasses.replace(judge, endpoints=served, api_key_env=secrets.HTTP)
-            self.judge = Judge(judge)
+                judge = dataclasses.replace(judge, endpoints=served, api_key_env=secrets.HTTP_KEY)
+            self.judge = JudgeClient(judge)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last response of a rollout. data: one row per output of the agent loop, responses right-padded."""
@@ -85,6 +85,6 @@ class LongRLRewardManager(RewardManagerBase):
                 "task": task_name(fields["data_source"], extra_info),
                 "status": score.status,
                 "reason": redact(score.reason),
-                "own_parts": score.own_parts(),
+                "own_parts": score.extra_parts(),
             },
         }

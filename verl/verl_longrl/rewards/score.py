@@ -62,7 +62,7 @@ class Score:
         """Whether the machinery, not the response, is to blame."""
         return self.status in FAILURES
 
-    def own_parts(self) -> str:
+    def extra_parts(self) -> str:
         """The parts beyond `PART_KEYS` as one JSON object, "{}" when there are none: one column of text for every task,
         whatever its scorer measures, so that samples of different tasks can share one batch."""
         return json.dumps({name: float(self.parts[name]) for name in sorted(set(self.parts) - set(PART_KEYS))})
@@ -81,7 +81,7 @@ class Score:
         }
 
 
-def to_json(scores: Iterable[Score]) -> bytes:
+def scores_to_json(scores: Iterable[Score]) -> bytes:
     """Scores to be read by another process, all numbers as floats. Raises TypeError, ValueError for a part that is no
     number and a reason or candidate that is no text."""
     return json.dumps([_plain(score) for score in scores]).encode()
@@ -94,8 +94,8 @@ def _plain(score: Score) -> list[Any]:
     return [float(score.value), parts, score.status, score.reason, score.candidate]
 
 
-def from_json(data: bytes) -> tuple[Score, ...]:
-    """What `to_json` made. Raises ValueError, TypeError for anything else."""
+def scores_from_json(data: bytes) -> tuple[Score, ...]:
+    """What `scores_to_json` made. Raises ValueError, TypeError for anything else."""
     scores = tuple(Score(*values) for values in json.loads(data))
     for score in scores:
         _plain(score)

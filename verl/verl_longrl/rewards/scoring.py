@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from verl_longrl.rewards.matching.answer_match import equal, gold_answers
+from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import resolve
 from verl_longrl.rewards.score import Score
@@ -38,7 +38,7 @@ class JudgeAway(JudgeError):
 
 
 class AnswerJudge(Protocol):
-    """What decides A in place of the rule; `judge.Judge` is one."""
+    """What decides A in place of the rule; `judge.client.JudgeClient` is one."""
 
     async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
         """Whether the candidate states the reference's facts. Raises JudgeError when no verdict can be
@@ -47,10 +47,12 @@ class AnswerJudge(Protocol):
 
 
 class Isolation(Protocol):
-    """Runs `outcomes` where a hang can be killed; `isolation.IsolatedScorer` is one. Never raises for a
-    sample."""
+    """Runs `score_for_each_verdict` where a hang can be killed, as `isolation.scorer_pool.IsolatedScorer` does.
 
-    async def outcomes(self, job: Job) -> tuple[Score, ...]: ...
+    Never raises for a sample.
+    """
+
+    async def score_for_each_verdict(self, job: Job) -> tuple[Score, ...]: ...
 
 
 def score(
@@ -71,7 +73,7 @@ def score(
     return _score(Job(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS))
 
 
-def outcomes(job: Job) -> tuple[Score, ...]:
+def score_for_each_verdict(job: Job) -> tuple[Score, ...]:
     """(by rule,) or, when a judge is to decide, (by rule, judged wrong, judged right). Never raises: an
     unknown data_source is a scorer_error here."""
     ruled = _score(job)
@@ -100,9 +102,9 @@ async def score_async(
     """
     options, extra_info = options or _DEFAULTS, extra_info or {}
     if options.answer.by != "rule" and judge is None:
-        raise ValueError(f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))")
+        raise ValueError(f"answer.by = {options.answer.by!r} needs a judge; pass judge=JudgeClient(JudgeOptions(...))")
     job = Job(data_source, response, ground_truth, extra_info, options)
-    ruled, *judged = await isolation.outcomes(job) if isolation else outcomes(job)
+    ruled, *judged = await isolation.score_for_each_verdict(job) if isolation else score_for_each_verdict(job)
     if truncated and ruled.status == "format_error":
         return replace(ruled, status="truncated", reason=f"cut at the length limit: {ruled.reason}")
     if not judged or judge is None or ruled.candidate is None:
@@ -110,7 +112,7 @@ async def score_async(
     wrong, right = judged
     try:
         reference = " | ".join(gold_answers(ground_truth))
-        if options.answer.skip_exact and equal(ruled.candidate, ground_truth):
+        if options.answer.skip_exact and equals_gold(ruled.candidate, ground_truth):
             return right
     except ValueError as error:  # a scorer of the user's own that judges an answer of another shape
         return Score(0.0, {}, "scorer_error", f"no reference for the judge: {error}")

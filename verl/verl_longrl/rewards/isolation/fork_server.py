@@ -62,7 +62,7 @@ class ForkServer:
             self.close()
             raise RuntimeError(f"the scorer processes cannot start: {answer or 'they died, see the log above'}")
 
-    def fork(self) -> Worker:
+    def fork(self) -> ScorerWorker:
         """A new worker. Raises OSError when the server is gone."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -70,7 +70,7 @@ class ForkServer:
             pid = self._control.recv(64)
             if not pid:
                 raise ConnectionResetError("the fork server of the scorers died")
-            return Worker(int(pid), Connection(ours.detach()), self)
+            return ScorerWorker(int(pid), Connection(ours.detach()), self)
 
     def end(self, pid: int) -> None:
         """Kill a worker. Raises OSError when the server is gone."""
@@ -87,7 +87,7 @@ class ForkServer:
 
 
 @dataclass(eq=False)
-class Worker:
+class ScorerWorker:
     """One scorer process: jobs go in and results come out by its `connection`."""
 
     pid: int

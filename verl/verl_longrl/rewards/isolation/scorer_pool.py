@@ -23,9 +23,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from verl_longrl.rewards.isolation.fork_server import ForkServer, Worker
+from verl_longrl.rewards.isolation.fork_server import ForkServer, ScorerWorker
 from verl_longrl.rewards.options import RewardOptions
-from verl_longrl.rewards.score import Score, Status, from_json
+from verl_longrl.rewards.score import Score, Status, scores_from_json
 from verl_longrl.rewards.scoring import Job
 
 PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
@@ -55,23 +55,26 @@ class IsolatedScorer:
         self._server = ForkServer(self.options)
         self._idle = [self._server.fork() for _ in range(self.options.workers)]
 
-    async def outcomes(self, job: Job) -> tuple[Score, ...]:
-        """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
-        status timeout; a sample that cannot travel to a worker, a scorer that raises or takes its process down and a
-        score that cannot travel back give scorer_error. Raises RuntimeError once this is closed."""
-        self._refuse_if_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, job)
+    async def score_for_each_verdict(self, job: Job) -> tuple[Score, ...]:
+        """`scoring.score_for_each_verdict` in a worker. Never raises for a sample.
 
-    def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
-        """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        Past the deadline the result is one Score with status timeout. A sample that cannot be sent to a worker, a
+        scorer that raises or ends its process, and a score that cannot be read back give scorer_error. Raises
+        RuntimeError once this pool is closed.
+        """
         self._refuse_if_closed()
-        return self._outcomes(job)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._score_for_each_verdict, job)
+
+    def score_for_each_verdict_blocking(self, job: Job) -> tuple[Score, ...]:
+        """The same for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        self._refuse_if_closed()
+        return self._score_for_each_verdict(job)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise RuntimeError("this IsolatedScorer is closed; make a new one")
 
-    def _outcomes(self, job: Job) -> tuple[Score, ...]:
+    def _score_for_each_verdict(self, job: Job) -> tuple[Score, ...]:
         try:
             job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
             message = pickle.dumps(job)
@@ -110,7 +113,7 @@ class IsolatedScorer:
                     if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
                         return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
             answer = worker.connection.recv_bytes(LONGEST_ANSWER)
-            results = from_json(answer)
+            results = scores_from_json(answer)
             healthy = not niced  # priority cannot be raised again
             return results
         except (EOFError, OSError):
@@ -120,7 +123,7 @@ class IsolatedScorer:
         finally:
             self._give_back(worker, healthy)
 
-    def _hand_over(self, message: bytes) -> Worker | None:
+    def _hand_over(self, message: bytes) -> ScorerWorker | None:
         """Send the job to a worker that is alive; one that died while idle is replaced, not counted. None: closed."""
         while worker := self._take():
             try:
@@ -131,7 +134,7 @@ class IsolatedScorer:
                 return worker
         return None
 
-    def _take(self) -> Worker | None:
+    def _take(self) -> ScorerWorker | None:
         with self._lock:
             if self._closed:
                 return None
@@ -145,7 +148,7 @@ class IsolatedScorer:
                 self._counts["server_restarts"] += 1
                 return self._server.fork()
 
-    def _give_back(self, worker: Worker, healthy: bool) -> None:
+    def _give_back(self, worker: ScorerWorker, healthy: bool) -> None:
         with self._lock:
             if self._closed or worker.server is not self._server:
                 worker.connection.close()  # it ends at the end of its input, or ended with its server

@@ -27,14 +27,14 @@ from multiprocessing.connection import Connection
 
 from verl_longrl.rewards import Score, load_scorers
 from verl_longrl.rewards.isolation.confinement import confine
-from verl_longrl.rewards.score import to_json
-from verl_longrl.rewards.scoring import outcomes
+from verl_longrl.rewards.score import scores_to_json
+from verl_longrl.rewards.scoring import score_for_each_verdict
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, memory_gib: float) -> None:
-    """Score jobs from `connection` until it closes. One pickled `Job` in, its `outcomes` out as JSON."""
+    """Score jobs from `connection` until it closes. One pickled `Job` in, its `score_for_each_verdict` out as JSON."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
@@ -43,10 +43,10 @@ def serve(connection: Connection, memory_gib: float) -> None:
         except EOFError:
             return
         try:
-            answer = to_json(outcomes(pickle.loads(message)))
+            answer = scores_to_json(score_for_each_verdict(pickle.loads(message)))
         except Exception as error:  # noqa: BLE001  pickling runs whatever code the values bring along
             reason = f"sample or score cannot travel between processes: {type(error).__name__}: {error}"
-            answer = to_json((Score(0.0, {}, "scorer_error", reason),))
+            answer = scores_to_json((Score(0.0, {}, "scorer_error", reason),))
         connection.send_bytes(answer)
 
 

@@ -16,15 +16,15 @@ from collections import Counter, OrderedDict
 from typing import Any
 
 from verl_longrl.endpoints import EndpointError, Endpoints, RequestError
-from verl_longrl.patience import Away, Patience
+from verl_longrl.patience import Patience, ServerAway
 from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions
 from verl_longrl.rewards.scoring import JudgeAway, JudgeError
 
-__all__ = ["Judge", "JudgeAway", "JudgeError"]
+__all__ = ["JudgeAway", "JudgeClient", "JudgeError"]
 
 
-class Judge:
+class JudgeClient:
     """A judge's client, for use within one event loop.
 
     Raises ValueError when there is no endpoint. `judge` answers one question; `check` is for the preflight;
@@ -80,7 +80,7 @@ class Judge:
         }
         try:
             text, finish_reason = await self._patience.ask(lambda: self._servers.post("/chat/completions", body, _read))
-        except Away as error:
+        except ServerAway as error:
             raise JudgeAway(str(error)) from error
         except (RequestError, EndpointError) as error:
             raise JudgeError(

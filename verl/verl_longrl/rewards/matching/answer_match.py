@@ -21,15 +21,22 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from verl_longrl.rewards.matching.qualifiers import DENIALS, HEDGES, POLAR, informative, position, separators
+from verl_longrl.rewards.matching.qualifiers import (
+    DENIALS,
+    HEDGES,
+    POLAR,
+    count_content_words,
+    find_list_separators,
+    find_subsequence,
+)
 from verl_longrl.rewards.matching.tokens import (
     FUNCTION_WORDS,
     MAX_CHARS,
-    currencies,
+    answer_tokens,
+    currency_signs,
     decimals_are_names,
     is_symbol,
-    numbers,
-    tokens,
+    number_tokens,
 )
 from verl_longrl.rewards.matching.two_way_match import is_relative_date, says_most_of
 from verl_longrl.rewards.options import AnswerOptions, AnswerRule, RewardOptions
@@ -44,12 +51,12 @@ def gold_answers(ground_truth: Any) -> list[str]:
     nothing given, text without a word, number or symbol, or something that is no answer (a dict, a list in a list)."""
     values = ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth
     golds = values if isinstance(values, (list, tuple)) else [values]
-    if not golds or not all(isinstance(gold, (str, int, float)) and tokens(str(gold)) for gold in golds):
+    if not golds or not all(isinstance(gold, (str, int, float)) and answer_tokens(str(gold)) for gold in golds):
         raise GoldError(values, "has nothing to compare", "a non-empty answer string or a list of them")
     return [str(gold) for gold in golds]
 
 
-def equal(candidate: str, ground_truth: Any) -> bool:
+def equals_gold(candidate: str, ground_truth: Any) -> bool:
     """Whether the candidate is one of the gold answers after normalisation."""
     return any(_same(candidate, gold) for gold in gold_answers(ground_truth))
 
@@ -64,11 +71,11 @@ def _both(candidate: str, gold: str) -> tuple[list[str], list[str]]:
     too long to be read whole."""
     as_written = decimals_are_names(gold)
     readable = candidate if len(candidate) <= MAX_CHARS else ""
-    return tokens(readable, as_written=as_written), tokens(gold, as_written=as_written)
+    return answer_tokens(readable, as_written=as_written), answer_tokens(gold, as_written=as_written)
 
 
 def _other_currency(candidate: str, gold: str) -> bool:
-    mine, theirs = currencies(candidate), currencies(gold)
+    mine, theirs = currency_signs(candidate), currency_signs(gold)
     return bool(mine and theirs) and mine.isdisjoint(theirs)
 
 
@@ -96,21 +103,21 @@ def _f1(mine: list[str], theirs: list[str]) -> float:
 def _states(text: str, gold: str, max_length_ratio: float) -> bool:
     """Whether `text` states `gold` and nothing that competes with it."""
     words, target = _both(text, gold)
-    at = position(words, target)
+    at = find_subsequence(words, target)
     if at < 0 or all(word in FUNCTION_WORDS for word in target):
         return False
     rest = words[:at] + words[at + len(target) :]
     return (
         not (DENIALS | HEDGES).intersection(rest)
-        and not numbers(rest)
+        and not number_tokens(rest)
         and not _operators(rest)
-        and len(separators(text)) <= len(separators(gold))
-        and informative(words) <= max_length_ratio * max(1, informative(target))
+        and len(find_list_separators(text)) <= len(find_list_separators(gold))
+        and count_content_words(words) <= max_length_ratio * max(1, count_content_words(target))
     )
 
 
 def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
-    if DENIALS.intersection(tokens(candidate)) - set(tokens(gold)):
+    if DENIALS.intersection(answer_tokens(candidate)) - set(answer_tokens(gold)):
         return False
     lead_ins = [match.end() for match in _LEAD_IN.finditer(candidate)]
     views = [candidate, candidate[lead_ins[-1] :]] if lead_ins else [candidate]
@@ -120,10 +127,10 @@ def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
 def _agrees(words: list[str], polar: str) -> bool:
     """A yes/no answer: opens with the gold word and mentions neither the other one nor a hedge."""
     unsaid = {POLAR[polar], *HEDGES} | ((DENIALS - {"no"}) if polar in ("yes", "true") else set())
-    return words[0] == polar and not unsaid.intersection(words) and informative(words) <= 3
+    return words[0] == polar and not unsaid.intersection(words) and count_content_words(words) <= 3
 
 
-def matches(candidate: str, gold: str, options: AnswerOptions, own: AnswerRule = "contain") -> bool:
+def matches_gold(candidate: str, gold: str, options: AnswerOptions, own: AnswerRule = "contain") -> bool:
     """Whether `candidate` gives `gold`, under `options.mode`; own: what `auto` means for this task."""
     mode = own if options.mode == "auto" else options.mode
     mine, theirs = _both(candidate, gold)
@@ -142,7 +149,7 @@ def matches(candidate: str, gold: str, options: AnswerOptions, own: AnswerRule =
     telling = DENIALS | HEDGES  # these, numbers and symbols decide more than their share of tokens says
     return (
         _f1(mine, theirs) >= options.f1_threshold
-        and numbers(mine) == numbers(theirs)
+        and number_tokens(mine) == number_tokens(theirs)
         and _phrases(mine) == _phrases(theirs)
         and telling.intersection(mine) == telling.intersection(theirs)
     )
@@ -158,4 +165,4 @@ def correctness(candidate: str, ground_truth: Any, options: RewardOptions, own: 
     golds = gold_answers(ground_truth)
     if options.verdict is not None:
         return options.verdict
-    return float(any(matches(candidate, gold, options.answer, own) for gold in golds))
+    return float(any(matches_gold(candidate, gold, options.answer, own) for gold in golds))

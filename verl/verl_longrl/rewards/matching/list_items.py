@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from verl_longrl.rewards.matching.response_format import parse_lines
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, decimals_are_names, tokens
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, decimals_are_names
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_items
@@ -49,7 +49,7 @@ class Items(NamedTuple):
         return len(set(self.wanted) & set(self.listed)) / max(1, len(set(self.listed)))
 
 
-def items(golds: Collection[str], lines: Sequence[str]) -> Items:
+def comparable_items(golds: Collection[str], lines: Sequence[str]) -> Items:
     """The items of both, each once, comparable. Nothing is listed by more than `MAX_LINES` lines."""
     spelling = _spelling(golds)
     wanted = dict.fromkeys(map(spelling, golds))
@@ -57,7 +57,7 @@ def items(golds: Collection[str], lines: Sequence[str]) -> Items:
     return Items(list(wanted), list(dict.fromkeys(_item(line, wanted, spelling) for line in readable)))
 
 
-def items_as_published(golds: Collection[str], lines: Sequence[str]) -> Items:
+def published_items(golds: Collection[str], lines: Sequence[str]) -> Items:
     """The items of both, repeated ones too, in lower case and with white space collapsed."""
     return Items([" ".join(gold.lower().split()) for gold in golds], [" ".join(line.lower().split()) for line in lines])
 
@@ -75,13 +75,17 @@ def _spelling(golds: Collection[str]) -> Callable[[str], str]:
     as_written = any(map(decimals_are_names, golds))
 
     def by_tokens(text: str) -> str:
-        words = tokens(text, as_written=as_written) if len(text) <= MAX_CHARS else []
-        return " ".join(words) or folded(text)
+        words = answer_tokens(text, as_written=as_written) if len(text) <= MAX_CHARS else []
+        return " ".join(words) or casefold_normalized(text)
 
-    return by_tokens if len(set(map(by_tokens, golds))) == len(set(map(folded, golds))) else folded
+    return (
+        by_tokens
+        if len(set(map(by_tokens, golds))) == len(set(map(casefold_normalized, golds)))
+        else casefold_normalized
+    )
 
 
-def folded(text: str) -> str:
+def casefold_normalized(text: str) -> str:
     """`text` in one case and width, white space collapsed."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
@@ -92,7 +96,7 @@ def score_items(response: str, ground_truth: Any, options: RewardOptions, metric
     parsed = parse_lines(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
         return Score(0.0, {}, "format_error", parsed.error)
-    compared = items_as_published(golds, parsed.lines) if options.paper_exact else items(golds, parsed.lines)
+    compared = published_items(golds, parsed.lines) if options.paper_exact else comparable_items(golds, parsed.lines)
     answer = published(*compared) if options.paper_exact else metric(*compared)
     parts = {"answer": answer, "recall": compared.recall, "precision": compared.precision, "format": 1.0}
     return Score(answer, parts)

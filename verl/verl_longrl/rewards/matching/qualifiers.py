@@ -18,17 +18,17 @@ HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "unknown", "unsure"}
 _SEPARATORS = re.compile(r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)", re.IGNORECASE)
 
 
-def separators(text: str) -> list[str]:
+def find_list_separators(text: str) -> list[str]:
     """What separates the members of a list in `text`, in order; the comma of 1,000 does not."""
     return _SEPARATORS.findall(text.strip())
 
 
-def informative(words: Iterable[str]) -> int:
+def count_content_words(words: Iterable[str]) -> int:
     """The number of tokens that are neither function words nor symbols."""
     return sum(word not in FUNCTION_WORDS and not is_symbol(word) for word in words)
 
 
-def position(words: list[str], run: list[str]) -> int:
+def find_subsequence(words: list[str], run: list[str]) -> int:
     """Where `run` first occurs in `words` as consecutive whole tokens, -1 when it does not."""
     spots = (i for i in range(len(words) - len(run) + 1) if words[i : i + len(run)] == run)
     return next(spots, -1)

@@ -81,14 +81,14 @@ _TOKEN = re.compile(
 _NAMED_DECIMAL = re.compile(r"\b([^\W\d_]+)\s+[0-9]{1,30}\.[0-9]")
 
 
-def tokens(text: str, *, as_written: bool = False) -> list[str]:
+def answer_tokens(text: str, *, as_written: bool = False) -> list[str]:
     """Comparable tokens of `text` (see the module docstring). Han and kana characters are tokens of their own.
 
     as_written: decimals keep their trailing zeros, so 3.10 is not 3.1 (but 3.0 is 3).
     """
     found = _TOKEN.findall(_fold(text))
     kept = (token for token in found if len(token) > 1 or _counts(token))
-    return [number(token, as_written=as_written) or token for token in kept]
+    return [canonical_number(token, as_written=as_written) or token for token in kept]
 
 
 def decimals_are_names(gold: str) -> bool:
@@ -97,13 +97,13 @@ def decimals_are_names(gold: str) -> bool:
     return any(word not in FUNCTION_WORDS | _QUALIFIERS for word in named)
 
 
-def currencies(text: str) -> set[str]:
+def currency_signs(text: str) -> set[str]:
     """The currency signs in `text`. Tokens leave them out, since "5" may answer "$5"; "€5" may not."""
     characters = set(unicodedata.normalize("NFKC", text[:MAX_CHARS]))
     return {character for character in characters if unicodedata.category(character) == "Sc"}
 
 
-def number(token: str, *, as_written: bool = False) -> str:
+def canonical_number(token: str, *, as_written: bool = False) -> str:
     """The canonical spelling of a number, "" for anything else; leading zeros make an identifier, not a number."""
     digits = token.replace(",", "")
     if not re.fullmatch(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", digits):
@@ -113,7 +113,7 @@ def number(token: str, *, as_written: bool = False) -> str:
     return "0" if digits == "-0" else digits
 
 
-def numbers(words: Iterable[str]) -> set[str]:
+def number_tokens(words: Iterable[str]) -> set[str]:
     """The tokens that are numbers or begin with one (1990s, 4th, 2.10.1)."""
     return {word for word in words if word.removeprefix("-")[:1].isdigit()}
 

@@ -3,7 +3,7 @@ r"""Two-way substring exact match, LoongRL's answer reward (arXiv 2510.19363, eq
 Published: an answer is right when the gold answer is a substring of it, or it of the gold answer. That needs no judge
 and forgives an answer for being more or less specific. In characters it also pays for `\boxed{the}` (normalised to
 nothing, which is in everything), for "1" when the gold answer is "14 April 1943", and for "e" nearly always.
-`published` is that rule; `paper_exact` asks for it.
+`matches_as_published` is that rule; `paper_exact` asks for it.
 
 Guarded, the mode `two_way`: both directions in whole tokens. The gold answer in the candidate is the mode `contain`
 (`answer_match.py`). The candidate in the gold answer is `says_most_of`: less specific, never less committed. It must
@@ -24,8 +24,14 @@ from __future__ import annotations
 import re
 import string
 
-from verl_longrl.rewards.matching.qualifiers import DENIALS, HEDGES, informative, position, separators
-from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, is_symbol, number, numbers
+from verl_longrl.rewards.matching.qualifiers import (
+    DENIALS,
+    HEDGES,
+    count_content_words,
+    find_list_separators,
+    find_subsequence,
+)
+from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, canonical_number, is_symbol, number_tokens
 
 _ANCHOR = re.compile(
     "yesterday|today|tonight|tomorrow|now|ago|last|next|this|previous|past|coming|following|earlier|later|recently"
@@ -58,15 +64,15 @@ def is_relative_date(words: list[str]) -> bool:
 
 def says_most_of(candidate: str, gold: str, mine: list[str], theirs: list[str]) -> bool:
     """Whether the candidate is the gold answer with only inessential parts left out. mine, theirs: their tokens."""
-    at = position(theirs, mine)
-    if at < 0 or not informative(mine):
+    at = find_subsequence(theirs, mine)
+    if at < 0 or not count_content_words(mine):
         return False
     before, after = theirs[:at], theirs[at + len(mine) :]
     left_out = before + after
     if _decisive(left_out) or _lacks_a_member(candidate, gold) or _is_tied(before, after):
         return False
     said, unsaid = _weight(mine, gold), _weight(left_out, gold)
-    if unsaid and len(numbers(mine)) == said:
+    if unsaid and len(number_tokens(mine)) == said:
         return _lacks_only_a_unit(gold, mine, theirs)
     return said > unsaid
 
@@ -78,33 +84,34 @@ def _weight(words: list[str], gold: str) -> int:
 
 def _decisive(words: list[str]) -> bool:
     return bool(
-        numbers(words)
+        number_tokens(words)
         or (DENIALS | HEDGES).intersection(words)
         or any(is_symbol(word) or _ROMAN.fullmatch(word) or _UNSPACED.match(word) for word in words)
     )
 
 
 def _lacks_a_member(candidate: str, gold: str) -> bool:
-    parts = separators(gold)
-    return parts != [","] and len(separators(candidate)) < len(parts)
+    parts = find_list_separators(gold)
+    return parts != [","] and len(find_list_separators(candidate)) < len(parts)
 
 
 def _is_tied(before: list[str], after: list[str]) -> bool:
     """Whether a function word ties the candidate to what stands before or after it: wife of, of Japan."""
     return bool(
-        (informative(before) and before[-1] in FUNCTION_WORDS) or (informative(after) and after[0] in FUNCTION_WORDS)
+        (count_content_words(before) and before[-1] in FUNCTION_WORDS)
+        or (count_content_words(after) and after[0] in FUNCTION_WORDS)
     )
 
 
 def _lacks_only_a_unit(gold: str, mine: list[str], theirs: list[str]) -> bool:
     """Whether gold is one number and one word that can be its unit: in lower case, where names are not."""
-    if len(theirs) != 2 or mine != theirs[:1] or not number(mine[0]):
+    if len(theirs) != 2 or mine != theirs[:1] or not canonical_number(mine[0]):
         return False
     unit = theirs[1]
     return unit.isalpha() and unit in gold and not _NO_UNIT.fullmatch(unit)
 
 
-def published(candidate: str, gold: str) -> bool:
+def matches_as_published(candidate: str, gold: str) -> bool:
     """Equation 3 as published: either text is a substring of the other, in characters, after `_normalised`."""
     mine, theirs = _normalised(candidate), _normalised(gold)
     return mine in theirs or theirs in mine

@@ -31,26 +31,26 @@ from typing import Any
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, Scorer, check_gold, resolve, scorer
 from verl_longrl.rewards.score import Score
-from verl_longrl.rewards.tasks.golongrl_choice import choice
-from verl_longrl.rewards.tasks.golongrl_exact_match import qa, retrieval
-from verl_longrl.rewards.tasks.golongrl_f1 import exhaustive, matching
+from verl_longrl.rewards.tasks.golongrl_choice import golongrl_choice
+from verl_longrl.rewards.tasks.golongrl_exact_match import golongrl_qa, golongrl_retrieval
+from verl_longrl.rewards.tasks.golongrl_f1 import golongrl_exhaustive, golongrl_matching
 from verl_longrl.rewards.tasks.golongrl_math_verify import golongrl_math
-from verl_longrl.rewards.tasks.golongrl_ndcg import ranking
-from verl_longrl.rewards.tasks.golongrl_pairwise import ordering
-from verl_longrl.rewards.tasks.golongrl_rouge_l import summary
-from verl_longrl.rewards.tasks.golongrl_table_iou import table
+from verl_longrl.rewards.tasks.golongrl_ndcg import golongrl_ranking
+from verl_longrl.rewards.tasks.golongrl_pairwise import golongrl_ordering
+from verl_longrl.rewards.tasks.golongrl_rouge_l import golongrl_summary
+from verl_longrl.rewards.tasks.golongrl_table_iou import golongrl_table
 
 TASKS: dict[str, Scorer] = {
-    "golongrl_retrieval": retrieval,
-    "golongrl_qa": qa,
-    "golongrl_choice": choice,
-    "golongrl_exhaustive": exhaustive,
+    "golongrl_retrieval": golongrl_retrieval,
+    "golongrl_qa": golongrl_qa,
+    "golongrl_choice": golongrl_choice,
+    "golongrl_exhaustive": golongrl_exhaustive,
     "golongrl_math": golongrl_math,
-    "golongrl_table": table,
-    "golongrl_matching": matching,
-    "golongrl_ranking": ranking,
-    "golongrl_ordering": ordering,
-    "golongrl_summary": summary,
+    "golongrl_table": golongrl_table,
+    "golongrl_matching": golongrl_matching,
+    "golongrl_ranking": golongrl_ranking,
+    "golongrl_ordering": golongrl_ordering,
+    "golongrl_summary": golongrl_summary,
 }
 
 LONGBENCH_PRO: dict[str, str] = {

@@ -59,7 +59,7 @@ def gold_choice(ground_truth: Any) -> str:
 
 
 @scorer("golongrl_choice", "selection", gold=lambda truth, _: gold_choice(truth))
-def choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a letter; `ground_truth` is it, or a released row's golden_label, which may be the whole sentence.
 
     Raises GoldError when that is not one letter.

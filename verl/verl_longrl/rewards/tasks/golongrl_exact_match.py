@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from verl_longrl.rewards.matching.answer_match import equal, gold_answers
-from verl_longrl.rewards.matching.list_items import folded, items, items_as_published
+from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
+from verl_longrl.rewards.matching.list_items import casefold_normalized, comparable_items, published_items
 from verl_longrl.rewards.matching.response_format import (
     THINK_CLOSE,
     parse_lines,
@@ -38,11 +38,15 @@ _BETWEEN_LETTERS = re.compile(r"[\s,;/|&+、，；.()（）*]+|\band\b|和|与")
 
 def same_text(candidate: str, golds: list[str]) -> bool:
     """Whether the candidate is one of the gold texts, of any length, but for case, punctuation and the like."""
-    return any(folded(candidate) == folded(gold) for gold in golds) or equal(candidate, golds)
+    return any(casefold_normalized(candidate) == casefold_normalized(gold) for gold in golds) or equals_gold(
+        candidate, golds
+    )
 
 
 @scorer("golongrl_retrieval", "EM", gold=lambda truth, _: gold_answers(gold_label(truth)))
-def retrieval(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_retrieval(
+    response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
+) -> Score:
     """Score a bare answer; `ground_truth` is it, or a list of accepted ones, or a released row's golden_label."""
     golds = gold_answers(gold_label(ground_truth))
     if options.paper_exact:
@@ -55,7 +59,7 @@ def retrieval(response: str, ground_truth: Any, extra_info: Mapping[str, Any], o
 
 
 @scorer("golongrl_qa", "Accuracy", gold=lambda truth, _: gold_first(truth))
-def qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score the first line; `ground_truth` is the answer, or a list of accepted ones, or a released row's doc_ids, of
     which the first counts."""
     golds = gold_first(ground_truth)
@@ -67,12 +71,12 @@ def qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options:
 
 def _answers(line: str, gold: str, paper_exact: bool) -> bool:
     if paper_exact:
-        wanted, listed = items_as_published([gold], [line])
+        wanted, listed = published_items([gold], [line])
         return wanted == listed
     if _LETTERS.fullmatch(gold.strip()):
         letters = chosen_letter(line) if len(gold.strip()) == 1 else _BETWEEN_LETTERS.sub("", line).upper()
         return letters == gold.strip()
-    wanted, listed = items([gold], [line])
+    wanted, listed = comparable_items([gold], [line])
     return wanted == listed
 
 

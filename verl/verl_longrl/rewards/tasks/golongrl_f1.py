@@ -39,12 +39,14 @@ def published_share(wanted: Sequence[str], listed: Sequence[str]) -> float:
 
 
 @scorer("golongrl_exhaustive", "F1_Score", gold=lambda truth, _: gold_items(truth))
-def exhaustive(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_exhaustive(
+    response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
+) -> Score:
     """Score a list by F1; `ground_truth` is the list, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, f1, published=f1)
 
 
 @scorer("golongrl_matching", "SubEM", gold=lambda truth, _: gold_items(truth))
-def matching(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_matching(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a list by the share that was found; `ground_truth` is the list, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, share, published=published_share)

@@ -40,7 +40,7 @@ def golongrl_math(response: str, ground_truth: Any, extra_info: Mapping[str, Any
     golds = gold_answers(gold_label(ground_truth))
     if options.paper_exact:
         text, error = published_text(response)
-        return _score(bool(text) and published(text[-_PUBLISHED_CHARS:], golds), error)
+        return _score(bool(text) and is_right_as_published(text[-_PUBLISHED_CHARS:], golds), error)
     boxed = parse_boxed(response, require_think=options.require_think)
     if not boxed.error:
         return _score(any(equivalent(boxed.answer, gold) for gold in golds))
@@ -57,7 +57,7 @@ def _says(sentence: str, gold: str) -> bool:
     return equivalent(sentence, gold) or (len(found) > 1 and equivalent(str(found[1]), gold))
 
 
-def published(text: str, golds: list[str]) -> bool:
+def is_right_as_published(text: str, golds: list[str]) -> bool:
     """Whether what math-verify finds in `text` is a gold answer, as a string or as mathematics. May take for ever."""
     from math_verify import verify
 

@@ -47,6 +47,6 @@ def published_ndcg(wanted: Sequence[str], listed: Sequence[str]) -> float:
 
 
 @scorer("golongrl_ranking", "NDCG", gold=lambda truth, _: gold_items(truth))
-def ranking(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_ranking(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a ranked list; `ground_truth` is the list, best first, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, guarded_ndcg, published=published_ndcg)

@@ -17,7 +17,7 @@ from itertools import combinations
 from math import comb
 from typing import Any
 
-from verl_longrl.rewards.matching.list_items import items, score_items
+from verl_longrl.rewards.matching.list_items import comparable_items, score_items
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
@@ -47,13 +47,13 @@ def gold_order(ground_truth: Any) -> list[str]:
     """The items in their order. Raises GoldError when fewer than two different ones are asked for: there is nothing to
     order."""
     golds = gold_items(ground_truth)
-    if len(items(golds, []).wanted) < 2:
+    if len(comparable_items(golds, []).wanted) < 2:
         raise GoldError(golds, "cannot be ordered", "at least two different items")
     return golds
 
 
 @scorer("golongrl_ordering", "Pairwise_Accuracy", gold=lambda truth, _: gold_order(truth))
-def ordering(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_ordering(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score an ordered list; `ground_truth` is the list in its order, or a released row's doc_ids.
 
     Raises GoldError when fewer than two different items are asked for.

@@ -59,7 +59,7 @@ def gold_tokens(ground_truth: Any) -> list[list[str]]:
 
 
 @scorer("golongrl_summary", "Summary", gold=lambda truth, _: gold_tokens(truth))
-def summary(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_summary(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a summary; `ground_truth` is a reference, a list of them, or a released row's doc_ids.
 
     With `paper_exact` Chinese is cut into words where the row says that it is Chinese: a released row in `summary`, our

@@ -21,9 +21,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from verl_longrl.rewards.matching.list_items import folded
+from verl_longrl.rewards.matching.list_items import casefold_normalized
 from verl_longrl.rewards.matching.response_format import parse_json
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, number, tokens
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
@@ -33,17 +33,17 @@ MAX_CELLS = 50_000  # a larger table is worth nothing, so that time stays bounde
 _NAMES, _ROWS = ("columns", "header", "headers"), ("data", "rows")
 _NULLS = {"", "null", "none", "nan", "n/a"}
 
-Row = tuple[str, ...]
+TableRow = tuple[str, ...]
 
 
-class Table(NamedTuple):
+class AnswerTable(NamedTuple):
     """Rows of cells, and the names of their columns where they have any."""
 
     names: list[str] | None
     rows: list[list[Any]]
 
 
-class Overlap(NamedTuple):
+class TableOverlap(NamedTuple):
     """How two tables agree, all in [0, 1]."""
 
     iou: float
@@ -51,42 +51,42 @@ class Overlap(NamedTuple):
     precision: float
 
 
-def read_table(value: Any) -> Table | None:
+def read_table(value: Any) -> AnswerTable | None:
     """The table that a JSON value is, None when it is none."""
     if isinstance(value, Mapping):
         names = next((value[key] for key in _NAMES if isinstance(value.get(key), list)), None)
         rows = next((value[key] for key in _ROWS if isinstance(value.get(key), list)), None)
         if rows is None:
             return None
-        table = read_table(rows) or Table(None, [row if isinstance(row, list) else [row] for row in rows])
-        return Table([str(name) for name in names], table.rows) if names and not table.names else table
+        table = read_table(rows) or AnswerTable(None, [row if isinstance(row, list) else [row] for row in rows])
+        return AnswerTable([str(name) for name in names], table.rows) if names and not table.names else table
     if not isinstance(value, list) or not value:
         return None
     if all(isinstance(row, Mapping) for row in value):
         keys = list(dict.fromkeys(key for row in value for key in row))
-        return Table(keys, [[row.get(key) for key in keys] for row in value])
-    return Table(None, value) if all(isinstance(row, list) for row in value) else None  # [1] is a footnote
+        return AnswerTable(keys, [[row.get(key) for key in keys] for row in value])
+    return AnswerTable(None, value) if all(isinstance(row, list) for row in value) else None  # [1] is a footnote
 
 
-def overlap(given: Table, wanted: Table) -> Overlap:
+def compare_tables(given: AnswerTable, wanted: AnswerTable) -> TableOverlap:
     """The rows in common over all rows, over those asked for and over those given; `wanted` has at least one."""
     given = _with_names(given, wanted)
     if sum(map(len, given.rows)) > MAX_CELLS:
-        return Overlap(0.0, 0.0, 0.0)
+        return TableOverlap(0.0, 0.0, 0.0)
     order = _order(given.names, wanted.names)
     mine = Counter(_row([row[i] for i in order] if len(row) == len(order) else row) for row in given.rows)
     theirs = Counter(map(_row, wanted.rows))
     common = (mine & theirs).total()
     either = len(given.rows) + len(wanted.rows) - common
-    return Overlap(common / either, common / len(wanted.rows), common / max(1, len(given.rows)))
+    return TableOverlap(common / either, common / len(wanted.rows), common / max(1, len(given.rows)))
 
 
-def _with_names(given: Table, wanted: Table) -> Table:
+def _with_names(given: AnswerTable, wanted: AnswerTable) -> AnswerTable:
     """`given` with its first row as names, where this holds the names that are asked for."""
     if given.names is None and wanted.names and given.rows:
         first = [str(cell) for cell in given.rows[0]]
         if sorted(map(_name, first)) == sorted(map(_name, wanted.names)):
-            return Table(first, given.rows[1:])
+            return AnswerTable(first, given.rows[1:])
     return given
 
 
@@ -104,10 +104,10 @@ def _order(given: Sequence[str] | None, wanted: Sequence[str] | None) -> list[in
 
 
 def _name(name: str) -> str:
-    return folded(name.replace("_", " "))
+    return casefold_normalized(name.replace("_", " "))
 
 
-def _row(cells: Sequence[Any]) -> Row:
+def _row(cells: Sequence[Any]) -> TableRow:
     return tuple(map(_cell, cells))
 
 
@@ -116,17 +116,17 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return _decimal(value)
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    if folded(text) in _NULLS:
+    if casefold_normalized(text) in _NULLS:
         return ""
-    words = tokens(text) if len(text) <= MAX_CHARS else []
-    if len(words) == 1 and number(words[0]):
+    words = answer_tokens(text) if len(text) <= MAX_CHARS else []
+    if len(words) == 1 and canonical_number(words[0]):
         return _decimal(float(words[0])) if "." in words[0] else words[0]
-    return " ".join(words) or folded(text)
+    return " ".join(words) or casefold_normalized(text)
 
 
 def _decimal(value: float) -> str:
     """A float in plain digits, 0.1 + 0.2 as 0.3."""
-    return number(f"{value:.12f}") if math.isfinite(value) else ""
+    return canonical_number(f"{value:.12f}") if math.isfinite(value) else ""
 
 
 def _published(values: Sequence[Any], wanted: list[Any]) -> float:
@@ -141,7 +141,7 @@ def _published(values: Sequence[Any], wanted: list[Any]) -> float:
     return common / (len(given) + len(wanted) - common)
 
 
-def gold_table(ground_truth: Any) -> Table:
+def gold_table(ground_truth: Any) -> AnswerTable:
     """The table asked for: JSON text or decoded, or a released row's golden_label. Raises GoldError when that is no
     table with at least one row."""
     table = read_table(_decoded(gold_label(ground_truth)))
@@ -159,7 +159,7 @@ def _decoded(label: Any) -> Any:
 
 
 @scorer("golongrl_table", "multitableqa_pretraining", gold=lambda truth, _: gold_table(truth))
-def table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a table; `ground_truth` is one, as JSON text or decoded, or a released row's golden_label.
 
     Raises GoldError when that is no table with at least one row.
@@ -176,6 +176,6 @@ def table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], optio
     tables = [given for given in map(read_table, parsed.values) if given]
     if not tables:
         return Score(0.0, {}, "format_error", "the JSON in the answer is no table: expected columns and data")
-    agreement = overlap(tables[-1], wanted)
+    agreement = compare_tables(tables[-1], wanted)
     parts = {"answer": agreement.iou, "recall": agreement.recall, "precision": agreement.precision, "format": 1.0}
     return Score(agreement.iou, parts)

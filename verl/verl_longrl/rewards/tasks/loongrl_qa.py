@@ -15,7 +15,7 @@ from typing import Any
 
 from verl_longrl.rewards.matching.answer_match import correctness, gold_answers
 from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text
-from verl_longrl.rewards.matching.two_way_match import published
+from verl_longrl.rewards.matching.two_way_match import matches_as_published
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
@@ -38,5 +38,5 @@ def loongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], 
 
 def _correctness(boxed: str, ground_truth: Any, options: RewardOptions) -> float:
     if options.paper_exact and options.verdict is None:
-        return float(bool(boxed) and any(published(boxed, gold) for gold in gold_answers(ground_truth)))
+        return float(bool(boxed) and any(matches_as_published(boxed, gold) for gold in gold_answers(ground_truth)))
     return correctness(plain_text(boxed), ground_truth, options, own="two_way")

@@ -4,7 +4,7 @@
     precision  share of the box's tokens that belong to listed values; "and" and other function words do not count
     reward     recall * precision, or with `retrieval=all` 1 when both are 1, else 0
 
-While nothing else is listed the reward is the fraction found. Listing k candidates for one value pays 1/k, which is
+While nothing else is listed the reward is the fraction found. ValueMatch k candidates for one value pays 1/k, which is
 what picking one of them at random pays on average; a further guess beside n right values pays only when it is right
 with probability above n / (2n + 1); the whole book in the box pays nothing. Values are compared as runs of whole
 tokens, as sets: listing one twice changes nothing. The released default pays in full for any one of the values
@@ -20,28 +20,28 @@ from typing import Any, NamedTuple
 
 from verl_longrl.rewards.matching.answer_match import gold_answers
 from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text
-from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, tokens
+from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, answer_tokens
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 
 
-class Listing(NamedTuple):
+class ValueMatch(NamedTuple):
     """How a list of values compares with the values asked for, both in [0, 1]."""
 
     recall: float
     precision: float
 
 
-def listing(text: str, values: Collection[str]) -> Listing:
+def match_values(text: str, values: Collection[str]) -> ValueMatch:
     """Recall and precision of the values in `text`; (0, 0) when it has none, or is too long to be read whole.
 
     Where values overlap, the longest that starts first is listed. Raises ValueError without values to look for.
     """
-    wanted = {tuple(tokens(value)) for value in values} - {()}
+    wanted = {tuple(answer_tokens(value)) for value in values} - {()}
     if not wanted:
         raise ValueError(f"values = {list(values)!r} has nothing to look for; expected at least one value")
-    words = tokens(text) if len(text) <= MAX_CHARS else []
+    words = answer_tokens(text) if len(text) <= MAX_CHARS else []
     lengths = sorted({len(value) for value in wanted}, reverse=True)
     found: set[tuple[str, ...]] = set()
     inside = outside = at = 0
@@ -54,7 +54,7 @@ def listing(text: str, values: Collection[str]) -> Listing:
         else:
             outside += words[at] not in FUNCTION_WORDS
         at += len(value or words[at : at + 1])
-    return Listing(len(found) / len(wanted), inside / (inside + outside)) if found else Listing(0.0, 0.0)
+    return ValueMatch(len(found) / len(wanted), inside / (inside + outside)) if found else ValueMatch(0.0, 0.0)
 
 
 @scorer("loongrl_retrieval", patterns=("custom_rulerniah_*",), gold=lambda truth, _: gold_answers(truth))
@@ -64,7 +64,7 @@ def loongrl_retrieval(response: str, ground_truth: Any, extra_info: Mapping[str,
     parsed = parse_boxed(response, require_think=options.require_think)
     if parsed.error:
         return Score(0.0, {}, "format_error", parsed.error)
-    recall, precision = listing(plain_text(parsed.answer), values)
+    recall, precision = match_values(plain_text(parsed.answer), values)
     complete = float(recall == precision == 1)
     parts = {"answer": complete, "recall": recall, "precision": precision, "format": 1.0}
     return Score(complete if options.retrieval == "all" else recall * precision, parts)

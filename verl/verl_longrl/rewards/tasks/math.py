@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from verl_longrl.rewards.matching.answer_match import equal, gold_answers
+from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
 from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
@@ -40,7 +40,7 @@ def equivalent(candidate: str, gold: str) -> bool:
     if candidate == gold:
         return True
     if _WORDS.fullmatch(plain_text(gold)):
-        return equal(plain_text(candidate), plain_text(gold))
+        return equals_gold(plain_text(candidate), plain_text(gold))
     wanted, found = _parse(gold), _parse(candidate)
     if not wanted or not found or (_is_unfinished(found) and not _is_unfinished(wanted)):
         return False
