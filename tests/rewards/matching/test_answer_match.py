@@ -1,17 +1,16 @@
 """Answer correctness by rule: right, wrong, and every known way to cheat."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import AnswerOptions, RewardOptions
 from verl_longrl.rewards.matching.answer_match import correctness, equals_gold, gold_answers, token_f1
 from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/answers.yaml").read_text())
+TABLE = load_table("answer_match")
 
 
 @pytest.mark.parametrize(

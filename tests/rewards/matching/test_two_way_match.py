@@ -1,21 +1,19 @@
 """LoongRL's two-way match: what it adds to `contain`, every known way to cheat it, and the published rule."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import AnswerOptions, RewardOptions
 from verl_longrl.rewards.matching.answer_match import correctness
 from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, answer_tokens
 from verl_longrl.rewards.matching.two_way_match import is_relative_date, matches_as_published
 
-TABLES = Path(__file__).parents[1] / "cases"
-TABLE = yaml.safe_load((TABLES / "two_way.yaml").read_text())
+TABLE = load_table("two_way_match")
 PUBLISHED = TABLE.pop("published")
-ANSWERS = yaml.safe_load((TABLES / "answers.yaml").read_text())
+ANSWERS = load_table("answer_match")
 MODES = ["exact", "contain", "two_way", "f1"]
 
 # fmt: off

@@ -1,38 +1,22 @@
 """Graded ranking: the table, trec_eval's own NDCG, and that a longer list is never worth more."""
 
-from pathlib import Path
-
 import ir_measures
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_measures import nDCG
-from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
+from support.reward_cases import check_listing, listing, load_rows
+from verl_longrl.rewards import RewardOptions, score
 from verl_longrl.rewards.tasks.golongrl_ndcg import guarded_ndcg, published_ndcg
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/ranking.yaml").read_text())
-ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
 PUBLISHED = RewardOptions(paper_exact=True)
 WANTED = st.integers(1, 6).map(lambda n: list("abcdef"[:n]))
 LISTED = st.lists(st.sampled_from("abcdefuvwxyz"), min_size=1, max_size=12, unique=True)
 
 
-def listing(lines):
-    return "a is best</think>[Answer]\n" + "\n".join(lines)
-
-
-@pytest.mark.parametrize(
-    ("kind", "case"), ROWS, ids=lambda value: str(value["lines"]) if isinstance(value, dict) else value
-)
+@pytest.mark.parametrize(("kind", "case"), load_rows("golongrl_ndcg"))
 def test_table(kind, case):
-    result = score("golongrl_ranking", listing(case["lines"]), case["gold"])
-    assert result.status == "ok"
-    assert result.value == result.parts["answer"] == pytest.approx(case["value"], abs=5e-5)
-    assert (kind == "correct") == (result.value == 1)
-    assert tuple(result.metrics()) == METRIC_KEYS
-    published = score("golongrl_ranking", listing(case["lines"]), case["gold"], options=PUBLISHED).value
-    assert published == pytest.approx(case.get("published", case["value"]), abs=5e-5)
+    assert (kind == "correct") == (check_listing("golongrl_ranking", case).value == 1)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,16 @@
 """The released ROUGE-L: the values of the package `rouge` (1.0.1, with jieba 0.42.1), and its algorithm, slowly."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import RewardOptions, score
 from verl_longrl.rewards.tasks.golongrl_rouge_as_released import released_rouge_l
 
 SENTENCES = st.lists(st.sampled_from("abcde"), min_size=1, max_size=8).map(" ".join)
 TEXTS = st.lists(SENTENCES, min_size=1, max_size=4).map(" . ".join)
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/rouge_as_released.yaml").read_text())
+TABLE = load_table("golongrl_rouge_as_released")
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case["summary"])

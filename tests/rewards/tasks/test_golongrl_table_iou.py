@@ -3,16 +3,15 @@
 import json
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
 from verl_longrl.rewards.tasks.golongrl_table_iou import AnswerTable, compare_tables, read_table
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/tables.yaml").read_text())
+TABLE = load_table("golongrl_table_iou")
 GOLD = TABLE.pop("gold")
 ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
 PUBLISHED = RewardOptions(paper_exact=True)

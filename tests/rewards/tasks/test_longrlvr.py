@@ -1,17 +1,17 @@
 """The LongRLVR reward: published values, a slow oracle, and the rows it refuses."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, STATUSES, RewardOptions, Score, score
-from verl_longrl.rewards.tasks.longrlvr import f_beta, grounded_reward
+from verl_longrl.rewards.tasks.longrlvr import grounded_reward
+from verl_longrl.rewards.tasks.longrlvr_f_beta import f_beta
 
-CASES = yaml.safe_load((Path(__file__).parents[1] / "cases/grounding.yaml").read_text())
+CASES = load_table("longrlvr")
 IDS = st.lists(st.integers(0, 12), max_size=20)
 
 

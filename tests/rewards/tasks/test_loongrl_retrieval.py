@@ -1,15 +1,13 @@
 """Retrieval: the table, a slow count, and that listing more than was asked for does not pay."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score
 from verl_longrl.rewards.tasks.loongrl_retrieval import match_values
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/retrieval.yaml").read_text())
+TABLE = load_table("loongrl_retrieval")
 NUMBERS = st.lists(st.integers(0, 12).map(str), max_size=12)
 
 

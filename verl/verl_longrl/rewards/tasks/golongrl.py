@@ -3,7 +3,7 @@
 | task | metric | answered in | released names | module |
 |---|---|---|---|---|
 | golongrl_retrieval | exact match | the bare text | EM | `golongrl_exact_match.py` |
-| golongrl_qa | accuracy | the first line after [Answer] | Accuracy: T3, T11 | `golongrl_exact_match.py` |
+| golongrl_qa | accuracy | the first line after [Answer] | Accuracy: T3, T11 | `golongrl_accuracy.py` |
 | golongrl_choice | accuracy | "The correct answer is (X)" | selection | `golongrl_choice.py` |
 | golongrl_exhaustive | F1 | lines after [Answer] | F1_Score: T5, T6.2, T7, T9 | `golongrl_f1.py` |
 | golongrl_math | math-verify | the last box, "the answer is" | names with math_verify | `golongrl_math_verify.py` |
@@ -31,13 +31,15 @@ from typing import Any
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, Scorer, check_gold, resolve, scorer
 from verl_longrl.rewards.score import Score
+from verl_longrl.rewards.tasks.golongrl_accuracy import golongrl_qa
 from verl_longrl.rewards.tasks.golongrl_choice import golongrl_choice
-from verl_longrl.rewards.tasks.golongrl_exact_match import golongrl_qa, golongrl_retrieval
-from verl_longrl.rewards.tasks.golongrl_f1 import golongrl_exhaustive, golongrl_matching
+from verl_longrl.rewards.tasks.golongrl_exact_match import golongrl_retrieval
+from verl_longrl.rewards.tasks.golongrl_f1 import golongrl_exhaustive
 from verl_longrl.rewards.tasks.golongrl_math_verify import golongrl_math
 from verl_longrl.rewards.tasks.golongrl_ndcg import golongrl_ranking
 from verl_longrl.rewards.tasks.golongrl_pairwise import golongrl_ordering
 from verl_longrl.rewards.tasks.golongrl_rouge_l import golongrl_summary
+from verl_longrl.rewards.tasks.golongrl_subem import golongrl_matching
 from verl_longrl.rewards.tasks.golongrl_table_iou import golongrl_table
 
 TASKS: dict[str, Scorer] = {
