@@ -122,7 +122,7 @@ LINES = load_table("response_format_lines")
 def test_answer_lines(case):
     parsed = parse_lines(case["response"], **case.get("options", {}))
     assert parsed.error == case.get("error", "")
-    assert list(parsed.lines) == case.get("lines", [])
+    assert list(parsed.answer) == case.get("lines", [])
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_answer_lines(case):
 )
 def test_answer_sentences(response, text):
     parsed = parse_sentence(response)
-    assert parsed.text == text
+    assert parsed.answer == text
     assert bool(parsed.error) == (not text)
 
 
@@ -164,5 +164,5 @@ def test_answer_sentences(response, text):
 )
 def test_json(response, values):
     parsed = parse_json(response)
-    assert list(parsed.values) == values
+    assert list(parsed.answer) == values
     assert bool(parsed.error) == (not values)

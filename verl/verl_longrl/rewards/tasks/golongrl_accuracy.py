@@ -33,7 +33,7 @@ def golongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any],
     parsed = parse_lines(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
         return Score.format_error(parsed.error)
-    return Score.of_answer(float(any(_is_right(parsed.lines[0], gold, options.paper_exact) for gold in golds)))
+    return Score.of_answer(float(any(_is_right(parsed.answer[0], gold, options.paper_exact) for gold in golds)))
 
 
 def _is_right(line: str, gold: str, paper_exact: bool) -> bool:

@@ -71,17 +71,17 @@ def golongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, A
         letter = published_letter(text.rpartition(THINK_CLOSE)[2])
         return _score(float(letter is not None and letter in {*labels, *map(published_letter, labels)}), error)
     parsed = parse_choices(response, require_think=options.require_think)
-    letters = [letter for letter in map(named_letter, parsed.lines) if letter is not None]
+    letters = [letter for letter in map(named_letter, parsed.answer) if letter is not None]
     error = parsed.error or ("" if letters else '"The correct answer is" names no letter')
     return _score(float(bool(letters) and letters[-1] == gold), error)
 
 
 def _gold_letter(label: str) -> str:
-    stated = [named_letter(statement) for statement in parse_choices(label).lines]
+    stated = [named_letter(statement) for statement in parse_choices(label).answer]
     return chosen_letter(label) or next((letter for letter in stated if letter), "")
 
 
 def _score(answer: float, error: str) -> Score:
     if error:
-        return Score(0.0, {}, "format_error", error)
+        return Score.format_error(error)
     return Score(answer, {"answer": answer, "format": 1.0})

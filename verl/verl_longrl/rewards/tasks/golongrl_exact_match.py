@@ -40,5 +40,5 @@ def golongrl_retrieval(
         return Score.of_answer(float(answer in [gold.strip() for gold in golds]), error)
     whole = parse_text(response, require_think=options.require_think)
     stated = parse_sentence(response, require_think=options.require_think)
-    candidates = {whole.text, stated.text} - {""}
+    candidates = {whole.answer, stated.answer} - {""}
     return Score.of_answer(float(any(is_same_text(text, golds) for text in candidates)), whole.error)

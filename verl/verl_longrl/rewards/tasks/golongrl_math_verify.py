@@ -45,7 +45,7 @@ def golongrl_math(response: str, ground_truth: Any, extra_info: Mapping[str, Any
     if not boxed.error:
         return _score(any(equivalent(boxed.answer, gold) for gold in golds))
     stated = parse_sentence(response, require_think=options.require_think)
-    return _score(any(_says(stated.text, gold) for gold in golds), stated.error)
+    return _score(any(_says(stated.answer, gold) for gold in golds), stated.error)
 
 
 def _says(sentence: str, gold: str) -> bool:
@@ -79,5 +79,5 @@ def _extracted(text: str) -> list[Any]:
 
 def _score(right: bool, error: str = "") -> Score:
     if error:
-        return Score(0.0, {}, "format_error", error)
+        return Score.format_error(error)
     return Score(float(right), {"answer": float(right), "format": 1.0})

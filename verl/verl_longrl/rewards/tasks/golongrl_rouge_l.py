@@ -69,14 +69,14 @@ def golongrl_summary(response: str, ground_truth: Any, extra_info: Mapping[str, 
     if options.paper_exact:
         text, error = published_text(response)
         if error:
-            return Score(0.0, {}, "format_error", error)
+            return Score.format_error(error)
         chinese = gold_language(ground_truth, extra_info) == "Chinese"
         answer = max(released_rouge_l(text, reference, chinese=chinese) for reference in gold_references(ground_truth))
         return Score(answer, {"answer": answer, "format": 1.0})
     parsed = parse_text(response, require_think=options.require_think)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
-    mine = rouge_tokens(parsed.text)
+        return Score.format_error(parsed.error)
+    mine = rouge_tokens(parsed.answer)
     best = max((rouge_l(mine, theirs) for theirs in references), key=lambda score: score.f)
     parts = {"answer": best.f, "recall": best.recall, "precision": best.precision, "format": 1.0}
     return Score(best.f, parts)

@@ -167,13 +167,13 @@ def golongrl_table(response: str, ground_truth: Any, extra_info: Mapping[str, An
     wanted = gold_table(ground_truth)
     parsed = parse_json(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
+        return Score.format_error(parsed.error)
     if options.paper_exact:
         value = _decoded(gold_label(ground_truth))
         rows = value["data"] if isinstance(value, dict) and "data" in value else wanted.rows
-        answer = _published(parsed.values, rows)
+        answer = _published(parsed.answer, rows)
         return Score(answer, {"answer": answer, "format": 1.0})
-    tables = [given for given in map(read_table, parsed.values) if given]
+    tables = [given for given in map(read_table, parsed.answer) if given]
     if not tables:
         return Score(0.0, {}, "format_error", "the JSON in the answer is no table: expected columns and data")
     agreement = compare_tables(tables[-1], wanted)

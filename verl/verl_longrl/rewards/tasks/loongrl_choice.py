@@ -56,6 +56,6 @@ def loongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, An
     gold = gold_letter(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
+        return Score.format_error(parsed.error)
     answer = float(chosen_letter(parsed.answer) == gold)
     return Score(answer, {"answer": answer, "format": 1.0})

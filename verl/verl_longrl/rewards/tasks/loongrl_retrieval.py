@@ -63,7 +63,7 @@ def loongrl_retrieval(response: str, ground_truth: Any, extra_info: Mapping[str,
     values = gold_answers(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
+        return Score.format_error(parsed.error)
     recall, precision = match_values(plain_text(parsed.answer), values)
     complete = float(recall == precision == 1)
     parts = {"answer": complete, "recall": recall, "precision": precision, "format": 1.0}

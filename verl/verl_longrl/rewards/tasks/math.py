@@ -81,6 +81,6 @@ def math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], option
     golds = gold_answers(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think, answer_line=True)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
+        return Score.format_error(parsed.error)
     answer = float(any(equivalent(parsed.answer, gold) for gold in golds))
     return Score(answer, {"answer": answer, "format": 1.0})
