@@ -21,7 +21,7 @@ NAMES = ["golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golong
 )  # fmt: skip
 def test_one_item_in_many_spellings(line):
     compared = comparable_items(["New York"], [line])
-    assert compared.wanted == compared.listed
+    assert compared.expected == compared.listed
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_what_was_asked_for_with_a_number_keeps_it():
 @pytest.mark.parametrize("golds", [["f(a)", "f[a]"], ["$5", "€5"], ["a - b", "a b"], ["3.10", "3.1"]])
 def test_two_items_asked_for_never_become_one(golds):
     compared = comparable_items(golds, [golds[0].upper(), f"2. {golds[1]}"])
-    assert len(compared.wanted) == 2
+    assert len(compared.expected) == 2
     assert compared.recall == compared.precision == 1
     assert comparable_items(golds, golds[:1]).recall == 0.5
 
@@ -65,7 +65,7 @@ def test_malformed(name, response):
 def test_a_row_that_asks_for_nothing_is_the_rows_fault(name, gold, paper_exact):
     result = score(name, "x</think>[Answer]\na", gold, options=RewardOptions(paper_exact=paper_exact))
     assert (result.status, result.value) == ("scorer_error", 0)
-    assert "expected a list of texts, or a text with one item a line" in result.reason
+    assert "expected a list of texts, or a text with one item on each line" in result.reason
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,25 +28,25 @@ def test_the_published_reference_values(lines, value):
     )
 
 
-def trec_eval(wanted, listed):
-    relevance = {"q": {item: len(wanted) - i for i, item in enumerate(wanted)}}
+def trec_eval(expected, listed):
+    relevance = {"q": {item: len(expected) - i for i, item in enumerate(expected)}}
     run = {"q": {item: float(len(listed) - i) for i, item in enumerate(listed)}}
-    return ir_measures.calc_aggregate([nDCG @ len(wanted)], relevance, run)[nDCG @ len(wanted)]
+    return ir_measures.calc_aggregate([nDCG @ len(expected)], relevance, run)[nDCG @ len(expected)]
 
 
 @settings(deadline=None)
 @given(WANTED, LISTED)
-def test_against_trec_eval(wanted, listed):
-    expected = trec_eval(wanted, listed)
-    assert published_ndcg(wanted, listed) == pytest.approx(expected)
-    guard = len(wanted) / max(len(wanted), len(listed))
-    assert guarded_ndcg(wanted, listed) == pytest.approx(expected * guard)
+def test_against_trec_eval(expected, listed):
+    expected = trec_eval(expected, listed)
+    assert published_ndcg(expected, listed) == pytest.approx(expected)
+    guard = len(expected) / max(len(expected), len(listed))
+    assert guarded_ndcg(expected, listed) == pytest.approx(expected * guard)
 
 
 @given(WANTED, LISTED)
-def test_range_and_guard(wanted, listed):
-    value = guarded_ndcg(wanted, listed)
+def test_range_and_guard(expected, listed):
+    value = guarded_ndcg(expected, listed)
     assert 0 <= value <= 1
-    assert (value == 1) == (listed == wanted)
-    if len(listed) >= len(wanted):
-        assert guarded_ndcg(wanted, [*listed, "junk"]) <= value
+    assert (value == 1) == (listed == expected)
+    if len(listed) >= len(expected):
+        assert guarded_ndcg(expected, [*listed, "junk"]) <= value

@@ -19,21 +19,21 @@ def test_the_packages_values(case):
     assert value == pytest.approx(case["value"], abs=5e-8)
 
 
-def table(wanted, said):
-    lengths = [[0] * (len(said) + 1) for _ in range(len(wanted) + 1)]
-    for i, mine in enumerate(wanted, 1):
+def table(expected, said):
+    lengths = [[0] * (len(said) + 1) for _ in range(len(expected) + 1)]
+    for i, mine in enumerate(expected, 1):
         for j, theirs in enumerate(said, 1):
             lengths[i][j] = lengths[i - 1][j - 1] + 1 if mine == theirs else max(lengths[i - 1][j], lengths[i][j - 1])
     return lengths
 
 
-def traced(wanted, said, lengths, i, j):
+def traced(expected, said, lengths, i, j):
     if not i or not j:
         return set()
-    if wanted[i - 1] == said[j - 1]:
-        return traced(wanted, said, lengths, i - 1, j - 1) | {wanted[i - 1]}
+    if expected[i - 1] == said[j - 1]:
+        return traced(expected, said, lengths, i - 1, j - 1) | {expected[i - 1]}
     back = (i - 1, j) if lengths[i - 1][j] > lengths[i][j - 1] else (i, j - 1)
-    return traced(wanted, said, lengths, *back)
+    return traced(expected, said, lengths, *back)
 
 
 @settings(deadline=None)
@@ -41,9 +41,9 @@ def traced(wanted, said, lengths, i, j):
 def test_against_the_recursion(summary, reference):
     mine, theirs = ([sentence.split() for sentence in text.split(".")] for text in (summary, reference))
     common = set()
-    for wanted in theirs:
+    for expected in theirs:
         for said in mine:
-            common |= traced(wanted, said, table(wanted, said), len(wanted), len(said))
+            common |= traced(expected, said, table(expected, said), len(expected), len(said))
     precision, recall = (len(common) / len({word for s in side for word in s}) for side in (mine, theirs))
     expected = 2 * precision * recall / (precision + recall + 1e-8)
     assert released_rouge_l(summary, reference, chinese=False) == pytest.approx(expected)

@@ -36,11 +36,13 @@ def test_table(kind, case):
 
 @settings(deadline=None)
 @given(TABLES, TABLES)
-def test_against_counting(given_rows, wanted_rows):
-    mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, wanted_rows))
+def test_against_counting(given_rows, expected_rows):
+    mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, expected_rows))
     common = sum(min(count, theirs[row]) for row, count in mine.items())
-    expected = common / (len(given_rows) + len(wanted_rows) - common)
-    assert compare_tables(AnswerTable(None, given_rows), AnswerTable(None, wanted_rows)).iou == pytest.approx(expected)
+    expected = common / (len(given_rows) + len(expected_rows) - common)
+    assert compare_tables(AnswerTable(None, given_rows), AnswerTable(None, expected_rows)).iou == pytest.approx(
+        expected
+    )
 
 
 @settings(deadline=None)
@@ -48,20 +50,20 @@ def test_against_counting(given_rows, wanted_rows):
 def test_the_order_of_rows_and_named_columns_does_not_matter(rows, order, random):
     names = ["name", "total", "year"]
     shuffled = [[row[i] for i in order] for row in random.sample(rows, len(rows))]
-    wanted = {"columns": names, "data": rows}
+    expected = {"columns": names, "data": rows}
     for value in (
         {"columns": [names[i].upper() for i in order], "data": shuffled},
         [dict(zip([names[i] for i in order], row, strict=True)) for row in shuffled],
         [[names[i] for i in order], *shuffled],
     ):
-        assert score("golongrl_table", f"<answer>{json.dumps(value)}</answer>", wanted).value == 1
+        assert score("golongrl_table", f"<answer>{json.dumps(value)}</answer>", expected).value == 1
 
 
 @given(TABLES, TABLES)
 def test_more_rows_than_asked_for_never_help(rows, more):
-    wanted = AnswerTable(None, rows)
+    expected = AnswerTable(None, rows)
     extra = [["junk", *row[1:]] for row in more]
-    assert compare_tables(AnswerTable(None, rows + extra), wanted).iou < 1
+    assert compare_tables(AnswerTable(None, rows + extra), expected).iou < 1
 
 
 @pytest.mark.parametrize("value", [5, "a", None, {}, {"columns": ["a"]}, {"data": 5}, [], [1, 2], [[1], 2]])

@@ -50,27 +50,27 @@ Metric = Callable[[Sequence[str], Sequence[str]], float]
 class Items(NamedTuple):
     """The items asked for and the items listed, in order, spelled so that equal items are equal texts."""
 
-    wanted: list[str]
+    expected: list[str]
     listed: list[str]
 
     @property
     def recall(self) -> float:
         """The share of the distinct items asked for that are listed."""
-        return len(set(self.wanted) & set(self.listed)) / len(set(self.wanted))
+        return len(set(self.expected) & set(self.listed)) / len(set(self.expected))
 
     @property
     def precision(self) -> float:
         """The share of the distinct items listed that were asked for; 0 for an empty list."""
-        return len(set(self.wanted) & set(self.listed)) / max(1, len(set(self.listed)))
+        return len(set(self.expected) & set(self.listed)) / max(1, len(set(self.listed)))
 
 
 def comparable_items(golds: Collection[str], lines: Sequence[str]) -> Items:
     """The items of both, each once. More than `MAX_LINES` lines count as an empty list."""
     spelling = _spelling(golds)
-    wanted = dict.fromkeys(map(spelling, golds))
+    expected = dict.fromkeys(map(spelling, golds))
     if len(lines) > MAX_LINES:
         lines = []
-    return Items(list(wanted), list(dict.fromkeys(_item(line, wanted, spelling) for line in lines)))
+    return Items(list(expected), list(dict.fromkeys(_item(line, expected, spelling) for line in lines)))
 
 
 def published_items(golds: Collection[str], lines: Sequence[str]) -> Items:
@@ -78,10 +78,10 @@ def published_items(golds: Collection[str], lines: Sequence[str]) -> Items:
     return Items([" ".join(gold.lower().split()) for gold in golds], [" ".join(line.lower().split()) for line in lines])
 
 
-def _item(line: str, wanted: Collection[str], spelling: Callable[[str], str]) -> str:
+def _item(line: str, expected: Collection[str], spelling: Callable[[str], str]) -> str:
     """The item on a line, without its bullet unless the line with the bullet is an item asked for."""
     item = spelling(line)
-    if item in wanted:
+    if item in expected:
         return item
     bare = _BULLET.sub("", line, count=1)
     return spelling(bare) if bare else item

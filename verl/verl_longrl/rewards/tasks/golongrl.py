@@ -1,4 +1,4 @@
-"""GoLongRL: nine kinds of long-context task, each rewarded by its natural metric, in [0, 1] (arXiv 2605.19577).
+"""GoLongRL's tasks: nine kinds of long-context task, each rewarded by its own metric in [0, 1] (arXiv 2605.19577).
 
 | task | metric | answered in | released names | module |
 |---|---|---|---|---|
@@ -13,13 +13,13 @@
 | golongrl_ordering | pairs in order | lines after [Answer] | Pairwise_Accuracy: T2, T6.3 | `golongrl_pairwise.py` |
 | golongrl_summary | ROUGE-L | all after [Answer], if any | Summary: T4 | `golongrl_rouge_l.py` |
 
-(Accuracy is one kind of task in the paper; its two formats are two tasks here, as in the released code.) Released rows
-of `longbench_pro` name one of LongBench Pro's 25 tasks in `extra_info.reward_mode`.
+Accuracy is one kind of task in the paper; its two formats are two tasks here, as in the released code. Released rows of
+`longbench_pro` name one of LongBench Pro's 25 tasks in `extra_info.reward_mode`.
 
-By default the metrics are repaired: only the text after the last `</think>` counts, normalisation forgives how an
-answer is written, and no metric is raised by listing more than was asked for. `paper_exact` is each metric as released,
-with its gate (one `</think>`, at most one `<think>`). A row that asks for nothing is a scorer_error, never a 0. No
-answer is judged by a model: `answer.by` and `answer.mode` are not for these tasks.
+By default the metrics are repaired: only the text after the last `</think>` counts, normalization forgives how an
+answer is written, and listing more than was asked for never raises a metric. `paper_exact` selects each metric as
+released, with its gate (one `</think>`, at most one `<think>`). A row that asks for nothing gives scorer_error, never a
+0. No answer is judged by a model: `answer.by` and `answer.mode` do not apply to these tasks.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ LONGBENCH_PRO: dict[str, str] = {
     "T11.1 Long-Range Entity & Commitment Tracking": "golongrl_qa",
     "T11.2 Short-Range Reference Resolution & State Query": "golongrl_qa",
 }
-"""LongBench Pro's 25 tasks, as released rows name them in `extra_info.reward_mode`, and the task each is here."""
+"""Name of a LongBench Pro task, as in the `extra_info.reward_mode` of released rows -> the task that scores it."""
 
 _BY_CODE = {name.partition(" ")[0]: task for name, task in LONGBENCH_PRO.items()}
 
@@ -96,23 +96,27 @@ def longbench_pro_task(reward_mode: Any) -> str:
     task = LONGBENCH_PRO.get(name) or _BY_CODE.get(name)
     if not task:
         near = difflib.get_close_matches(name, LONGBENCH_PRO, n=1, cutoff=0.0)[0]
-        problem, expected = "is none of LongBench Pro's 25 tasks", f"one of them; the nearest is {near!r}"
+        problem, expected = "is not one of LongBench Pro's 25 tasks", f"one of them; the nearest is {near!r}"
         raise GoldError(reward_mode, problem, expected, column="extra_info.reward_mode")
     return task
 
 
 def task_name(data_source: str, extra_info: Mapping[str, Any]) -> str:
-    """The task that a sample belongs to, for statistics by task: `extra_info.task` where the row names one, else the
-    name of GoLongRL's task for a data source of it, else the data source. Never raises."""
+    """The task that a sample belongs to, for statistics by task. Never raises.
+
+    It is `extra_info.task` where the row names one, otherwise GoLongRL's task for one of its data sources, otherwise
+    the data source.
+    """
     if extra_info.get("task"):
         return str(extra_info["task"])
     try:
         function = resolve(data_source)
         if function is longbench_pro:
             return longbench_pro_task(extra_info.get("reward_mode"))
-    except (LookupError, ValueError):  # the sample's score says so
+    except (LookupError, ValueError):
+        # The row cannot be scored, and its score says why.
         return data_source
-    return next((task for task, own in TASKS.items() if own is function), data_source)
+    return next((task for task, scorer_of_task in TASKS.items() if scorer_of_task is function), data_source)
 
 
 def _longbench_pro_gold(ground_truth: Any, extra_info: Mapping[str, Any]) -> None:

@@ -42,4 +42,4 @@ def _is_right(line: str, gold: str, paper_exact: bool) -> bool:
         chosen = chosen_letter(line) if len(letters) == 1 else _BETWEEN_LETTERS.sub("", line).upper()
         return chosen == letters
     compared = published_items([gold], [line]) if paper_exact else comparable_items([gold], [line])
-    return compared.wanted == compared.listed
+    return compared.expected == compared.listed

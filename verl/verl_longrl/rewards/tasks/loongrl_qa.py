@@ -1,11 +1,10 @@
-"""LoongRL: multi-hop QA over long documents, plain and behind a KeyChain, is rewarded for its answer alone (arXiv
-2510.19363, equation 3).
+"""LoongRL's QA: multi-hop questions over long documents, plain or behind a KeyChain (arXiv 2510.19363, equation 3).
 
-    reward = 1 if the answer in the last box matches a gold answer, two ways, else 0
+    reward = 1 if the answer in the last box matches a gold answer, else 0
 
 There is no reward for format or for finding the chain: a key chain makes the answer unreachable without following it.
-The match is the guarded `two_way` unless the user chose another `answer.mode`; `paper_exact` is the published rule,
-which pays for tricks (`two_way_match.py` has both). A judge may decide instead. A response without a box earns 0.
+The match is the guarded `two_way` unless the user chose another `answer.mode`; `paper_exact` selects the published
+rule, which pays for tricks (`two_way_match.py` has both). A judge may decide instead. A response without a box earns 0.
 """
 
 from __future__ import annotations
