@@ -47,7 +47,7 @@ def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
     found, _ = ask(judge, 100, minutes=1, said=said)
     assert found == ["yes"] * 100
     assert judge.asked == 100 + 29
-    assert said[0] == f"the judge is away ({GONE}); it is waited for, up to 1 min"
+    assert said[0] == f"the judge is away ({GONE}); waiting for it for up to 1 min"
     assert [line.partition(" after ")[0] for line in said[1:]] == ["the judge answers again"]
 
 

@@ -222,7 +222,9 @@ def test_the_users_own_scorers_are_loaded(tmp_path, write, samples, tokenizer, c
     module = tmp_path / "mine.py"
     module.write_text("from verl_longrl.rewards import Score, scorer\nscorer('t_of_a_user')(lambda *_: Score(1.0))\n")
     path = write([replace(s, data_source="t_of_a_user") for s in samples])
-    with pytest.raises(DataError, match=r"no scorer for data_source 't_of_a_user'.*longrl\.reward\.scorers in a run"):
+    with pytest.raises(
+        DataError, match=r"data_source = 't_of_a_user': no scorer has this name.*longrl\.reward\.scorers in a run"
+    ):
         LongRLDataset(path, tokenizer, config())
     data = LongRLDataset(path, tokenizer, config(scorers=[str(module)]))
     assert data[0]["data_source"] == "t_of_a_user"

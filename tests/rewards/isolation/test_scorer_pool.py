@@ -76,12 +76,12 @@ def test_a_hang_costs_its_deadline(isolation, response):
         ("raise", 0, "KeyError: 'a bug in the scorer'"),
         ("memory", 0, "MemoryError"),
         ("nothing", 0, "returned NoneType, expected Score"),
-        ("lambda", 0, "cannot travel between processes"),
-        ("unreadable", 0, "cannot travel between processes: TypeError: "),
+        ("lambda", 0, "cannot be sent between processes"),
+        ("unreadable", 0, "cannot be sent between processes: TypeError: "),
         ("too much", 0, "process died"),
         ("fine", lambda: 0, "cannot be sent to a scorer process: "),
         ("fine", threading.Lock(), "cannot be sent to a scorer process: TypeError: cannot pickle"),
-        ("fine", Unreadable(), "cannot travel between processes: ValueError: "),
+        ("fine", Unreadable(), "cannot be sent between processes: ValueError: "),
     ],
 )
 def test_a_broken_scorer_or_sample_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
@@ -175,7 +175,7 @@ def test_a_scorer_has_no_secrets_network_or_privileges(monkeypatch):
             assert (run(own, "privileges").value, run(own, "privileges").parts) == (1.0, {"user": os.getuid()})
             refused = run(own, "connect", address)
             assert refused.status == "scorer_error"
-            assert "scorers have no network" in refused.reason
+            assert "scorers have no access to the network" in refused.reason
             assert "longrl.reward.scorer_network=true" in refused.reason
             if networks_can_be_made():
                 assert run(own, "connect by the kernel alone", address).value == -1.0
@@ -194,7 +194,7 @@ def test_the_longrlvr_scorer_and_unknown_sources(isolation):
     assert known.value == 2
     (unknown,) = isolation.score_for_each_verdict_blocking(Job("no_such_task", response, "Paris"))
     assert unknown.status == "scorer_error"
-    assert "no scorer for data_source 'no_such_task'" in unknown.reason
+    assert "data_source = 'no_such_task': no scorer has this name" in unknown.reason
 
 
 def test_workers_import_nothing_heavy(isolation):
@@ -222,7 +222,7 @@ def test_workers_or_their_server_killed_while_idle():
 
 
 def test_scorers_that_cannot_be_loaded_stop_the_start():
-    with pytest.raises(RuntimeError, match=r"cannot start: ImportError: scorers: no file 'none.py'"):
+    with pytest.raises(RuntimeError, match=r"cannot start: ImportError: scorers = 'none.py': no such file"):
         IsolatedScorer(RewardOptions(scorers=("none.py",)))
 
 

@@ -379,5 +379,5 @@ def test_a_reference_of_another_shape_is_the_scorers_error(server):
 
 
 def test_a_judge_is_required_when_configured():
-    with pytest.raises(ValueError, match=r"answer.by = 'judge' needs a judge"):
+    with pytest.raises(ValueError, match=r"answer.by = 'judge': needs a judge"):
         asyncio.run(score_async("longrlvr", respond("x"), "Paris", ROW, options=JUDGED))

@@ -65,7 +65,7 @@ def test_malformed(name, response):
 def test_a_row_that_asks_for_nothing_is_the_rows_fault(name, gold, paper_exact):
     result = score(name, "x</think>[Answer]\na", gold, options=RewardOptions(paper_exact=paper_exact))
     assert (result.status, result.value) == ("scorer_error", 0)
-    assert "expected a list of texts, or a text with one item on each line" in result.reason
+    assert "Fix: write a list of texts, or a text with one item on each line" in result.reason
 
 
 @pytest.mark.parametrize("name", NAMES)

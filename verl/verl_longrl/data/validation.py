@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class ValidationReport:
-    """What validation found in one file.
+    """The result of validating one file.
 
     Attributes:
         problems: the first `max_errors` problem lines; `problem_count` counts all.
-        warnings: lines about what works but should be better.
+        warnings: lines about things that work but should be improved.
         sources: rows per data_source.
         tokens: length of each prompt in tokens, None where unknown.
     """
@@ -55,14 +55,14 @@ class ValidationReport:
             self.problems.append(f"{self.name}: {text}" if row is None else f"{self.name}: row {row}: {text}")
 
     def lines(self) -> list[str]:
-        """The summary of a good file; else the kept problems and how many more there are."""
+        """The summary of a good file; otherwise the kept problems and how many more there are."""
         if self.ok:
             sources = ", ".join(f"{name} {n}" for name, n in sorted(self.sources.items()))
             known = [n for n in self.tokens if n is not None]
             tokens = f"; prompt tokens mean {sum(known) // len(known)}, longest {max(known)}" if known else ""
             return [f"{self.name}: ok, {self.rows} rows ({sources}){tokens}"]
         more = self.problem_count - len(self.problems)
-        return self.problems + ([f"{self.name}: and {more} more problems; all: --max-errors 0"] if more else [])
+        return self.problems + ([f"{self.name}: {more} more problems; show all with --max-errors 0"] if more else [])
 
 
 def validate_rows(
@@ -74,22 +74,22 @@ def validate_rows(
     total: int = 0,
 ) -> ValidationReport:
     """Check rows (dicts or Samples) one by one; repeated `extra_info.index` values are a warning."""
-    report, seen, repeated = ValidationReport(name, max_errors), set(), 0
+    report, indices, repeated = ValidationReport(name, max_errors), set(), 0
     with progress_bar(f"validating {Path(name).name}", total) as advance:
         for number, row in enumerate(rows):
             row = row.to_row() if isinstance(row, Sample) else row
-            for finding in check_row(row, prompt_key):
-                report.add(finding, number)
+            for problem in check_row(row, prompt_key):
+                report.add(problem, number)
             report.rows += 1
             report.sources[str(row.get("data_source"))] += 1
             report.tokens.append(row.get("prompt_tokens"))
             extra = row.get("extra_info")
             if isinstance(extra, Mapping) and extra.get("index") is not None:
-                repeated += str(extra["index"]) in seen
-                seen.add(str(extra["index"]))
+                repeated += str(extra["index"]) in indices
+                indices.add(str(extra["index"]))
             advance(1)
     if not report.rows:
-        report.add("has no rows; fix: write at least one sample")
+        report.add("no rows. Fix: write at least one sample")
     if repeated:
         report.warnings.append(f"{name}: extra_info.index: {repeated} rows repeat another row's index")
     return report
@@ -113,17 +113,17 @@ def validate_file(
     """
     name, report = str(path), ValidationReport(str(path), max_errors)
     if not Path(path).is_file():
-        report.add("no such file; fix: give the path of a parquet file")
+        report.add("no such file. Fix: give the path of a parquet file")
         return report
     try:
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
         missing = _missing_columns(schema, prompt_key)
     except pa.ArrowInvalid as error:
-        report.add(f"not a readable parquet file ({error}); fix: write it with verl_longrl.data.schema.write_samples")
+        report.add(f"not a readable parquet file ({error}). Fix: write it with verl_longrl.data.schema.write_samples")
         return report
     for column, fix in missing.items():
-        report.add(f"{column}: column is missing (columns: {', '.join(schema.names)}); {fix}")
+        report.add(f"{column}: column is missing (columns: {', '.join(schema.names)}). Fix: {fix}")
     if missing:
         return report
     try:
@@ -131,13 +131,13 @@ def validate_file(
             read_rows(path), name=name, max_errors=max_errors, prompt_key=prompt_key, total=metadata.num_rows
         )
     except (pa.ArrowException, OSError) as error:
-        report.add(f"cannot be read to its end ({error}); fix: make the file again, it is damaged")
+        report.add(f"damaged: cannot be read to its end ({error}). Fix: write the file again")
         return report
     largest = max((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), default=0)
     if largest > ROW_GROUP_ROWS:
         report.warnings.append(
-            f"{name}: row groups hold up to {largest} rows, expected at most {ROW_GROUP_ROWS} (a group past "
-            "2 GiB cannot be read); fix: rewrite with write_samples(path, read_samples(old))"
+            f"{name}: row groups hold up to {largest} rows, expected at most {ROW_GROUP_ROWS} (a group of "
+            "more than 2 GiB cannot be read). Fix: rewrite it with write_samples(path, read_samples(old))"
         )
     if report.ok and tokenizer is not None:
         report.tokens = prompt_lengths(
@@ -160,25 +160,25 @@ def check_lengths(report: ValidationReport, max_prompt_length: int) -> None:
             unknown += 1
         elif tokens > max_prompt_length:
             report.add(
-                f"prompt_tokens: {tokens} tokens, more than max_prompt_length {max_prompt_length}; fix: make "
-                "the document shorter when the data is made, raise data.max_prompt_length, or drop such rows "
-                "with data.filter_overlong_prompts=True (a prompt is never truncated)",
+                f"prompt_tokens = {tokens}: more than max_prompt_length = {max_prompt_length}, and a prompt is never "
+                "truncated. Fix: build the data with shorter documents, raise data.max_prompt_length, or drop such "
+                "rows with data.filter_overlong_prompts=True",
                 row,
             )
     if unknown:
-        report.add(f"prompt_tokens: missing in {unknown} rows, lengths unknown; fix: pass --tokenizer to count them")
+        report.add(f"prompt_tokens: missing in {unknown} rows. Fix: pass --tokenizer to count them")
 
 
 def _missing_columns(schema: pa.Schema, prompt_key: str) -> dict[str, str]:
-    """Required column -> fix, for those the file lacks."""
+    """Column -> fix, for the required columns that the file lacks."""
     fixes = {
-        "data_source": "fix: add the name of the scorer",
-        prompt_key: "fix: add a list of {role, content}",
-        "reward_model": "fix: add a struct with ground_truth",
+        "data_source": "add the name of the scorer",
+        prompt_key: "add a list of {role, content}",
+        "reward_model": "add a struct with ground_truth",
     }
     missing = {column: fix for column, fix in fixes.items() if column not in schema.names}
     if "reward_model" in schema.names:
         kind = schema.field("reward_model").type
         if not pa.types.is_struct(kind) or kind.get_field_index("ground_truth") < 0:
-            missing["reward_model.ground_truth"] = "fix: add the reference answer"
+            missing["reward_model.ground_truth"] = "add the reference answer"
     return missing

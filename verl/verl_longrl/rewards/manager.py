@@ -1,9 +1,9 @@
 """LongRL's rewards as a verl reward manager: each response is scored as soon as it is generated.
 
-verl calls `run_single` for every finished rollout, from asyncio, while the others are still being generated. The
-default way runs scorers in threads, where one stuck regex holds the interpreter lock and stops everything; here a
-scorer runs in a killable process and the judge is asked asynchronously. Nothing raises: a rollout whose reward
-raises would vanish from its group, so a failure comes back as a score with its status.
+verl calls `run_single` for every finished rollout, from asyncio, while others are still being generated. verl's default
+manager runs scorers in threads, where one stuck regular expression holds the interpreter lock and stops everything.
+Here a scorer runs in a process that can be killed, and the judge is asked asynchronously. Nothing raises: a rollout
+whose reward raises would vanish from its group, so a failure is returned as a score with its status.
 """
 
 import asyncio
@@ -25,12 +25,14 @@ from verl_longrl.secrets import redact
 
 
 class LongRLRewardManager(RewardManagerBase):
-    """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter: the
-    numbers of `Score.metrics` and, as text, task, status, reason and the scorer's `own_parts` (JSON). The keys are the
-    same for every sample, which verl's batches and validation require (they skip columns of text).
+    """Score rollouts for verl: `run_single(data)` -> {"reward_score", "reward_extra_info"}.
 
-    There is one manager in each of `reward.num_workers` processes; its judge gets an equal share, rounded up, of
-    `longrl.judge.concurrency`.
+    reward_extra_info has the numbers of `Score.metrics` and, as text, task, status, reason and `own_parts`, which are
+    the scorer's extra parts as JSON. The keys are the same for every sample, as verl's batches and validation require;
+    verl skips columns of text.
+
+    There is one manager in each of `reward.num_workers` processes. Its judge gets an equal share of
+    `longrl.judge.concurrency`, rounded up.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class LongRLRewardManager(RewardManagerBase):
             concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
-                served = (f"http://{reward_router_address}/v1",)
-                judge = dataclasses.replace(judge, endpoints=served, api_key_env=secrets.HTTP_KEY)
+                router = (f"http://{reward_router_address}/v1",)
+                judge = dataclasses.replace(judge, endpoints=router, api_key_env=secrets.HTTP_KEY)
             self.judge = JudgeClient(judge)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class LongRLRewardManager(RewardManagerBase):
             truncated=length >= self.max_response_tokens,
         )
         parts = score.metrics()
-        parts["score"] = parts.pop("reward")  # verl's validation keeps a column `reward` of its own
+        # verl's validation has its own column named `reward`.
+        parts["score"] = parts.pop("reward")
         return {
             "reward_score": score.value,
             "reward_extra_info": {
