@@ -36,7 +36,7 @@ _NAMES = re.compile(
     r"SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|KEYS?(?![A-Z])|TOKEN(?![A-Z])|(SSH|GIT|_)PASS(?![A-Z])|_(PWD|PAT|AUTH)$"
     r"|CONNECTION_STRING|COOKIE|^SIG$|SIGNATURE"
 )
-_PLACES = re.compile(r"_(FILE_VARIABLE|PATH|DIR|ENV)$|^GOOGLE_APPLICATION_CREDENTIALS$")
+_PLACES = re.compile(r"_(FILE|PATH|DIR|ENV)$|^GOOGLE_APPLICATION_CREDENTIALS$")
 """Names of files, and of variables, that hold secrets."""
 _ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^\s/?#\"'<>]+)@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&]([\w.-]+)=)([^\s&#\"'<>]+)")
