@@ -162,15 +162,15 @@ def test_of_many_that_succeed_a_dead_one_at_once_one_wins(tmp_path: Path):
 def test_who_judged_a_lock_long_ago_steps_back_from_what_came_since(tmp_path: Path, monkeypatch):
     """Between its look and its own lock, another succeeded the dead one and ended; a third began with number 1."""
     elsewhere(tmp_path)
-    judged = folder_lock._require_gone
+    judged = folder_lock._require_dead
 
     def slow(path: Path, content: bytes) -> None:
-        monkeypatch.setattr(folder_lock, "_require_gone", judged)
+        monkeypatch.setattr(folder_lock, "_require_dead", judged)
         judged(path, content)
         third = Owner.this_process()
         path.write_text(f"{json.dumps(dataclasses.asdict(third))}\n{1:012}\n")
 
-    monkeypatch.setattr(folder_lock, "_require_gone", slow)
+    monkeypatch.setattr(folder_lock, "_require_dead", slow)
     with pytest.raises(FolderInUse), hold_folders([tmp_path]):
         pass
     assert locks(tmp_path) == [f"{NAME}-1"]

@@ -54,7 +54,7 @@ def test_damaged_lines_are_left_out_with_their_number(tmp_path: Path, capsys, da
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 4}\n{"step": 5, "cut o')
     assert read_jsonl(path, ("step",)) == [{"step": 1}, {"step": 4}]
-    assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged, and left out\n"
+    assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged and skipped\n"
 
 
 def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path, capsys):
@@ -116,8 +116,8 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, 
     assert journal.add({"step": 1}) is None
     with monkeypatch.context() as patch:
         patch.setattr(jsonl, "append_lines", full)
-        assert "1 lines wait in memory" in (journal.add({"step": 2}) or "")
-        assert "2 lines wait in memory" in (journal.add({"step": 3}) or "")
+        assert "1 lines are kept in memory" in (journal.add({"step": 2}) or "")
+        assert "2 lines are kept in memory" in (journal.add({"step": 3}) or "")
     assert journal.add({"step": 4}) is None
     assert [row["step"] for row in read_jsonl(journal.path)] == [1, 2, 3, 4]
 

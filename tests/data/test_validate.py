@@ -89,12 +89,12 @@ BAD_ROWS = {
     ),
     "truth format unknown": (
         put("reward_model.ground_truth_format", "yaml"),
-        "ground_truth_format is 'yaml'",
+        "ground_truth_format = 'yaml'",
     ),
     "extra_info a string": (put("extra_info", "{}"), "extra_info = '{}' (str): wrong value. Fix: write a struct"),
     "payload not an object": (
         put("extra_info.payload", "[1]"),
-        "extra_info.payload is list; expected a JSON object",
+        "extra_info.payload is of type list, expected a JSON object",
     ),
     "payload broken": (put("extra_info.payload", "{"), "extra_info.payload: Expecting"),
     "index a string": (

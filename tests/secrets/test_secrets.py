@@ -129,10 +129,10 @@ def test_a_link_that_lies_in_its_place_is_not_followed(tmp_path, monkeypatch):
     ("text", "mode", "said"),
     [
         (f'{{"HF_TOKEN": {json.dumps(VALUE)}}}', 0o644, "others can read it (mode 644). Fix: chmod 600"),
-        (f"HF_TOKEN={VALUE}", 0o600, "is no JSON"),
-        (f'["{VALUE[:1]}"]', 0o600, "something else than names and texts"),
-        ('{"HF_TOKEN": 1}', 0o600, "something else than names and texts"),
-        (None, 0, "cannot be read (No such file or directory). Fix: every machine of the run has to see it"),
+        (f"HF_TOKEN={VALUE}", 0o600, "is not JSON"),
+        (f'["{VALUE[:1]}"]', 0o600, "must hold names and texts only"),
+        ('{"HF_TOKEN": 1}', 0o600, "must hold names and texts only"),
+        (None, 0, "cannot be read (No such file or directory). Fix: put it where every machine of the run can read it"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path, text: str | None, mode: int, said: str):

@@ -68,7 +68,7 @@ def test_a_prompt_whose_line_is_damaged_is_written_again(tmp_path: Path, capsys,
     with log.prompts.open("ab") as handle:
         handle.write(damage.replace(b"%s", lost.encode()))
     again = RolloutLog(tmp_path)
-    assert f"{log.prompts}: line 2 damaged, and left out" in capsys.readouterr().err
+    assert f"{log.prompts}: line 2 damaged and skipped" in capsys.readouterr().err
     assert [again.add_prompt("a document", {}), again.add_prompt("lost", {})] == [first, lost]
     assert [row["text"] for row in read_jsonl(log.prompts, ("prompt",))] == ["a document", "lost"]
 

@@ -252,14 +252,14 @@ def test_check(server):
 
     assert asyncio.run(check(options(server.url))) == "judge"
     assert asyncio.run(check(options(server.url, model=""))) == "judge"
-    with pytest.raises(JudgeError, match=r"serves \['judge'\], not 'other'; correct judge.model"):
+    with pytest.raises(JudgeError, match=r"serves \['judge'\], not 'other'. Fix: correct judge.model"):
         asyncio.run(check(options(server.url, model="other")))
     with pytest.raises(JudgeError, match=f"judge {DEAD} does not answer GET /models"):
         asyncio.run(check(options(server.url, DEAD)))
     server.models = ["a", "b"]
-    with pytest.raises(JudgeError, match=r"set judge.model to the one to ask"):
+    with pytest.raises(JudgeError, match=r"Fix: set judge.model to one of them"):
         asyncio.run(check(options(server.url, model="")))
-    with pytest.raises(ValueError, match=r"judge.endpoints is empty"):
+    with pytest.raises(ValueError, match=r"judge.endpoints = \[\]: no server"):
         JudgeClient(JudgeOptions())
 
 
