@@ -130,7 +130,7 @@ def test_a_key_that_no_header_can_have_is_named(servers, monkeypatch, key: str):
     monkeypatch.setattr("os.environ", {**os.environ, "LONGRL_API_KEY": key})  # a real one cannot have \x00
     ((error,), _) = talk(options(servers[0]), "a")
     assert isinstance(error, EndpointError)
-    assert "the key in $LONGRL_API_KEY has" in str(error)
+    assert "$LONGRL_API_KEY: the key has" in str(error)
     assert key not in str(error)
 
 

@@ -140,7 +140,7 @@ def test_refuses_a_bad_file_with_its_rows_and_the_command(write, samples, tokeni
         LongRLDataset(path, tokenizer, config())
     lines = str(error.value).splitlines()
     assert lines[0] == f"{path}: 30 problems; training does not start with invalid data"
-    assert lines[1].startswith(f"{path}: row 0: extra_info.ref_chunks: 9 is out of range")
+    assert lines[1].startswith(f"{path}: row 0: extra_info.ref_chunks = [9]: 9 is out of range")
     assert lines[-1] == f"Show all: python -m verl_longrl.data.validate --max-errors 0 {path}"
     assert len(lines) == 22
 

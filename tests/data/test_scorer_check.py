@@ -119,7 +119,7 @@ def test_the_validator_answers_in_a_line(tmp_path: Path, body: str | None):
     done = CliRunner().invoke(app, ["--scorers", str(tmp_path / "mine.py"), str(tmp_path / "rows.parquet")])
     assert done.exit_code == 1
     (line,) = done.output.splitlines()
-    assert ("SyntaxError" if body else "no file") in line
+    assert ("SyntaxError" if body else "no such file") in line
 
 
 def test_the_validator_tries_scorers(tmp_path: Path):

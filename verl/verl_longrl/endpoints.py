@@ -216,7 +216,7 @@ class Endpoints:
         return result
 
     def _bench(self, endpoint: _Endpoint, retry_after: float | None) -> None:
-        """Note that an endpoint failed: it rests if it sent Retry-After (at most timeout_s), otherwise it is benched."""
+        """Note that an endpoint failed: it rests if it sent Retry-After (at most timeout_s), else it is benched."""
         now = endpoint.failed_at = time.monotonic()
         if retry_after:
             endpoint.resting_until = max(endpoint.resting_until, now + min(retry_after, self.options.timeout_s))

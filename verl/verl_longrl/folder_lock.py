@@ -312,8 +312,8 @@ def _owner(content: bytes | None) -> Owner | None:
 def _taken_over(path: Path) -> FolderTakenOver:
     owner = find_holder(path.parent, path.name.rpartition("-")[0])
     return FolderTakenOver(
-        f"{path.parent} was taken over by {owner or 'another process'} while this one was frozen; this process must not "
-        "write there any more"
+        f"{path.parent} was taken over by {owner or 'another process'} while this one was frozen; it must not write "
+        "there any more"
     )
 
 
