@@ -48,4 +48,4 @@ def test_leaving_out_or_adding_lines_never_pays(listed, at):
 def test_a_row_with_nothing_to_order_is_the_rows_fault(gold, paper_exact):
     result = score("golongrl_ordering", listing("a"), gold, options=RewardOptions(paper_exact=paper_exact))
     assert result.status == "scorer_error"
-    assert "expected at least two different items" in result.reason
+    assert "Fix: write at least two different items" in result.reason

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from omegaconf import OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from verl import DataProto
@@ -44,7 +45,8 @@ class LongRLRewardManager(RewardManagerBase):
         reward_model_tokenizer: Any = None,
     ) -> None:
         super().__init__(config, tokenizer, compute_score)
-        longrl = LongRLConfig.from_dict(config.longrl)
+        block: Any = OmegaConf.to_container(config.longrl, resolve=True)
+        longrl = LongRLConfig.from_dict(block)
         self.options = longrl.reward
         self.decode: Callable[..., str] = tokenizer.decode
         self.max_response_tokens = config.data.max_response_length
