@@ -73,7 +73,7 @@ class PipelineConfig(Options, ABC):
                 raise ValueError("a list; expected keys such as tokenizer: and servers:")
             merged = OmegaConf.merge(given, OmegaConf.from_dotlist(list(overrides)))
             values: Any = OmegaConf.to_container(merged, resolve=True)
-            secret_settings.refuse(values)
+            secret_settings.refuse_secrets(values)
             return cls.from_dict(values)
         except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
             where = f"{file}: " if file and not isinstance(error, OSError) else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
-from verl_longrl.rewards.matching.answer_match import equal
+from verl_longrl.rewards.matching.answer_match import equals_gold
 from verl_longrl.rewards.options import JudgeOptions
 
 from data_gen.llm import LLM
@@ -41,7 +41,7 @@ class Grader:
         if not answer:
             return False
         references = [reference] if isinstance(reference, str) else list(reference)
-        if equal(answer, references):
+        if equals_gold(answer, references):
             return True
         messages, mark = build_messages(
             question, " | ".join(references), answer, evidence, self.options, secret=self.secret

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from verl_longrl.data.jsonl import line
-from verl_longrl.folder_lock import FolderInUse, held
+from verl_longrl.data.jsonl import encode_line
+from verl_longrl.folder_lock import FolderInUse, hold_folders
 
 Row = dict[str, Any]
 """What one stage says about one document: `id`, then either its results or `drop` (a reason) and `detail`."""
@@ -126,7 +126,7 @@ class Store:
         def lines() -> Iterator[bytes]:
             for row in rows:
                 counts.update(count(row))
-                yield line(row)
+                yield encode_line(row)
 
         write_atomically(self._part(stage, part), lines())
         return counts
@@ -320,7 +320,7 @@ class Store:
     def _held(self, name: str, otherwise: str, fix: str) -> Iterator[None]:
         with ExitStack() as stack:
             try:
-                stack.enter_context(held([self.root], name))
+                stack.enter_context(hold_folders([self.root], name))
             except FolderInUse as error:
                 raise StoreError(f"{otherwise} ({error}); {fix}") from error
             except OSError as error:

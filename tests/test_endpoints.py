@@ -122,7 +122,7 @@ def test_a_key_with_its_line_end_is_used_and_one_with_a_break_refused(servers, m
     monkeypatch.setenv("LONGRL_API_KEY", "sec\nret")
     ((error,), _) = talk(options(one), "a")
     assert isinstance(error, EndpointError)
-    assert "the key in $LONGRL_API_KEY has a line break" in str(error)
+    assert "$LONGRL_API_KEY: the key has a line break" in str(error)
 
 
 @pytest.mark.parametrize("key", ["se\x00cret", "se\x7fcret", "se cret", "sécret"])
@@ -130,7 +130,7 @@ def test_a_key_that_no_header_can_have_is_named(servers, monkeypatch, key: str):
     monkeypatch.setattr("os.environ", {**os.environ, "LONGRL_API_KEY": key})  # a real one cannot have \x00
     ((error,), _) = talk(options(servers[0]), "a")
     assert isinstance(error, EndpointError)
-    assert "the key in $LONGRL_API_KEY has" in str(error)
+    assert "$LONGRL_API_KEY: the key has" in str(error)
     assert key not in str(error)
 
 
@@ -140,7 +140,7 @@ def test_a_redirect_is_not_followed(servers, status: int):
     recorded(one, lambda body, n: web.Response(status=status, headers={"Location": f"{other.url}/chat/completions"}))
     ((error,), metrics) = talk(options(one), "a document")
     assert isinstance(error, RequestError)
-    assert f"/chat/completions has moved to {other.url}/chat/completions, which is not followed; correct" in str(error)
+    assert f"redirects to {other.url}/chat/completions, which is not followed. Fix: correct" in str(error)
     assert other.bodies == []
     assert metrics["retries"] == 0
 

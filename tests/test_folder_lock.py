@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl import folder_lock
-from verl_longrl.folder_lock import NAME, Claim, FolderInUse, FolderTakenOver, Owner, held, holder
+from verl_longrl.folder_lock import NAME, Claim, FolderInUse, FolderTakenOver, Owner, find_holder, hold_folders
 
 HOLDER = Path(__file__).parent / "support" / "lock_holder.py"
 
@@ -62,11 +62,14 @@ def elsewhere(folder: Path, number: int = 1, beats: int = 7) -> Path:
 def test_a_living_holder_on_this_machine_is_named_at_once(tmp_path: Path, other):
     process = other(tmp_path)
     began = time.monotonic()
-    with pytest.raises(FolderInUse, match=rf"{tmp_path} is in use by process {process.pid} on "), held([tmp_path]):
+    with (
+        pytest.raises(FolderInUse, match=rf"{tmp_path} is in use by process {process.pid} on "),
+        hold_folders([tmp_path]),
+    ):
         pass
     assert time.monotonic() - began < folder_lock.BEAT_S
     assert locks(tmp_path) == [f"{NAME}-1"]
-    owner = holder(tmp_path)
+    owner = find_holder(tmp_path)
     assert owner is not None
     assert (owner.pid, owner.lives(), owner.is_this_process()) == (process.pid, True, False)
 
@@ -76,8 +79,8 @@ def test_a_dead_one_on_this_machine_is_succeeded_at_once(tmp_path: Path, other, 
     process = other(tmp_path)
     process.send_signal(number)  # not waited for: a zombie is dead, too
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert holder(tmp_path) is None
-    with held([tmp_path]):
+    assert find_holder(tmp_path) is None
+    with hold_folders([tmp_path]):
         assert locks(tmp_path) == [f"{NAME}-2"]
     assert locks(tmp_path) == []
     assert capsys.readouterr().err == ""
@@ -87,7 +90,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_its(tmp_path: Path):
     lock = elsewhere(tmp_path)
     owner = dataclasses.asdict(dataclasses.replace(Owner.this_process(), started="1"))
     lock.write_text(f"{json.dumps(owner)}\n{7:012}\n")
-    with held([tmp_path]):
+    with hold_folders([tmp_path]):
         assert locks(tmp_path) == [f"{NAME}-2"]
 
 
@@ -95,7 +98,7 @@ def test_a_frozen_one_on_this_machine_still_holds(tmp_path: Path, other):
     process = other(tmp_path)
     process.send_signal(signal.SIGSTOP)
     time.sleep(folder_lock.MISSED * folder_lock.BEAT_S)
-    with pytest.raises(FolderInUse), held([tmp_path]):
+    with pytest.raises(FolderInUse), hold_folders([tmp_path]):
         pass
 
 
@@ -103,7 +106,7 @@ def test_one_on_another_machine_that_beats_is_refused(tmp_path: Path, capsys):
     lock = elsewhere(tmp_path)
     timer = threading.Timer(0.1, lambda: elsewhere(tmp_path, beats=8))
     timer.start()
-    with pytest.raises(FolderInUse, match=r"process .* on node7, Slurm job 88, since "), held([tmp_path]):
+    with pytest.raises(FolderInUse, match=r"process .* on node7, Slurm job 88, since "), hold_folders([tmp_path]):
         pass
     assert f"{tmp_path} is held by process" in capsys.readouterr().err
     assert locks(tmp_path) == [lock.name]
@@ -115,7 +118,7 @@ def test_one_on_another_machine_that_misses_its_beats_is_succeeded(tmp_path: Pat
     os.utime(lock, (time.time() + 9999,) * 2)
     assert Claim(tmp_path).require() is None
     began = time.monotonic()
-    with held([tmp_path]):
+    with hold_folders([tmp_path]):
         assert time.monotonic() - began >= folder_lock.MISSED * folder_lock.BEAT_S
         assert locks(tmp_path) == [f"{NAME}-2"]
 
@@ -124,7 +127,7 @@ def test_one_that_ends_meanwhile_is_not_waited_for(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(folder_lock, "BEAT_S", 20.0)
     threading.Timer(0.1, elsewhere(tmp_path).unlink).start()
     began = time.monotonic()
-    with held([tmp_path]):
+    with hold_folders([tmp_path]):
         assert time.monotonic() - began < 10
 
 
@@ -138,7 +141,7 @@ def test_of_many_that_succeed_a_dead_one_at_once_one_wins(tmp_path: Path):
         def start(folder: Path = folder, most: list = most, lock: threading.Lock = lock) -> bool:
             nonlocal inside
             try:
-                with held([folder]):
+                with hold_folders([folder]):
                     with lock:
                         inside += 1
                         most.append(inside)
@@ -159,23 +162,23 @@ def test_of_many_that_succeed_a_dead_one_at_once_one_wins(tmp_path: Path):
 def test_who_judged_a_lock_long_ago_steps_back_from_what_came_since(tmp_path: Path, monkeypatch):
     """Between its look and its own lock, another succeeded the dead one and ended; a third began with number 1."""
     elsewhere(tmp_path)
-    judged = folder_lock._require_gone
+    judged = folder_lock._require_dead
 
     def slow(path: Path, content: bytes) -> None:
-        monkeypatch.setattr(folder_lock, "_require_gone", judged)
+        monkeypatch.setattr(folder_lock, "_require_dead", judged)
         judged(path, content)
         third = Owner.this_process()
         path.write_text(f"{json.dumps(dataclasses.asdict(third))}\n{1:012}\n")
 
-    monkeypatch.setattr(folder_lock, "_require_gone", slow)
-    with pytest.raises(FolderInUse), held([tmp_path]):
+    monkeypatch.setattr(folder_lock, "_require_dead", slow)
+    with pytest.raises(FolderInUse), hold_folders([tmp_path]):
         pass
     assert locks(tmp_path) == [f"{NAME}-1"]
 
 
 def test_one_that_was_frozen_learns_that_it_was_succeeded(tmp_path: Path):
     heard = []
-    with held([tmp_path], on_taken_over=heard.append):
+    with hold_folders([tmp_path], on_taken_over=heard.append):
         claim = Claim(tmp_path)
         claim.require()
         (tmp_path / f"{NAME}-1").unlink()
@@ -193,7 +196,7 @@ def test_a_process_that_was_succeeded_ends(tmp_path: Path):
     script = (
         "import sys, time; from pathlib import Path; from verl_longrl import folder_lock\n"
         "folder_lock.BEAT_S = 0.1\n"
-        "with folder_lock.held([Path(sys.argv[1])]):\n"
+        "with folder_lock.hold_folders([Path(sys.argv[1])]):\n"
         "    next(Path(sys.argv[1]).glob('.lock-*')).unlink()\n"
         "    time.sleep(60)\n"
         "    print('written after all')\n"
@@ -204,7 +207,7 @@ def test_a_process_that_was_succeeded_ends(tmp_path: Path):
 
 
 def test_it_beats(tmp_path: Path):
-    with held([tmp_path]):
+    with hold_folders([tmp_path]):
         before = (tmp_path / f"{NAME}-1").read_bytes()
         time.sleep(4 * folder_lock.BEAT_S)
         after = (tmp_path / f"{NAME}-1").read_bytes()
@@ -213,10 +216,10 @@ def test_it_beats(tmp_path: Path):
 
 
 def test_what_was_made_and_stays_empty_is_removed(tmp_path: Path):
-    with pytest.raises(KeyError), held([tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]):
+    with pytest.raises(KeyError), hold_folders([tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-    with held([tmp_path / "a" / "b"]):
+    with hold_folders([tmp_path / "a" / "b"]):
         (tmp_path / "a" / "kept").write_text("")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
 
@@ -224,13 +227,17 @@ def test_what_was_made_and_stays_empty_is_removed(tmp_path: Path):
 def test_one_folder_by_two_names_is_held_once(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to("run")
-    with held([tmp_path / "run", tmp_path / "link"]), pytest.raises(FolderInUse), held([tmp_path / "link"]):
+    with (
+        hold_folders([tmp_path / "run", tmp_path / "link"]),
+        pytest.raises(FolderInUse),
+        hold_folders([tmp_path / "link"]),
+    ):
         pass
 
 
 def test_a_start_that_is_refused_in_one_folder_holds_no_other(tmp_path: Path, other):
     other(tmp_path / "checkpoints")
-    with pytest.raises(FolderInUse), held([tmp_path / "run", tmp_path / "checkpoints"]):
+    with pytest.raises(FolderInUse), hold_folders([tmp_path / "run", tmp_path / "checkpoints"]):
         pass
     assert not (tmp_path / "run").exists()
 
@@ -246,14 +253,17 @@ def test_on_a_full_disk_the_owner_is_written_when_there_is_room(tmp_path: Path, 
     monkeypatch.setattr(folder_lock._Lock, "beat", refused)
     owner = dataclasses.asdict(dataclasses.replace(Owner.this_process(), started="1"))
     (tmp_path / f"{NAME}-1").write_text(f"{json.dumps(owner)}\n{7:012}\n")  # of one that was killed
-    with held([tmp_path]):
+    with hold_folders([tmp_path]):
         assert locks(tmp_path) == [f"{NAME}-2"]
         assert "No space left on device" in capsys.readouterr().err
-        with pytest.raises(OSError, match="No space"), held([tmp_path]):  # no owner, no beat, and no room for another's
+        with (
+            pytest.raises(OSError, match="No space"),
+            hold_folders([tmp_path]),
+        ):  # no owner, no beat, and no room for another's
             pass
         full = False
         time.sleep(3 * folder_lock.BEAT_S)
-        owner = holder(tmp_path)
+        owner = find_holder(tmp_path)
         assert owner is not None
         assert owner.is_this_process()
     assert locks(tmp_path) == []

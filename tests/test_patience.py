@@ -7,7 +7,7 @@ import pytest
 from support.fake_openai_server import Server, failure
 from verl_longrl import patience as module
 from verl_longrl.endpoints import Endpoints, RequestError
-from verl_longrl.patience import Away, Patience
+from verl_longrl.patience import Patience, ServerAway
 from verl_longrl.rewards.options import ServerOptions
 
 GONE = RequestError("http://judge did not answer: ConnectionRefusedError", silent=True)
@@ -47,7 +47,7 @@ def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
     found, _ = ask(judge, 100, minutes=1, said=said)
     assert found == ["yes"] * 100
     assert judge.asked == 100 + 29
-    assert said[0] == f"the judge is away ({GONE}); it is waited for, up to 1 min"
+    assert said[0] == f"the judge is away ({GONE}); waiting for it for up to 1 min"
     assert [line.partition(" after ")[0] for line in said[1:]] == ["the judge answers again"]
 
 
@@ -55,7 +55,7 @@ def test_one_time_for_all_of_them():
     """Each attempt takes a tenth of the patience, as where packets are dropped; 200 questions, 4 at a time."""
     judge = Judge(lambda n: GONE, takes_s=0.1)
     found, seconds = ask(judge, 200, minutes=1 / 60)
-    assert all(isinstance(one, Away) for one in found)
+    assert all(isinstance(one, ServerAway) for one in found)
     assert str(found[0]) == f"the judge has been away for 1 s: {GONE}"
     assert 1 <= seconds < 3
     assert judge.asked < 20
@@ -69,10 +69,10 @@ def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
     async def run():
         patience = Patience("the judge", 0.1 / 60, 4, 0.01, lambda line: None)
         for _ in range(2):
-            with pytest.raises(Away):
+            with pytest.raises(ServerAway):
                 await patience.ask(judge)
         asked, now[0] = judge.asked, "yes"
-        with pytest.raises(Away):
+        with pytest.raises(ServerAway):
             await patience.ask(judge)
         assert judge.asked == asked
         await asyncio.sleep(0.35)

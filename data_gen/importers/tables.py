@@ -15,7 +15,7 @@ from reprlib import repr as short
 from typing import Any
 
 from verl_longrl.data.schema import Sample
-from verl_longrl.rewards.tasks.golongrl_table_iou import Table, read_table
+from verl_longrl.rewards.tasks.golongrl_table_iou import AnswerTable, read_table
 
 from data_gen.importers.fields import Unusable, clean, found, language_of, long_sample, proven, text
 from data_gen.importers.prompts import RUN_QUERY, TABLE_HEADING, TABLES, question_about, table_instruction
@@ -83,7 +83,7 @@ def _written(value: Any) -> str:
     raise Unusable("unreadable_table", f"a table is {short(value)}, expected columns and data, records, or text")
 
 
-def _csv(table: Table) -> str:
+def _csv(table: AnswerTable) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     if table.names:

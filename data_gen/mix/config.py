@@ -118,7 +118,7 @@ class MixConfig(Options):
             if not isinstance(loaded, DictConfig):
                 raise ValueError("a list; expected keys such as sources: and total:")
             values: Any = OmegaConf.to_container(loaded, resolve=True)
-            secret_settings.refuse(values)
+            secret_settings.refuse_secrets(values)
             values |= {key: value for key, value in given.items() if value is not None}
             if sources:
                 values["sources"] = [SourceOptions.parse(source) for source in sources]

@@ -160,7 +160,7 @@ class Verify(AskingStage):
                 return True
             if sample["task"] != "qa":
                 return False
-            line = next(iter(parse_lines(reply.text).lines), "")
+            line = next(iter(parse_lines(reply.text).answer), "")
             evidence, judge = "\n".join(sample["evidence"]), self.llms[self.judge]
             return await self.grader.is_right(judge, sample["question"], sample["gold"], line, evidence)
         except (RequestFailed, JudgeError):

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
-from verl_longrl.data.jsonl import is_full
+from verl_longrl.data.jsonl import is_disk_full
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.trainer.write_access import only_the_owner_writes
 
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (settings.SettingsError, secrets.SecretsError, FolderInUse) as error:
         refuse(error)
     except Exception as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         cause = getattr(error, "cause", error)  # of an error of Ray's
         print(f"interrupted: {cause}. Free some room, and repeat the command", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from verl_longrl.data.jsonl import append, drop_partial_line, is_full, line, read_jsonl
+from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, is_disk_full, read_jsonl
 
 from recipe.longrl.preflight.environment import PINNED, installed
 
@@ -20,9 +20,9 @@ def record(output_dir: Path, command: str) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     drop_partial_line(output_dir / STARTS)
     try:
-        append(output_dir / STARTS, line(start))
+        append_lines(output_dir / STARTS, encode_line(start))
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         print(f"this start is not in {output_dir / STARTS}: {error.strerror}", flush=True)
 

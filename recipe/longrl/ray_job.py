@@ -32,7 +32,8 @@ HOW_TO_REACH_IT = (
     "RAY_ADDRESS=http://HEAD:8265, or HEAD:6379 from a node of the cluster; `bash scripts/ray/start.sh` starts one"
 )
 HOW_TO_GIVE_KEYS = (
-    f"Where the job needs them: {secrets.FILE}=PATH, of a file on a disk of the cluster with {secrets.EXAMPLE}, mode "
+    f"Where the job needs them: {secrets.FILE_VARIABLE}=PATH, of a file on a disk of the cluster with "
+    f"{secrets.EXAMPLE}, mode "
     "600; or start the head's Ray with them in its environment"
 )
 THE_TOKEN = (
@@ -107,10 +108,10 @@ def left_here(environment: Mapping[str, str]) -> list[str]:
     Raises ForwardError when LONGRL_FORWARD_ENV asks for one of them, SecretsError when $LONGRL_SECRETS_FILE is here too
     and cannot be used.
     """
-    place = Path(environment.get(secrets.FILE, ""))
-    given = secrets.read(place) if place.is_file() else {}
+    place = Path(environment.get(secrets.FILE_VARIABLE, ""))
+    given = secrets.read_file(place) if place.is_file() else {}
     missing = [name for name in worker_env.carried(environment).secrets if name not in given]
-    if secrets.FILE in environment and not given:  # on the cluster, and not to be seen from here
+    if secrets.FILE_VARIABLE in environment and not given:  # on the cluster, and not to be seen from here
         return []
     if asked := [name for name in missing if name in worker_env.forwarded(environment)]:
         raise worker_env.ForwardError(f"{worker_env.FORWARD} names {', '.join(asked)}, a secret. {HOW_TO_GIVE_KEYS}")

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from verl_longrl import folder_lock
-from verl_longrl.data.jsonl import is_full
+from verl_longrl.data.jsonl import is_disk_full
 
 FIX = (
     "wait for its end, or stop it (`touch stop` in the folder, or SIGTERM: it saves first); or give this run its own "
@@ -19,11 +19,11 @@ def alone(folders: Iterable[Path]) -> Iterator[None]:
     OSError where a disk is full."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(folder_lock.held(folders))
+            stack.enter_context(folder_lock.hold_folders(folders))
         except folder_lock.FolderInUse as error:
             raise folder_lock.FolderInUse(f"{error}. Fix: {FIX}") from error
         except OSError as error:
-            if is_full(error):
+            if is_disk_full(error):
                 raise
             raise folder_lock.FolderInUse(
                 f"{error.filename or 'the run folder'} cannot be written: {error.strerror}. Fix: free or name another"
@@ -33,5 +33,5 @@ def alone(folders: Iterable[Path]) -> Iterator[None]:
 
 def other_holder(folders: Iterable[Path]) -> folder_lock.Owner | None:
     """Another process that holds one of the folders, or may hold it."""
-    owners = (folder_lock.holder(folder) for folder in folders)
+    owners = (folder_lock.find_holder(folder) for folder in folders)
     return next((owner for owner in owners if owner and not owner.is_this_process()), None)

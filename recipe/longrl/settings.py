@@ -158,7 +158,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     if not partial:
         require_given(config)
     try:
-        secret_settings.refuse(plain(config))
+        secret_settings.refuse_secrets(plain(config))
     except (secret_settings.SecretSettingError, OmegaConfBaseException) as error:
         raise SettingsError(str(error)) from error
     _check_numbers(config)

@@ -88,7 +88,7 @@ def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> Carrie
         raise ForwardError(f"{FORWARD} names {', '.join(own)}, which each process is given for itself; leave it out")
     found = {name for name in environment if name.startswith(PREFIXES) or name in NAMES} - {*OF_THE_NODE}
     chosen = sorted(found | {*asked} | {name for name in names if name in environment})
-    hidden = secrets.of({name: environment[name] for name in chosen})
+    hidden = secrets.select({name: environment[name] for name in chosen})
     modules = [module for module in environment.get(EXTERNAL, "").split(",") if module and module != PLUGIN]
     open_ones = {name: environment[name] for name in chosen if name not in hidden}
     return Carried(open_ones | {EXTERNAL: ",".join([*modules, PLUGIN])}, hidden)
@@ -156,11 +156,14 @@ def carrying(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
     found, folder = carried_by(config), Path(config.longrl.output_dir)
     loading = {}
     if not visiting:
-        secrets.sweep(folder)
+        secrets.remove_leftover_files(folder)
         if not OmegaConf.select(config, SETUP_HOOK):
             loading = {HOOK: "verl_longrl.secrets.load"}
-    with secrets.kept(folder, found.secrets) as place:
-        ours = {**_job_config({**found.variables, **loading, secrets.FILE: place[secrets.FILE]}), **place}
+    with secrets.file_for_run(folder, found.secrets) as place:
+        ours = {
+            **_job_config({**found.variables, **loading, secrets.FILE_VARIABLE: place[secrets.FILE_VARIABLE]}),
+            **place,
+        }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:

@@ -36,7 +36,7 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
-from verl_longrl.patching import replaced
+from verl_longrl.patching import patched_attribute
 from verl_longrl.trainer.transfer_queue_rows import metric_data
 
 from recipe.longrl import settings
@@ -104,7 +104,7 @@ def step(side: str, config: DictConfig, batch: Any) -> float:
     started = time.perf_counter()
     batch = PPOTrainerSync._compute_old_log_prob(driver, batch, {})
     batch.tags = tags
-    with replaced(trainer_base, "get_metric_data_with_optional_routed_experts", query):
+    with patched_attribute(trainer_base, "get_metric_data_with_optional_routed_experts", query):
         PPOTrainerSync._compute_metrics(driver, batch, {}, {"step": 1.0}, 1, 0)
     return time.perf_counter() - started - workers.seconds
 

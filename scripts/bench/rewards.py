@@ -102,10 +102,10 @@ async def ours(url: str, texts: list[str], isolation: Any) -> float:
     """Seconds for `score_async` with isolation and a new judge, the first call of which opens its
     connections."""
     from verl_longrl.rewards import JudgeOptions, RewardOptions, score_async
-    from verl_longrl.rewards.judge.client import Judge
+    from verl_longrl.rewards.judge.client import JudgeClient
 
     started = time.perf_counter()
-    judge = Judge(JudgeOptions(endpoints=(url,), model="judge"))
+    judge = JudgeClient(JudgeOptions(endpoints=(url,), model="judge"))
     options = RewardOptions.from_dict({"answer": {"by": "judge"}})
     scores = await asyncio.gather(
         *[score_async("longrlvr", t, "Paris", ROW, options=options, isolation=isolation, judge=judge) for t in texts]
@@ -150,7 +150,7 @@ async def mixed(isolation: Any, hanging: list[str], normal: int) -> tuple[list[f
 
     async def one(response: str) -> float:
         started = time.perf_counter()
-        (score,) = await isolation.outcomes(Job("bench", response, "", options=isolation.options))
+        (score,) = await isolation.score_for_each_verdict(Job("bench", response, "", options=isolation.options))
         assert score.status == ("timeout" if response in hanging else "ok"), score
         return time.perf_counter() - started
 

@@ -84,7 +84,7 @@ async def in_training(isolation: IsolatedScorer, jobs: list[Job], hanging: bool)
 
     async def one(job: Job) -> float:
         started = time.perf_counter()
-        (found,) = await isolation.outcomes(job)
+        (found,) = await isolation.score_for_each_verdict(job)
         assert (found.status == "timeout") == (job.response == HANGING), found
         return time.perf_counter() - started
 

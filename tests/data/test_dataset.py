@@ -139,9 +139,9 @@ def test_refuses_a_bad_file_with_its_rows_and_the_command(write, samples, tokeni
     with pytest.raises(DataError) as error:
         LongRLDataset(path, tokenizer, config())
     lines = str(error.value).splitlines()
-    assert lines[0] == f"{path}: 30 problems; training does not start on bad data"
-    assert lines[1].startswith(f"{path}: row 0: extra_info.ref_chunks: 9 is out of range")
-    assert lines[-1] == f"all of them: python -m verl_longrl.data.validate --max-errors 0 {path}"
+    assert lines[0] == f"{path}: 30 problems; training does not start with invalid data"
+    assert lines[1].startswith(f"{path}: row 0: extra_info.ref_chunks = [9]: 9 is out of range")
+    assert lines[-1] == f"Show all: python -m verl_longrl.data.validate --max-errors 0 {path}"
     assert len(lines) == 22
 
 
@@ -222,14 +222,16 @@ def test_the_users_own_scorers_are_loaded(tmp_path, write, samples, tokenizer, c
     module = tmp_path / "mine.py"
     module.write_text("from verl_longrl.rewards import Score, scorer\nscorer('t_of_a_user')(lambda *_: Score(1.0))\n")
     path = write([replace(s, data_source="t_of_a_user") for s in samples])
-    with pytest.raises(DataError, match=r"no scorer for data_source 't_of_a_user'.*longrl\.reward\.scorers in a run"):
+    with pytest.raises(
+        DataError, match=r"data_source = 't_of_a_user': no scorer has this name.*longrl\.reward\.scorers in a run"
+    ):
         LongRLDataset(path, tokenizer, config())
     data = LongRLDataset(path, tokenizer, config(scorers=[str(module)]))
     assert data[0]["data_source"] == "t_of_a_user"
     bad = write([replace(s, data_source="t_other") for s in samples])
     with pytest.raises(DataError, match=rf"--max-errors 0 --scorers {module} {bad}$"):
         LongRLDataset(bad, tokenizer, config(scorers=[str(module)]))
-    with pytest.raises(ImportError, match=r"no file 'gone\.py'"):
+    with pytest.raises(ImportError, match=r"'gone\.py': no such file"):
         LongRLDataset(bad, tokenizer, config(scorers=["gone.py"]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from verl_longrl.data import jsonl
-from verl_longrl.data.jsonl import Journal, append, cut_off, dumps, iterate_jsonl, line, read_jsonl
+from verl_longrl.data.jsonl import Journal, append_lines, dumps, encode_line, iterate_jsonl, read_jsonl, truncate_before
 
 
 def strictly(text: str | bytes):
@@ -30,7 +30,7 @@ def strictly(text: str | bytes):
     ],
 )
 def test_what_is_written_is_strict_json(value, written):
-    assert strictly(line(value)) == written
+    assert strictly(encode_line(value)) == written
 
 
 def test_what_json_cannot_hold_is_named():
@@ -54,7 +54,7 @@ def test_damaged_lines_are_left_out_with_their_number(tmp_path: Path, capsys, da
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 4}\n{"step": 5, "cut o')
     assert read_jsonl(path, ("step",)) == [{"step": 1}, {"step": 4}]
-    assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged, and left out\n"
+    assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged and skipped\n"
 
 
 def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path, capsys):
@@ -72,7 +72,7 @@ def test_what_earlier_versions_wrote_for_nan_is_null(tmp_path: Path):
 
 def test_half_an_appended_line_is_taken_back(tmp_path: Path, monkeypatch):
     path = tmp_path / "x.jsonl"
-    append(path, b'{"a": 1}\n')
+    append_lines(path, b'{"a": 1}\n')
     with pytest.raises(OSError, match="No space"):
         _append_to_a_full_disk(path, b'{"a": 2, "long": "line"}\n', monkeypatch)
     assert path.read_bytes() == b'{"a": 1}\n'
@@ -104,7 +104,7 @@ def _append_to_a_full_disk(path: Path, text: bytes, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda self, *args, **kwargs: Full(opened(self, *args, **kwargs)))
-        append(path, text)
+        append_lines(path, text)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -115,9 +115,9 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, 
     journal = Journal(tmp_path / "metrics.jsonl")
     assert journal.add({"step": 1}) is None
     with monkeypatch.context() as patch:
-        patch.setattr(jsonl, "append", full)
-        assert "1 lines wait in memory" in (journal.add({"step": 2}) or "")
-        assert "2 lines wait in memory" in (journal.add({"step": 3}) or "")
+        patch.setattr(jsonl, "append_lines", full)
+        assert "1 lines are kept in memory" in (journal.add({"step": 2}) or "")
+        assert "2 lines are kept in memory" in (journal.add({"step": 3}) or "")
     assert journal.add({"step": 4}) is None
     assert [row["step"] for row in read_jsonl(journal.path)] == [1, 2, 3, 4]
 
@@ -130,12 +130,12 @@ def test_another_error_of_the_disk_is_not_passed_over(tmp_path: Path):
 def test_cutting_off_writes_nothing_where_there_is_nothing_to_cut(tmp_path: Path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n{"step": 4, "c')
-    cut_off(path, lambda row: row["step"] > 3)
+    truncate_before(path, lambda row: row["step"] > 3)
     assert path.read_bytes() == b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n'
     before = path.stat().st_mtime_ns
-    cut_off(path, lambda row: row["step"] > 3)
+    truncate_before(path, lambda row: row["step"] > 3)
     assert path.stat().st_mtime_ns == before
-    cut_off(path, lambda row: row["step"] > 1)
+    truncate_before(path, lambda row: row["step"] > 1)
     assert path.read_bytes() == b'{"step": 1}\n\0\0\n'
-    cut_off(tmp_path / "absent.jsonl", lambda row: True)
+    truncate_before(tmp_path / "absent.jsonl", lambda row: True)
     assert not (tmp_path / "absent.jsonl").exists()

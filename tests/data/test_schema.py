@@ -109,9 +109,9 @@ def test_rows_of_ours_without_index_are_numbered(write, make_sample):
     [
         (
             {"extra_info": {"ref_chunks": "[1, 2]"}},
-            r"row 1: extra_info.ref_chunks: '\[1, 2\]' \(str\); expected list",
+            r"row 1: extra_info.ref_chunks = '\[1, 2\]' \(str\): expected list",
         ),
-        ({"extra_info": {"index": "a"}}, r"row 1: extra_info.index: 'a' \(str\); expected int64"),
+        ({"extra_info": {"index": "a"}}, r"row 1: extra_info.index = 'a' \(str\): expected int64"),
         ({"colour": "red"}, r"row 1: unknown columns \['colour'\]"),
         ({"reward_model": {}}, "row 1: no ground_truth"),
     ],
@@ -128,7 +128,7 @@ def test_no_rows_is_an_error(tmp_path):
 
 
 def test_payload_cannot_shadow_fixed_fields(make_sample):
-    with pytest.raises(ValueError, match=r"payload holds \['split'\]"):
+    with pytest.raises(ValueError, match=r"payload has \['split'\]"):
         make_sample(payload={"split": "x"}).to_row()
 
 

@@ -12,8 +12,7 @@ import pytest
 from support import released_golongrl
 from typer.testing import CliRunner
 from verl_longrl.data.prompt import grounded_prompt
-from verl_longrl.data.validate import validate_file, validate_rows
-from verl_longrl.data.validate_cli import app
+from verl_longrl.data.validate import app, validate_file, validate_rows
 
 
 def put(path: str, value):
@@ -35,87 +34,90 @@ def content(text: str):
 BAD_ROWS = {
     "data_source missing": (
         put("data_source", None),
-        "data_source: is missing; fix: write a non-empty string",
+        "data_source: is missing. Fix: write a non-empty string",
     ),
     "data_source unknown": (
         put("data_source", "longrvlr"),
-        "no scorer for data_source 'longrvlr'; nearest registered: longrlvr",
+        "data_source = 'longrvlr': no scorer has this name; nearest registered: longrlvr",
     ),
     "prompt is a string": (
         put("prompt", "hello"),
-        "prompt: is 'hello' (str); fix: write a list of {role, content}",
+        "prompt = 'hello' (str): wrong value. Fix: write a list of {role, content}",
     ),
-    "prompt empty": (put("prompt", []), "prompt: is empty; fix: write at least one user message"),
+    "prompt empty": (put("prompt", []), "prompt: is empty. Fix: write at least one user message"),
     "role unknown": (
         put("prompt", [{"role": "human", "content": "x"}]),
-        "prompt[0].role: is 'human'; fix: use one of",
+        "prompt[0].role = 'human': unknown role. Fix: use one of",
     ),
     "system not first": (
         put("prompt", [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]),
-        "prompt[1].role: is 'system' after the first message",
+        "prompt[1].role = 'system': not the first message",
     ),
     "ends with assistant": (
         put("prompt", [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]),
-        "prompt[1].role: is 'assistant' in the last message; fix: end the prompt with a user message",
+        "prompt[1].role = 'assistant': the last message must be one that the model answers. Fix: end the prompt",
     ),
-    "content empty": (content("  "), "prompt[0].content: is '  '; fix: write the message's text"),
+    "content empty": (content("  "), "prompt[0].content = '  ': no text. Fix: write the text of the message"),
     "truth missing": (put("reward_model.ground_truth", None), "reward_model.ground_truth: is missing"),
-    "truth empty": (put("reward_model.ground_truth", " "), "reward_model.ground_truth: is empty (' ')"),
+    "truth empty": (put("reward_model.ground_truth", " "), "reward_model.ground_truth = ' ': is empty"),
     "truth empty list": (
         put("reward_model", {"ground_truth": []}),
-        "reward_model.ground_truth: is empty ([])",
+        "reward_model.ground_truth = []: is empty",
     ),
-    "truth empty dict": (put("reward_model", {"ground_truth": {"a": ""}}), "is empty ({'a': ''})"),
+    "truth empty dict": (put("reward_model", {"ground_truth": {"a": ""}}), "ground_truth = {'a': ''}: is empty"),
     "truth without a word": (
         put("reward_model", {"ground_truth": "?!"}),
-        "ground_truth: is '?!', which has nothing to compare; fix: write a non-empty answer string or a list",
+        "ground_truth = '?!': has nothing to compare. Fix: write a non-empty answer string or a list",
     ),
     "truth a dict where an answer is expected": (
         put("reward_model", {"ground_truth": {"city": "Paris"}}),
-        "is {'city': 'Paris'}, which has nothing to compare; fix: write a non-empty answer string",
+        "{'city': 'Paris'}: has nothing to compare. Fix: write a non-empty answer string",
     ),
     "truth a list of lists": (
         put("reward_model", {"ground_truth": [["Paris"]]}),
-        "is [['Paris']], which has nothing to compare",
+        "[['Paris']]: has nothing to compare",
     ),
-    "question missing": (put("extra_info.question", None), "extra_info.question: is missing; fix: write the question"),
-    "question empty": (put("extra_info.question", " "), "extra_info.question: is ' '; fix: write the question"),
+    "question missing": (put("extra_info.question", None), "extra_info.question: is missing. Fix: write the question"),
+    "question empty": (put("extra_info.question", " "), "extra_info.question = ' ': no text. Fix: write the question"),
     "truth is a number": (
         put("reward_model", {"ground_truth": 7}),
-        "is 7 (int); fix: write a string, a list of answers",
+        "ground_truth = 7 (int): wrong value. Fix: write a string, a list of answers",
     ),
     "truth broken JSON": (
         put("reward_model", {"ground_truth": "[1", "ground_truth_format": "json"}),
-        "in '[1'; fix: write samples with write_samples",
+        ". Fix: write samples with write_samples",
     ),
     "truth format unknown": (
         put("reward_model.ground_truth_format", "yaml"),
-        "ground_truth_format is 'yaml'",
+        "ground_truth_format = 'yaml'",
     ),
-    "extra_info a string": (put("extra_info", "{}"), "extra_info: is '{}' (str); fix: write a struct"),
+    "extra_info a string": (put("extra_info", "{}"), "extra_info = '{}' (str): wrong value. Fix: write a struct"),
     "payload not an object": (
         put("extra_info.payload", "[1]"),
-        "extra_info.payload is list; expected a JSON object",
+        "extra_info.payload is of type list, expected a JSON object",
     ),
     "payload broken": (put("extra_info.payload", "{"), "extra_info.payload: Expecting"),
-    "index a string": (put("extra_info.index", "7"), "extra_info.index: is '7' (str); fix: write an integer"),
+    "index a string": (
+        put("extra_info.index", "7"),
+        "extra_info.index = '7' (str): wrong value. Fix: write an integer",
+    ),
     "ref_chunks missing": (
         put("extra_info.ref_chunks", None),
-        "extra_info.ref_chunks: is missing; fix: list the ids",
+        "extra_info.ref_chunks: is missing. Fix: list the ids",
     ),
     "ref_chunks empty": (
         put("extra_info.ref_chunks", []),
-        "extra_info.ref_chunks: is empty; fix: list the ids",
+        "extra_info.ref_chunks: is empty. Fix: list the ids",
     ),
     "ref_chunks a string": (
         put("extra_info.ref_chunks", "[1, 2]"),
-        "extra_info.ref_chunks: is '[1, 2]' (str); fix: write a list of integers",
+        "extra_info.ref_chunks = '[1, 2]' (str): wrong value. Fix: write a list of integers",
     ),
     "ref_chunks of strings": (
         put("extra_info.ref_chunks", ["1", "2"]),
-        "is ['1', '2'] (list); fix: write a list of int",
+        "['1', '2'] (list): wrong value. Fix: write a list of int",
     ),
-    "ref_chunks repeated": (put("extra_info.ref_chunks", [1, 1]), "[1, 1] names a chunk twice"),
+    "ref_chunks repeated": (put("extra_info.ref_chunks", [1, 1]), "ref_chunks = [1, 1]: names a chunk twice"),
     "ref_chunks too high": (
         put("extra_info.ref_chunks", [1, 4]),
         "4 is out of range, the prompt has chunks 0..3",
@@ -123,26 +125,26 @@ BAD_ROWS = {
     "ref_chunks negative": (put("extra_info.ref_chunks", [-1, 2]), "-1 is out of range"),
     "evidence a string": (
         put("extra_info.ref_chunks_text", "t"),
-        "ref_chunks_text: is 't' (str); fix: write a list of",
+        "ref_chunks_text = 't' (str): wrong value. Fix: write a list of",
     ),
     "evidence count": (put("extra_info.ref_chunks_text", ["t"]), "has 1 texts for 2 ref_chunks"),
     "evidence elsewhere": (
         put("extra_info.ref_chunks", [1, 3]),
-        "extra_info.ref_chunks_text[1]: 'Key 17 opens door nine.' is not in chunk 3",
+        "extra_info.ref_chunks_text[1] = 'Key 17 opens door nine.': is not in chunk 3",
     ),
-    "num_chunks": (put("extra_info.num_chunks", 5), "extra_info.num_chunks: is 5, the prompt has 4 chunks"),
+    "num_chunks": (put("extra_info.num_chunks", 5), "extra_info.num_chunks = 5: the prompt has 4 chunks"),
     "no chunks": (content("Which door?"), "prompt: no <CHUNK_i>...</CHUNK_i> in the prompt"),
     "chunk skipped": (
         content("<CHUNK_0>a</CHUNK_0>\n<CHUNK_2>b</CHUNK_2>"),
-        "prompt: <CHUNK_2> follows 1 chunks; expected <CHUNK_1>; fix: build the prompt with",
+        "prompt: <CHUNK_2> follows 1 chunks; expected <CHUNK_1>. Fix: build the prompt with",
     ),
     "prompt_tokens zero": (
         put("prompt_tokens", 0),
-        "prompt_tokens: is 0 (int); fix: write a positive integer",
+        "prompt_tokens = 0 (int): wrong value. Fix: write a positive integer",
     ),
     "count without tokenizer": (
         put("prompt_tokens", 9),
-        "tokenizer_fingerprint: is missing beside prompt_tokens",
+        "tokenizer_fingerprint: is missing, although prompt_tokens is set",
     ),
 }
 
@@ -155,7 +157,7 @@ def test_bad_row_is_named(make_row, case):
     report = validate_rows([make_row(), row], name="train.parquet")
     assert not report.ok
     assert any(message in line for line in report.lines()), report.lines()
-    assert all(line.startswith("train.parquet: row 1: ") and "; fix: " in line for line in report.lines())
+    assert all(line.startswith("train.parquet: row 1: ") and ". Fix: " in line for line in report.lines())
 
 
 BAD_TRUTHS = {  # what is wrong, as `test_gold.py` has it of every task: source, reward_mode, truth, message
@@ -163,35 +165,35 @@ BAD_TRUTHS = {  # what is wrong, as `test_gold.py` has it of every task: source,
         "multitableqa_pretraining",
         "",
         '{"data": [[1]',
-        "is {'doc_ids': [], 'golden_label': '{\"",
+        "ground_truth = {'doc_ids': [], 'golden_label': '{\"",
     ),
     "a table without rows": (
         "golongrl_table",
         "",
         '{"data": []}',
-        'which is no table; fix: write JSON such as {"columns"',
+        ': is not a table. Fix: write JSON such as {"columns"',
     ),
     "an unknown task": (
         "longbench_pro",
         "T3.9 Single-Hop QA",
         ["a"],
-        "extra_info.reward_mode: is 'T3.9 Single-Hop QA', which is none of LongBench Pro's 25 tasks; fix: write one of "
+        "extra_info.reward_mode = 'T3.9 Single-Hop QA': is not one of LongBench Pro's 25 tasks. Fix: write one of "
         "them; the nearest is 'T3.2 Single-Hop Fact QA'",
     ),
-    "no task": ("longbench_pro", None, ["a"], "extra_info.reward_mode: is None, which is none of"),
-    "nothing asked for": ("longbench_pro", "T5.1", [], "asks for nothing; fix: write a list of texts"),
+    "no task": ("longbench_pro", None, ["a"], "extra_info.reward_mode = None: is not one of"),
+    "nothing asked for": ("longbench_pro", "T5.1", [], "asks for nothing. Fix: write a list of texts"),
     "nothing to order": (
         "longbench_pro",
         "T2.1",
         ["a", "A"],
-        "is ['a', 'A'], which cannot be ordered; fix: write at least",
+        "['a', 'A']: cannot be ordered. Fix: write at least",
     ),
-    "two letters": ("selection", "", "AB", "which is no choice; fix: write one letter such as 'B'"),
-    "no letter": ("custom_mathqa_choice_1", "", "27", "is '27', which is no choice"),
-    "a bare dict": ("EM", "", {"city": "Paris"}, "is {'city': 'Paris'}, which has nothing to compare"),
-    "no number": ("math_longcot_math_verify", "", "?", "is '?', which has nothing to compare"),
-    "no word": ("Summary", "", ["The end.", "..."], "which has a reference without a word; fix: write text"),
-    "no value": ("loongrl_retrieval", "", ["a", " "], "is ['a', ' '], which has nothing to compare"),
+    "two letters": ("selection", "", "AB", "is not a choice. Fix: write one letter such as 'B'"),
+    "no letter": ("custom_mathqa_choice_1", "", "27", "'27': is not a choice"),
+    "a bare dict": ("EM", "", {"city": "Paris"}, "{'city': 'Paris'}: has nothing to compare"),
+    "no number": ("math_longcot_math_verify", "", "?", "'?': has nothing to compare"),
+    "no word": ("Summary", "", ["The end.", "..."], "has a reference without a word. Fix: write text"),
+    "no value": ("loongrl_retrieval", "", ["a", " "], "['a', ' ']: has nothing to compare"),
 }
 
 
@@ -206,7 +208,7 @@ def test_what_its_scorer_cannot_read_is_named(make_row, case):
     (line,) = validate_rows([row], name="train.parquet").lines()
     assert message in line
     column = "extra_info.reward_mode" if "reward_mode" in message else "reward_model.ground_truth"
-    assert line.startswith(f"train.parquet: row 0: {column}: ")
+    assert line.startswith(f"train.parquet: row 0: {column} = ")
 
 
 def test_rows_of_golongrls_release_are_good(tmp_path):
@@ -230,9 +232,7 @@ def test_a_reader_of_the_users_that_fails_is_a_finding(make_row, monkeypatch):
     row = make_row() | {"data_source": "t_reads", "reward_model": {"ground_truth": {"value": "5"}}}
     row["extra_info"]["ref_chunks"] = None
     (line,) = validate_rows([row]).lines()
-    assert (
-        "is {'value': '5'}, which the scorer of 't_reads' cannot read (KeyError: 'unit'); fix: write what that" in line
-    )
+    assert "{'value': '5'}: the scorer of 't_reads' cannot read it (KeyError: 'unit'). Fix: write what that" in line
     row["reward_model"]["ground_truth"]["unit"] = "km"
     assert validate_rows([row]).ok
 
@@ -269,12 +269,12 @@ def test_an_operator_is_an_answer_and_a_missing_index_is_no_problem(make_row):
 
 
 def test_scorers_loaded_later_are_known(tmp_path, make_row, monkeypatch):
-    """What was refused once is not refused for ever."""
+    """A data source that was refused once is not refused forever."""
     from verl_longrl.rewards import load_scorers, registry
 
     monkeypatch.setattr(registry, "_names", dict(registry._names))
     row = make_row() | {"data_source": "t_loaded_later"}
-    assert "no scorer for data_source 't_loaded_later'" in validate_rows([row]).lines()[0]
+    assert "data_source = 't_loaded_later': no scorer has this name" in validate_rows([row]).lines()[0]
     module = tmp_path / "later.py"
     module.write_text(
         "from verl_longrl.rewards import Score, scorer\nscorer('t_loaded_later')(lambda *_: Score(1.0))\n"
@@ -295,7 +295,7 @@ def write_table(tmp_path, rows, **options) -> str:
 
 
 def test_file_missing(tmp_path):
-    assert "none.parquet: no such file; fix: " in validate_file(tmp_path / "none.parquet").lines()[0]
+    assert "none.parquet: no such file. Fix: " in validate_file(tmp_path / "none.parquet").lines()[0]
 
 
 def test_not_parquet(tmp_path):
@@ -318,7 +318,7 @@ def test_damaged_pages(tmp_path, write, make_sample):
 
 def test_no_rows(tmp_path, make_row):
     pq.write_table(pa.Table.from_pylist([make_row()]).slice(0, 0), tmp_path / "data.parquet")
-    assert "has no rows" in validate_file(tmp_path / "data.parquet").lines()[0]
+    assert "no rows. Fix: " in validate_file(tmp_path / "data.parquet").lines()[0]
 
 
 @pytest.mark.parametrize("column", ["data_source", "prompt", "reward_model"])
@@ -337,7 +337,10 @@ def test_missing_ground_truth_field(tmp_path, make_row):
 def test_string_typed_ref_chunks_in_a_file(tmp_path, make_row):
     row = make_row()
     row["extra_info"]["ref_chunks"] = "[1, 2]"
-    assert "row 0: extra_info.ref_chunks: is '[1, 2]' (str)" in validate_file(write_table(tmp_path, [row])).lines()[0]
+    assert (
+        "row 0: extra_info.ref_chunks = '[1, 2]' (str): wrong value"
+        in validate_file(write_table(tmp_path, [row])).lines()[0]
+    )
 
 
 def test_released_file_is_good_with_a_warning(tmp_path, make_row):
@@ -358,7 +361,9 @@ def test_over_long_prompts(write, make_sample):
     path = write([make_sample(i, prompt_tokens=100 + i, tokenizer_fingerprint="f") for i in range(3)])
     assert validate_file(path, max_prompt_length=102).ok
     (line,) = validate_file(path, max_prompt_length=101).lines()
-    assert "row 2: prompt_tokens: 102 tokens, more than max_prompt_length 101; fix: make the document shorter" in line
+    assert (
+        "row 2: prompt_tokens = 102: more than max_prompt_length = 101, and a prompt is never truncated. Fix: " in line
+    )
 
 
 def test_unknown_lengths_are_not_taken_for_short(write, make_sample):
@@ -370,7 +375,7 @@ def test_errors_are_capped_and_counted(make_row):
     rows = [make_row() | {"data_source": "nope"} for _ in range(30)]
     lines = validate_rows(rows, max_errors=5).lines()
     assert len(lines) == 6
-    assert lines[-1] == "rows: and 25 more problems; all: --max-errors 0"
+    assert lines[-1] == "rows: 25 more problems; show all with --max-errors 0"
     assert len(validate_rows(rows, max_errors=0).lines()) == 30
 
 

@@ -176,7 +176,7 @@ def test_a_server_that_refuses_everything_ends_the_run(server):
 def test_open_names_what_is_wrong(server):
     with pytest.raises(ServersGone, match=r"servers.default .* does not answer GET /models.*start the server"):
         talk(options(DEAD), "a")
-    with pytest.raises(ServersGone, match=r"serves \['judge'\], not 'gpt'; correct servers.default.model"):
+    with pytest.raises(ServersGone, match=r"serves \['judge'\], not 'gpt'. Fix: correct servers.default.model"):
         talk(options(server.url, model="gpt"), "a")
 
 

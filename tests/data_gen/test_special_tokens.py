@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import planted_fact_docs, tiny_bpe
 from tokenizers import AddedToken
-from verl_longrl.rewards.matching.tokens import tokens
+from verl_longrl.rewards.matching.tokens import answer_tokens
 
 from data_gen.special_tokens import SpecialTokens
 from data_gen.tokenizer import BUILTIN, load_tokenizer
@@ -77,7 +77,7 @@ def test_a_conversation_keeps_its_turns(tokenizers):
 
 def test_an_answer_is_the_same_to_scorers(tokenizers):
     for token in ("[INST]", "<|im_end|>", "<tool_call>"):
-        assert tokens(SpecialTokens(tokenizers["chatml"]).break_up(token)) == tokens(token)
+        assert answer_tokens(SpecialTokens(tokenizers["chatml"]).break_up(token)) == answer_tokens(token)
 
 
 def test_a_tokenizer_without_special_tokens_changes_nothing(tokenizers):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
-    monkeypatch.setenv(secrets.HTTP, "the-run's-key")
+    monkeypatch.setenv(secrets.HTTP_KEY, "the-run's-key")
     http.register()
 
 
@@ -64,5 +64,5 @@ def test_the_router_wants_it_too_and_hands_it_on():
 
 
 def test_a_process_without_a_key_does_as_upstream(monkeypatch):
-    monkeypatch.delenv(secrets.HTTP)
+    monkeypatch.delenv(secrets.HTTP_KEY)
     assert asked([("/v1/models", None)]) == [200]

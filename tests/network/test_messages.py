@@ -21,7 +21,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     messages.register()
-    monkeypatch.setenv(secrets.MESSAGES, token_hex(32))
+    monkeypatch.setenv(secrets.MESSAGE_KEY, token_hex(32))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_what_a_stranger_sends_is_never_received(context, tmp_path, monkeypatch,
     stranger = zmq.Context().socket(zmq.DEALER)
     stranger.identity = b"TQ_STORAGE_1"
     if knows == "another run's secret":
-        monkeypatch.setenv(secrets.MESSAGES, token_hex(32))
+        monkeypatch.setenv(secrets.MESSAGE_KEY, token_hex(32))
         messages.secure(stranger, server=False)
     elif knows == "keys of its own":
         stranger.curve_publickey, stranger.curve_secretkey = zmq.curve_keypair()
@@ -107,7 +107,7 @@ def test_who_waits_at_the_receivers_socket_is_not_believed(context, tmp_path):
 
 
 def test_a_process_without_the_secret_does_as_upstream(context, monkeypatch):
-    monkeypatch.delenv(secrets.MESSAGES)
+    monkeypatch.delenv(secrets.MESSAGE_KEY)
     server, address = listening(context)
     client = context.socket(zmq.DEALER)
     client.connect(address)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from verl_longrl.folder_lock import Owner, held
+from verl_longrl.folder_lock import Owner, hold_folders
 
 from recipe.longrl import main, settings
 from recipe.longrl.curriculum import __main__ as curriculum
@@ -29,7 +29,7 @@ def test_a_second_start_is_refused(tmp_path: Path, capsys, start, place: str):
     before = files(tmp_path)
     if start is curriculum.main:
         checkpoints = run
-    with held([run if place == "run" else checkpoints]), pytest.raises(SystemExit) as ended:
+    with hold_folders([run if place == "run" else checkpoints]), pytest.raises(SystemExit) as ended:
         start([*GIVEN, f"longrl.output_dir={run}", f"trainer.default_local_dir={checkpoints}"])
     assert ended.value.code == 2
     assert f"is in use by process {os.getpid()} on " in capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_a_dry_run_is_not(tmp_path: Path, capsys):
         f"actor_rollout_ref.model.path={tmp_path / 'model'}",
         f"longrl.output_dir={tmp_path / 'run'}",
     ]
-    with held([tmp_path / "run"]), pytest.MonkeyPatch.context() as patch:
+    with hold_folders([tmp_path / "run"]), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Owner, "is_this_process", lambda _: False)
         config = settings.compose([*overrides, rope])
         settings.resolve(config, dry_run=True)

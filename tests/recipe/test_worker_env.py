@@ -105,7 +105,7 @@ def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, 
     with worker_env.carrying(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")):
         job = given({"env_vars": {}})["env_vars"]
         assert "of-the-" not in os.environ[worker_env.JOB_CONFIG]
-        file = Path(job[secrets.FILE])
+        file = Path(job[secrets.FILE_VARIABLE])
         assert file.parent == tmp_path
         assert file.stat().st_mode & 0o777 == 0o600
         assert not leftover.exists()
@@ -123,10 +123,10 @@ def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, 
 def test_a_visit_leaves_the_files_of_a_run_alone(composed, tmp_path):
     config = composed(f"longrl.output_dir={tmp_path}")
     with worker_env.carrying(config):
-        file = Path(os.environ[secrets.FILE])
+        file = Path(os.environ[secrets.FILE_VARIABLE])
         with worker_env.carrying(config, visiting=True):
-            assert os.environ[secrets.FILE] != str(file)
-        assert os.environ[secrets.FILE] == str(file)
+            assert os.environ[secrets.FILE_VARIABLE] != str(file)
+        assert os.environ[secrets.FILE_VARIABLE] == str(file)
         assert file.exists()
 
 

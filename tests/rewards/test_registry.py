@@ -34,7 +34,9 @@ def test_exact_names_win_over_patterns_and_long_patterns_over_short():
 
 
 def test_unknown_data_source_names_the_nearest():
-    with pytest.raises(LookupError, match=r"no scorer for data_source 'longrvlr'; nearest registered: longrlvr,"):
+    with pytest.raises(
+        LookupError, match=r"data_source = 'longrvlr': no scorer has this name; nearest registered: longrlvr,"
+    ):
         score("longrvlr", "", "")
 
 
@@ -44,7 +46,7 @@ def test_two_scorers_cannot_share_a_name():
     def other(*_):
         return Score(2.0)
 
-    with pytest.raises(ValueError, match=r"'t_mine' is already scored by .*replace=True"):
+    with pytest.raises(ValueError, match=r"'t_mine': already scored by .*replace=True"):
         scorer("t_mine")(other)
     scorer("t_mine", replace=True)(other)
     assert score("t_mine", "", "").value == 2
@@ -56,7 +58,9 @@ def test_load_scorers_from_a_file_twice():
     registry._names.setdefault("probe", None)  # loaded by another test before: then this registry lacks it
 
 
-@pytest.mark.parametrize(("source", "problem"), [("no.such.module", "cannot import"), ("no/such/file.py", "no file")])
+@pytest.mark.parametrize(
+    ("source", "problem"), [("no.such.module", "cannot be imported"), ("no/such/file.py", "no such file")]
+)
 def test_load_scorers_says_what_is_missing(source, problem):
     with pytest.raises(ImportError, match=problem):
         load_scorers([source])

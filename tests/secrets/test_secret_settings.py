@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from verl_longrl.secret_settings import SecretSettingError, refuse
+from verl_longrl.secret_settings import SecretSettingError, refuse_secrets
 
 from data_gen.config import ConfigError
 from data_gen.grounding.config import GroundingConfig
@@ -36,15 +36,17 @@ NEEDED = ["data.train_files=[t.parquet]", "data.val_files=[v.parquet]", "actor_r
 def test_refused(monkeypatch, values, said: str):
     monkeypatch.setenv("HF_TOKEN", CANARY)
     with pytest.raises(SecretSettingError) as error:
-        refuse(values)
+        refuse_secrets(values)
     assert said in str(error.value)
     assert CANARY not in str(error.value)
 
 
 def test_what_merely_sounds_like_one_is_not():
-    refuse({"data": {"prompt_key": "prompt", "reward_fn_key": "data_source"}, "image_token": "<image>", "token": ""})
-    refuse({"judge": {"api_key_env": "MY_KEY", "endpoints": ["http://host/v1"]}, "use_auth_token": True})
-    refuse({"env_vars": {"TOKENIZERS_PARALLELISM": "true", "NCCL_DEBUG": "INFO"}, "path": "hdfs://me@host/x"})
+    refuse_secrets(
+        {"data": {"prompt_key": "prompt", "reward_fn_key": "data_source"}, "image_token": "<image>", "token": ""}
+    )
+    refuse_secrets({"judge": {"api_key_env": "MY_KEY", "endpoints": ["http://host/v1"]}, "use_auth_token": True})
+    refuse_secrets({"env_vars": {"TOKENIZERS_PARALLELISM": "true", "NCCL_DEBUG": "INFO"}, "path": "hdfs://me@host/x"})
 
 
 @pytest.mark.engine

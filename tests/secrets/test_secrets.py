@@ -36,7 +36,7 @@ def test_names(name: str, hidden: bool):
 
 def test_an_address_with_a_password_is_a_secret_under_any_name():
     environment = {"HTTPS_PROXY": "http://me:pass@proxy:3128", "OPENAI_BASE_URL": "http://host/v1", "STORE": "s3://b/x"}
-    assert secrets.of(environment).keys() == {"HTTPS_PROXY"}
+    assert secrets.select(environment).keys() == {"HTTPS_PROXY"}
     assert secrets.without({**environment, "LONGRL_SECRETS_FILE": "f"}).keys() == {"OPENAI_BASE_URL", "STORE"}
 
 
@@ -97,18 +97,18 @@ def test_a_declared_variable_is_a_secret_whatever_its_name(monkeypatch):
 def test_the_file_is_its_owners_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
-        with secrets.kept(tmp_path, {"HF_TOKEN": VALUE}) as ours:
-            file = Path(ours[secrets.FILE])
+        with secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}) as ours:
+            file = Path(ours[secrets.FILE_VARIABLE])
             assert file.stat().st_mode & 0o777 == 0o600
-            assert secrets.read(file) == {"HF_TOKEN": VALUE, **{name: ours[name] for name in secrets.MADE}}
+            assert secrets.read_file(file) == {"HF_TOKEN": VALUE, **{name: ours[name] for name in secrets.RUN_KEYS}}
     finally:
         os.umask(before)
-    with secrets.kept(tmp_path, {}) as again:
-        assert all(again[name] != ours[name] for name in secrets.MADE)
+    with secrets.file_for_run(tmp_path, {}) as again:
+        assert all(again[name] != ours[name] for name in secrets.RUN_KEYS)
 
 
 def test_the_file_goes_after_errors_too(tmp_path):
-    with pytest.raises(ZeroDivisionError), secrets.kept(tmp_path, {"HF_TOKEN": VALUE}):
+    with pytest.raises(ZeroDivisionError), secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +117,10 @@ def test_a_link_that_lies_in_its_place_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("secrets.token_hex", lambda _=None: "00")
     (tmp_path / "aside").write_text("mine")
     (tmp_path / ".secrets-00.json").symlink_to(tmp_path / "aside")
-    with pytest.raises(secrets.SecretsError, match="cannot be written"), secrets.kept(tmp_path, {"HF_TOKEN": VALUE}):
+    with (
+        pytest.raises(secrets.SecretsError, match="cannot be written"),
+        secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}),
+    ):
         pass
     assert (tmp_path / "aside").read_text() == "mine"
 
@@ -126,10 +129,10 @@ def test_a_link_that_lies_in_its_place_is_not_followed(tmp_path, monkeypatch):
     ("text", "mode", "said"),
     [
         (f'{{"HF_TOKEN": {json.dumps(VALUE)}}}', 0o644, "others can read it (mode 644). Fix: chmod 600"),
-        (f"HF_TOKEN={VALUE}", 0o600, "is no JSON"),
-        (f'["{VALUE[:1]}"]', 0o600, "something else than names and texts"),
-        ('{"HF_TOKEN": 1}', 0o600, "something else than names and texts"),
-        (None, 0, "cannot be read (No such file or directory). Fix: every machine of the run has to see it"),
+        (f"HF_TOKEN={VALUE}", 0o600, "is not JSON"),
+        (f'["{VALUE[:1]}"]', 0o600, "must hold names and texts only"),
+        ('{"HF_TOKEN": 1}', 0o600, "must hold names and texts only"),
+        (None, 0, "cannot be read (No such file or directory). Fix: put it where every machine of the run can read it"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path, text: str | None, mode: int, said: str):
@@ -138,7 +141,7 @@ def test_a_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path, text: str 
         file.write_text(text)
         file.chmod(mode)
     with pytest.raises(secrets.SecretsError) as error:
-        secrets.read(file)
+        secrets.read_file(file)
     assert said in str(error.value)
     assert str(file) in str(error.value)
     assert "of mine" not in str(error.value)
@@ -147,8 +150,8 @@ def test_a_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path, text: str 
 @pytest.mark.engine
 def test_the_plugin_brings_them_into_every_process(tmp_path):
     """Also without Ray's hook: of children of workers, and where a user has a hook of their own."""
-    with secrets.kept(tmp_path, {"HF_TOKEN": VALUE}) as ours:
-        environment = {**secrets.without(os.environ), secrets.FILE: ours[secrets.FILE]}
+    with secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}) as ours:
+        environment = {**secrets.without(os.environ), secrets.FILE_VARIABLE: ours[secrets.FILE_VARIABLE]}
         told = "import os, verl_longrl.plugin; print(os.environ['HF_TOKEN'])"
         done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == VALUE, done.stderr

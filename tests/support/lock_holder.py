@@ -6,6 +6,6 @@ from pathlib import Path
 
 from verl_longrl import folder_lock
 
-with folder_lock.held(map(Path, sys.argv[2:]), sys.argv[1]):
+with folder_lock.hold_folders(map(Path, sys.argv[2:]), sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

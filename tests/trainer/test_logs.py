@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from verl_longrl.data.jsonl import Journal, read_jsonl
-from verl_longrl.folder_lock import Claim, FolderTakenOver, held
+from verl_longrl.folder_lock import Claim, FolderTakenOver, hold_folders
 from verl_longrl.trainer.rollout_log import RolloutLog
 
 pytestmark = pytest.mark.engine
@@ -83,7 +83,7 @@ def test_metrics_wait_for_room(trainer, monkeypatch, capsys):
 
 
 def test_a_folder_that_another_run_has_taken_over_is_not_written_to(trainer, tmp_path: Path):
-    with held([tmp_path], on_taken_over=lambda why: None):
+    with hold_folders([tmp_path], on_taken_over=lambda why: None):
         trainer._claims = [Claim(tmp_path)]
         trainer._write_metrics("train", 2, {})
         (tmp_path / ".lock-1").unlink()

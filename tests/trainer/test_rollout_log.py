@@ -68,7 +68,7 @@ def test_a_prompt_whose_line_is_damaged_is_written_again(tmp_path: Path, capsys,
     with log.prompts.open("ab") as handle:
         handle.write(damage.replace(b"%s", lost.encode()))
     again = RolloutLog(tmp_path)
-    assert f"{log.prompts}: line 2 damaged, and left out" in capsys.readouterr().err
+    assert f"{log.prompts}: line 2 damaged and skipped" in capsys.readouterr().err
     assert [again.add_prompt("a document", {}), again.add_prompt("lost", {})] == [first, lost]
     assert [row["text"] for row in read_jsonl(log.prompts, ("prompt",))] == ["a document", "lost"]
 
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(tmp_path: Path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(rollout_log, "append", full)
+    monkeypatch.setattr(rollout_log, "append_lines", full)
     monkeypatch.setattr(rollout_log.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         log.add_prompt("another", {})

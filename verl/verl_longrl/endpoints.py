@@ -1,12 +1,24 @@
-"""Several servers of one model, used as one: OpenAI's protocol, load balanced, retried, never silently lost.
+"""Use several servers of one model as one: OpenAI's protocol, load balancing and retries, and no request silently lost.
 
-Each request goes to the least busy healthy server. A server that fails to answer is benched: the others are asked first
-for a while. One that answers with Retry-After rests: nothing is sent to it until then. Rate limits, server errors,
-timeouts and unreadable replies are retried elsewhere or later, with backoff and jitter. The judge
-(`rewards/judge/client.py`) and the data pipelines (`data_gen/llm.py`) ask through this.
+Each request goes to the least busy healthy server. Rate limits, server errors, timeouts and unreadable replies are
+retried on another server or later, with backoff and jitter. The states of a server:
 
-HTTP by aiohttp, without OpenAI's client: that one takes 1 ms of a core for every request, which limits a process to
-fewer requests than a judge of 50 ms can answer 64 at a time (docs/results, `scripts/bench/data_pipeline.py llm`).
+                    failed without Retry-After
+         healthy ------------------------------> benched: used only when no server is healthy
+          ^  ^ |                                    |
+          |  | |      cooldown_s passed, or         |
+          |  +-|---- a newer request answered ------+
+          |    |
+          |    | failed with Retry-After
+          |    +-------------------------------> resting: sent nothing
+          |                                         |
+          +--------- Retry-After passed ------------+
+
+The judge (`rewards/judge/client.py`) and the data pipelines (`data_gen/llm.py`) send their requests through this.
+
+HTTP is aiohttp, without OpenAI's client: that one takes 1 ms of a core for every request, which limits a process to
+fewer requests than a judge with a latency of 50 ms can answer 64 at a time (docs/results,
+`scripts/bench/data_pipeline.py llm`).
 """
 
 from __future__ import annotations
@@ -32,21 +44,27 @@ from verl_longrl.secrets import declare, redact
 
 T = TypeVar("T")
 LONGEST_REPLY = 1 << 20
-"""Bytes: what a model says takes kilobytes, and 64 replies may be in flight."""
+"""Bytes. A model's reply takes kilobytes, and 64 replies may be in flight."""
 
 
 class EndpointError(RuntimeError):
-    """A server is unreachable, refuses the key, or serves another model; the message names it and the fix, and shows no
-    secret."""
+    """A server is unreachable, refuses the key, or serves another model.
+
+    The message has the fix and shows no secret.
+    """
 
     def __init__(self, message: str):
         super().__init__(redact(message))
 
 
 class RequestError(RuntimeError):
-    """A request was not answered; the message shows no secret, whatever the server says. `status`: the server's HTTP
-    status, None when there was no readable reply at all; `retry_after`: seconds it asked to be left alone; `silent`:
-    there was no reply, readable or not."""
+    """A request was not answered. The message shows no secret, whatever the server says.
+
+    Attributes:
+        status: the HTTP status; None without a readable reply.
+        retry_after: for how many seconds the server asked not to be sent requests.
+        silent: there was no reply at all, readable or not.
+    """
 
     def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, silent: bool = False):
         super().__init__(redact(message))
@@ -59,7 +77,9 @@ class RequestError(RuntimeError):
 
     @property
     def away(self) -> bool:
-        """Whether the server is not there, or overwhelmed, for now: nothing is wrong with the request or the reply."""
+        """Whether the server is absent or overwhelmed at the moment, and nothing is wrong with the request or the
+        reply.
+        """
         return self.silent or (self.status is not None and self.transient)
 
 
@@ -76,14 +96,15 @@ class _Endpoint:
 class Endpoints:
     """The servers of `options.endpoints`, for use within one event loop.
 
-    Raises ValueError when there is none. `post` asks; `check` is for the start of a run; `metrics` counts; `close`
-    releases the connections.
+    Raises ValueError without a server. `post` sends a request, `check` is for the start of a run, `metrics` counts, and
+    `close` releases the connections.
     """
 
     def __init__(self, options: ServerOptions):
         if not options.endpoints:
             raise ValueError(
-                f"{options.block}.endpoints is empty; give at least one base URL, such as http://host:8000/v1"
+                f"{options.block}.endpoints = []: no server. Fix: give at least one base URL, such as "
+                "http://host:8000/v1"
             )
         self.options = options
         self._endpoints = [_Endpoint(url.rstrip("/"), _proxy(url)) for url in options.endpoints]
@@ -104,50 +125,57 @@ class Endpoints:
         on_retry: Callable[[], None] | None = None,
         longest: int = LONGEST_REPLY,
     ) -> T:
-        """What `read` makes of the reply to `body`; waits for a free slot.
+        """Send `body` and return `read(reply)`; waits for a free slot.
 
-        body: a mapping, to which the model's name is added, or a whole request that is JSON already. A reply on which
-        `read` raises ValueError, TypeError, LookupError or AttributeError is asked for again. on_retry: called whenever
-        an attempt failed and another will be made. longest: bytes of a reply; a longer one is not read.
+        Args:
+            body: a mapping, to which the model's name is added, or a whole request that is encoded as JSON already.
+            read: takes the decoded reply. If it raises ValueError, TypeError, LookupError or AttributeError, the
+                request is sent again.
+            on_retry: called whenever an attempt failed and another will be made.
+            longest: bytes of a reply; a longer one is not read.
 
         Raises:
             RequestError: refused (at once), or not answered in `options.attempts` attempts (the last failure).
             EndpointError: no model is named and the server serves several.
         """
         async with self._slots:
-            for attempt in range(1, self.options.attempts + 1):
+            attempt = 1
+            while True:
                 try:
                     return await self._attempt(await self._choose(), path, body, read, longest)
                 except RequestError as error:
-                    if not error.transient or attempt == self.options.attempts:
+                    if not error.transient or attempt >= self.options.attempts:
                         raise
-                    self._counts["retries"] += 1
-                    if on_retry:
-                        on_retry()
+                self._counts["retries"] += 1
+                if on_retry:
+                    on_retry()
                 await asyncio.sleep(self._backoff(attempt))
-        raise AssertionError("attempts is at least 1")
+                attempt += 1
 
     async def _choose(self) -> _Endpoint:
-        """The least busy healthy endpoint. When none is healthy, the one that will be first, as soon as it has rested
-        (plus jitter, so that not all come at once).
+        """The least busy healthy endpoint, or without a healthy one the endpoint that will be ready first.
 
-        Raises RequestError when it was sent to rest again while nothing at all was answered.
+        A benched endpoint is used at once, a resting one only after its rest (plus jitter, so that the waiting requests
+        are not all sent at the same time). Raises RequestError when the endpoint rests again although nothing at all
+        was answered since.
         """
-        waiting_since = None
+        began_waiting = None
         while True:
             now = time.monotonic()
             ready_at = {id(e): max(e.benched_until, e.resting_until, now) for e in self._endpoints}
             endpoint = min(self._endpoints, key=lambda e: (ready_at[id(e)], e.in_flight))
             if endpoint.resting_until <= now:
                 return endpoint
-            if waiting_since is not None and self._answered_at < waiting_since:
-                raise RequestError(f"{endpoint.url} has sent requests away since this one began to wait", 429)
-            waiting_since = now
+            if began_waiting is not None and self._answered_at < began_waiting:
+                raise RequestError(f"{endpoint.url} has refused every request since this one began to wait", 429)
+            began_waiting = now
             await asyncio.sleep(endpoint.resting_until - now + random.uniform(0, self.options.backoff_s))
 
     def _backoff(self, attempt: int) -> float:
-        """Seconds until the next attempt: none while an endpoint is healthy, or all rest (`_choose` waits for them),
-        else exponential with full jitter."""
+        """Seconds until the next attempt: exponential with full jitter while all endpoints are benched.
+
+        There is no wait while an endpoint is healthy. There is none either when all rest, because `_choose` waits then.
+        """
         now = time.monotonic()
         if any(max(e.benched_until, e.resting_until) <= now for e in self._endpoints):
             return 0.0
@@ -173,7 +201,7 @@ class Endpoints:
             try:
                 result = read(reply)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
-                raise RequestError(f"{endpoint.url} sent a reply that cannot be read: {error!r}") from error
+                raise RequestError(f"{endpoint.url} sent an unreadable reply: {error!r}") from error
         except RequestError as error:
             if error.transient:
                 self._bench(endpoint, error.retry_after)
@@ -182,12 +210,13 @@ class Endpoints:
             endpoint.in_flight -= 1
             self._latency_s += time.monotonic() - started
         self._answered_at = time.monotonic()
-        if started >= endpoint.failed_at:  # it is well again
+        # An older request may be answered after a newer one has failed, so only a request that started since counts.
+        if started >= endpoint.failed_at:
             endpoint.benched_until = 0.0
         return result
 
     def _bench(self, endpoint: _Endpoint, retry_after: float | None) -> None:
-        """Leave an endpoint that failed alone: for as long as it asks (at most timeout_s), else for cooldown_s."""
+        """Note that an endpoint failed: it rests if it sent Retry-After (at most timeout_s), else it is benched."""
         now = endpoint.failed_at = time.monotonic()
         if retry_after:
             endpoint.resting_until = max(endpoint.resting_until, now + min(retry_after, self.options.timeout_s))
@@ -197,13 +226,14 @@ class Endpoints:
     async def _send(
         self, endpoint: _Endpoint, method: str, path: str, data: bytes | None = None, longest: int = LONGEST_REPLY
     ) -> Any:
-        """One request to one server: its reply's JSON. Raises RequestError, EndpointError.
+        """Send one request to one server and return the decoded JSON reply. Raises RequestError, EndpointError.
 
-        A redirect is not followed: it would take questions and documents to whatever host the server names.
+        A redirect is not followed: it would send questions and documents to any host that the server names.
         """
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # `_slots` bounds
+                # `_slots` limits the number of requests.
+                connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=self.options.timeout_s),
                 headers={"Content-Type": "application/json"} | self._authorization(),
             )
@@ -212,10 +242,10 @@ class Endpoints:
                 method, endpoint.url + path, data=data, proxy=endpoint.proxy, allow_redirects=False
             ) as response:
                 if 300 <= response.status < 400:
-                    place = f"has moved to {response.headers.get('Location')}, which is not followed"
-                    message = f"{endpoint.url}{path} {place}; correct {self.options.block}.endpoints"
+                    redirect = f"redirects to {response.headers.get('Location')}, which is not followed"
+                    message = f"{endpoint.url}{path} {redirect}. Fix: correct {self.options.block}.endpoints"
                     raise RequestError(message, response.status)
-                content = await _bounded(response.content, longest)
+                content = await _read_at_most(response.content, longest)
                 if content is None:
                     raise RequestError(f"{endpoint.url} sent a reply of more than {longest / 2**20:g} MiB")
                 if response.status >= 400:
@@ -224,20 +254,21 @@ class Endpoints:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = f"{endpoint.url} did not answer: {type(error).__name__}: {error}"
             raise RequestError(message, silent=True) from error
-        except ValueError as error:  # aiohttp's, of an address or a header that cannot be sent
-            raise EndpointError(f"{endpoint.url} cannot be asked: {error}; correct {self.options.block}") from error
+        except ValueError as error:
+            # aiohttp raises it for an address or a header that cannot be sent.
+            raise EndpointError(f"{endpoint.url} is not usable: {error}. Fix: correct {self.options.block}") from error
         try:
             return json.loads(content)
         except ValueError as error:
             raise RequestError(f"{endpoint.url} sent a reply that is not JSON: {content[:80]!r}") from error
 
     def _authorization(self) -> dict[str, str]:
-        """The header with the key, if there is one. Raises EndpointError for a key that no header can have."""
+        """The header with the key, if there is one. Raises EndpointError for a key that a header cannot hold."""
         key = os.environ.get(self.options.api_key_env, "").strip()
         if not re.fullmatch(r"[!-~]*", key):
             raise EndpointError(
-                f"the key in ${self.options.api_key_env} has a line break, a space or another character in it that no "
-                "key has; correct it"
+                f"${self.options.api_key_env}: the key has a line break, a space or another character that keys do not "
+                "have. Fix: correct it"
             )
         return {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -247,7 +278,7 @@ class Endpoints:
         try:
             return [model["id"] for model in reply["data"]]
         except (TypeError, LookupError) as error:
-            raise RequestError(f"{endpoint.url}/models is no list of models: {str(reply)[:80]}") from error
+            raise RequestError(f"{endpoint.url}/models did not return a list of models: {str(reply)[:80]}") from error
 
     async def _served_model(self, endpoint: _Endpoint) -> str:
         if self._model:
@@ -257,19 +288,19 @@ class Endpoints:
                 served = await self._models(endpoint)
                 if len(served) != 1:
                     raise EndpointError(
-                        f"{endpoint.url} serves {served}; set {self.options.block}.model to the one to ask"
+                        f"{endpoint.url} serves {served}. Fix: set {self.options.block}.model to one of them"
                     )
                 self._model = served[0]
         return self._model
 
     async def check(self, some: bool = False) -> str:
-        """Every server is reachable and serves the model. Returns the model's name.
+        """Check that every server is reachable and serves the model. Returns the model's name.
 
-        some: one reachable server is enough; others are named on stderr and left alone for a while.
+        some: one reachable server is enough; the others are named on stderr and benched.
 
-        Raises EndpointError naming the server, what is wrong and the fix.
+        Raises EndpointError with the server, the problem and the fix.
         """
-        away: list[EndpointError] = []
+        unreachable: list[EndpointError] = []
         for endpoint in self._endpoints:
             try:
                 await self._check(endpoint)
@@ -278,11 +309,11 @@ class Endpoints:
                 if not some or reached or error.__cause__ is None:
                     raise
                 endpoint.benched_until = time.monotonic() + self.options.cooldown_s
-                away.append(error)
-        if len(away) == len(self._endpoints):
-            raise away[0]
-        for missed in away:
-            print(f"warning: {missed}; going on without it", file=sys.stderr)
+                unreachable.append(error)
+        if len(unreachable) == len(self._endpoints):
+            raise unreachable[0]
+        for problem in unreachable:
+            print(f"warning: {problem}; continuing without it", file=sys.stderr)
         return self._model
 
     async def _check(self, endpoint: _Endpoint) -> None:
@@ -292,18 +323,18 @@ class Endpoints:
         except RequestError as error:
             if error.status == 401:
                 raise EndpointError(
-                    f"{block} {endpoint.url} refuses the key; put a valid one in ${self.options.api_key_env}"
+                    f"{block} {endpoint.url} refuses the key. Fix: put a valid one in ${self.options.api_key_env}"
                 ) from error
             raise EndpointError(
-                f"{block} {endpoint.url} does not answer GET /models ({error}); "
+                f"{block} {endpoint.url} does not answer GET /models ({error}). Fix: "
                 f"start the server or correct {block}.endpoints (a base URL ends in /v1)"
             ) from error
         model = self._model or await self._served_model(endpoint)
         if model not in served:
-            raise EndpointError(f"{block} {endpoint.url} serves {served}, not {model!r}; correct {block}.model")
+            raise EndpointError(f"{block} {endpoint.url} serves {served}, not {model!r}. Fix: correct {block}.model")
 
     def metrics(self) -> dict[str, float]:
-        """calls (attempts), retries, benched or resting endpoints, mean latency_s of an attempt."""
+        """calls (attempts), retries, benched or resting endpoints, and the mean latency_s of an attempt."""
         now, calls = time.monotonic(), self._counts["calls"]
         return {
             "calls": float(calls),
@@ -318,8 +349,8 @@ class Endpoints:
             await self._http.close()
 
 
-async def _bounded(stream: aiohttp.StreamReader, longest: int) -> bytes | None:
-    """All of a reply; None if it has more bytes than `longest`, and is not read on."""
+async def _read_at_most(stream: aiohttp.StreamReader, longest: int) -> bytes | None:
+    """All of a reply, or None if it has more bytes than `longest`; then the rest is not read."""
     content = bytearray()
     async for block in stream.iter_any():
         content += block
@@ -329,15 +360,17 @@ async def _bounded(stream: aiohttp.StreamReader, longest: int) -> bytes | None:
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for a server (HTTP_PROXY, NO_PROXY and so on). Looked up once: aiohttp would
-    do it for every request, at three times the cost of the request itself."""
+    """The proxy that the environment names for a server (HTTP_PROXY, NO_PROXY and so on).
+
+    It is looked up once: aiohttp would do it for every request, at three times the cost of the request itself.
+    """
     parts = urllib.parse.urlsplit(url)
     bypass = urllib.request.proxy_bypass(parts.netloc)
     return None if bypass else urllib.request.getproxies().get(parts.scheme)
 
 
 def _message(content: bytes) -> str:
-    """What an error response says: OpenAI's error.message, else its first 300 characters."""
+    """The message of an error response: OpenAI's error.message, otherwise the first 300 characters."""
     text = content.decode("utf-8", "replace")
     try:
         return str(json.loads(text)["error"]["message"])[:300]
@@ -346,6 +379,5 @@ def _message(content: bytes) -> str:
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds of a Retry-After header, None when there is none (or it is a date, which model servers do not
-    send)."""
+    """Seconds of a Retry-After header; None without one. Dates, which model servers do not send, count as none."""
     return float(value) if re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", value) else None

@@ -1,16 +1,22 @@
-"""One process works in a folder: a lock file that names its owner and that the owner writes to while it lives.
+"""Let one process at a time work in a folder: a lock file names its owner, which writes to it while it lives.
 
     FOLDER/.lock-7     {"id": "...", "host": "node3", "pid": 4211, ...}
                        000000000042      the heartbeat, counted up every BEAT_S seconds
 
-Kernel locks (flock) do not hold on every network file system; a file that is made only where there is none (O_EXCL)
-does. Whether an owner lives the system knows of a process of its own. Any other is watched: a heartbeat that changes is
-alive, one that stays the same for MISSED beats is not. Clocks of two machines are never compared.
+Kernel locks (flock) do not hold on every network file system; creating a file only if there is none (O_EXCL) works
+everywhere. Whether an owner on the same machine lives, the system knows. Any other owner is watched: it lives if its
+heartbeat changes, and is dead if the heartbeat stays the same for MISSED beats. Clocks of two machines are never
+compared.
 
-An owner that is gone is succeeded under the next number, which only one can make, and which removes those before it.
-Who has made a lock looks once more, and steps back from a lock that it has not seen dead. An owner that was frozen (a
-suspended machine, a disk that hung) may wake up and find its lock gone. It must write nothing more: the process that
-beats is ended (`held`), and others that write for it look for themselves (`Claim`).
+Taking over a dead owner's lock:
+
+    1. .lock-7 is dead: its process is gone, or its heartbeat has not changed for MISSED beats
+    2. create .lock-8 with O_EXCL; only one process can, any other starts again at 1
+    3. list the locks once more; if there is one that was not seen dead, remove .lock-8 and start again at 1
+    4. remove .lock-7
+
+An owner that was frozen (a suspended machine, a disk that hung) may wake up and find its lock gone. It must not write
+any more: the process that beats is ended (`hold_folders`), and others that write for it check their `Claim` first.
 """
 
 import json
@@ -27,38 +33,40 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from verl_longrl.data.jsonl import is_full
+from verl_longrl.data.jsonl import is_disk_full
 
 NAME = ".lock"
 BEAT_S, MISSED = 15.0, 3
 """Seconds between two beats, and how many of them a living owner on another machine may miss."""
 LOOK_S = 1.0
-"""Between two looks at the heartbeat of another."""
+"""Seconds between two looks at the heartbeat of another process."""
 TAKEN_OVER = 1
 """Exit status of a process whose lock was taken over."""
 _DIGITS = 12
 
 
 class FolderInUse(RuntimeError):
-    """Another process works in the folder; the message names both."""
+    """Another process uses the folder; the message names both."""
 
 
 class FolderTakenOver(RuntimeError):
-    """The folder is another process's by now, so this one must not write there any more."""
+    """Another process has taken over the folder, so this one must not write there any more."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock. started: of the process, in the system's clock ticks. kernel: the running system, and the pids
-    of it that it sees; both are empty where they cannot be told. since: for people."""
+    """The process that holds a lock."""
 
     id: str
     host: str
     pid: int
     started: str
+    """When the process started, in clock ticks of the system; "" if unknown. A reused pid has another value."""
     kernel: str
+    """The boot of the system and the pid namespace; "" if unknown. A pid means something only where these are equal."""
     slurm_job: str | None
     since: str
+    """The time of locking, for people."""
 
     @staticmethod
     def this_process() -> "Owner":
@@ -77,7 +85,7 @@ class Owner:
         return f"process {self.pid} on {self.host}{job}, since {self.since}"
 
     def lives(self) -> bool | None:
-        """Whether its process runs; None where only its heartbeat can tell."""
+        """Whether the process is running; None where only its heartbeat can tell."""
         if not self.kernel or self.kernel != _kernel():
             return None
         try:
@@ -85,6 +93,7 @@ class Owner:
         except ProcessLookupError:
             return False
         except PermissionError:
+            # A process of another user: it exists.
             pass
         started = _started(self.pid)
         return None if started is None else started == self.started
@@ -94,18 +103,19 @@ class Owner:
 
 
 @contextmanager
-def held(
+def hold_folders(
     folders: Iterable[Path], name: str = NAME, on_taken_over: Callable[[str], None] | None = None
 ) -> Iterator[None]:
-    """Hold these folders during the block. They are made if need be; what was made and is empty then is removed.
+    """Hold these folders during the block. Missing ones are created, and removed again if they are still empty then.
 
-    on_taken_over: called, in another thread, with what happened when a lock was lost; by default this process ends at
-    once. Waits for up to MISSED beats where an owner on another machine may be dead. Raises FolderInUse, and OSError
-    where a folder cannot be written to.
+    Waits for up to MISSED beats where an owner on another machine may be dead. Raises FolderInUse, and OSError where a
+    folder cannot be written to.
+
+    on_taken_over: called in another thread with the message when a lock was lost. By default this process ends at once.
     """
-    over, lost = threading.Event(), on_taken_over or _end
+    over, report_loss = threading.Event(), on_taken_over or _end_process
     with ExitStack() as stack:
-        locks = [stack.enter_context(_held(folder, name)) for folder in _different(folders)]
+        locks = [stack.enter_context(_hold_folder(folder, name)) for folder in _different(folders)]
 
         def beat() -> None:
             while not over.wait(BEAT_S):
@@ -113,8 +123,9 @@ def held(
                     try:
                         lock.beat()
                     except FolderTakenOver as error:
-                        return lost(str(error))
-                    except OSError:  # a full disk, a server that is away: perhaps the next one gets through
+                        return report_loss(str(error))
+                    except OSError:
+                        # A full disk, or a file server that is away: the next beat may succeed.
                         continue
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -126,29 +137,30 @@ def held(
             thread.join(BEAT_S)
 
 
-def holder(folder: Path, name: str = NAME) -> Owner | None:
-    """Who holds a folder, as far as can be told at once: not a process that is known to be dead."""
-    found = _holder(folder, name)
-    return found[1] if found else None
+def find_holder(folder: Path, name: str = NAME) -> Owner | None:
+    """The process that holds a folder, as far as can be told without waiting; None if it is known to be dead."""
+    lock = _find_lock(folder, name)
+    return lock[1] if lock else None
 
 
 class Claim:
-    """That a folder is still held as it was at the beginning, for processes that write there for its holder."""
+    """Checks that a folder is still held as it was at first, for processes that write there on behalf of its holder."""
 
     def __init__(self, folder: Path, name: str = NAME) -> None:
-        self._found = _holder(folder, name)
+        self._lock = _find_lock(folder, name)
 
     def require(self) -> None:
-        """Raises FolderTakenOver unless the lock is as it was. A folder that nobody held is anybody's."""
-        if self._found is not None:
-            path, owner = self._found
+        """Raise FolderTakenOver unless the lock is as it was. A folder that was not locked may be used by anyone."""
+        if self._lock is not None:
+            path, owner = self._lock
             try:
-                now = _owner(path.read_bytes())
+                current = _owner(path.read_bytes())
             except FileNotFoundError:
-                now = None
-            except OSError:  # a server that is away has given the folder to nobody
+                current = None
+            except OSError:
+                # A file server that is away has not given the folder to another process.
                 return
-            if now is None or now.id != owner.id:
+            if current is None or current.id != owner.id:
                 raise _taken_over(path)
 
 
@@ -160,10 +172,11 @@ class _Lock:
         self._head = (json.dumps(asdict(Owner.this_process())) + "\n").encode()
 
     def beat(self) -> None:
-        """Raises FolderTakenOver where the file is not this process's any more, OSError where it cannot be written."""
+        """Count up. Raises FolderTakenOver if the file is another process's by now, OSError if it cannot be written."""
         try:
             with self.path.open("r+b", buffering=0) as file:
-                if not self._head.startswith(file.read(len(self._head))):  # all of it, or less where a disk was full
+                # The file may hold only a part of the head, where the disk was full.
+                if not self._head.startswith(file.read(len(self._head))):
                     raise _taken_over(self.path)
                 self._beats += 1
                 file.seek(0)
@@ -178,30 +191,37 @@ class _Lock:
 
 
 @contextmanager
-def _held(folder: Path, name: str) -> Iterator[_Lock]:
+def _hold_folder(folder: Path, name: str) -> Iterator[_Lock]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _acquired(folder, name)
+        lock = _acquire(folder, name)
         try:
             yield lock
         finally:
             lock.release()
     finally:
-        with suppress(OSError):  # the first that is not empty
+        # Innermost first. The first folder that is not empty ends the loop with an error.
+        with suppress(OSError):
             for path in missing:
                 path.rmdir()
 
 
-def _acquired(folder: Path, name: str) -> _Lock:
-    gone: list[tuple[Path, bytes]] = []
+def _acquire(folder: Path, name: str) -> _Lock:
+    """Lock a folder. Raises FolderInUse when another process holds it.
+
+    Two processes may find the same dead lock at the same time. Both try to create the file with the next number, which
+    only one can. Both may also create different numbers one after the other; then each sees the other's lock below and
+    steps back, unless it has seen that lock dead.
+    """
+    dead: list[tuple[Path, bytes]] = []
     while True:
-        found = _locks(folder, name)
-        for path, content in found.items():
-            if (path, content) not in gone:
-                _require_gone(path, content)
-                gone.append((path, content))
-        lock = _Lock(folder / f"{name}-{1 + max(map(_number, found), default=0)}")
+        locks = _locks(folder, name)
+        for path, content in locks.items():
+            if (path, content) not in dead:
+                _require_dead(path, content)
+                dead.append((path, content))
+        lock = _Lock(folder / f"{name}-{1 + max(map(_number, locks), default=0)}")
         try:
             os.close(os.open(lock.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         except FileExistsError:
@@ -209,14 +229,16 @@ def _acquired(folder: Path, name: str) -> _Lock:
         try:
             lock.beat()
         except OSError as error:
-            if not is_full(error) or None in map(_owner, found.values()):  # one that names nobody may be at this point
+            # With a full disk the lock works although it does not name its owner yet. Not next to another nameless
+            # lock, whose owner may be at the same point.
+            if not is_disk_full(error) or None in map(_owner, locks.values()):
                 lock.release()
                 raise
             print(
                 f"longrl: {lock.path}: {error.strerror}; it names its owner as soon as there is room", file=sys.stderr
             )
         others = {path: content for path, content in _locks(folder, name).items() if path != lock.path}
-        if all((path, content) in gone for path, content in others.items()):
+        if all((path, content) in dead for path, content in others.items()):
             for path in others:
                 path.unlink(missing_ok=True)
             return lock
@@ -224,12 +246,12 @@ def _acquired(folder: Path, name: str) -> _Lock:
         time.sleep(random.uniform(0, LOOK_S))
 
 
-def _require_gone(path: Path, content: bytes) -> None:
-    """Raises FolderInUse unless the owner of a lock is dead, which is waited for where only the heartbeat can tell."""
+def _require_dead(path: Path, content: bytes) -> None:
+    """Raise FolderInUse unless the owner of a lock is dead. Waits where only the heartbeat can tell."""
     owner = _owner(content)
     lives = owner.lives() if owner else None
     if lives is None:
-        who = owner or "a process that does not say who it is"
+        who = owner or "an unknown process"
         seconds = f"{MISSED * BEAT_S:.0f} s"
         print(
             f"longrl: {path.parent} is held by {who}; waiting {seconds} for its heartbeat", file=sys.stderr, flush=True
@@ -240,8 +262,10 @@ def _require_gone(path: Path, content: bytes) -> None:
 
 
 def _beats(path: Path, content: bytes) -> bool:
-    """Whether a lock changes within the beats that may be missed. Looks are counted, not time: this process may be
-    frozen itself."""
+    """Whether a lock changes within the beats that may be missed.
+
+    Looks are counted instead of time, because this process may be frozen itself.
+    """
     for _ in range(round(MISSED * BEAT_S / LOOK_S)):
         time.sleep(LOOK_S)
         if (now := _read(path)) != content:
@@ -249,7 +273,7 @@ def _beats(path: Path, content: bytes) -> bool:
     return False
 
 
-def _holder(folder: Path, name: str) -> tuple[Path, Owner] | None:
+def _find_lock(folder: Path, name: str) -> tuple[Path, Owner] | None:
     for path, content in _locks(folder, name).items():
         if (owner := _owner(content)) is not None and owner.lives() is not False:
             return path, owner
@@ -257,7 +281,7 @@ def _holder(folder: Path, name: str) -> tuple[Path, Owner] | None:
 
 
 def _locks(folder: Path, name: str) -> dict[Path, bytes]:
-    """The locks in a folder, with what they hold."""
+    """The lock files in a folder, with their content."""
     paths = [path for path in folder.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdigit()]
     return {path: content for path in paths if (content := _read(path)) is not None}
 
@@ -267,7 +291,10 @@ def _number(path: Path) -> int:
 
 
 def _read(path: Path) -> bytes | None:
-    """What a file holds, None if there is none. Opened anew, as network file systems show the newest only then."""
+    """The content of a file; None if there is none.
+
+    Network file systems show the newest content only when it is opened.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -275,7 +302,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _owner(content: bytes | None) -> Owner | None:
-    """Whom a lock names; None where it is not written to its end."""
+    """The owner that a lock names; None where the file is incomplete."""
     try:
         return Owner(**json.loads((content or b"").partition(b"\n")[0]))
     except (ValueError, TypeError):
@@ -283,20 +310,21 @@ def _owner(content: bytes | None) -> Owner | None:
 
 
 def _taken_over(path: Path) -> FolderTakenOver:
-    owner = holder(path.parent, path.name.rpartition("-")[0])
+    owner = find_holder(path.parent, path.name.rpartition("-")[0])
     return FolderTakenOver(
-        f"{path.parent} was taken over by {owner or 'another process'} while this one stood still; it writes no more "
-        "there"
+        f"{path.parent} was taken over by {owner or 'another process'} while this one was frozen; it must not write "
+        "there any more"
     )
 
 
-def _end(why: str) -> None:
-    os.write(2, f"{why}, and ends\n".encode())  # print might wait for what the main thread holds
+def _end_process(reason: str) -> None:
+    # Not print: it may wait for a lock that the main thread holds.
+    os.write(2, f"{reason}, and ends\n".encode())
     os._exit(TAKEN_OVER)
 
 
 def _different(folders: Iterable[Path]) -> list[Path]:
-    """The folders, each once, whatever links lead there."""
+    """The folders, each once, also where links lead to the same one."""
     return list({os.path.realpath(folder): folder for folder in folders}.values())
 
 
@@ -309,10 +337,10 @@ def _kernel() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since the system did; "" for one that has ended, None where it is not
-    shown."""
+    """When a process started, in clock ticks since boot; "" for one that has ended, None where it cannot be told."""
     try:
         fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
+    # proc(5): field 3 is the state (Z, X: dead), field 22 the start time. `fields` begins with field 3.
     return "" if fields[0] in "ZX" else fields[19]

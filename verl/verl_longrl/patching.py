@@ -1,4 +1,4 @@
-"""Another value for a name of verl's, while a call of verl's runs that looks it up."""
+"""Temporarily replace an attribute of a module: verl looks many names up when it calls them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import Any
 
 
 @contextmanager
-def replaced(module: ModuleType, name: str, value: Any) -> Iterator[Any]:
-    """Gives what was there, and puts it back."""
-    before = getattr(module, name)
+def patched_attribute(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Set `module.name` to `value` during the block, as `unittest.mock.patch.object` does in tests."""
+    original = getattr(module, name)
     setattr(module, name, value)
     try:
-        yield before
+        yield
     finally:
-        setattr(module, name, before)
+        setattr(module, name, original)

@@ -1,8 +1,13 @@
-"""Waiting for a server that is away, for one time in all, however many ask.
+"""Wait for a server that is away, for one limit in total, however many requests there are.
 
-Everything that is asked while a server is away would find that out for itself, at the cost of all its attempts. Here
-the first to find it starts a clock, and while it runs one asks at a time and the others wait for what becomes of it.
-When the server answers, all go on; when the time is over, all are told so at once.
+Without this, every request that is made while a server is away would find that out by itself, at the cost of all its
+attempts. Here the first request that finds it starts a clock. While the clock runs, one request at a time tries and the
+others wait for its result. When the server answers, all continue; when the limit has passed, all fail at once.
+
+    server answers --- a request finds it away ---> waiting: one request at a time tries
+          ^                                             |                    |
+          +------------------ any reply ----------------+       limit passed |
+          +--- a reply to the try, at most every 60 s --- ServerAway for all <+
 """
 
 from __future__ import annotations
@@ -17,17 +22,25 @@ from verl_longrl.endpoints import RequestError
 
 T = TypeVar("T")
 SAY_EVERY_S = 300.0
+"""Between two lines about a server that is away."""
 ASK_AGAIN_S = 60.0
-"""Once the time is over, the server is asked again no more often than this."""
+"""Once the limit has passed, the server is tried again no more often than this."""
 
 
-class Away(RuntimeError):
-    """The server has been away for as long as it is waited for; the message says since when, and the last failure."""
+class ServerAway(RuntimeError):
+    """The server has been away for as long as it is waited for; the message has the time and the last failure."""
 
 
 class Patience:
-    """For use within one event loop. who: in messages. minutes: to wait; 0: not at all. at_once: requests in flight.
-    pause_s: at most between two questions whether it is back. say: prints a line."""
+    """Waits for a server that is away, for use within one event loop.
+
+    Args:
+        who: the server's name in messages, such as "the judge".
+        minutes: how long to wait in total; 0 does not wait.
+        at_once: requests in flight.
+        pause_s: the longest pause between two attempts to reach the server.
+        say: prints a line.
+    """
 
     def __init__(self, who: str, minutes: float, at_once: int, pause_s: float, say: Callable[[str], None]) -> None:
         self._who, self._limit, self._pause, self._say = who, 60 * minutes, pause_s, say
@@ -38,10 +51,11 @@ class Patience:
         self._why: RequestError | None = None
 
     async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
-        """What `request` gives, as soon as the server is there. Raises what it raises, and Away."""
+        """The result of `request`, as soon as the server is there. Raises the errors of `request`, and ServerAway."""
         failed_at = float("inf")
         while True:
-            async with self._slots:  # here, so that none waits behind those whose server is away
+            # The slot is released before waiting, so that requests do not queue behind those that wait.
+            async with self._slots:
                 if self._since is None:
                     try:
                         return await self._answer(request)
@@ -56,7 +70,7 @@ class Patience:
                         failed_at = self._wait_for_it(error, failed_at)
 
     async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
-        """One request; with a reply of whatever kind, the server is there."""
+        """Send one request. Any kind of reply shows that the server is there."""
         self._asked = time.monotonic()
         try:
             result = await request()
@@ -68,8 +82,11 @@ class Patience:
         return result
 
     def _wait_for_it(self, error: RequestError, failed_at: float) -> float:
-        """The time, at which a request found the server away; failed_at: when it did before. Raises the error when
-        there is nothing to wait for: something is wrong with the request, or others have been answered in between."""
+        """Note that a request found the server away; returns the current time.
+
+        failed_at: when the same request failed before. Raises the error when waiting cannot help: the request itself is
+        wrong, or others have been answered since it failed.
+        """
         if not error.away or not self._limit or failed_at < self._answered:
             raise error
         now, self._why = time.monotonic(), error
@@ -77,7 +94,7 @@ class Patience:
         if now - self._said >= SAY_EVERY_S:
             self._said, self._told = now, True
             since = f"has been away for {_duration(now - self._since)}" if now > self._since else "is away"
-            self._say(f"{self._who} {since} ({error}); it is waited for, up to {_duration(self._limit)}")
+            self._say(f"{self._who} {since} ({error}); waiting for it for up to {_duration(self._limit)}")
         return now
 
     def _is_there(self) -> None:
@@ -89,7 +106,7 @@ class Patience:
     async def _pause_or_give_up(self, away: float) -> None:
         left = self._limit - away
         if left <= 0 and time.monotonic() - self._asked < ASK_AGAIN_S:
-            raise Away(f"{self._who} has been away for {_duration(away)}: {self._why}")
+            raise ServerAway(f"{self._who} has been away for {_duration(away)}: {self._why}")
         await asyncio.sleep(min(random.uniform(0.5, 1.0) * self._pause, max(left, 0.0)))
 
 

@@ -28,7 +28,7 @@ class SecretSettingError(OptionError):
     """A configuration has a secret in it. The message names the key and the fix, and does not show the secret."""
 
 
-def refuse(values: Any) -> None:
+def refuse_secrets(values: Any) -> None:
     """Raises SecretSettingError for the first secret in nested dictionaries and lists."""
     for path, value in _leaves(values, ()):
         key = path[-1] if path else ""

@@ -33,7 +33,7 @@ from pydantic.dataclasses import dataclass as option_group
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
-from verl_longrl.data.jsonl import append, drop_partial_line, dumps, iterate_jsonl, line
+from verl_longrl.data.jsonl import append_lines, drop_partial_line, dumps, encode_line, iterate_jsonl
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.options import Options
@@ -197,7 +197,7 @@ async def _roll_out(config: DictConfig, options: MineOptions, path: Path) -> Non
     async with Answering(config, longrl, _sampling(config, options)) as answering:
         with progress(title, total, "rows", start=len(done)) as advance:
             async for answered in answering.lines(left):
-                append(path, line(answered))
+                append_lines(path, encode_line(answered))
                 advance(1)
                 statuses += answered.get("statuses", [])
                 if len(statuses) >= CHECKED:

@@ -14,7 +14,7 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.data.schema import Sample, decode_extra_info
 from verl_longrl.rewards import score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
-from verl_longrl.rewards.judge.client import Judge
+from verl_longrl.rewards.judge.client import JudgeClient
 from verl_longrl.rewards.tasks.golongrl import task_name
 
 from recipe.longrl import settings
@@ -55,7 +55,7 @@ class Answering:
             self.tokenizer.chat_template = model.custom_chat_template
         self.template = settings.plain(self.config.data.apply_chat_template_kwargs)
         self.isolation = await asyncio.to_thread(IsolatedScorer, self.longrl.reward)
-        self.judge = Judge(self.longrl.judge) if self.longrl.reward.answer.by == "judge" else None
+        self.judge = JudgeClient(self.longrl.judge) if self.longrl.reward.answer.by == "judge" else None
         await self.replicas.start()
         return self
 

@@ -25,10 +25,10 @@ def checks(config: DictConfig, longrl: LongRLConfig) -> Iterator[Check]:
 
 
 def endpoints(longrl: LongRLConfig) -> Check:
-    from verl_longrl.rewards.judge.client import Judge, JudgeAway, JudgeError
+    from verl_longrl.rewards.judge.client import JudgeAway, JudgeClient, JudgeError
 
     async def ask() -> str:
-        judge = Judge(longrl.judge)
+        judge = JudgeClient(longrl.judge)
         try:
             return str(await judge.check())
         finally:

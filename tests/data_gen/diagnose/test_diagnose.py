@@ -249,4 +249,4 @@ def test_what_cannot_be_read_is_said(run, tmp_path):
     assert "a row has no 'prompt'; expected those of training run" in diagnose(output, run[0], code=1)
     assert not output.exists()
     step.write_bytes(b'{"step": 2, "uid"\n\0\0\0\n')
-    assert "2.jsonl: 2 lines (the first: 1) damaged, and left out" in diagnose(output, run[0])
+    assert "2.jsonl: 2 lines (the first: 1) damaged and skipped" in diagnose(output, run[0])

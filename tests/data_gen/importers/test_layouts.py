@@ -132,7 +132,7 @@ def test_what_is_no_sample_stands_in_its_place(tmp_path):
     rows = read(write(tmp_path, "a.jsonl", [RELEASED, unknown, empty, {}, RELEASED]), "rows")
     found = [row.found for row in rows]
     assert [getattr(f, "reason", "") for f in found] == ["", "invalid", "invalid", "invalid", ""]
-    assert "no scorer for data_source 'mine'" in str(found[1])
+    assert "data_source = 'mine': no scorer has this name" in str(found[1])
     assert "prompt: is empty" in str(found[2])
 
 

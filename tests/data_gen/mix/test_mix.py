@@ -212,7 +212,7 @@ def test_a_file_that_changes_while_it_is_read_is_found_out(files, tmp_path, monk
         (["mathqa.json"], {"max_prompt_tokens": 3}, r"no usable row among 63 \(.*too_long 60"),
         (["mathqa.json"], {"benchmarks": ["nothere"]}, r"benchmarks: nothere: no such file"),
         (["mathqa.json"], {"tokenizer": "builtin"}, r"tokenizer builtin has no chat template"),
-        (["mathqa.json"], {"scorers": ["nothere"]}, r"scorers: cannot import 'nothere'"),
+        (["mathqa.json"], {"scorers": ["nothere"]}, r"scorers = 'nothere': cannot be imported"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(files, tmp_path, sources, given, message):

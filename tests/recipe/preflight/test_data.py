@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine
     ("override", "message"),
     [
         ("data.train_files=[/no/such.parquet]", "/no/such.parquet: no such file"),
-        ("data.max_prompt_length=16", "more than max_prompt_length 16"),
+        ("data.max_prompt_length=16", "more than max_prompt_length = 16"),
     ],
 )
 def test_what_is_wrong_is_named(check, override: str, message: str):
@@ -70,14 +70,14 @@ def test_a_custom_chat_template_is_the_one_that_counts(check):
     template = "actor_rollout_ref.model.custom_chat_template='{% for m in messages %}{{ m.content * 50 }}{% endfor %}'"
     status, detail = check(template)["data.train_files"]
     assert status == "FAIL"
-    assert "more than max_prompt_length 1024" in detail
+    assert "more than max_prompt_length = 1024" in detail
 
 
 def test_a_chat_template_that_refuses(check):
     template = "actor_rollout_ref.model.custom_chat_template='{{ raise_exception(\"no documents\") }}'"
     status, detail = check(template)["data.train_files"]
     assert status == "FAIL"
-    assert "the chat template refuses a prompt: no documents" in detail
+    assert "the chat template refuses a prompt (no documents)" in detail
 
 
 def test_lengths_are_cached_where_the_run_looks_for_them(check, tmp_path: Path):
@@ -96,7 +96,7 @@ def test_files_elsewhere_are_left_to_the_start(check):
 
 def test_scorers_of_the_users_own(check, tmp_path: Path):
     path = tmp_path / "mine.py"
-    assert f"no file '{path}'" in check(f"longrl.reward.scorers=[{path}]")["scorers"][1]
+    assert f"'{path}': no such file" in check(f"longrl.reward.scorers=[{path}]")["scorers"][1]
     path.write_text("1 / 0\n")
     status, detail = check(f"longrl.reward.scorers={path}")["scorers"]
     assert status == "FAIL"

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from verl_longrl.folder_lock import Owner, held
+from verl_longrl.folder_lock import Owner, hold_folders
 from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
 
 from recipe.longrl import run_identity
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_to(check, monkeypatch):
 )
 def test_a_folder_in_use(check, tmp_path, monkeypatch, lives: bool | None, dry_run: bool, status: str):
     """One whose owner may be dead is left to the start, which waits for its heartbeat."""
-    with held([tmp_path / "run"]):
+    with hold_folders([tmp_path / "run"]):
         assert "in use" not in check(), "by this process"
         monkeypatch.setattr(Owner, "is_this_process", lambda _: False)
         monkeypatch.setattr(Owner, "lives", lambda _: lives)

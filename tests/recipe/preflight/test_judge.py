@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl.config import LongRLConfig
-from verl_longrl.rewards.judge.client import Judge
+from verl_longrl.rewards.judge.client import JudgeClient
 from verl_longrl.rewards.options import JudgeOptions
 
 from recipe.longrl.preflight import judge
@@ -54,10 +54,10 @@ def test_served_judge(check, assets: Path, overrides: list[str], status: str, me
 
 @pytest.mark.parametrize(("address", "status"), [("10.1.2.3", "ok"), ("8.8.8.8", "warn"), ("127.0.0.1", "ok")])
 def test_a_key_in_the_clear_is_said(monkeypatch, address: str, status: str):
-    async def answers(self: Judge) -> str:
+    async def answers(self: JudgeClient) -> str:
         return "a-model"
 
-    monkeypatch.setattr(Judge, "check", answers)
+    monkeypatch.setattr(JudgeClient, "check", answers)
     monkeypatch.setattr("socket.getaddrinfo", lambda host, port: [(2, 1, 6, "", (address, 0))])
     longrl = LongRLConfig(output_dir="x", judge=JudgeOptions(endpoints=("http://judge.example/v1",)))
     assert judge.endpoints(longrl).status == "ok"

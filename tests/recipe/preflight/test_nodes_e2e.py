@@ -164,7 +164,7 @@ def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes
         "versions": "tensordict 0.0.1, expected",
         "plugin": "longrl is not among the entry points verl.plugins",
         "folders": "its file is not there. Fix: put longrl.output_dir",
-        "keys": "cannot be read (No such file or directory). Fix: every machine of the run has to see it",
+        "keys": "cannot be read (No such file or directory). Fix: put it where every machine of the run can read it",
         "judge": f"{judge.url} does not answer",
     }.items():
         (detail,) = failures[f"nodes: {name}"]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from verl_longrl.rewards import RewardOptions, score_async
 from verl_longrl.rewards.isolation.scorer_pool import MAX_SLOW, IsolatedScorer
-from verl_longrl.rewards.score import Score, from_json, to_json
+from verl_longrl.rewards.score import Score, scores_from_json, scores_to_json
 from verl_longrl.rewards.scoring import Job
 
 MINE = str(Path(__file__).parents[1] / "my_scorers.py")
@@ -38,7 +38,9 @@ class Unreadable:
 
 
 def run(isolation, response, ground_truth="", timeout_s=60.0):
-    return isolation.outcomes_blocking(Job("probe", response, ground_truth, {}, RewardOptions(timeout_s=timeout_s)))[0]
+    return isolation.score_for_each_verdict_blocking(
+        Job("probe", response, ground_truth, {}, RewardOptions(timeout_s=timeout_s))
+    )[0]
 
 
 def wait_for_end(pid, seconds=20):
@@ -74,12 +76,12 @@ def test_a_hang_costs_its_deadline(isolation, response):
         ("raise", 0, "KeyError: 'a bug in the scorer'"),
         ("memory", 0, "MemoryError"),
         ("nothing", 0, "returned NoneType, expected Score"),
-        ("lambda", 0, "cannot travel between processes"),
-        ("unreadable", 0, "cannot travel between processes: TypeError: "),
+        ("lambda", 0, "cannot be sent between processes"),
+        ("unreadable", 0, "cannot be sent between processes: TypeError: "),
         ("too much", 0, "process died"),
         ("fine", lambda: 0, "cannot be sent to a scorer process: "),
         ("fine", threading.Lock(), "cannot be sent to a scorer process: TypeError: cannot pickle"),
-        ("fine", Unreadable(), "cannot travel between processes: ValueError: "),
+        ("fine", Unreadable(), "cannot be sent between processes: ValueError: "),
     ],
 )
 def test_a_broken_scorer_or_sample_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
@@ -98,11 +100,15 @@ def test_hanging_responses_delay_no_other(hanging):
     async def scenario():
         with IsolatedScorer(OPTIONS) as own:
             stuck = [
-                asyncio.create_task(own.outcomes(Job("probe", ["regex", "power"][i % 2], "", {}, patient)))
+                asyncio.create_task(
+                    own.score_for_each_verdict(Job("probe", ["regex", "power"][i % 2], "", {}, patient))
+                )
                 for i in range(hanging)
             ]
             await asyncio.sleep(0)
-            normal = await asyncio.gather(*[own.outcomes(Job("probe", "fine", "", {}, patient)) for _ in range(50)])
+            normal = await asyncio.gather(
+                *[own.score_for_each_verdict(Job("probe", "fine", "", {}, patient)) for _ in range(50)]
+            )
             assert [result.status for (result,) in normal] == ["ok"] * 50
             assert not any(task.done() for task in stuck), "a normal response waited for a hanging one"
         return [(await task)[0].status for task in stuck]
@@ -111,7 +117,7 @@ def test_hanging_responses_delay_no_other(hanging):
 
 
 def test_a_slow_scorer_within_its_deadline_is_not_punished(isolation):
-    (slow,) = isolation.outcomes_blocking(Job("probe", "sleep", 0.2, {}, RewardOptions(timeout_s=60)))
+    (slow,) = isolation.score_for_each_verdict_blocking(Job("probe", "sleep", 0.2, {}, RewardOptions(timeout_s=60)))
     assert slow.status == "ok"
     assert isolation.metrics()["slow"] >= 1
 
@@ -149,7 +155,7 @@ def test_what_is_no_score_is_a_failure(isolation, sent):
 
 def test_numbers_and_texts_of_other_libraries_come_back_plain():
     given = Score(np.float32(0.5), {"answer": np.int64(1)}, candidate=np.str_("Paris"))
-    (result,) = from_json(to_json([given]))
+    (result,) = scores_from_json(scores_to_json([given]))
     assert (result.value, result.parts, result.candidate) == (0.5, {"answer": 1.0}, "Paris")
     assert (type(result.value), type(result.parts["answer"]), type(result.candidate)) == (float, float, str)
 
@@ -169,7 +175,7 @@ def test_a_scorer_has_no_secrets_network_or_privileges(monkeypatch):
             assert (run(own, "privileges").value, run(own, "privileges").parts) == (1.0, {"user": os.getuid()})
             refused = run(own, "connect", address)
             assert refused.status == "scorer_error"
-            assert "scorers have no network" in refused.reason
+            assert "scorers have no access to the network" in refused.reason
             assert "longrl.reward.scorer_network=true" in refused.reason
             if networks_can_be_made():
                 assert run(own, "connect by the kernel alone", address).value == -1.0
@@ -184,11 +190,11 @@ def networks_can_be_made():
 
 def test_the_longrlvr_scorer_and_unknown_sources(isolation):
     response = "<useful_chunks><CHUNK_1></useful_chunks><answer>Paris</answer>"
-    (known,) = isolation.outcomes_blocking(Job("longrlvr", response, "Paris", {"ref_chunks": [1]}))
+    (known,) = isolation.score_for_each_verdict_blocking(Job("longrlvr", response, "Paris", {"ref_chunks": [1]}))
     assert known.value == 2
-    (unknown,) = isolation.outcomes_blocking(Job("no_such_task", response, "Paris"))
+    (unknown,) = isolation.score_for_each_verdict_blocking(Job("no_such_task", response, "Paris"))
     assert unknown.status == "scorer_error"
-    assert "no scorer for data_source 'no_such_task'" in unknown.reason
+    assert "data_source = 'no_such_task': no scorer has this name" in unknown.reason
 
 
 def test_workers_import_nothing_heavy(isolation):
@@ -216,7 +222,7 @@ def test_workers_or_their_server_killed_while_idle():
 
 
 def test_scorers_that_cannot_be_loaded_stop_the_start():
-    with pytest.raises(RuntimeError, match=r"cannot start: ImportError: scorers: no file 'none.py'"):
+    with pytest.raises(RuntimeError, match=r"cannot start: ImportError: scorers = 'none.py': no such file"):
         IsolatedScorer(RewardOptions(scorers=("none.py",)))
 
 
@@ -228,7 +234,7 @@ def test_closed_is_closed_and_hanging_workers_end_with_it():
     jobs += [Job("probe", "sleep", 60, {}, patient)] * (MAX_SLOW + OPTIONS.workers)  # one more than run at once
 
     async def scenario():
-        stuck = [asyncio.create_task(own.outcomes(job)) for job in jobs]
+        stuck = [asyncio.create_task(own.score_for_each_verdict(job)) for job in jobs]
         await asyncio.sleep(0.2)
         own.close()
         return [score.status for (score,) in await asyncio.gather(*stuck)]
@@ -236,7 +242,7 @@ def test_closed_is_closed_and_hanging_workers_end_with_it():
     assert asyncio.run(scenario()) == ["scorer_error"] * len(jobs)
     wait_for_end(pid)
     with pytest.raises(RuntimeError, match="closed"):
-        asyncio.run(own.outcomes(Job("probe", "fine", "")))
+        asyncio.run(own.score_for_each_verdict(Job("probe", "fine", "")))
 
 
 def test_nothing_outlives_a_killed_trainer():
@@ -247,8 +253,8 @@ from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.scoring import Job
 own = IsolatedScorer(RewardOptions(scorers=({MINE!r},), timeout_s=60, workers=1))
 job = lambda name: Job("probe", name, "", options=own.options)
-print(int(own.outcomes_blocking(job("pid"))[0].value), own._server._process.pid, flush=True)
-threading.Thread(target=own.outcomes_blocking, args=(job("loop"),)).start()
+print(int(own.score_for_each_verdict_blocking(job("pid"))[0].value), own._server._process.pid, flush=True)
+threading.Thread(target=own.score_for_each_verdict_blocking, args=(job("loop"),)).start()
 time.sleep(0.2); print("stuck", flush=True); time.sleep(60)
 """
     trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

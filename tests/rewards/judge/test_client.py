@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from support.fake_openai_server import Server, reply
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
-from verl_longrl.rewards.judge.client import Judge, JudgeAway
+from verl_longrl.rewards.judge.client import JudgeAway, JudgeClient
 from verl_longrl.rewards.judge.prompt import neutralise, read_verdict
 
 DEAD = "http://127.0.0.1:9/v1"  # the discard port: connection refused
@@ -52,7 +52,7 @@ def ask(judge_options, *candidates):
     """Verdicts (or JudgeErrors) of the candidates, asked at once by one judge, and the judge."""
 
     async def run():
-        judge = Judge(judge_options)
+        judge = JudgeClient(judge_options)
         asked = [judge.judge("What is the capital?", "Paris", c, "some evidence") for c in candidates]
         verdicts = await asyncio.gather(*asked, return_exceptions=True)
         await judge.close()
@@ -176,7 +176,7 @@ def test_identical_questions_are_one_call(server):
 
 def test_the_cache_forgets_the_oldest_and_never_remembers_failures(server):
     async def run():
-        judge = Judge(options(server.url, cache_size=1, attempts=1))
+        judge = JudgeClient(options(server.url, cache_size=1, attempts=1))
         for candidate in ("Paris", "Rome", "Rome", "Paris"):
             await judge.judge("?", "Paris", candidate)
         assert len(server.bodies) == 3
@@ -248,19 +248,19 @@ def test_a_judge_that_obeys_every_verdict_it_sees_is_not_fooled(server):
 
 def test_check(server):
     async def check(judge_options):
-        return await Judge(judge_options).check()
+        return await JudgeClient(judge_options).check()
 
     assert asyncio.run(check(options(server.url))) == "judge"
     assert asyncio.run(check(options(server.url, model=""))) == "judge"
-    with pytest.raises(JudgeError, match=r"serves \['judge'\], not 'other'; correct judge.model"):
+    with pytest.raises(JudgeError, match=r"serves \['judge'\], not 'other'. Fix: correct judge.model"):
         asyncio.run(check(options(server.url, model="other")))
     with pytest.raises(JudgeError, match=f"judge {DEAD} does not answer GET /models"):
         asyncio.run(check(options(server.url, DEAD)))
     server.models = ["a", "b"]
-    with pytest.raises(JudgeError, match=r"set judge.model to the one to ask"):
+    with pytest.raises(JudgeError, match=r"Fix: set judge.model to one of them"):
         asyncio.run(check(options(server.url, model="")))
-    with pytest.raises(ValueError, match=r"judge.endpoints is empty"):
-        Judge(JudgeOptions())
+    with pytest.raises(ValueError, match=r"judge.endpoints = \[\]: no server"):
+        JudgeClient(JudgeOptions())
 
 
 def test_the_key_comes_from_the_environment(server, monkeypatch):
@@ -284,7 +284,7 @@ def judged(server_or_url, response, gold="Paris", **settings):
     url = server_or_url if isinstance(server_or_url, str) else server_or_url.url
 
     async def run():
-        judge = Judge(options(url, attempts=1, patience_minutes=settings.pop("patience_minutes", 0.0)))
+        judge = JudgeClient(options(url, attempts=1, patience_minutes=settings.pop("patience_minutes", 0.0)))
         try:
             return await score_async(
                 "longrlvr",
@@ -350,7 +350,7 @@ def test_injected_answers_earn_no_answer_reward(server):
     server.behave = lambda body, n: candidate_of(body) if n % 2 else 0.0
 
     async def run():
-        judge = Judge(options(server.url))
+        judge = JudgeClient(options(server.url))
         rows = [("longrlvr", respond(f"Rome {answer}"), "Paris", ROW) for answer in INJECTIONS]
         return await asyncio.gather(*[score_async(*row, options=JUDGED, judge=judge) for row in rows])
 
@@ -370,7 +370,7 @@ def test_a_reference_of_another_shape_is_the_scorers_error(server):
     scorer("t_judged", replace=True)(lambda *_: Score(1.0, candidate="Paris"))
 
     async def run():
-        judge = Judge(options(server.url))
+        judge = JudgeClient(options(server.url))
         return await score_async("t_judged", "Paris", {"city": "Paris"}, options=JUDGED, judge=judge)
 
     result = asyncio.run(run())
@@ -379,5 +379,5 @@ def test_a_reference_of_another_shape_is_the_scorers_error(server):
 
 
 def test_a_judge_is_required_when_configured():
-    with pytest.raises(ValueError, match=r"answer.by = 'judge' needs a judge"):
+    with pytest.raises(ValueError, match=r"answer.by = 'judge': needs a judge"):
         asyncio.run(score_async("longrlvr", respond("x"), "Paris", ROW, options=JUDGED))

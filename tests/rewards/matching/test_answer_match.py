@@ -1,17 +1,16 @@
 """Answer correctness by rule: right, wrong, and every known way to cheat."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import AnswerOptions, RewardOptions
-from verl_longrl.rewards.matching.answer_match import correctness, equal, gold_answers, token_f1
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, tokens
+from verl_longrl.rewards.matching.answer_match import correctness, equals_gold, gold_answers, token_f1
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/answers.yaml").read_text())
+TABLE = load_table("answer_match")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_numpy_gold():
 def test_nothing_hides_behind_the_cut(mode):
     hidden = "Paris" + " ." * MAX_CHARS + " or London"
     assert correctness(hidden, "Paris", RewardOptions(answer=AnswerOptions(mode=mode))) == 0
-    assert not equal(hidden, "Paris")
+    assert not equals_gold(hidden, "Paris")
 
 
 def test_what_is_left_to_the_judge():
@@ -67,8 +66,8 @@ def test_what_is_left_to_the_judge():
 
 @given(st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=40))
 def test_case_and_emphasis_change_nothing(text):
-    assert tokens(text.upper()) == tokens(text.lower())
-    assert all(tokens(f'**"{word}".**') == tokens(word) for word in text.split() if word.isalnum())
+    assert answer_tokens(text.upper()) == answer_tokens(text.lower())
+    assert all(answer_tokens(f'**"{word}".**') == answer_tokens(word) for word in text.split() if word.isalnum())
 
 
 def test_token_f1_is_squads():
@@ -104,5 +103,5 @@ def test_no_answer_is_slow(piece):
     started = time.perf_counter()
     correctness(piece * 500_000, "Paris 12", RewardOptions())
     correctness((piece * MAX_CHARS)[:MAX_CHARS], "Paris" + piece * MAX_CHARS, RewardOptions())
-    tokens(piece * 500_000)
+    answer_tokens(piece * 500_000)
     assert time.perf_counter() - started < 20

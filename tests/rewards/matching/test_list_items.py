@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl_longrl.rewards import RewardOptions, score
-from verl_longrl.rewards.matching.list_items import MAX_LINES, items
+from verl_longrl.rewards.matching.list_items import MAX_LINES, comparable_items
 
 NAMES = ["golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golongrl_ordering", "golongrl_qa"]
 
@@ -20,8 +20,8 @@ NAMES = ["golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golong
     ],
 )  # fmt: skip
 def test_one_item_in_many_spellings(line):
-    compared = items(["New York"], [line])
-    assert compared.wanted == compared.listed
+    compared = comparable_items(["New York"], [line])
+    assert compared.expected == compared.listed
 
 
 @pytest.mark.parametrize(
@@ -29,26 +29,26 @@ def test_one_item_in_many_spellings(line):
     [("York", "New York"), ("-5", "5"), ("5.1", "1"), ("12:30", "30"), ("1990. Film", "Film"), ("A. Film", "Film")],
 )
 def test_another_item(line, gold):
-    assert items([gold], [line]).recall == 0
+    assert comparable_items([gold], [line]).recall == 0
 
 
 def test_what_was_asked_for_with_a_number_keeps_it():
-    assert items(["1. yes", "2. no"], ["2. yes", "1. no"]).recall == 0
-    assert items(["1. yes", "2. no"], ["2. no", "1. yes"]).recall == 1
-    assert items(["3. Liga"], ["3. Liga"]).recall == 1
+    assert comparable_items(["1. yes", "2. no"], ["2. yes", "1. no"]).recall == 0
+    assert comparable_items(["1. yes", "2. no"], ["2. no", "1. yes"]).recall == 1
+    assert comparable_items(["3. Liga"], ["3. Liga"]).recall == 1
 
 
 @pytest.mark.parametrize("golds", [["f(a)", "f[a]"], ["$5", "€5"], ["a - b", "a b"], ["3.10", "3.1"]])
 def test_two_items_asked_for_never_become_one(golds):
-    compared = items(golds, [golds[0].upper(), f"2. {golds[1]}"])
-    assert len(compared.wanted) == 2
+    compared = comparable_items(golds, [golds[0].upper(), f"2. {golds[1]}"])
+    assert len(compared.expected) == 2
     assert compared.recall == compared.precision == 1
-    assert items(golds, golds[:1]).recall == 0.5
+    assert comparable_items(golds, golds[:1]).recall == 0.5
 
 
 def test_decimals_after_names_are_names():
-    assert items(["Python 3.10"], ["Python 3.1"]).recall == 0
-    assert items(["3.10 m"], ["3.1 m"]).recall == 1
+    assert comparable_items(["Python 3.10"], ["Python 3.1"]).recall == 0
+    assert comparable_items(["3.10 m"], ["3.1 m"]).recall == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,7 +65,7 @@ def test_malformed(name, response):
 def test_a_row_that_asks_for_nothing_is_the_rows_fault(name, gold, paper_exact):
     result = score(name, "x</think>[Answer]\na", gold, options=RewardOptions(paper_exact=paper_exact))
     assert (result.status, result.value) == ("scorer_error", 0)
-    assert "expected a list of texts, or a text with one item a line" in result.reason
+    assert "Fix: write a list of texts, or a text with one item on each line" in result.reason
 
 
 @pytest.mark.parametrize("name", NAMES)

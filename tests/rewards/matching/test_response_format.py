@@ -1,12 +1,11 @@
 """The response contract, as a table, and in linear time."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards.matching.response_format import (
     parse_boxed,
     parse_grounded,
@@ -16,7 +15,7 @@ from verl_longrl.rewards.matching.response_format import (
     plain_text,
 )
 
-CASES = yaml.safe_load((Path(__file__).parents[1] / "cases/parser.yaml").read_text())
+CASES = load_table("response_format_grounded")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -69,7 +68,7 @@ def test_either_an_answer_or_a_reason(pieces):
     )
 
 
-BOXED = yaml.safe_load((Path(__file__).parents[1] / "cases/boxed.yaml").read_text())
+BOXED = load_table("response_format_boxed")
 
 
 @pytest.mark.parametrize("case", BOXED, ids=lambda case: case["name"])
@@ -116,14 +115,14 @@ def test_plain_text(latex, text):
     assert plain_text(latex) == text
 
 
-LINES = yaml.safe_load((Path(__file__).parents[1] / "cases/lines.yaml").read_text())
+LINES = load_table("response_format_lines")
 
 
 @pytest.mark.parametrize("case", LINES, ids=lambda case: case["name"])
 def test_answer_lines(case):
     parsed = parse_lines(case["response"], **case.get("options", {}))
     assert parsed.error == case.get("error", "")
-    assert list(parsed.lines) == case.get("lines", [])
+    assert list(parsed.answer) == case.get("lines", [])
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_answer_lines(case):
 )
 def test_answer_sentences(response, text):
     parsed = parse_sentence(response)
-    assert parsed.text == text
+    assert parsed.answer == text
     assert bool(parsed.error) == (not text)
 
 
@@ -165,5 +164,5 @@ def test_answer_sentences(response, text):
 )
 def test_json(response, values):
     parsed = parse_json(response)
-    assert list(parsed.values) == values
+    assert list(parsed.answer) == values
     assert bool(parsed.error) == (not values)

@@ -1,21 +1,19 @@
 """LoongRL's two-way match: what it adds to `contain`, every known way to cheat it, and the published rule."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import AnswerOptions, RewardOptions
 from verl_longrl.rewards.matching.answer_match import correctness
-from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, tokens
-from verl_longrl.rewards.matching.two_way_match import is_relative_date, published
+from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, MAX_CHARS, answer_tokens
+from verl_longrl.rewards.matching.two_way_match import is_relative_date, matches_as_published
 
-TABLES = Path(__file__).parents[1] / "cases"
-TABLE = yaml.safe_load((TABLES / "two_way.yaml").read_text())
+TABLE = load_table("two_way_match")
 PUBLISHED = TABLE.pop("published")
-ANSWERS = yaml.safe_load((TABLES / "answers.yaml").read_text())
+ANSWERS = load_table("answer_match")
 MODES = ["exact", "contain", "two_way", "f1"]
 
 # fmt: off
@@ -25,7 +23,7 @@ WORDS = st.sampled_from([
 ])
 # fmt: on
 TEXTS = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
-GOLDS = TEXTS.filter(tokens)
+GOLDS = TEXTS.filter(answer_tokens)
 
 
 def score(candidate, gold, mode="two_way"):
@@ -44,7 +42,7 @@ def test_table(expected, case):
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: f"{case['candidate']!r} for {case['gold']!r}")
 def test_the_published_rule(case):
     golds = case["gold"] if isinstance(case["gold"], list) else [case["gold"]]
-    assert any(published(case["candidate"], gold) for gold in golds) == case["pays"]
+    assert any(matches_as_published(case["candidate"], gold) for gold in golds) == case["pays"]
 
 
 def test_what_beats_the_other_modes_does_not_beat_this_one():
@@ -56,7 +54,7 @@ def test_what_beats_the_other_modes_does_not_beat_this_one():
 @settings(deadline=None)
 @given(TEXTS, GOLDS)
 def test_it_accepts_whatever_contain_accepts(candidate, gold):
-    if not is_relative_date(tokens(gold)):
+    if not is_relative_date(answer_tokens(gold)):
         assert score(candidate, gold) >= score(candidate, gold, "contain")
 
 
@@ -65,7 +63,7 @@ def test_it_accepts_whatever_contain_accepts(candidate, gold):
 def test_it_accepts_nothing_that_the_tokens_do_not_show(candidate, gold):
     """Guarded is stricter than published: an accepted answer is a run of the gold one's tokens, or the reverse, except
     for yes and no, which only have to come first."""
-    mine, theirs = (f" {' '.join(tokens(text))} " for text in (candidate, gold))
+    mine, theirs = (f" {' '.join(answer_tokens(text))} " for text in (candidate, gold))
     if score(candidate, gold):
         assert mine in theirs or theirs in mine
 

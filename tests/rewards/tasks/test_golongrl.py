@@ -110,7 +110,7 @@ def test_the_25_tasks_of_longbench_pro():
 def test_another_task_is_the_rows_fault(mode):
     result = score("longbench_pro", "x", released({"doc_ids": ["a"]}), {"reward_mode": mode})
     assert result.status == "scorer_error"
-    assert "is none of LongBench Pro's 25 tasks; expected one of them; the nearest is 'T" in result.reason
+    assert "is not one of LongBench Pro's 25 tasks. Fix: write one of them; the nearest is 'T" in result.reason
     assert task_name("longbench_pro", {"reward_mode": mode}) == "longbench_pro"
 
 

@@ -1,16 +1,14 @@
 """Multiple choice in a sentence: every way to say it, the last word counts, and never two letters."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_rows
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/choice_sentences.yaml").read_text())
-ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
+ROWS = load_rows("golongrl_choice")
 PUBLISHED = RewardOptions(paper_exact=True)
 
 

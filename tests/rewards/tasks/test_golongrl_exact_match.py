@@ -1,39 +1,20 @@
-"""One answer, met exactly: EM and Accuracy, repaired and as published."""
-
-from pathlib import Path
+"""EM: the bare answer equals the gold answer, repaired and as published."""
 
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.reward_cases import PUBLISHED, load_rows
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/exact_answers.yaml").read_text())
-ROWS = [(task, kind, case) for task, kinds in TABLE.items() for kind, cases in kinds.items() for case in cases]
-NAME = {"em": "golongrl_retrieval", "accuracy": "golongrl_qa"}
-MARKER = {"em": "", "accuracy": "[Answer]\n"}
-PUBLISHED = RewardOptions(paper_exact=True)
 
-
-@pytest.mark.parametrize(
-    ("task", "kind", "case"), ROWS, ids=lambda value: repr(value["text"]) if isinstance(value, dict) else value
-)
-def test_table(task, kind, case):
-    response = f"42? B?</think>{MARKER[task]}{case['text']}"
-    result = score(NAME[task], response, case["gold"])
+@pytest.mark.parametrize(("kind", "case"), load_rows("golongrl_exact_match"))
+def test_table(kind, case):
+    response = f"42? B?</think>{case['text']}"
+    result = score("golongrl_retrieval", response, case["gold"])
     assert result.value == (kind == "correct")
     assert result.status == ("format_error" if kind == "malformed" else "ok")
     assert bool(result.reason) == (kind == "malformed")
     assert result.parts == ({} if kind == "malformed" else {"answer": result.value, "format": 1.0})
     assert tuple(result.metrics()) == METRIC_KEYS
-    assert score(NAME[task], response, case["gold"], options=PUBLISHED).value == case.get("published", False)
-
-
-@settings(deadline=None)
-@given(st.sampled_from("ABCD"), st.lists(st.sampled_from(["A", "B", "C", "(D)", "/", "or", ","]), max_size=4))
-def test_one_line_has_one_letter(gold, pieces):
-    right = [letter for letter in "ABCD" if score("golongrl_qa", f"[Answer]\n{' '.join(pieces) or '-'}", letter).value]
-    assert len(right) <= 1
+    assert score("golongrl_retrieval", response, case["gold"], options=PUBLISHED).value == case.get("published", False)
 
 
 def test_a_gold_text_of_any_length():

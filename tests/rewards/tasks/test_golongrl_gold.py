@@ -48,7 +48,7 @@ def test_rows_of_longbench_pro_are_read_as_their_task(name):
 
 
 def test_an_unknown_task_of_longbench_pro_is_found_in_its_column():
-    with pytest.raises(GoldError, match=r"extra_info.reward_mode = 'T3.9' .*the nearest is 'T3") as caught:
+    with pytest.raises(GoldError, match=r"extra_info.reward_mode = 'T3.9': .*the nearest is 'T3") as caught:
         check_gold("longbench_pro", {"doc_ids": ["a"]}, {"reward_mode": "T3.9"})
     assert (caught.value.column, caught.value.value) == ("extra_info.reward_mode", "T3.9")
 
@@ -62,7 +62,7 @@ def test_a_scorer_of_the_users_may_say_how_it_reads(monkeypatch):
     check_gold("t_silent", 5, {})
     with pytest.raises(TypeError):
         check_gold("t_says", 5, {"unit": "km"})
-    with pytest.raises(LookupError, match="no scorer for data_source 't_other'"):
+    with pytest.raises(LookupError, match="data_source = 't_other': no scorer has this name"):
         check_gold("t_other", 5, {})
     scorer("t_says", replace=True)(lambda *_: Score(0.5))  # what replaces a scorer does not inherit how that one reads
     check_gold("t_says", 5, {})

@@ -3,16 +3,14 @@
 import asyncio
 import random
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 from math_verify import parser
+from support.reward_cases import load_rows
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score, score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/golongrl_math.yaml").read_text())
-ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
+ROWS = load_rows("golongrl_math_verify")
 PUBLISHED = RewardOptions(paper_exact=True)
 
 

@@ -1,38 +1,22 @@
 """Putting things in order: the table, Kendall's tau, and that leaving lines out never pays."""
 
 from itertools import combinations
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
-from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
+from support.reward_cases import check_listing, listing, load_rows
+from verl_longrl.rewards import RewardOptions, score
 from verl_longrl.rewards.tasks.golongrl_pairwise import pairwise, published_pairwise
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/ordering.yaml").read_text())
-ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
-PUBLISHED = RewardOptions(paper_exact=True)
 WANTED = list("abcdefg")
 SOME = st.lists(st.sampled_from("abcdefgxyz"), max_size=10, unique=True)
 
 
-def listing(lines):
-    return "b, a</think>[Answer]\n" + "\n".join(lines)
-
-
-@pytest.mark.parametrize(
-    ("kind", "case"), ROWS, ids=lambda value: str(value["lines"]) if isinstance(value, dict) else value
-)
+@pytest.mark.parametrize(("kind", "case"), load_rows("golongrl_pairwise"))
 def test_table(kind, case):
-    result = score("golongrl_ordering", listing(case["lines"]), case["gold"])
-    assert result.status == "ok"
-    assert result.value == result.parts["answer"] == pytest.approx(case["value"], abs=5e-5)
-    assert (kind == "correct") == (result.value == 1)
-    assert tuple(result.metrics()) == METRIC_KEYS
-    published = score("golongrl_ordering", listing(case["lines"]), case["gold"], options=PUBLISHED).value
-    assert published == pytest.approx(case.get("published", case["value"]), abs=5e-5)
+    assert (kind == "correct") == (check_listing("golongrl_ordering", case).value == 1)
 
 
 @given(st.permutations(WANTED))
@@ -64,4 +48,4 @@ def test_leaving_out_or_adding_lines_never_pays(listed, at):
 def test_a_row_with_nothing_to_order_is_the_rows_fault(gold, paper_exact):
     result = score("golongrl_ordering", listing("a"), gold, options=RewardOptions(paper_exact=paper_exact))
     assert result.status == "scorer_error"
-    assert "expected at least two different items" in result.reason
+    assert "Fix: write at least two different items" in result.reason

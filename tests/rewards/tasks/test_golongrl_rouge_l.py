@@ -1,18 +1,16 @@
 """Summaries: the table, rouge-score, long texts, and that the reasoning does not count."""
 
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from support.reward_cases import load_rows
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
 from verl_longrl.rewards.tasks.golongrl_rouge_l import rouge_l, rouge_tokens
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/summaries.yaml").read_text())
-ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
+ROWS = load_rows("golongrl_rouge_l")
 ORACLE = RougeScorer(["rougeL"])
 TEXTS = st.lists(
     st.sampled_from(["The", "cat", "sat,", "dog-ran", "it's", "12.5%", "a", "in 1943", "(yes)", "end."]), max_size=40

@@ -3,16 +3,15 @@
 import json
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, score
-from verl_longrl.rewards.tasks.golongrl_table_iou import Table, overlap, read_table
+from verl_longrl.rewards.tasks.golongrl_table_iou import AnswerTable, compare_tables, read_table
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/tables.yaml").read_text())
+TABLE = load_table("golongrl_table_iou")
 GOLD = TABLE.pop("gold")
 ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]
 PUBLISHED = RewardOptions(paper_exact=True)
@@ -37,11 +36,13 @@ def test_table(kind, case):
 
 @settings(deadline=None)
 @given(TABLES, TABLES)
-def test_against_counting(given_rows, wanted_rows):
-    mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, wanted_rows))
+def test_against_counting(given_rows, expected_rows):
+    mine, theirs = (Counter(map(tuple, rows)) for rows in (given_rows, expected_rows))
     common = sum(min(count, theirs[row]) for row, count in mine.items())
-    expected = common / (len(given_rows) + len(wanted_rows) - common)
-    assert overlap(Table(None, given_rows), Table(None, wanted_rows)).iou == pytest.approx(expected)
+    expected = common / (len(given_rows) + len(expected_rows) - common)
+    assert compare_tables(AnswerTable(None, given_rows), AnswerTable(None, expected_rows)).iou == pytest.approx(
+        expected
+    )
 
 
 @settings(deadline=None)
@@ -49,20 +50,20 @@ def test_against_counting(given_rows, wanted_rows):
 def test_the_order_of_rows_and_named_columns_does_not_matter(rows, order, random):
     names = ["name", "total", "year"]
     shuffled = [[row[i] for i in order] for row in random.sample(rows, len(rows))]
-    wanted = {"columns": names, "data": rows}
+    expected = {"columns": names, "data": rows}
     for value in (
         {"columns": [names[i].upper() for i in order], "data": shuffled},
         [dict(zip([names[i] for i in order], row, strict=True)) for row in shuffled],
         [[names[i] for i in order], *shuffled],
     ):
-        assert score("golongrl_table", f"<answer>{json.dumps(value)}</answer>", wanted).value == 1
+        assert score("golongrl_table", f"<answer>{json.dumps(value)}</answer>", expected).value == 1
 
 
 @given(TABLES, TABLES)
 def test_more_rows_than_asked_for_never_help(rows, more):
-    wanted = Table(None, rows)
+    expected = AnswerTable(None, rows)
     extra = [["junk", *row[1:]] for row in more]
-    assert overlap(Table(None, rows + extra), wanted).iou < 1
+    assert compare_tables(AnswerTable(None, rows + extra), expected).iou < 1
 
 
 @pytest.mark.parametrize("value", [5, "a", None, {}, {"columns": ["a"]}, {"data": 5}, [], [1, 2], [[1], 2]])

@@ -1,17 +1,17 @@
 """The LongRLVR reward: published values, a slow oracle, and the rows it refuses."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, STATUSES, RewardOptions, Score, score
-from verl_longrl.rewards.tasks.longrlvr import f_beta, grounded_reward
+from verl_longrl.rewards.tasks.longrlvr import grounded_reward
+from verl_longrl.rewards.tasks.longrlvr_f_beta import f_beta
 
-CASES = yaml.safe_load((Path(__file__).parents[1] / "cases/grounding.yaml").read_text())
+CASES = load_table("longrlvr")
 IDS = st.lists(st.integers(0, 12), max_size=20)
 
 
@@ -101,9 +101,9 @@ def test_every_status_has_the_same_metrics(status):
 
 
 def test_own_parts_are_text():
-    own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).own_parts()
+    own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).extra_parts()
     assert own == '{"a_depth": 0.5, "hops": 2.0}'
-    assert Score(0.5, {"answer": 1.0}).own_parts() == "{}"
+    assert Score(0.5, {"answer": 1.0}).extra_parts() == "{}"
 
 
 @pytest.mark.parametrize("bad", [{"value": float("nan")}, {"value": 1.0, "parts": {"answer": float("inf")}}])

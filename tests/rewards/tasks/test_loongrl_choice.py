@@ -1,14 +1,12 @@
 """Multiple choice: however the letter is written, and never two."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, resolve, score
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/multiple_choice.yaml").read_text())
+TABLE = load_table("loongrl_choice")
 
 
 def boxed(text):

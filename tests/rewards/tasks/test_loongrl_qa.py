@@ -1,13 +1,12 @@
 """LoongRL's answer reward as a scorer: the box, the rule, the judge, and the rows it refuses."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
-import yaml
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score, score_async
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/loongrl.yaml").read_text())
+TABLE = load_table("loongrl_qa")
 PUBLISHED = TABLE.pop("paid_by_the_published_rule")
 NAMES = ["loongrl_qa", "loongrl_keychain", "custom_longcontextqa_musique", "custom_longcontext_needle_qa_musique"]
 ROWS = [(kind, case) for kind, cases in TABLE.items() for case in cases]

@@ -1,15 +1,13 @@
 """Retrieval: the table, a slow count, and that listing more than was asked for does not pay."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score
-from verl_longrl.rewards.tasks.loongrl_retrieval import listing
+from verl_longrl.rewards.tasks.loongrl_retrieval import match_values
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/retrieval.yaml").read_text())
+TABLE = load_table("loongrl_retrieval")
 NUMBERS = st.lists(st.integers(0, 12).map(str), max_size=12)
 
 
@@ -40,7 +38,7 @@ def test_table(kind, case):
 @given(NUMBERS, NUMBERS.filter(bool))
 def test_against_counting(listed, values):
     hits = [number for number in listed if number in values]
-    recall, precision = listing(", ".join(listed), values)
+    recall, precision = match_values(", ".join(listed), values)
     assert recall == pytest.approx(len(set(hits)) / len(set(values)))
     assert precision == pytest.approx(len(hits) / len(listed) if listed else 0)
 
@@ -81,7 +79,7 @@ def test_a_row_without_values_is_the_rows_fault(gold):
     assert result.status == "scorer_error"
     assert "ground_truth" in result.reason
     with pytest.raises(ValueError, match="nothing to look for"):
-        listing("12", ["?"])
+        match_values("12", ["?"])
 
 
 def test_names_and_options():

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-import yaml
+from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score, score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "cases/mathematics.yaml").read_text())
+TABLE = load_table("math")
 
 
 def boxed(text):

@@ -1,1 +1,1 @@
-"""Samples on disk and on their way to the trainer: schema, prompt contract, validation, lengths, dataset."""
+"""Samples, on disk and on their way to the trainer: schema, prompt contract, validation, prompt lengths, data set."""

@@ -1,16 +1,16 @@
-"""The training data set: every row that trains is a checked row, whole, and none disappears unannounced.
+"""The training data set: every row is validated and complete, and no row is dropped silently.
 
-For verl through `data.custom_cls` (path "pkg://verl_longrl.data.dataset", name "LongRLDataset"). verl's
-`RLHFDataset` keeps rows it cannot tokenise out of sight (any exception counts as "too long") and leaves
-over-long prompts to the agent loop, which cuts off their first chunks. Here
+For verl through `data.custom_cls` (path "pkg://verl_longrl.data.dataset", name "LongRLDataset"). verl's `RLHFDataset`
+hides rows that it cannot tokenize (any exception counts as "too long") and leaves overlong prompts to the agent loop,
+which cuts off their first chunks. Here:
 
-- each file is validated first, and a bad one stops the start with the validator's own lines;
-- a prompt over `data.max_prompt_length` stops the start, or, with `data.filter_overlong_prompts`, its row is
-  dropped and counted in print; lengths come from the file (see `prompt_lengths.py`), nothing is tokenised twice;
-- rows stay on disk (memory-mapped Arrow) and are decoded when asked for: ground truth and payload are Python
-  objects by the time a scorer sees them;
-- the prompt travels once per sample (as `raw_prompt`), not twice. `ref_chunks_text` does travel with every
-  rollout, because the judge reads it: a few KB beside a prompt of hundreds.
+- each file is validated first, and an invalid one stops the start with the lines of the validator;
+- a prompt over `data.max_prompt_length` stops the start; with `data.filter_overlong_prompts` its row is dropped, and
+  the number of dropped rows is printed. Lengths come from the file (`prompt_lengths.py`): nothing is tokenized twice;
+- rows stay on disk (memory-mapped Arrow) and are decoded on access: ground truth and payload are Python objects when a
+  scorer gets them;
+- a sample contains its prompt once (as `raw_prompt`), not twice. `ref_chunks_text` is sent with every rollout because
+  the judge reads it: a few KB next to a prompt of hundreds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from verl_longrl.data.schema import (
     decode_ground_truth,
     read_rows,
 )
-from verl_longrl.data.validate import validate_file
+from verl_longrl.data.validation import validate_file
 from verl_longrl.rewards import load_scorers
 from verl_longrl.rewards.tasks.golongrl import task_name
 
@@ -43,25 +43,25 @@ MAX_LINES = 20
 
 
 class DataError(ValueError):
-    """The data cannot be trained on as it is; the message holds the rows and the fix."""
+    """The data cannot be used for training as it is; the message has the rows and the fix."""
 
 
 class LongRLDataset(RLHFDataset):
     """Samples of one or more parquet files, ours or released, as verl's trainer wants them.
 
-    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1); beside verl's
-    keys of `data`, the optional `data.scorers` lists modules or files with scorers of the user's own, so that their
-    `data_source` is known. Items carry `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
-    {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the row's number in its
-    file where the row has none), `item` (int; its place in this data set), and what verl's agent loop expects
-    beside (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
+    Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1). In addition to verl's
+    keys of `data`, the optional `data.scorers` lists modules or files with the user's own scorers, so that their
+    `data_source` is known. An item has `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
+    {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the number of the row in its
+    file if the row has no index), `item` (int; its position in this data set), and the fields that verl's agent loop
+    expects (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
 
     Attributes:
         prompt_lengths: tokens of each prompt, int32 of shape (len(self),), in item order.
         row_numbers: each item's row number in its file, likewise.
 
     Raises:
-        DataError: a file fails validation, a prompt is too long and may not be dropped, or no row is left.
+        DataError: a file fails validation, a prompt is too long and may not be dropped, or no row remains.
         ImportError: a module or file of `data.scorers` cannot be imported.
     """
 
@@ -114,15 +114,15 @@ class LongRLDataset(RLHFDataset):
             raise DataError(
                 "\n".join(
                     [
-                        f"{path}: {report.problem_count} problems; training does not start on bad data",
+                        f"{path}: {report.problem_count} problems; training does not start with invalid data",
                         *report.problems,
-                        f"all of them: python -m verl_longrl.data.validate --max-errors 0{scorers} {path}",
+                        f"Show all: python -m verl_longrl.data.validate --max-errors 0{scorers} {path}",
                     ]
                 )
             )
 
     def _fitting(self, lengths: list[np.ndarray]) -> np.ndarray:
-        """Positions (in the concatenated files) of the rows whose prompt fits."""
+        """Positions, in the concatenated files, of the rows whose prompt fits."""
         limit, filtering = self.max_prompt_length, self.filter_overlong_prompts
         reports = []
         for path, counts in zip(self.data_files, lengths, strict=True):
@@ -136,15 +136,17 @@ class LongRLDataset(RLHFDataset):
         if reports and not filtering:
             raise DataError(
                 "\n".join(reports)
-                + "\nA prompt is never truncated. Raise data.max_prompt_length (and the rollout's context "
-                "length), make the documents shorter when the data is made, or set "
-                "data.filter_overlong_prompts=True to drop these rows."
+                + "\nA prompt is never truncated. Fix: raise data.max_prompt_length (and the rollout's context "
+                "length), build the data with shorter documents, or set data.filter_overlong_prompts=True to drop "
+                "these rows."
             )
         for line in reports:
             print(f"dropped: {line}", flush=True)
         keep = np.flatnonzero(np.concatenate(lengths) <= limit)
         if not len(keep):
-            raise DataError(f"no prompt fits data.max_prompt_length={limit} tokens; raise it or make shorter documents")
+            raise DataError(
+                f"data.max_prompt_length = {limit}: no prompt fits. Fix: raise it, or build shorter documents"
+            )
         return keep
 
     def tasks(self) -> list[str]:
@@ -168,11 +170,14 @@ class LongRLDataset(RLHFDataset):
             "item": int(item),
             "tools_kwargs": extra_info.get("tools_kwargs", {}),
             "interaction_kwargs": extra_info.get("interaction_kwargs", {}),
-            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # verl: a batch must hold some tensor
+            # verl requires at least one tensor in a batch.
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it: memory-mapped rows pickle as paths, so a spawned loader worker need not read again."""
+        """The whole state: memory-mapped rows are pickled as paths, so a spawned loader worker does not read them
+        again.
+        """
         return self.__dict__.copy()
 
 
@@ -207,6 +212,7 @@ def load_file(path: str, *, cache_dir: str | Path, prompt_key: str = "prompt") -
 
 
 def _canonical_rows(path: str, prompt_key: str, version: tuple[int, int, str]):
-    del version  # only part of the cache key
+    # `version` is an argument only to be a part of the cache key.
+    del version
     for index, row in enumerate(read_rows(path)):
         yield Sample.from_row({**row, "prompt": row[prompt_key]}, index).to_row()

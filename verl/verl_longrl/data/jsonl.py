@@ -1,9 +1,8 @@
-"""The run's own logs: lines of strict JSON, written so that a kill or a full disk costs a line and read without it.
+"""Write and read the run's logs: lines of strict JSON, of which a kill or a full disk costs at most one line.
 
-A kill, a power cut or a full disk leaves half a line, a block of NUL bytes, two lines in one. The logs say what
-happened and decide nothing, so no reader ends for them: what is no row is left out, with one line that says how many.
-Numbers that JSON does not have (NaN and the infinities) are null, when written and when read from what earlier versions
-wrote.
+A kill, a power failure or a full disk leaves half a line, a block of NUL bytes, or two lines in one. The logs report
+and decide nothing, so readers never fail: damaged lines are skipped, with one message that says how many. Numbers that
+JSON does not have (NaN and the infinities) are null, when written and when read from files of earlier versions.
 """
 
 import errno
@@ -19,37 +18,43 @@ import numpy as np
 import orjson
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says when a disk, or the user's share of it, is full."""
+"""The error numbers of a full disk, and of a full quota of the user."""
 _BLOCK = 1 << 16
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk is full; Ray's, of what it was raised for."""
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the error is that of a full disk. An error of Ray counts by its cause."""
     cause = getattr(error, "cause", error)
     return isinstance(cause, OSError) and cause.errno in FULL
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: null for NaN and the infinities, plain values for numpy's. Raises TypeError for what is neither."""
+    """Strict JSON: null for NaN and the infinities, plain values for numpy's. Raises TypeError for any other type."""
     try:
         return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
     except ValueError:
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
 
 
-def line(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of a file. Lone surrogates, which UTF-8 cannot hold, become "?"."""
+def encode_line(row: Mapping[str, Any]) -> bytes:
+    """Encode a row as one line. Lone surrogates, which UTF-8 cannot hold, become "?"."""
     return dumps(row).encode("utf-8", "replace") + b"\n"
 
 
 def read_jsonl(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file ([] if absent). keys: what each row must have, else it is left out as damaged."""
+    """The rows of a JSON-lines file, [] if it is absent.
+
+    A row without all of `keys` counts as damaged and is skipped.
+    """
     return list(iterate_jsonl(path, keys))
 
 
 def iterate_jsonl(path: Path, keys: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """As `read_jsonl`, with one row in memory at a time. The file may be written to meanwhile: a last line without its
-    end is left out in silence, damaged ones with a line on standard error at the end."""
+    """As `read_jsonl`, with one row in memory at a time.
+
+    The file may be written to at the same time: an incomplete last line is skipped silently. Damaged lines are skipped
+    with one message on stderr at the end.
+    """
     damaged: list[int] = []
     for number, (_, row) in enumerate(_rows(path), 1):
         if row is None or any(key not in row for key in keys):
@@ -60,14 +65,15 @@ def iterate_jsonl(path: Path, keys: Sequence[str] = ()) -> Iterator[dict[str, An
 
 
 def warn_of_damage(path: Path, damaged: Sequence[int]) -> None:
-    """Say on standard error how many lines of a file were left out, if any. damaged: their numbers, from 1."""
+    """Print to stderr how many lines of a file were skipped, if any. damaged: their numbers, from 1."""
     if damaged:
         lines = f"line {damaged[0]}" if len(damaged) == 1 else f"{len(damaged)} lines (the first: {damaged[0]})"
-        print(f"longrl: {path}: {lines} damaged, and left out", file=sys.stderr, flush=True)
+        print(f"longrl: {path}: {lines} damaged and skipped", file=sys.stderr, flush=True)
 
 
-def append(path: Path, lines: bytes) -> None:
-    """Append whole lines, or nothing at all. Raises OSError."""
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append all of `lines`, or nothing. Raises OSError."""
+    # Unbuffered, so that an error comes from `write` here and not later from `close`.
     with path.open("ab", buffering=0) as handle:
         end = handle.seek(0, os.SEEK_END)
         try:
@@ -80,7 +86,7 @@ def append(path: Path, lines: bytes) -> None:
 
 
 def drop_partial_line(path: Path) -> None:
-    """Cut off what a kill left behind the last whole line, so that the file can be appended to."""
+    """Remove an incomplete last line, which a kill leaves behind, so that the file can be appended to."""
     if path.is_file():
         with path.open("r+b") as handle:
             end = _end_of_last_line(handle)
@@ -88,9 +94,11 @@ def drop_partial_line(path: Path) -> None:
                 handle.truncate(end)
 
 
-def cut_off(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
-    """Cut a file off before the first row for which this is true, and behind its last whole line. Takes no room on the
-    disk, and writes nothing where there is nothing to cut."""
+def truncate_before(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
+    """Truncate a file before the first row for which `begins` is true, and in any case after its last whole line.
+
+    This needs no space on the disk, and writes nothing where there is nothing to remove.
+    """
     start = next((start for start, row in _rows(path) if row is not None and begins(row)), None)
     if start is None:
         drop_partial_line(path)
@@ -99,42 +107,44 @@ def cut_off(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
 
 
 class Journal:
-    """A log that is appended to; rows that a full disk refuses wait in memory and are written with the next."""
+    """A log to append to. Rows that a full disk refuses stay in memory and are written with the next row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting: list[bytes] = []
 
     def add(self, row: Mapping[str, Any]) -> str | None:
-        """Append a row. What hinders it, in words, if the disk is full. Raises any other OSError."""
-        self._waiting.append(line(row))
+        """Append a row. Returns the problem in words if the disk is full. Raises any other OSError."""
+        self._waiting.append(encode_line(row))
         try:
-            append(self.path, b"".join(self._waiting))
+            append_lines(self.path, b"".join(self._waiting))
         except OSError as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
-            return f"{self.path}: {error.strerror}; {len(self._waiting)} lines wait in memory for room"
+            return f"{self.path}: {error.strerror}; {len(self._waiting)} lines are kept in memory until there is space"
         self._waiting.clear()
         return None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Where each whole line of a file begins, and its row: None if it is damaged. Nothing if the file is absent."""
+    """(offset, row) of each whole line; the row is None if the line is damaged. Nothing if the file is absent."""
     if path.is_file():
         start = 0
         with path.open("rb") as handle:
-            for text in handle:  # ends at \n alone, not at U+2028 and its like, which documents hold
+            # A file opened as bytes has lines that end at \n only, not at U+2028 and the like, which documents contain.
+            for text in handle:
                 if text.endswith(b"\n"):
                     yield start, _row(text)
                     start += len(text)
 
 
 def _row(text: bytes) -> dict[str, Any] | None:
-    """A line's row; None if it is damaged."""
+    """The row on a line; None if the line is damaged."""
     row: Any = None
     try:
         row = orjson.loads(text)
-    except orjson.JSONDecodeError:  # perhaps for a NaN alone, which earlier versions wrote
+    except orjson.JSONDecodeError:
+        # Earlier versions wrote NaN, which orjson refuses and json can read.
         try:
             row = json.loads(text, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
@@ -143,7 +153,7 @@ def _row(text: bytes) -> dict[str, Any] | None:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON does not have."""
+    """`value` with None for numbers that JSON does not have."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
@@ -160,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 def _end_of_last_line(handle: IO[bytes]) -> int:
-    """Where the last whole line of a file ends, looked for from the file's end."""
+    """The offset at which the last whole line of a file ends, searched backwards from the end of the file."""
     end = handle.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - _BLOCK)

@@ -1,4 +1,4 @@
-"""One progress bar on stderr, shown on a terminal only; elsewhere (logs, Ray actors) it is silent."""
+"""A progress bar on stderr, shown only on a terminal; it prints nothing in logs and Ray actors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(steps)`."""
+    """Show a bar during the block. Yields `advance(steps)`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

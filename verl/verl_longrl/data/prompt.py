@@ -34,29 +34,29 @@ class ChunkTagError(ValueError):
 def grounded_prompt(chunks: Sequence[str], question: str, instructions: str = INSTRUCTIONS) -> list[dict[str, str]]:
     """Chat messages (one user message) that show `chunks` and ask `question`.
 
-    Empty `instructions` are left out. Pass documents through `neutralise_tags` before chunking them, and questions
-    likewise, if they may contain chunk tags.
+    Empty `instructions` are left out. Documents and questions that may contain chunk tags must pass through
+    `neutralise_tags` first, documents before they are split into chunks.
 
     Raises:
         ChunkTagError: there is no chunk, a chunk's text or the question contains a chunk tag, or the instructions
             contain a closing one.
     """
     if not chunks:
-        raise ChunkTagError("no chunks; a grounded prompt needs at least one")
+        raise ChunkTagError("no chunks: a grounded prompt needs at least one")
     for i, chunk in enumerate(chunks):
         if tag := TAG.search(chunk):
             raise ChunkTagError(
-                f"the text of chunk {i} contains {tag[0]} at character {tag.start()}; "
-                "pass the document through neutralise_tags before chunking it"
+                f"the text of chunk {i} contains {tag[0]} at character {tag.start()}. Fix: "
+                "pass the document through neutralise_tags before splitting it into chunks"
             )
     if tag := TAG.search(question):
         raise ChunkTagError(
-            f"the question contains {tag[0]} at character {tag.start()}; pass it through neutralise_tags"
+            f"the question contains {tag[0]} at character {tag.start()}. Fix: pass it through neutralise_tags"
         )
     if tag := next((tag for tag in TAG.finditer(instructions) if tag[1]), None):
         raise ChunkTagError(
-            f"the instructions contain {tag[0]} at character {tag.start()}, where the document would seem to end; "
-            "name chunks by their opening tag alone, as in <CHUNK_2>"
+            f"the instructions contain {tag[0]} at character {tag.start()}, which would be read as the end of the "
+            "document. Fix: name chunks by their opening tag alone, as in <CHUNK_2>"
         )
     document = "\n".join(f"<CHUNK_{i}>{chunk}</CHUNK_{i}>" for i, chunk in enumerate(chunks))
     content = f"{document}\n\nQuestion: {question}" + (f"\n\n{instructions}" if instructions else "")
@@ -64,7 +64,7 @@ def grounded_prompt(chunks: Sequence[str], question: str, instructions: str = IN
 
 
 def neutralise_tags(text: str) -> str:
-    """`text` with chunk tags made harmless: `<CHUNK_3>` becomes `(CHUNK_3)`; same length, so offsets hold."""
+    """`text` with harmless chunk tags: `<CHUNK_3>` becomes `(CHUNK_3)`. The length stays the same, so offsets hold."""
     return TAG.sub(lambda tag: f"({tag[1]}CHUNK_{tag[2]})", text)
 
 

@@ -1,13 +1,13 @@
-"""Prompt lengths without re-tokenising 100K-token prompts at every start.
+"""Know the length of every prompt without tokenizing 100K-token prompts at every start.
 
-A file made by LongRL carries each prompt's length and the fingerprint of what counted it. If that is the
-tokenizer, chat template and template options of this run, the stored lengths are the answer. Otherwise the
-prompts are counted once and the result is cached under (fingerprint, content of the file, prompt column), so
-a changed template or a changed file can never meet an old count.
+A file written by LongRL has the length of each prompt and the fingerprint of the tokenizer that counted it. If that is
+the tokenizer, chat template and template options of this run, the stored lengths are used. Otherwise the prompts are
+counted once, and the result is cached under (fingerprint, content of the file, prompt column), so that a count never
+outlives a change of the template or the file.
 
-Counting is exact: the chat template with the generation prompt, tokenised as the agent loop does. Prompts are
-tokenised in batches by the tokenizer's own threads, which release Python (no forks, no pickling); a tokenizer
-without that backend, or whose own encoding differs from it, is asked prompt by prompt.
+Counting is exact: the chat template with the generation prompt, tokenized as in the agent loop. Prompts are tokenized
+in batches by the threads of the tokenizer, which release the interpreter lock, without forks or pickling. A tokenizer
+without such a backend, or whose own encoding differs from it, counts one prompt at a time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CACHE_DIR = Path("~/.cache/verl/rlhf")
 """Default of verl's `data.cache_dir`."""
 BATCH = 64
+"""Prompts tokenized together."""
 DIGEST_BYTES = 16
 
 
@@ -52,6 +53,7 @@ class PromptCounter:
         self._backend = None
         self._backend_checked = False
         if getattr(tokenizer, "is_fast", False):
+            # A copy, because truncation and padding are settings of the backend and the caller may use them.
             self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
             self._backend.no_truncation()
             self._backend.no_padding()
@@ -60,6 +62,7 @@ class PromptCounter:
         """Number of tokens of each chat prompt, generation prompt included."""
         if not prompts:
             return []
+        # A tokenizer class may do more than its backend. The first prompt shows whether both count the same.
         if self._backend is not None and not self._backend_checked:
             self._backend_checked = True
             if self._count_batch(prompts[:1]) != [self._count_one(prompts[0])]:
@@ -89,9 +92,9 @@ def tokenizer_fingerprint(
 ) -> str:
     """32 hex digits that change with anything that changes a prompt's tokens.
 
-    Covered: the tokenizer's model, vocabulary, normaliser and added tokens, its special tokens, its chat
-    template and the options given to it. Not covered: truncation and padding settings, which are not used, nor the
-    padding token, which verl sets where a tokenizer has none, unless the chat template writes it.
+    Covered: the tokenizer's model, vocabulary, normalizer and added tokens, its special tokens, its chat template and
+    the template's options. Not covered: truncation and padding settings, which are not used, and the padding token,
+    which verl sets where a tokenizer has none, unless the chat template uses it.
     """
     if getattr(tokenizer, "is_fast", False):
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -106,7 +109,7 @@ def tokenizer_fingerprint(
 
 
 def stored_lengths(path: str | Path, fingerprint: str) -> np.ndarray | None:
-    """The file's own `prompt_tokens`, int32 of shape (rows,), if all were counted under `fingerprint`."""
+    """The `prompt_tokens` in the file, int32 of shape (rows,), if all were counted under `fingerprint`; else None."""
     columns = ["prompt_tokens", "tokenizer_fingerprint"]
     if not set(columns) <= set(pq.read_schema(path).names):
         return None
@@ -127,11 +130,11 @@ def prompt_lengths(
 ) -> np.ndarray:
     """Tokens of every prompt in a parquet file, int32 of shape (rows,): stored, else cached, else counted.
 
-    Counting shows its progress, and its result is cached under `cache_dir`/prompt_lengths; a damaged cache
-    entry is counted anew. The number of threads is the tokenizers library's (RAYON_NUM_THREADS).
+    Counting shows its progress, and the result is cached under `cache_dir`/prompt_lengths. With a damaged cache entry
+    the prompts are counted again. The tokenizers library decides the number of threads (RAYON_NUM_THREADS).
 
     Raises:
-        ValueError: the chat template refuses a prompt; names the row.
+        ValueError: the chat template refuses a prompt; the message has the rows.
     """
     counter = PromptCounter(tokenizer, chat_template_kwargs)
     if (stored := stored_lengths(path, counter.fingerprint)) is not None:
@@ -143,7 +146,7 @@ def prompt_lengths(
     rows = pq.read_metadata(path).num_rows
     if (cached := _load(entry, rows)) is not None:
         return cached
-    print(f"{path}: not counted with this tokenizer and chat template; counting {rows} prompts once", flush=True)
+    print(f"{path}: lengths are not of this tokenizer and chat template; counting {rows} prompts once", flush=True)
     prompts = (row[prompt_key] for row in read_rows(path, [prompt_key]))
     lengths = np.fromiter(_count_all(counter, prompts, rows, path), dtype=np.int32, count=rows)
     _save(entry, lengths)
@@ -160,8 +163,8 @@ def _count_all(counter: PromptCounter, prompts: Iterable[list[Message]], rows: i
                 yield from counter.count(batch)
             except TemplateError as error:
                 raise ValueError(
-                    f"{path}: rows {done} to {done + len(batch) - 1}: the chat template refuses a prompt: "
-                    f"{error}; give the roles in the order the template asks for"
+                    f"{path}: rows {done} to {done + len(batch) - 1}: the chat template refuses a prompt "
+                    f"({error}). Fix: give the roles in the order that the template requires"
                 ) from error
             done += len(batch)
             advance(len(batch))
@@ -174,9 +177,10 @@ def _digest(data: bytes) -> bytes:
 def _save(entry: Path, lengths: np.ndarray) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     data = lengths.astype("<i4").tobytes()
-    aside = entry.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_bytes(_digest(data) + data)
-    os.replace(aside, entry)
+    # The entry appears under its name only when it is complete, so that another process never reads a part of it.
+    temporary = entry.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(_digest(data) + data)
+    os.replace(temporary, entry)
 
 
 def _load(entry: Path, rows: int) -> np.ndarray | None:
@@ -185,6 +189,6 @@ def _load(entry: Path, rows: int) -> np.ndarray | None:
     raw = entry.read_bytes()
     digest, data = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
     if _digest(data) != digest or len(data) != 4 * rows:
-        print(f"{entry}: damaged cache of prompt lengths; counting anew", file=sys.stderr, flush=True)
+        print(f"{entry}: the cached prompt lengths are damaged; counting again", file=sys.stderr, flush=True)
         return None
     return np.frombuffer(data, dtype="<i4").astype(np.int32)

@@ -1,15 +1,14 @@
-"""One explicit parquet schema holds the samples of every task, so files of different tasks concatenate.
+"""The parquet schema of samples, the same for every task, so that files of different tasks can be concatenated.
 
-Two things vary by task and would otherwise change the schema, so both travel as JSON text:
+Two things differ by task and would otherwise change the schema, so both are stored as JSON text:
 
-- the ground truth: a plain string is stored as it is (`ground_truth_format` "text"), a list of answers or a
-  dict as JSON (`ground_truth_format` "json"); `decode_ground_truth` gives back what was written;
-- task fields beside the fixed ones: `extra_info.payload`, a JSON object; `decode_extra_info` merges its keys
-  into `extra_info`, where scorers find them in our files and in released ones alike.
+- the ground truth: a plain string is stored as it is (`ground_truth_format` "text"), a list of answers or a dict as
+  JSON (`ground_truth_format` "json"); `decode_ground_truth` returns the value that was written;
+- fields of a task in addition to the fixed ones: `extra_info.payload`, a JSON object; `decode_extra_info` merges its
+  keys into `extra_info`, where scorers find them in our files and in released ones alike.
 
-Files written by others (released data sets) lack columns and carry foreign ones; `Sample.from_row` reads
-them.
-Imports pyarrow only.
+Files written by others (released data sets) lack columns and have other ones; `Sample.from_row` reads them. Imports
+pyarrow only.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 128
-"""Largest row group written: one huge row group of long text is unreadable past 2 GiB."""
+"""Rows of the largest row group written. A row group of more than 2 GiB of text cannot be read."""
 
 GroundTruth = str | list | dict
 Message = dict[str, str]
@@ -65,7 +64,7 @@ EXTRA_INFO_FIELDS = tuple(f.name for f in SCHEMA.field("extra_info").type)
 def decode_ground_truth(reward_model: Mapping[str, Any]) -> GroundTruth:
     """The ground truth as it was written: a string, a list of answers or a dict.
 
-    Released rows have no `ground_truth_format`; their value is returned unchanged.
+    Released rows have no `ground_truth_format`; their value is returned as it is.
 
     Raises:
         ValueError: `ground_truth_format` is neither "text" nor "json", or the JSON is broken.
@@ -75,7 +74,7 @@ def decode_ground_truth(reward_model: Mapping[str, Any]) -> GroundTruth:
         return truth
     if form == "json":
         return json.loads(truth)
-    raise ValueError(f'reward_model.ground_truth_format is {form!r}; expected "text" or "json"')
+    raise ValueError(f'reward_model.ground_truth_format = {form!r}: expected "text" or "json"')
 
 
 def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
     fields = {name: value for name, value in (extra_info or {}).items() if value is not None}
     payload = json.loads(fields.pop("payload", "{}"))
     if not isinstance(payload, dict):
-        raise ValueError(f"extra_info.payload is {type(payload).__name__}; expected a JSON object")
+        raise ValueError(f"extra_info.payload is of type {type(payload).__name__}, expected a JSON object")
     return payload | fields
 
 
@@ -95,10 +94,10 @@ def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
 class Sample:
     """One training sample, decoded; `to_row` and `from_row` convert to and from a row of `SCHEMA`.
 
-    `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the
-    same order; both are None for tasks without grounding. `prompt_tokens` counts tokens of the prompt as the
-    model sees it (chat template and generation prompt included) under the tokenizer `tokenizer_fingerprint`
-    names (see `verl_longrl.data.prompt_lengths`).
+    `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the same order;
+    both are None for tasks without grounding. `prompt_tokens` is the number of tokens of the prompt as the model sees
+    it (chat template and generation prompt included), counted with the tokenizer that `tokenizer_fingerprint` names
+    (see `verl_longrl.data.prompt_lengths`).
     """
 
     data_source: str
@@ -124,7 +123,7 @@ class Sample:
             ValueError: a payload key is the name of a fixed field of `extra_info`.
         """
         if clash := sorted(set(self.payload) & set(EXTRA_INFO_FIELDS)):
-            raise ValueError(f"payload holds {clash}, fixed fields of extra_info; set them on the Sample")
+            raise ValueError(f"payload has {clash}, which are fixed fields of extra_info. Fix: set them on the Sample")
         text = isinstance(self.ground_truth, str)
         return {
             "data_source": self.data_source,
@@ -155,7 +154,7 @@ class Sample:
         reward_model = row.get("reward_model") or {}
         for name, holder in (("data_source", row), ("prompt", row), ("ground_truth", reward_model)):
             if holder.get(name) is None:
-                raise ValueError(f"row {index}: no {name}; columns: {sorted(row)}; see verl_longrl.data.validate")
+                raise ValueError(f"row {index}: no {name} (columns: {sorted(row)}). Fix: see verl_longrl.data.validate")
         extra = decode_extra_info(row.get("extra_info"))
         fixed = {name: extra.pop(name) for name in EXTRA_INFO_FIELDS if name in extra}
         return cls(
@@ -174,31 +173,30 @@ class Sample:
 def write_samples(path: str | Path, rows: Iterable[Sample | Mapping[str, Any]]) -> int:
     """Write `rows` to one parquet file, atomically, and return how many.
 
-    `rows` may be a generator of any length: at most `ROW_GROUP_ROWS` are held at a time. A mapping is a row
-    as in `SCHEMA`, in which ground truth and payload may still be Python objects and fields beside the fixed
-    ones may stand directly in `extra_info`.
-    The file appears under its name only when complete; on any error nothing is left behind.
+    `rows` may be a generator of any length: at most `ROW_GROUP_ROWS` are in memory at a time. A mapping is a row as in
+    `SCHEMA`, in which ground truth and payload may still be Python objects, and fields of the payload may be directly
+    in `extra_info`. The file appears under its name only when it is complete; after an error nothing is left behind.
 
     Raises:
         ValueError: no rows at all, an unknown column, or a value of the wrong type (named with its row).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
     try:
-        with pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             for group in _groups(rows):
                 encoded = [_encode(row, count + i, path) for i, row in enumerate(group)]
                 writer.write_table(_table(encoded, count, path), row_group_size=ROW_GROUP_ROWS)
                 count += len(group)
         if not count:
             raise ValueError(f"{path}: no samples to write")
-        with open(aside, "rb+") as file:
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return count
 
 
@@ -238,8 +236,8 @@ def _encode(row: Sample | Mapping[str, Any], index: int, path: Path) -> dict[str
         return row.to_row()
     if unknown := sorted(set(row) - set(SCHEMA.names)):
         raise ValueError(
-            f"{path}: row {index}: unknown columns {unknown}; expected {SCHEMA.names}; put fields of a task "
-            "into extra_info, they are stored in its payload"
+            f"{path}: row {index}: unknown columns {unknown}, expected {SCHEMA.names}. Fix: put fields of a task "
+            "into extra_info, which stores them in its payload"
         )
     row = dict(row)
     extra = dict(row.get("extra_info") or {})
@@ -252,13 +250,14 @@ def _table(rows: list[dict[str, Any]], first: int, path: Path) -> pa.Table:
     try:
         return pa.Table.from_pylist(rows, schema=SCHEMA)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        # pyarrow names neither row nor column, so look for the value that it refuses.
         for index, row in enumerate(rows, first):
             for name, value, kind in _leaves(row):
                 try:
                     pa.array([value], type=kind)
                 except (pa.ArrowInvalid, pa.ArrowTypeError) as cause:
-                    found = f"{str(value)[:80]!r} ({type(value).__name__})"
-                    raise ValueError(f"{path}: row {index}: {name}: {found}; expected {kind}") from cause
+                    shown = f"{str(value)[:80]!r} ({type(value).__name__})"
+                    raise ValueError(f"{path}: row {index}: {name} = {shown}: expected {kind}") from cause
         raise error
 
 

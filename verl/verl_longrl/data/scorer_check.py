@@ -1,7 +1,8 @@
-"""Scorers of the user's own are tried before training: imported, and each called once with an empty response.
+"""Try the user's own scorers before training: import them, and call each once with an empty response.
 
-As in training: in a process of its own with a deadline, with a row's ground truth and the run's options. So a wrong
-signature, a wrong return type, a scorer that hangs, or a file that ends its process is known before a run is started.
+They run as in training: in a separate process with a deadline, with the ground truth of a row and the run's options. So
+a wrong signature, a wrong return type, a scorer that hangs, or a file that ends its process is found before a run
+starts.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ EXPECTED = "(response, ground_truth, extra_info, options) -> Score"
 
 
 @dataclass
-class Trial:
-    """tried: data sources whose scorer gave a score. unused: names and patterns of scorers that score no row.
-    problems: a line for each scorer that cannot be used."""
+class ScorerTrial:
+    """The result of `try_scorers`."""
 
     tried: list[str] = field(default_factory=list)
+    """Data sources whose scorer returned a score."""
     unused: list[str] = field(default_factory=list)
+    """Names and patterns of scorers that score no row."""
     problems: list[str] = field(default_factory=list)
+    """One line for each scorer that cannot be used."""
 
 
-def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
-    """Load `options.scorers`, first in a process of their own, then here, and call those that score rows of `files`.
-    Files and rows that cannot be read are passed over: the validator names them. Raises ImportError, in one line, when
-    the scorers cannot be loaded."""
-    trial = Trial()
+def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTrial:
+    """Load `options.scorers`, first in another process, then in this one, and call those that score rows of `files`.
+
+    Files and rows that cannot be read are skipped: the validator reports them. Raises ImportError, with one line, when
+    the scorers cannot be loaded.
+    """
+    trial = ScorerTrial()
     try:
         isolated = IsolatedScorer(replace(options, workers=1))
     except RuntimeError as error:
@@ -50,17 +55,17 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> Trial:
         for job in _jobs(options, files, mine):
             function = resolve(job.data_source)
             called.add(function)
-            score = isolated.outcomes_blocking(job)[0]
+            score = isolated.score_for_each_verdict_blocking(job)[0]
             if score.failed:
-                what = f"{_named(job.data_source, function)}, called with an empty response: {score.status}"
-                trial.problems.append(f"{what}, {score.reason}; expected {EXPECTED}")
+                call = f"{_describe(job.data_source, function)}, called with an empty response: {score.status}"
+                trial.problems.append(f"{call}, {score.reason}; expected {EXPECTED}")
             else:
                 trial.tried.append(job.data_source)
     for name, function in mine.items():
         if function not in called:
             trial.unused.append(name)
-            if problem := _cannot_be_called(function):
-                trial.problems.append(f"{_named(name, function)}: {problem}; expected {EXPECTED}")
+            if problem := _signature_problem(function):
+                trial.problems.append(f"{_describe(name, function)}: {problem}; expected {EXPECTED}")
     return trial
 
 
@@ -98,8 +103,8 @@ def _job(row: dict[str, Any], options: RewardOptions) -> Job | None:
     return Job(row["data_source"], "", truth, extra, options)
 
 
-def _cannot_be_called(function: Scorer) -> str | None:
-    """Why a scorer that scores no row could not be called, were there one."""
+def _signature_problem(function: Scorer) -> str | None:
+    """The reason why a scorer cannot be called with the arguments of a scorer; None if it can."""
     try:
         inspect.signature(function).bind("", "", {}, RewardOptions())
     except TypeError as error:
@@ -107,6 +112,6 @@ def _cannot_be_called(function: Scorer) -> str | None:
     return None
 
 
-def _named(source: str, function: Scorer) -> str:
+def _describe(source: str, function: Scorer) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"the scorer of {source!r}" + (f" ({code.co_filename}:{code.co_firstlineno})" if code else "")

@@ -1,196 +1,90 @@
-"""Bad data is named, before training, by file, row, column, value and fix.
+"""Check training data from the command line: `python -m verl_longrl.data.validate FILE...`.
 
-`python -m verl_longrl.data.validate FILE...`: exit 0 and one summary line per good file; exit 1 and one line
-per problem otherwise. Warnings (stderr) do not fail a file. The file is read 128 rows at a time, so its size
-does not matter. The same `validate_file` guards the training data set.
+A good file gives one summary line and exit status 0; otherwise there is one line per problem and exit status 1.
+Warnings go to stderr and do not fail a file. The checks themselves are in `validation.py` and `row_checks.py`; their
+functions can be imported from here too.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import typer
 
-from verl_longrl.data.progress import progress_bar
-from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
-from verl_longrl.data.row_checks import check_row
-from verl_longrl.data.schema import ROW_GROUP_ROWS, Sample, read_rows
+from verl_longrl.data.prompt_lengths import CACHE_DIR
+from verl_longrl.data.validation import ValidationReport, check_lengths, validate_file, validate_rows
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+__all__ = ["ValidationReport", "app", "check_lengths", "validate_file", "validate_rows"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@dataclass
-class Report:
-    """What validation found in one file.
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Parquet files to check.", show_default=False)],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokenizer folder or name; prompts are counted with it unless the file's counts are its own."
+        ),
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Report prompts of more tokens than this (data.max_prompt_length)."),
+    ] = None,
+    max_errors: Annotated[int, typer.Option(min=0, help="Problem lines per file; 0 shows all.")] = 20,
+    scorers: Annotated[
+        list[str] | None,
+        typer.Option(help="Module or file with your own scorers, so their data_source is known."),
+    ] = None,
+    prompt_key: Annotated[str, typer.Option(help="Column of the prompt.")] = "prompt",
+    cache_dir: Annotated[Path, typer.Option(help="Where counted prompt lengths are kept.")] = CACHE_DIR,
+) -> None:
+    """Check training data before it is trained on.
 
-    Attributes:
-        problems: the first `max_errors` problem lines; `problem_count` counts all.
-        warnings: lines about what works but should be better.
-        sources: rows per data_source.
-        tokens: length of each prompt in tokens, None where unknown.
+    Good file: one line, exit 0. Otherwise one line per problem with file, row, column, value and fix, exit 1.
     """
+    failed = False
+    if scorers:
+        from verl_longrl.data.scorer_check import try_scorers
+        from verl_longrl.rewards.options import RewardOptions
 
-    name: str
-    max_errors: int = 0
-    rows: int = 0
-    problem_count: int = 0
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    sources: Counter[str] = field(default_factory=Counter)
-    tokens: list[int | None] = field(default_factory=list)
+        try:
+            trial = try_scorers(RewardOptions(scorers=tuple(scorers)), files)
+        except ImportError as error:
+            typer.echo(f"scorers: {error}", err=True)
+            raise typer.Exit(1) from error
+        for name in trial.unused:
+            typer.echo(f"warning: scorers: no row has the data_source {name!r}", err=True)
+        for line in trial.problems:
+            typer.echo(f"scorers: {line}")
+        failed = bool(trial.problems)
+    loaded = None
+    if tokenizer is not None:
+        from transformers import AutoTokenizer
 
-    @property
-    def ok(self) -> bool:
-        return self.problem_count == 0
-
-    def add(self, text: object, row: int | None = None) -> None:
-        """Count a problem, and keep its line unless `max_errors` (0: no limit) are kept already."""
-        self.problem_count += 1
-        if not self.max_errors or len(self.problems) < self.max_errors:
-            self.problems.append(f"{self.name}: {text}" if row is None else f"{self.name}: row {row}: {text}")
-
-    def lines(self) -> list[str]:
-        """The summary of a good file; else the kept problems and how many more there are."""
-        if self.ok:
-            sources = ", ".join(f"{name} {n}" for name, n in sorted(self.sources.items()))
-            known = [n for n in self.tokens if n is not None]
-            tokens = f"; prompt tokens mean {sum(known) // len(known)}, longest {max(known)}" if known else ""
-            return [f"{self.name}: ok, {self.rows} rows ({sources}){tokens}"]
-        more = self.problem_count - len(self.problems)
-        return self.problems + ([f"{self.name}: and {more} more problems; all: --max-errors 0"] if more else [])
-
-
-def validate_rows(
-    rows: Iterable[Sample | Mapping[str, Any]],
-    *,
-    name: str = "rows",
-    max_errors: int = 20,
-    prompt_key: str = "prompt",
-    total: int = 0,
-) -> Report:
-    """Check rows (dicts or Samples) one by one; repeated `extra_info.index` values are a warning."""
-    report, seen, repeated = Report(name, max_errors), set(), 0
-    with progress_bar(f"validating {Path(name).name}", total) as advance:
-        for number, row in enumerate(rows):
-            row = row.to_row() if isinstance(row, Sample) else row
-            for finding in check_row(row, prompt_key):
-                report.add(finding, number)
-            report.rows += 1
-            report.sources[str(row.get("data_source"))] += 1
-            report.tokens.append(row.get("prompt_tokens"))
-            extra = row.get("extra_info")
-            if isinstance(extra, Mapping) and extra.get("index") is not None:
-                repeated += str(extra["index"]) in seen
-                seen.add(str(extra["index"]))
-            advance(1)
-    if not report.rows:
-        report.add("has no rows; fix: write at least one sample")
-    if repeated:
-        report.warnings.append(f"{name}: extra_info.index: {repeated} rows repeat another row's index")
-    return report
-
-
-def validate_file(
-    path: str | Path,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-    max_prompt_length: int | None = None,
-    max_errors: int = 20,
-    prompt_key: str = "prompt",
-    cache_dir: str | Path = CACHE_DIR,
-) -> Report:
-    """Check one parquet file, ours or released.
-
-    Prompt lengths are the file's own `prompt_tokens`, or with `tokenizer` those of that tokenizer (recounted
-    and cached if it is not the one the file was made with). `max_prompt_length`, in tokens, makes longer
-    prompts problems. `max_errors` lines are kept, 0 keeps all. Never raises for what is in the file.
-    """
-    name, report = str(path), Report(str(path), max_errors)
-    if not Path(path).is_file():
-        report.add("no such file; fix: give the path of a parquet file")
-        return report
-    try:
-        metadata = pq.read_metadata(path)
-        schema = metadata.schema.to_arrow_schema()
-        missing = _missing_columns(schema, prompt_key)
-    except pa.ArrowInvalid as error:
-        report.add(f"not a readable parquet file ({error}); fix: write it with verl_longrl.data.schema.write_samples")
-        return report
-    for column, fix in missing.items():
-        report.add(f"{column}: column is missing (columns: {', '.join(schema.names)}); {fix}")
-    if missing:
-        return report
-    try:
-        report = validate_rows(
-            read_rows(path), name=name, max_errors=max_errors, prompt_key=prompt_key, total=metadata.num_rows
-        )
-    except (pa.ArrowException, OSError) as error:
-        report.add(f"cannot be read to its end ({error}); fix: make the file again, it is damaged")
-        return report
-    largest = max((metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)), default=0)
-    if largest > ROW_GROUP_ROWS:
-        report.warnings.append(
-            f"{name}: row groups hold up to {largest} rows, expected at most {ROW_GROUP_ROWS} (a group past "
-            "2 GiB cannot be read); fix: rewrite with write_samples(path, read_samples(old))"
-        )
-    if report.ok and tokenizer is not None:
-        report.tokens = prompt_lengths(
-            path,
-            tokenizer,
-            chat_template_kwargs=chat_template_kwargs,
-            cache_dir=cache_dir,
+        try:
+            loaded = AutoTokenizer.from_pretrained(tokenizer)
+        except (OSError, ValueError) as error:
+            typer.echo(f"tokenizer: cannot read {tokenizer!r}: {str(error).splitlines()[0]}", err=True)
+            raise typer.Exit(1) from error
+    for file in files:
+        report = validate_file(
+            file,
+            tokenizer=loaded,
+            max_prompt_length=max_prompt_length,
+            max_errors=max_errors,
             prompt_key=prompt_key,
-        ).tolist()
-    if report.ok and max_prompt_length is not None:
-        check_lengths(report, max_prompt_length)
-    return report
-
-
-def check_lengths(report: Report, max_prompt_length: int) -> None:
-    """Make every prompt longer than `max_prompt_length` tokens a problem of `report`."""
-    unknown = 0
-    for row, tokens in enumerate(report.tokens):
-        if tokens is None:
-            unknown += 1
-        elif tokens > max_prompt_length:
-            report.add(
-                f"prompt_tokens: {tokens} tokens, more than max_prompt_length {max_prompt_length}; fix: make "
-                "the document shorter when the data is made, raise data.max_prompt_length, or drop such rows "
-                "with data.filter_overlong_prompts=True (a prompt is never truncated)",
-                row,
-            )
-    if unknown:
-        report.add(f"prompt_tokens: missing in {unknown} rows, lengths unknown; fix: pass --tokenizer to count them")
-
-
-def _missing_columns(schema: pa.Schema, prompt_key: str) -> dict[str, str]:
-    """Required column -> fix, for those the file lacks."""
-    fixes = {
-        "data_source": "fix: add the name of the scorer",
-        prompt_key: "fix: add a list of {role, content}",
-        "reward_model": "fix: add a struct with ground_truth",
-    }
-    missing = {column: fix for column, fix in fixes.items() if column not in schema.names}
-    if "reward_model" in schema.names:
-        kind = schema.field("reward_model").type
-        if not pa.types.is_struct(kind) or kind.get_field_index("ground_truth") < 0:
-            missing["reward_model.ground_truth"] = "fix: add the reference answer"
-    return missing
-
-
-def main() -> None:
-    """The command line."""
-    from verl_longrl.data.validate_cli import app
-
-    app()
+            cache_dir=cache_dir,
+        )
+        for line in report.warnings:
+            typer.echo(f"warning: {line}", err=True)
+        for line in report.lines():
+            typer.echo(line)
+        failed |= not report.ok
+    raise typer.Exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -29,7 +29,7 @@ from verl_longrl.engine.layout import Group, Layout
 from verl_longrl.engine.packing import MicroBatch, groups, pack
 from verl_longrl.engine.response_logits import Lengths, ResponseLogitsEngine
 from verl_longrl.engine.supported import model_problems
-from verl_longrl.patching import replaced
+from verl_longrl.patching import patched_attribute
 
 ATTENTION = "longrl_shared_prompt"
 SHARED = "longrl_shared_prompt_groups"
@@ -85,7 +85,7 @@ class SharedPromptEngine(ResponseLogitsEngine):
 
     def forward_backward_batch(self, data: TensorDict, loss_function: Any, forward_only: bool = False) -> Any:
         tu.assign_non_tensor(data, use_dynamic_bsz=True)  # verl then puts rows back into their order
-        with replaced(transformer_impl, "prepare_micro_batches", self._micro_batches):
+        with patched_attribute(transformer_impl, "prepare_micro_batches", self._micro_batches):
             output: Any = super().forward_backward_batch(data, loss_function, forward_only)
         output["metrics"][SHARING] = [self._sharing]
         return output

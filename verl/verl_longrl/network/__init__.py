@@ -26,7 +26,7 @@ def register() -> None:
 
 def check() -> None:
     """Raise RuntimeError where this process does not know the run's secrets."""
-    if lacking := [name for name in secrets.MADE if not os.environ.get(name)]:
+    if lacking := [name for name in secrets.RUN_KEYS if not os.environ.get(name)]:
         raise RuntimeError(
             f"{' and '.join(lacking)} are not set in this process, so anybody could talk to it. They are made where a "
             "run is started, by `python -m recipe.longrl.main` and what calls it"

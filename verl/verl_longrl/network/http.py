@@ -43,7 +43,7 @@ class KeyWanted:
 
 def guarded(app: Any) -> Any:
     """The application, wanting the key if this process knows one."""
-    key = os.environ.get(secrets.HTTP)
+    key = os.environ.get(secrets.HTTP_KEY)
     return KeyWanted(app, key) if key else app
 
 

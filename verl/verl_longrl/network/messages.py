@@ -35,7 +35,7 @@ def secure(socket: Any, server: bool) -> None:
 
     server: whether it is this side that answers handshakes. Call it before the socket is bound or connected.
     """
-    secret = os.environ.get(secrets.MESSAGES)
+    secret = os.environ.get(secrets.MESSAGE_KEY)
     if not secret:
         return
     secret_key = z85.encode(bytes.fromhex(secret))

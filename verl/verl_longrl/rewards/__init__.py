@@ -1,13 +1,15 @@
-"""Rewards: one function from a response to a `Score`, the same for training, evaluation and the data
-pipelines.
+"""Rewards: one function from a response to a `Score`, for training, evaluation and the data pipelines alike.
 
-`score` runs here and now and decides answers by rule. `score_async` adds what training needs: isolation (a
-response that hangs its scorer is killed at its deadline) and a judge (A is its verdict). Nothing here imports
-torch, ray or verl; what imports more lives in modules of its own: `judge.Judge`, `isolation.IsolatedScorer`,
-and `manager.LongRLRewardManager` for verl.
+`score` runs in this process and decides answers by rule. `score_async` adds what training needs: isolation (a response
+that hangs its scorer is killed at its deadline) and a judge (its verdict is A). Nothing here imports torch, ray or
+verl. Modules with larger dependencies are imported by name: `judge.client.JudgeClient`,
+`isolation.scorer_pool.IsolatedScorer` and `manager.LongRLRewardManager`, which is for verl.
 
     from verl_longrl.rewards import score
     score("longrlvr", response, "Paris", {"ref_chunks": [3, 17]}).value
+
+Where things are: `tasks/` has one metric in a file; `matching/` reads responses and decides what counts as equal;
+`judge/` asks a model; `isolation/` runs scorers in processes that can be killed.
 """
 
 from verl_longrl.rewards.failure_guard import FailureGuard

@@ -1,9 +1,9 @@
 """LongRL's rewards as a verl reward manager: each response is scored as soon as it is generated.
 
-verl calls `run_single` for every finished rollout, from asyncio, while the others are still being generated. The
-default way runs scorers in threads, where one stuck regex holds the interpreter lock and stops everything; here a
-scorer runs in a killable process and the judge is asked asynchronously. Nothing raises: a rollout whose reward
-raises would vanish from its group, so a failure comes back as a score with its status.
+verl calls `run_single` for every finished rollout, from asyncio, while others are still being generated. verl's default
+manager runs scorers in threads, where one stuck regular expression holds the interpreter lock and stops everything.
+Here a scorer runs in a process that can be killed, and the judge is asked asynchronously. Nothing raises: a rollout
+whose reward raises would vanish from its group, so a failure is returned as a score with its status.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from omegaconf import OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from verl import DataProto
@@ -25,12 +26,14 @@ from verl_longrl.secrets import redact
 
 
 class LongRLRewardManager(RewardManagerBase):
-    """`run_single(data)` -> {"reward_score", "reward_extra_info"} with every part of the `Score` in the latter: the
-    numbers of `Score.metrics` and, as text, task, status, reason and the scorer's `own_parts` (JSON). The keys are the
-    same for every sample, which verl's batches and validation require (they skip columns of text).
+    """Score rollouts for verl: `run_single(data)` -> {"reward_score", "reward_extra_info"}.
 
-    There is one manager in each of `reward.num_workers` processes; its judge gets an equal share, rounded up, of
-    `longrl.judge.concurrency`.
+    reward_extra_info has the numbers of `Score.metrics` and, as text, task, status, reason and `own_parts`, which are
+    the scorer's extra parts as JSON. The keys are the same for every sample, as verl's batches and validation require;
+    verl skips columns of text.
+
+    There is one manager in each of `reward.num_workers` processes. Its judge gets an equal share of
+    `longrl.judge.concurrency`, rounded up.
     """
 
     def __init__(
@@ -42,21 +45,22 @@ class LongRLRewardManager(RewardManagerBase):
         reward_model_tokenizer: Any = None,
     ) -> None:
         super().__init__(config, tokenizer, compute_score)
-        longrl = LongRLConfig.from_dict(config.longrl)
+        block: Any = OmegaConf.to_container(config.longrl, resolve=True)
+        longrl = LongRLConfig.from_dict(block)
         self.options = longrl.reward
         self.decode: Callable[..., str] = tokenizer.decode
         self.max_response_tokens = config.data.max_response_length
         self.isolation = IsolatedScorer(self.options)
         self.judge = None
         if self.options.answer.by != "rule":
-            from verl_longrl.rewards.judge.client import Judge
+            from verl_longrl.rewards.judge.client import JudgeClient
 
             concurrency = math.ceil(longrl.judge.concurrency / config.reward.num_workers)
             judge = dataclasses.replace(longrl.judge, concurrency=concurrency)
             if self.options.answer.by == "reward_model":
-                served = (f"http://{reward_router_address}/v1",)
-                judge = dataclasses.replace(judge, endpoints=served, api_key_env=secrets.HTTP)
-            self.judge = Judge(judge)
+                router = (f"http://{reward_router_address}/v1",)
+                judge = dataclasses.replace(judge, endpoints=router, api_key_env=secrets.HTTP_KEY)
+            self.judge = JudgeClient(judge)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last response of a rollout. data: one row per output of the agent loop, responses right-padded."""
@@ -77,7 +81,8 @@ class LongRLRewardManager(RewardManagerBase):
             truncated=length >= self.max_response_tokens,
         )
         parts = score.metrics()
-        parts["score"] = parts.pop("reward")  # verl's validation keeps a column `reward` of its own
+        # verl's validation has its own column named `reward`.
+        parts["score"] = parts.pop("reward")
         return {
             "reward_score": score.value,
             "reward_extra_info": {
@@ -85,6 +90,6 @@ class LongRLRewardManager(RewardManagerBase):
                 "task": task_name(fields["data_source"], extra_info),
                 "status": score.status,
                 "reason": redact(score.reason),
-                "own_parts": score.own_parts(),
+                "own_parts": score.extra_parts(),
             },
         }

@@ -106,7 +106,7 @@ class ServerOptions(Options):
         return "server"
 
     def __post_init__(self) -> None:
-        secret_settings.refuse({"endpoints": self.endpoints})
+        secret_settings.refuse_secrets({"endpoints": self.endpoints})
         for url in self.endpoints:
             if not url.startswith(("http://", "https://")):
                 shown = url.rpartition("@")[2]  # what is before it may be a password

@@ -1,10 +1,9 @@
-"""Every task, whatever it measures, answers with the same small value: a `Score`.
+"""`Score`: the result of scoring one response, the same for every task.
 
-A score is a number to train on, the named parts it was made of, and a status that says whether the number
-means what it should. Three statuses are about the response (ok, format_error, truncated) and four are failures of the
-machinery (timeout, judge_error, judge_away, scorer_error): those are never silently a wrong answer.
-`Score.metrics` gives the same keys for every task and status, so samples of different tasks can share one
-batch.
+A score is a number to train on, the named parts that it was computed from, and a status that says whether the number
+can be trusted. Three statuses are about the response (ok, format_error, truncated). Four are failures of the machinery
+(timeout, judge_error, judge_away, scorer_error), which are never silently counted as a wrong answer. `Score.metrics`
+has the same keys for every task and status, so samples of different tasks can share one batch.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 Status = Literal["ok", "format_error", "truncated", "timeout", "judge_error", "judge_away", "scorer_error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -22,56 +21,73 @@ FAILURES: tuple[Status, ...] = ("timeout", "judge_error", "judge_away", "scorer_
 PART_KEYS: tuple[str, ...] = (
     "answer",  # A: correctness of the answer, or the task's own metric, in [0, 1]
     "context",  # F_beta of the cited chunks against the evidence, in [0, 1]
-    "recall",  # share of the evidence that was cited, or of the values asked for that were listed
-    "precision",  # share of the citations that are evidence, or of the list that is values asked for
+    "recall",  # share of the evidence that was cited, or of the expected values that were listed
+    "precision",  # share of the citations that are evidence, or of the list that is expected values
     "format",  # 1 when the response keeps the response contract
     "cited",  # number of distinct chunks cited
-    "outside",  # number of distinct cited chunks that the document does not have
+    "outside",  # number of distinct cited chunks that are not in the document
 )
-"""The parts every task reports. A scorer may add its own: `own_parts`, which reach the rollout dump, not `metrics`."""
+"""The parts that every task reports. A scorer may add others, its extra parts: they are written to the rollout log, but
+not to `Score.metrics`."""
 
 METRIC_KEYS: tuple[str, ...] = ("reward", *PART_KEYS, *(f"status_{s}" for s in STATUSES), "judge_fallback")
 
 
 @dataclass(frozen=True)
 class Score:
-    """The outcome of scoring one response.
+    """The result of scoring one response.
 
-    value: the reward. parts: what it was made of, by name. status: one of `STATUSES`. reason: one line for
-    people, empty when there is nothing to explain. candidate: the answer text that a judge may assess; None
-    when the task has no judged answer or the response has no answer.
-
-    Raises ValueError for an unknown status and for a value or part that is not finite.
+    Raises ValueError for an unknown status, and for a value or part that is not finite.
     """
 
     value: float
+    """The reward."""
     parts: dict[str, float] = field(default_factory=dict)
+    """The numbers that the reward was computed from, by name."""
     status: Status = "ok"
     reason: str = ""
+    """One line for people; empty when there is nothing to explain."""
     candidate: str | None = None
+    """The answer that a judge may assess. None when the task is not judged or the response has no answer."""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise ValueError(f"status {self.status!r} is unknown; use one of {', '.join(STATUSES)}")
+            raise ValueError(f"status = {self.status!r}: unknown. Fix: use one of {', '.join(STATUSES)}")
         for name, number in (("value", self.value), *self.parts.items()):
             if not math.isfinite(number):
-                raise ValueError(f"{name} = {number!r} is not finite; a reward and its parts must be finite numbers")
+                raise ValueError(f"{name} = {number!r}: is not finite; a reward and its parts must be finite numbers")
+
+    @classmethod
+    def of_answer(cls, answer: float, error: str = "") -> Self:
+        """The score of a task whose reward is the correctness of the answer, in [0, 1].
+
+        error: the reason why the response has no answer to read; it makes the score a format_error.
+        """
+        return cls.format_error(error) if error else cls(answer, {"answer": answer, "format": 1.0})
+
+    @classmethod
+    def format_error(cls, reason: str) -> Self:
+        """The score of a response that breaks the response contract: 0."""
+        return cls(0.0, {}, "format_error", reason)
 
     @property
     def failed(self) -> bool:
         """Whether the machinery, not the response, is to blame."""
         return self.status in FAILURES
 
-    def own_parts(self) -> str:
-        """The parts beyond `PART_KEYS` as one JSON object, "{}" when there are none: one column of text for every task,
-        whatever its scorer measures, so that samples of different tasks can share one batch."""
+    def extra_parts(self) -> str:
+        """The parts beyond `PART_KEYS` as one JSON object, such as '{"hops": 2.0}' or "{}".
+
+        One column of text fits every task, whatever its scorer measures, so samples of different tasks can share one
+        batch.
+        """
         return json.dumps({name: float(self.parts[name]) for name in sorted(set(self.parts) - set(PART_KEYS))})
 
     def metrics(self) -> dict[str, float]:
-        """Flat numbers under `METRIC_KEYS`, the same for every task and status.
+        """The score as numbers under `METRIC_KEYS`, which are the same for every task and status.
 
-        A part that does not apply is 0, not nan: verl averages with plain means and writes JSON, and
-        one nan would erase a whole column. The status indicators say how many samples a mean is really about.
+        A part that does not apply is 0, not NaN: verl averages with plain means and writes JSON, so one NaN would erase
+        a whole column. The status indicators tell how many samples a mean is about.
         """
         return {
             "reward": float(self.value),
@@ -81,21 +97,23 @@ class Score:
         }
 
 
-def to_json(scores: Iterable[Score]) -> bytes:
-    """Scores to be read by another process, all numbers as floats. Raises TypeError, ValueError for a part that is no
-    number and a reason or candidate that is no text."""
+def scores_to_json(scores: Iterable[Score]) -> bytes:
+    """Encode scores for another process, all numbers as floats.
+
+    Raises TypeError or ValueError for a part that is not a number, or a reason or candidate that is not text.
+    """
     return json.dumps([_plain(score) for score in scores]).encode()
 
 
 def _plain(score: Score) -> list[Any]:
     parts = {str(name): float(number) for name, number in score.parts.items()}
     if not isinstance(score.reason, str) or not isinstance(score.candidate, str | None):
-        raise TypeError(f"reason and candidate are texts, not {score.reason!r} and {score.candidate!r}")
+        raise TypeError(f"reason and candidate must be texts, not {score.reason!r} and {score.candidate!r}")
     return [float(score.value), parts, score.status, score.reason, score.candidate]
 
 
-def from_json(data: bytes) -> tuple[Score, ...]:
-    """What `to_json` made. Raises ValueError, TypeError for anything else."""
+def scores_from_json(data: bytes) -> tuple[Score, ...]:
+    """Decode what `scores_to_json` wrote. Raises ValueError or TypeError for anything else."""
     scores = tuple(Score(*values) for values in json.loads(data))
     for score in scores:
         _plain(score)

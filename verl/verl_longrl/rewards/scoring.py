@@ -1,8 +1,8 @@
-"""From a sample to its `Score`: here and now, or with isolation and a judge.
+"""Score one sample: in this process by rule, or with isolation and a judge.
 
-A scorer is a pure function, so being judged needs no code in it. Where answers are judged, the scorer runs
-three times in one go: by rule, as if the judge had said no, and as if it had said yes. The judge then picks
-one of the last two; when it fails, the first one stands and the status says so.
+A scorer is a pure function and needs no code for judges. Where answers are judged, the scorer runs three times in one
+call: by rule, as if the judge had said no, and as if it had said yes. The judge then selects one of the last two; when
+it fails, the score by rule is used and the status says so.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from verl_longrl.rewards.matching.answer_match import equal, gold_answers
+from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import resolve
-from verl_longrl.rewards.score import Score
+from verl_longrl.rewards.score import Score, Status
 
 _DEFAULTS = RewardOptions()
 
@@ -30,27 +30,28 @@ class Job(NamedTuple):
 
 
 class JudgeError(RuntimeError):
-    """No verdict could be had; the message says why."""
+    """The judge gave no verdict; the message says why."""
 
 
 class JudgeAway(JudgeError):
-    """Nobody was there to give one, for as long as the judge is waited for."""
+    """The judge could not be reached for as long as it is waited for."""
 
 
 class AnswerJudge(Protocol):
-    """What decides A in place of the rule; `judge.Judge` is one."""
+    """Decides A instead of the rule, as `judge.client.JudgeClient` does."""
 
     async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
-        """Whether the candidate states the reference's facts. Raises JudgeError when no verdict can be
-        had."""
+        """Whether the candidate states the same facts as the reference. Raises JudgeError without a verdict."""
         ...
 
 
 class Isolation(Protocol):
-    """Runs `outcomes` where a hang can be killed; `isolation.IsolatedScorer` is one. Never raises for a
-    sample."""
+    """Runs `score_for_each_verdict` where a hang can be killed, as `isolation.scorer_pool.IsolatedScorer` does.
 
-    async def outcomes(self, job: Job) -> tuple[Score, ...]: ...
+    Never raises for a sample.
+    """
+
+    async def score_for_each_verdict(self, job: Job) -> tuple[Score, ...]: ...
 
 
 def score(
@@ -63,21 +64,23 @@ def score(
 ) -> Score:
     """Score one decoded completion in this process, deciding answers by rule.
 
-    ground_truth and extra_info are as in the parquet row. An exception of the scorer (a row without evidence,
-    a bug) comes back as status scorer_error with its reason; only an unknown `data_source` raises
-    (LookupError).
+    ground_truth and extra_info are as in the parquet row. An exception in the scorer (a row without evidence, a bug)
+    gives status scorer_error with its reason; only an unknown `data_source` raises (LookupError).
     """
     resolve(data_source)
     return _score(Job(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS))
 
 
-def outcomes(job: Job) -> tuple[Score, ...]:
-    """(by rule,) or, when a judge is to decide, (by rule, judged wrong, judged right). Never raises: an
-    unknown data_source is a scorer_error here."""
-    ruled = _score(job)
-    if job.options.answer.by == "rule" or ruled.candidate is None or ruled.failed:
-        return (ruled,)
-    return (ruled, *(_score(job._replace(options=replace(job.options, verdict=verdict))) for verdict in (0.0, 1.0)))
+def score_for_each_verdict(job: Job) -> tuple[Score, ...]:
+    """Score by rule and, where a judge decides, for each verdict that it may give.
+
+    Returns (by rule,) or (by rule, judged wrong, judged right). All are computed at once so that an isolated scorer is
+    called once per response. Never raises: here an unknown data_source gives scorer_error.
+    """
+    by_rule = _score(job)
+    if job.options.answer.by == "rule" or by_rule.candidate is None or by_rule.failed:
+        return (by_rule,)
+    return (by_rule, *(_score(job._replace(options=replace(job.options, verdict=verdict))) for verdict in (0.0, 1.0)))
 
 
 async def score_async(
@@ -93,33 +96,37 @@ async def score_async(
 ) -> Score:
     """Score one decoded completion for training.
 
-    isolation: score in killable processes; without it in this one. judge: decides A when `options.answer.by`
-    is not rule (ValueError when it is missing then). truncated: the response was cut at the length limit, so
-    a broken format means truncated, not format_error. A judge that fails leaves the rule's score, with status
-    judge_error, or judge_away when it is not there.
+    isolation: scores in processes that can be killed; without it, scoring runs in this process. judge: decides A when
+    `options.answer.by` is not rule; ValueError when it is missing then. truncated: the response was cut at the length
+    limit, so a broken format means truncated, not format_error. When the judge fails, the score is the rule's, with
+    status judge_error, or judge_away if the judge could not be reached.
     """
     options, extra_info = options or _DEFAULTS, extra_info or {}
     if options.answer.by != "rule" and judge is None:
-        raise ValueError(f"answer.by = {options.answer.by!r} needs a judge; pass judge=Judge(JudgeOptions(...))")
+        raise ValueError(
+            f"answer.by = {options.answer.by!r}: needs a judge. Fix: pass judge=JudgeClient(JudgeOptions(...))"
+        )
     job = Job(data_source, response, ground_truth, extra_info, options)
-    ruled, *judged = await isolation.outcomes(job) if isolation else outcomes(job)
-    if truncated and ruled.status == "format_error":
-        return replace(ruled, status="truncated", reason=f"cut at the length limit: {ruled.reason}")
-    if not judged or judge is None or ruled.candidate is None:
-        return ruled
+    by_rule, *judged = await isolation.score_for_each_verdict(job) if isolation else score_for_each_verdict(job)
+    if truncated and by_rule.status == "format_error":
+        return replace(by_rule, status="truncated", reason=f"cut at the length limit: {by_rule.reason}")
+    if not judged or judge is None or by_rule.candidate is None:
+        return by_rule
     wrong, right = judged
     try:
         reference = " | ".join(gold_answers(ground_truth))
-        if options.answer.skip_exact and equal(ruled.candidate, ground_truth):
+        if options.answer.skip_exact and equals_gold(by_rule.candidate, ground_truth):
             return right
-    except ValueError as error:  # a scorer of the user's own that judges an answer of another shape
+    except ValueError as error:
+        # A user's scorer may have a judged answer whose ground truth is not a text or a list of texts.
         return Score(0.0, {}, "scorer_error", f"no reference for the judge: {error}")
     chunks = extra_info.get("ref_chunks_text")
     context = "\n".join(str(chunk) for chunk in chunks) if chunks is not None else None
     try:
-        verdict = await judge.judge(str(extra_info.get("question", "")), reference, ruled.candidate, context)
+        verdict = await judge.judge(str(extra_info.get("question", "")), reference, by_rule.candidate, context)
     except JudgeError as error:
-        return replace(ruled, status="judge_away" if isinstance(error, JudgeAway) else "judge_error", reason=str(error))
+        status: Status = "judge_away" if isinstance(error, JudgeAway) else "judge_error"
+        return replace(by_rule, status=status, reason=str(error))
     return right if verdict else wrong
 
 
@@ -128,6 +135,6 @@ def _score(job: Job) -> Score:
         result = resolve(job.data_source)(job.response, job.ground_truth, job.extra_info, job.options)
         if not isinstance(result, Score):
             raise TypeError(f"the scorer of {job.data_source!r} returned {type(result).__name__}, expected Score")
-    except Exception as error:  # noqa: BLE001  the boundary: whatever a scorer raises becomes a counted status
+    except Exception as error:  # noqa: BLE001  the boundary: any exception of a scorer becomes a counted status
         return Score(0.0, {}, "scorer_error", f"{type(error).__name__}: {error}")
     return result

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from verl_longrl.data.jsonl import append, drop_partial_line, line, warn_of_damage
+from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, warn_of_damage
 
 KEY_BYTES = 8
 _BEGINNING = re.compile(rb'\{"prompt": "([0-9a-f]{%d})"' % (2 * KEY_BYTES))
@@ -43,7 +43,7 @@ class RolloutLog:
         key, number = digest.hexdigest(), int.from_bytes(digest.digest())
         at = bisect_left(self._known, number)
         if at == len(self._known) or self._known[at] != number:
-            append(self.prompts, line({"prompt": key, **about, "text": text}))
+            append_lines(self.prompts, encode_line({"prompt": key, **about, "text": text}))
             self._known.insert(at, number)
         return key
 
@@ -53,7 +53,7 @@ class RolloutLog:
         aside = path.with_suffix(".partial")
         try:
             with aside.open("wb") as handle:
-                handle.writelines(line({"step": step, **row}) for row in rows)
+                handle.writelines(encode_line({"step": step, **row}) for row in rows)
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from verl.utils.tracking import Tracking
 
-from verl_longrl.data.jsonl import is_full
+from verl_longrl.data.jsonl import is_disk_full
 from verl_longrl.trainer.console_lines import progress
 
 WANDB_ID = "wandb_run_id"
@@ -51,7 +51,7 @@ class LossyTracking(Tracking):
 
 def _pass_over(error: OSError) -> None:
     """Say that points of curves are lost, or raise the error where that is not for a full disk."""
-    if not is_full(error):
+    if not is_disk_full(error):
         raise error
     progress(f"trackers: {error}: points of curves are lost until the next start")
 

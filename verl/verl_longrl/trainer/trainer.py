@@ -42,10 +42,10 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from verl_longrl.config import LongRLConfig
-from verl_longrl.data.jsonl import Journal, cut_off, iterate_jsonl
+from verl_longrl.data.jsonl import Journal, iterate_jsonl, truncate_before
 from verl_longrl.data.sampler import TaskSampler
 from verl_longrl.folder_lock import Claim
-from verl_longrl.patching import replaced
+from verl_longrl.patching import patched_attribute
 from verl_longrl.rewards.failure_guard import FailureGuard
 from verl_longrl.rollout import ROUTER_CONFIG
 from verl_longrl.rollout.client import PromptAffinityClient
@@ -214,7 +214,7 @@ class LongRLTrainer(EndingTrainer):
         self.interruptions = Interruptions(self.output_dir / STOP_FILE, ActorWatch(), progress)
         watchdog = Watchdog(self.longrl.watchdog_minutes, self._how_far, self._waited_for, progress)
         try:
-            with watchdog, replaced(trainer_base, "Tracking", trackers.LossyTracking):
+            with watchdog, patched_attribute(trainer_base, "Tracking", trackers.LossyTracking):
                 super().fit(agent_loop_manager)
         finally:
             self._dump_executor.shutdown()  # the last rollouts are written, however it ended
@@ -294,7 +294,7 @@ class LongRLTrainer(EndingTrainer):
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
     ) -> None:
-        with replaced(trainer_base, "get_metric_data_with_optional_routed_experts", metric_data(batch)):
+        with patched_attribute(trainer_base, "get_metric_data_with_optional_routed_experts", metric_data(batch)):
             super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         uids = [key.rsplit("_", 2)[0] for key in self._real_keys]
         metrics.update(reward_metrics([s["task"] for s in self._scores], self._scores))
@@ -456,7 +456,7 @@ class LongRLTrainer(EndingTrainer):
 
     def _setup(self) -> None:
         progress("starting trainer ranks and vLLM replicas (the slowest part of a start)")
-        with replaced(trainer_base, "RewardLoopManager", RestartedRewardLoopManager):
+        with patched_attribute(trainer_base, "RewardLoopManager", RestartedRewardLoopManager):
             super()._setup()
         progress("ready")
 
@@ -517,7 +517,7 @@ class LongRLTrainer(EndingTrainer):
 
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again; at step 0 that is all of them."""
-        cut_off(self.metrics_file, lambda row: step == 0 or row.get("step", 0) > step)
+        truncate_before(self.metrics_file, lambda row: step == 0 or row.get("step", 0) > step)
 
 
 def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

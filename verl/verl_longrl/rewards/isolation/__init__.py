@@ -1,1 +1,1 @@
-"""Scorers in processes of their own: a pool of workers, each killed at its deadline."""
+"""Run scorers in separate processes: a pool of workers, each killed at its deadline."""

@@ -1,6 +1,12 @@
-"""The fork server of the scorer processes, seen from the trainer: start it, fork workers, end them.
+"""Start the fork server of the scorer processes, and ask it to fork and end workers.
 
-The other side is `worker.py`.
+trainer process                      fork server (`worker.py`)            worker (`worker.py`)
+ForkServer(options)  -- Popen -->    imports rewards and scorers
+                     <-- "ready" --
+fork()               -- "fork", fd ->  os.fork()                  ------>  serves jobs from the fd
+                     <-- pid ------
+end(pid)             -- "end pid" -->  SIGKILL, waitpid
+close()              -- EOF -------->  exits; the kernel ends its workers
 """
 
 from __future__ import annotations
@@ -17,15 +23,17 @@ from verl_longrl import secrets
 from verl_longrl.rewards.options import RewardOptions
 
 _START_S = 120.0
+"""How long the imports of the fork server may take, user scorers included."""
 
 
 class ForkServer:
-    """A process that has the rewards and the user's scorers imported and forks workers, each within milliseconds.
+    """A process that has imported the rewards and the user's scorers, and forks a worker within milliseconds.
 
     Raises RuntimeError when a scorer module cannot be imported.
     """
 
     def __init__(self, options: RewardOptions):
+        # SEQPACKET keeps the boundaries of messages, so one recv is one whole request or reply.
         self._control, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = json.dumps(
             {
@@ -52,25 +60,26 @@ class ForkServer:
                 "OMP_NUM_THREADS": "1",
             },
         )
+        # This process must not hold the child's end open: its closing is how a dead server is noticed.
         child.close()
         self._control.settimeout(_START_S)
         try:
-            answer = self._control.recv(4096).decode()
+            reply = self._control.recv(4096).decode()
         except TimeoutError:
-            answer = f"importing {', '.join(options.scorers) or 'the rewards'} takes longer than {_START_S:g} s"
-        if answer != "ready":
+            reply = f"importing {', '.join(options.scorers) or 'the rewards'} took longer than {_START_S:g} s"
+        if reply != "ready":
             self.close()
-            raise RuntimeError(f"the scorer processes cannot start: {answer or 'they died, see the log above'}")
+            raise RuntimeError(f"the scorer processes cannot start: {reply or 'they died; see the log above'}")
 
-    def fork(self) -> Worker:
-        """A new worker. Raises OSError when the server is gone."""
+    def fork(self) -> ScorerWorker:
+        """Fork a new worker. Raises OSError when the server is gone."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
             pid = self._control.recv(64)
             if not pid:
                 raise ConnectionResetError("the fork server of the scorers died")
-            return Worker(int(pid), Connection(ours.detach()), self)
+            return ScorerWorker(int(pid), Connection(ours.detach()), self)
 
     def end(self, pid: int) -> None:
         """Kill a worker. Raises OSError when the server is gone."""
@@ -87,8 +96,8 @@ class ForkServer:
 
 
 @dataclass(eq=False)
-class Worker:
-    """One scorer process: jobs go in and results come out by its `connection`."""
+class ScorerWorker:
+    """One scorer process: jobs are sent to and results read from its `connection`."""
 
     pid: int
     connection: Connection

@@ -1,15 +1,17 @@
-"""A response that hangs its scorer costs its own deadline and nobody else's time.
+"""A pool of scorer processes, in which a response that hangs its scorer delays no other response.
 
-Scorers run in killable worker processes (`fork_server.py`, `worker.py`). A job that is not done after
-`PATIENCE_S` gives up its slot to the next job and goes on alone, after `GRACE_S` at lower priority, until its
-deadline; then its worker is killed. So hanging responses never queue others behind them, not even when more of
-them arrive at once than there are workers. Late is not dead: on a busy machine any score may be late, so a worker
-that finishes within `GRACE_S` is used again. A signal or a thread could do neither: a regular expression or a huge
-power holds the interpreter lock.
+Scorers run in worker processes that can be killed (`fork_server.py`, `worker.py`). The time line of one job:
 
-Each worker has a pipe of its own and a kill is SIGKILL: there is no lock that a dying process could take
-along. (This is why it is not pebble's pool: with as many hanging jobs as workers every other job waits for
-their deadline, and its workers re-import the caller's `__main__`, which under Ray is Ray itself.)
+    0          20 ms (PATIENCE_S)        0.5 s (GRACE_S)            timeout_s
+    |-- holds a slot --|-- slot free for the next job --|-- low priority --|-- worker killed, status timeout
+
+So hanging responses never queue others behind them, not even when more of them arrive at once than there are workers.
+Late is not dead: on a busy machine any score may be late, so a worker that finishes within `GRACE_S` is used again. A
+signal or a thread cannot do this: a regular expression or a huge power holds the interpreter lock.
+
+Each worker has its own pipe, and a kill is SIGKILL: a dying process cannot leave a lock held. This is why it is not
+pebble's pool: there, with as many hanging jobs as workers, every other job waits for their deadline, and the workers
+re-import the caller's `__main__`, which under Ray is Ray itself.
 """
 
 from __future__ import annotations
@@ -23,26 +25,30 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from verl_longrl.rewards.isolation.fork_server import ForkServer, Worker
+from verl_longrl.rewards.isolation.fork_server import ForkServer, ScorerWorker
 from verl_longrl.rewards.options import RewardOptions
-from verl_longrl.rewards.score import Score, Status, from_json
+from verl_longrl.rewards.score import Score, Status, scores_from_json
 from verl_longrl.rewards.scoring import Job
 
-PATIENCE_S = 0.02  # a normal score takes a millisecond; a later one moves out of the way
-GRACE_S = 0.5  # one that is still not done then goes on at low priority, and its worker is not used again
-MAX_SLOW = 32  # jobs that may be out of the way at once; more hanging ones than this do delay others
-MAX_SPARE = 4  # workers kept ready beyond `workers`, forked while others were slow
-LONGEST_ANSWER = 64 << 20  # bytes of a job's scores
+PATIENCE_S = 0.02
+"""A job that takes longer gives up its slot. A normal score takes a millisecond."""
+GRACE_S = 0.5
+"""A job that takes longer continues at low priority, and its worker is not used again."""
+MAX_SLOW = 32
+"""Jobs that may run without a slot at the same time. If more than this hang, they do delay others."""
+MAX_SPARE = 4
+"""Idle workers kept beyond `workers`; they were forked while others were slow."""
+LONGEST_ANSWER = 64 << 20
+"""Bytes of the scores of one job."""
 _NICE = 5
 
 
 class IsolatedScorer:
     """Scores in worker processes; usable from any event loop and any thread.
 
-    options: `workers` jobs run at once beside the slow ones, `scorers` are loaded in the workers, `timeout_s`
-    is the deadline of one job, `worker_memory_gib` its address space. Starting waits until the workers are
-    ready, so the first score is as fast as the rest. Raises RuntimeError when a scorer module cannot be
-    imported.
+    options: `workers` jobs run at once, not counting the slow ones; `scorers` are loaded in the workers; `timeout_s` is
+    the deadline of one job and `worker_memory_gib` its address space. Construction waits until the workers are ready,
+    so the first score is as fast as the rest. Raises RuntimeError when a scorer module cannot be imported.
     """
 
     def __init__(self, options: RewardOptions | None = None):
@@ -55,27 +61,30 @@ class IsolatedScorer:
         self._server = ForkServer(self.options)
         self._idle = [self._server.fork() for _ in range(self.options.workers)]
 
-    async def outcomes(self, job: Job) -> tuple[Score, ...]:
-        """`scoring.outcomes` in a worker. Never raises for a sample: past the deadline there is one Score of
-        status timeout; a sample that cannot travel to a worker, a scorer that raises or takes its process down and a
-        score that cannot travel back give scorer_error. Raises RuntimeError once this is closed."""
-        self._refuse_if_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._outcomes, job)
+    async def score_for_each_verdict(self, job: Job) -> tuple[Score, ...]:
+        """`scoring.score_for_each_verdict` in a worker. Never raises for a sample.
 
-    def outcomes_blocking(self, job: Job) -> tuple[Score, ...]:
-        """`outcomes` for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        Past the deadline the result is one Score with status timeout. A sample that cannot be sent to a worker, a
+        scorer that raises or ends its process, and a score that cannot be read back give scorer_error. Raises
+        RuntimeError once this pool is closed.
+        """
         self._refuse_if_closed()
-        return self._outcomes(job)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._score_for_each_verdict, job)
+
+    def score_for_each_verdict_blocking(self, job: Job) -> tuple[Score, ...]:
+        """The same for callers without an event loop; blocks for at most the deadline once a worker is free."""
+        self._refuse_if_closed()
+        return self._score_for_each_verdict(job)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise RuntimeError("this IsolatedScorer is closed; make a new one")
+            raise RuntimeError("this IsolatedScorer is closed; create a new one")
 
-    def _outcomes(self, job: Job) -> tuple[Score, ...]:
+    def _score_for_each_verdict(self, job: Job) -> tuple[Score, ...]:
         try:
             job = job._replace(**{name: _plain(value) for name, value in job._asdict().items() if name != "options"})
             message = pickle.dumps(job)
-        except Exception as error:  # noqa: BLE001  the boundary: pickling runs whatever code the values bring along
+        except Exception as error:  # noqa: BLE001  the boundary: pickling runs code of the values' classes
             results = _failure("scorer_error", f"the sample cannot be sent to a scorer process: {_named(error)}")
         else:
             results = self._run_in_turn(message, job.options.timeout_s)
@@ -105,23 +114,24 @@ class IsolatedScorer:
                 with self._lock:
                     self._counts["slow"] += 1
                 if not worker.connection.poll(max(0.0, min(GRACE_S, timeout_s) - (time.monotonic() - started))):
+                    # Only root can raise a priority again, so a worker that was niced is replaced when it is done.
                     niced = True
                     _lower_priority(worker.pid)
                     if not worker.connection.poll(max(0.0, timeout_s - (time.monotonic() - started))):
                         return _failure("timeout", f"the scorer took longer than timeout_s = {timeout_s:g} s")
             answer = worker.connection.recv_bytes(LONGEST_ANSWER)
-            results = from_json(answer)
-            healthy = not niced  # priority cannot be raised again
+            results = scores_from_json(answer)
+            healthy = not niced
             return results
         except (EOFError, OSError):
             return _failure("scorer_error", "the scorer's process died (exit, crash or out of memory)")
-        except Exception as error:  # noqa: BLE001  the boundary: whoever took the process over sends what they like
+        except Exception as error:  # noqa: BLE001  the boundary: a scorer may have taken the process over
             return _failure("scorer_error", f"the score cannot be read outside its process: {_named(error)}")
         finally:
             self._give_back(worker, healthy)
 
-    def _hand_over(self, message: bytes) -> Worker | None:
-        """Send the job to a worker that is alive; one that died while idle is replaced, not counted. None: closed."""
+    def _hand_over(self, message: bytes) -> ScorerWorker | None:
+        """Send the job to a living worker, replacing one that died while idle. None when the pool is closed."""
         while worker := self._take():
             try:
                 worker.connection.send_bytes(message)
@@ -131,7 +141,7 @@ class IsolatedScorer:
                 return worker
         return None
 
-    def _take(self) -> Worker | None:
+    def _take(self) -> ScorerWorker | None:
         with self._lock:
             if self._closed:
                 return None
@@ -139,16 +149,18 @@ class IsolatedScorer:
                 return self._idle.pop()
             try:
                 return self._server.fork()
-            except OSError:  # the server itself was killed: start over with a new one
+            except OSError:
+                # The server itself was killed, and its workers with it. Start a new one.
                 self._server.close()
                 self._server = ForkServer(self.options)
                 self._counts["server_restarts"] += 1
                 return self._server.fork()
 
-    def _give_back(self, worker: Worker, healthy: bool) -> None:
+    def _give_back(self, worker: ScorerWorker, healthy: bool) -> None:
         with self._lock:
             if self._closed or worker.server is not self._server:
-                worker.connection.close()  # it ends at the end of its input, or ended with its server
+                # The worker ends at the end of its input, or has ended with its server.
+                worker.connection.close()
                 return
             if healthy and len(self._idle) < self.options.workers + MAX_SPARE:
                 self._idle.append(worker)
@@ -160,17 +172,17 @@ class IsolatedScorer:
                 if len(self._idle) < self.options.workers:
                     self._idle.append(self._server.fork())
             except OSError:
-                return  # the server is gone and its workers with it; _take starts the next one
+                # The server is gone and its workers with it; `_take` starts the next one.
+                return
 
     def metrics(self) -> dict[str, float]:
-        """Counts since the start: scored, timeouts, scorer_errors, restarts (workers ended and replaced),
-        slow."""
+        """Counts since the start: scored, timeouts, scorer_errors, restarts (workers replaced), slow, server_restarts."""
         names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "server_restarts")
         with self._lock:
             return {name: float(self._counts[name]) for name in names}
 
     def close(self) -> None:
-        """End every worker, the hanging ones too. Scores still running or waiting come back as scorer_error."""
+        """End every worker, also hanging ones. Scores that are running or waiting become scorer_error."""
         with self._lock:
             if self._closed:
                 return
@@ -189,7 +201,7 @@ class IsolatedScorer:
 
 
 class _Slot:
-    """A place among the jobs that run at once; released once, early by a slow job or late by a quick one."""
+    """One of the places for jobs that run at once. A slow job releases it early, any other when it is done."""
 
     def __init__(self, semaphore: threading.Semaphore):
         self._semaphore, self.released = semaphore, False
@@ -212,12 +224,16 @@ def _lower_priority(pid: int) -> None:
     try:
         os.setpriority(os.PRIO_PROCESS, pid, _NICE)
     except ProcessLookupError:
-        return  # it just died; reading its result says so
+        # The worker just died, which reading its result will report.
+        return
 
 
 def _plain(value: Any) -> Any:
-    """numpy values as Python ones. A worker that had to import numpy to read its first job (verl hands
-    strings over as numpy.str_) would be late for it, and every new worker again."""
+    """numpy values as Python ones.
+
+    verl passes strings as numpy.str_. A worker that has to import numpy to read its first job would be late for it, and
+    so would every new worker.
+    """
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, dict):

@@ -1,14 +1,13 @@
-"""The processes in which scorers run: one template that has everything imported, and copies of it.
+"""The processes in which scorers run: one template with everything imported, and forks of it.
 
 `python -m verl_longrl.rewards.isolation.worker FD longrl-scorer SETTINGS` imports the rewards and the user's scorers
-once, then forks a worker for every "fork" request on its control socket. A fork takes milliseconds where a
-new interpreter with sympy takes a second, so killing a worker is cheap; and being a program of its own, the
-template imports neither the caller's `__main__` nor Ray. Workers die with the template (PR_SET_PDEATHSIG) and
-the template ends when its control socket closes, so nothing outlives a killed trainer, not even a worker that
-hangs.
+once, then forks a worker for every "fork" request on its control socket. A fork takes milliseconds where a new
+interpreter with sympy takes a second, so killing a worker is cheap. As a program of its own, the template imports
+neither the caller's `__main__` nor Ray. Workers die with the template (PR_SET_PDEATHSIG), and the template ends when
+its control socket closes, so no process outlives a killed trainer, not even a worker that hangs.
 
-What is scored may come from anywhere: there are no secrets in the environment and no network (`confinement.py`),
-and results leave as JSON, which runs nothing where it is read.
+The scored texts may come from anywhere: the environment has no secrets and there is no network (`confinement.py`), and
+results leave as JSON, which runs no code where it is read.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from multiprocessing.connection import Connection
 
 from verl_longrl.rewards import Score, load_scorers
 from verl_longrl.rewards.isolation.confinement import confine
-from verl_longrl.rewards.score import to_json
-from verl_longrl.rewards.scoring import outcomes
+from verl_longrl.rewards.score import scores_to_json
+from verl_longrl.rewards.scoring import score_for_each_verdict
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(connection: Connection, memory_gib: float) -> None:
-    """Score jobs from `connection` until it closes. One pickled `Job` in, its `outcomes` out as JSON."""
+    """Score jobs from `connection` until it closes: a pickled `Job` in, the scores of each verdict out as JSON."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
@@ -43,16 +42,15 @@ def serve(connection: Connection, memory_gib: float) -> None:
         except EOFError:
             return
         try:
-            answer = to_json(outcomes(pickle.loads(message)))
-        except Exception as error:  # noqa: BLE001  pickling runs whatever code the values bring along
-            reason = f"sample or score cannot travel between processes: {type(error).__name__}: {error}"
-            answer = to_json((Score(0.0, {}, "scorer_error", reason),))
+            answer = scores_to_json(score_for_each_verdict(pickle.loads(message)))
+        except Exception as error:  # noqa: BLE001  pickling runs code of the values' classes
+            reason = f"sample or score cannot be sent between processes: {type(error).__name__}: {error}"
+            answer = scores_to_json((Score(0.0, {}, "scorer_error", reason),))
         connection.send_bytes(answer)
 
 
 def template(control: socket.socket, memory_gib: float) -> None:
-    """Serve "fork" (with a file descriptor, answered by a pid) and "end PID" until the control socket
-    closes."""
+    """Serve the requests "fork" (with a file descriptor; the reply is a pid) and "end PID" until the socket closes."""
     ending: set[int] = set()
     template_pid = os.getpid()
     while True:
@@ -68,7 +66,8 @@ def template(control: socket.socket, memory_gib: float) -> None:
                 os._exit(0)
             os.close(descriptors[0])
             control.send(str(pid).encode())
-        else:  # only the template reaps, so a pid it is asked to end cannot have been reused
+        else:
+            # Only this process reaps its workers, so the pid that it is asked to end cannot have been reused.
             pid = int(message.removeprefix(b"end "))
             os.kill(pid, signal.SIGKILL)
             ending.add(pid)
@@ -76,7 +75,7 @@ def template(control: socket.socket, memory_gib: float) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, which it may have done before we could ask."""
+    """Have the kernel kill this process when its parent ends. The parent may have ended before the call."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -84,7 +83,8 @@ def _die_with(parent: int) -> None:
 
 def main(argv: list[str]) -> int:
     """Load the scorers, report "ready" or the problem, then serve as the template."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, which then closes the socket
+    # Ctrl-C is for the trainer, which then closes the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     control, settings = socket.socket(fileno=int(argv[1])), json.loads(argv[3])
     confine(settings["network"])
     try:
@@ -92,9 +92,12 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001  reported to the caller, who raises it
         control.send(f"{type(error).__name__}: {error}"[:4000].encode())
         return 1
-    with contextlib.suppress(ImportError):  # without it, every score of the math scorer says that it is missing
-        import math_verify  # noqa: F401  half a second: here once, not in every worker that meets a formula
-    gc.freeze()  # keeps pages shared after fork
+    # The import takes half a second: once here instead of in every worker that meets a formula. If math-verify is not
+    # installed, each score of the math scorer says so.
+    with contextlib.suppress(ImportError):
+        import math_verify  # noqa: F401
+    # Objects that the garbage collector does not touch stay in pages that are shared with the forks.
+    gc.freeze()
     control.send(b"ready")
     template(control, settings["memory_gib"])
     return 0

@@ -1,11 +1,11 @@
-"""Ask a model whether an answer means the same as the reference, and believe only the model.
+"""Ask a model whether an answer means the same as the reference.
 
-Any OpenAI-compatible server will do, one or several (see `endpoints.py`). Identical questions are one call: verdicts
-are cached, and a question that is being asked is waited for, not asked again.
+Any OpenAI-compatible server will do, one or several (`endpoints.py`). Identical questions are one request: verdicts are
+cached, and a question that is in flight is waited for instead of asked again.
 
-The candidate answer cannot talk to the judge: see `prompt.py`. When no verdict can be had (cut-off
-reasoning, prose, a server that refuses) `JudgeError` is raised: it is not a "no". A judge that is away is waited for
-(`patience.py`), then `JudgeAway` is raised.
+The candidate answer cannot influence the judge's instructions or pronounce its verdict (`prompt.py`). Without a verdict
+(cut-off reasoning, prose, a server that refuses) `JudgeError` is raised: it does not count as a "no". A judge that
+cannot be reached is waited for (`patience.py`), then `JudgeAway` is raised.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from collections import Counter, OrderedDict
 from typing import Any
 
 from verl_longrl.endpoints import EndpointError, Endpoints, RequestError
-from verl_longrl.patience import Away, Patience
+from verl_longrl.patience import Patience, ServerAway
 from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions
 from verl_longrl.rewards.scoring import JudgeAway, JudgeError
 
-__all__ = ["Judge", "JudgeAway", "JudgeError"]
+__all__ = ["JudgeAway", "JudgeClient", "JudgeError"]
 
 
-class Judge:
-    """A judge's client, for use within one event loop.
+class JudgeClient:
+    """Asks a judge, for use within one event loop.
 
-    Raises ValueError when there is no endpoint. `judge` answers one question; `check` is for the preflight;
-    `metrics` counts; `close` releases the connections.
+    Raises ValueError without an endpoint. `judge` answers one question, `check` is for the preflight, `metrics` counts,
+    and `close` releases the connections.
     """
 
     def __init__(self, options: JudgeOptions):
         self.options = options
         self._patience = Patience(
-            "the judge", options.patience_minutes, options.concurrency, options.max_backoff_s, _progress
+            "the judge", options.patience_minutes, options.concurrency, options.max_backoff_s, _print_progress
         )
         self._servers = Endpoints(options)
         self._verdicts: OrderedDict[str, bool] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._tasks_in_flight: dict[str, asyncio.Task[bool]] = {}
         self._counts: Counter[str] = Counter()
 
     async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
-        """Whether `candidate` states the same facts as `reference`. Raises JudgeError when no verdict can be
-        had."""
+        """Whether `candidate` states the same facts as `reference`. Raises JudgeError without a verdict."""
         if not candidate.strip():
             return False
         messages, mark = build_messages(question, reference, candidate, context, self.options)
@@ -52,35 +51,38 @@ class Judge:
             self._verdicts.move_to_end(key)
             self._counts["cache_hits"] += 1
             return self._verdicts[key]
-        task = self._asking.get(key)
+        task = self._tasks_in_flight.get(key)
         if task is None:
-            task = self._asking[key] = asyncio.create_task(self._ask(key, messages, mark))
+            task = self._tasks_in_flight[key] = asyncio.create_task(self._ask_and_cache(key, messages, mark))
         else:
             self._counts["cache_hits"] += 1
-        return await asyncio.shield(task)  # one waiter may be cancelled, the others still want the verdict
+        # Shielded, because others may be waiting for the same verdict when one of them is cancelled.
+        return await asyncio.shield(task)
 
-    async def _ask(self, key: str, messages: list[dict[str, str]], mark: str) -> bool:
+    async def _ask_and_cache(self, key: str, messages: list[dict[str, str]], mark: str) -> bool:
         try:
-            verdict = await self._verdict(messages, mark)
+            verdict = await self._ask_for_verdict(messages, mark)
         except JudgeError:
             self._counts["failures"] += 1
             raise
         finally:
-            del self._asking[key]
+            del self._tasks_in_flight[key]
         self._verdicts[key] = verdict
         while len(self._verdicts) > self.options.cache_size:
             self._verdicts.popitem(last=False)
         return verdict
 
-    async def _verdict(self, messages: list[dict[str, str]], mark: str) -> bool:
+    async def _ask_for_verdict(self, messages: list[dict[str, str]], mark: str) -> bool:
         body = {
             "messages": messages,
             "temperature": self.options.temperature,
             "max_tokens": self.options.max_tokens,
         }
         try:
-            text, finish_reason = await self._patience.ask(lambda: self._servers.post("/chat/completions", body, _read))
-        except Away as error:
+            text, finish_reason = await self._patience.ask(
+                lambda: self._servers.post("/chat/completions", body, _read_completion)
+            )
+        except ServerAway as error:
             raise JudgeAway(str(error)) from error
         except (RequestError, EndpointError) as error:
             raise JudgeError(
@@ -89,9 +91,9 @@ class Judge:
         return read_verdict(text, mark, finish_reason)
 
     async def check(self) -> str:
-        """For the preflight: every endpoint is reachable and serves the model. Returns the model's name.
+        """Check, for the preflight, that every endpoint is reachable and serves the model. Returns the model's name.
 
-        Raises JudgeError naming the endpoint, what is wrong and the fix; JudgeAway when it is only away.
+        Raises JudgeError with the endpoint, the problem and the fix; JudgeAway when the endpoint is only unreachable.
         """
         try:
             return await self._servers.check()
@@ -100,24 +102,24 @@ class Judge:
             raise (JudgeAway if away else JudgeError)(str(error)) from error
 
     def metrics(self) -> dict[str, float]:
-        """calls (attempts), cache_hits, retries, failures (questions without verdict), benched endpoints,
-        mean latency_s."""
-        own = {name: float(self._counts[name]) for name in ("cache_hits", "failures")}
-        return self._servers.metrics() | own
+        """calls (attempts), cache_hits, retries, failures (questions without a verdict), benched endpoints, and the
+        mean latency_s.
+        """
+        return self._servers.metrics() | {name: float(self._counts[name]) for name in ("cache_hits", "failures")}
 
     async def close(self) -> None:
-        """Give up what is being asked and release the connections."""
-        for task in list(self._asking.values()):
+        """Cancel the requests in flight and release the connections."""
+        for task in list(self._tasks_in_flight.values()):
             task.cancel()
         await self._servers.close()
 
 
-def _progress(line: str) -> None:
-    """Reaches the user's terminal, from a reward worker too (see recipe.longrl.console)."""
+def _print_progress(line: str) -> None:
+    """Print a line that reaches the user's terminal, also from a reward worker (see recipe.longrl.console)."""
     print(f"longrl: {line}", flush=True)
 
 
-def _read(reply: Any) -> tuple[str, str | None]:
+def _read_completion(reply: Any) -> tuple[str, str | None]:
     """The text and finish reason of a chat completion."""
     choice = reply["choices"][0]
     return choice["message"].get("content") or "", choice.get("finish_reason")

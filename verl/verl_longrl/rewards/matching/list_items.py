@@ -1,11 +1,23 @@
-r"""The lines of an answer as the items of a list, compared with the items asked for (GoLongRL, arXiv 2605.19577).
+r"""Compare the lines of an answer, as the items of a list, with the items asked for (GoLongRL, arXiv 2605.19577).
 
-Two items are the same when their tokens are (`tokens.py`): that forgives case, width, quotes, emphasis, brackets,
-punctuation and how a number is written. A bullet or number before an item is forgiven where the line with it is no item
-asked for: "2. Paris" is Paris, unless "2. Paris" was asked for. An item given twice counts once, where it stands first.
-If all this would make one item of two that were asked for, only case, width and space are forgiven.
+Two items are equal when their tokens are (`tokens.py`): that forgives case, width, quotes, emphasis, brackets,
+punctuation and how a number is written. A bullet or number before an item is ignored unless the line with it is an item
+that was asked for. An item given twice counts once, at its first place. If tokens would merge two items that were asked
+for, only case, width and white space are forgiven.
 
-As published, lines are compared after lower-casing and collapsing white space, and nothing else is forgiven.
+| line | items asked for | verdict | reason |
+|---|---|---|---|
+| `2. Paris` | `Paris` | right | a number before the item |
+| `2. Paris` | `2. Paris` | right | the line as it is was asked for |
+| `Paris` | `2. Paris` | wrong | the number belongs to the item |
+| `- 5` | `5` | right | a bullet |
+| `-5` | `5` | wrong | a negative number |
+| `**Paris**` | `Paris` | right | emphasis |
+| `Paris, France` | `Paris` | wrong | more than the item |
+| `f x` | `f(x)` | right | brackets |
+| `f x` | `f(x)` or `f[x]` | wrong | brackets tell the two items apart |
+
+As published, lines are compared in lower case with white space collapsed, and nothing else is forgiven.
 """
 
 from __future__ import annotations
@@ -16,13 +28,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from verl_longrl.rewards.matching.response_format import parse_lines
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, decimals_are_names, tokens
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, decimals_are_names
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_items
 
-MAX_LINES = 10_000  # an answer with more is worth nothing: no right one is that long, and time stays bounded
-_BULLET = re.compile(  # of "- 5" but not of "-5", which is a number
+MAX_LINES = 10_000
+"""An answer with more lines earns nothing: no right answer is that long, and scoring time stays bounded."""
+
+# A bullet, a number or both, each once. "- 5" has a bullet, but "-5" does not, and "3.1" has no number before an item.
+_BULLET = re.compile(
     r"\A\s*(?:[-+*–—]\s+|[•·▪◦‣●○■□]\s*)?"
     r"(?:(?:[(（\[【]\s?(?:\d{1,3}|[一二三四五六七八九十]{1,3})\s?[)）\]】]|\d{1,3}\s?[.．、:：)）](?!\d)"
     r"|[一二三四五六七八九十]{1,3}[、.．]|[①-⑳])[\s.、:：]*)?"
@@ -33,56 +48,66 @@ Metric = Callable[[Sequence[str], Sequence[str]], float]
 
 
 class Items(NamedTuple):
-    """What was asked for and what is listed, in order, spelled so that equal items are equal texts."""
+    """The items asked for and the items listed, in order, spelled so that equal items are equal texts."""
 
-    wanted: list[str]
+    expected: list[str]
     listed: list[str]
 
     @property
     def recall(self) -> float:
-        """The share of the distinct items asked for that is listed."""
-        return len(set(self.wanted) & set(self.listed)) / len(set(self.wanted))
+        """The share of the distinct items asked for that are listed."""
+        return len(set(self.expected) & set(self.listed)) / len(set(self.expected))
 
     @property
     def precision(self) -> float:
-        """The share of the distinct items listed that was asked for; 0 for an empty list."""
-        return len(set(self.wanted) & set(self.listed)) / max(1, len(set(self.listed)))
+        """The share of the distinct items listed that were asked for; 0 for an empty list."""
+        return len(set(self.expected) & set(self.listed)) / max(1, len(set(self.listed)))
 
 
-def items(golds: Collection[str], lines: Sequence[str]) -> Items:
-    """The items of both, each once, comparable. Nothing is listed by more than `MAX_LINES` lines."""
+def comparable_items(golds: Collection[str], lines: Sequence[str]) -> Items:
+    """The items of both, each once. More than `MAX_LINES` lines count as an empty list."""
     spelling = _spelling(golds)
-    wanted = dict.fromkeys(map(spelling, golds))
-    readable = lines if len(lines) <= MAX_LINES else []
-    return Items(list(wanted), list(dict.fromkeys(_item(line, wanted, spelling) for line in readable)))
+    expected = dict.fromkeys(map(spelling, golds))
+    if len(lines) > MAX_LINES:
+        lines = []
+    return Items(list(expected), list(dict.fromkeys(_item(line, expected, spelling) for line in lines)))
 
 
-def items_as_published(golds: Collection[str], lines: Sequence[str]) -> Items:
-    """The items of both, repeated ones too, in lower case and with white space collapsed."""
+def published_items(golds: Collection[str], lines: Sequence[str]) -> Items:
+    """The items of both, repeated ones too, in lower case with white space collapsed (as released)."""
     return Items([" ".join(gold.lower().split()) for gold in golds], [" ".join(line.lower().split()) for line in lines])
 
 
-def _item(line: str, wanted: Collection[str], spelling: Callable[[str], str]) -> str:
+def _item(line: str, expected: Collection[str], spelling: Callable[[str], str]) -> str:
+    """The item on a line, without its bullet unless the line with the bullet is an item asked for."""
     item = spelling(line)
-    if item in wanted:
+    if item in expected:
         return item
     bare = _BULLET.sub("", line, count=1)
     return spelling(bare) if bare else item
 
 
 def _spelling(golds: Collection[str]) -> Callable[[str], str]:
-    """How items are spelled so that equal ones are equal texts, and no two of `golds` that differ are."""
+    """A function that spells equal items as equal texts.
+
+    Tokens would merge f(x) and f[x]. Where they would make one item of two gold items, only case, width and white space
+    are normalized.
+    """
     as_written = any(map(decimals_are_names, golds))
 
     def by_tokens(text: str) -> str:
-        words = tokens(text, as_written=as_written) if len(text) <= MAX_CHARS else []
-        return " ".join(words) or folded(text)
+        words = answer_tokens(text, as_written=as_written) if len(text) <= MAX_CHARS else []
+        return " ".join(words) or casefold_normalized(text)
 
-    return by_tokens if len(set(map(by_tokens, golds))) == len(set(map(folded, golds))) else folded
+    return (
+        by_tokens
+        if len(set(map(by_tokens, golds))) == len(set(map(casefold_normalized, golds)))
+        else casefold_normalized
+    )
 
 
-def folded(text: str) -> str:
-    """`text` in one case and width, white space collapsed."""
+def casefold_normalized(text: str) -> str:
+    """`text` in one case and Unicode width, with white space collapsed."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -91,8 +116,8 @@ def score_items(response: str, ground_truth: Any, options: RewardOptions, metric
     golds = gold_items(ground_truth)
     parsed = parse_lines(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
-    compared = items_as_published(golds, parsed.lines) if options.paper_exact else items(golds, parsed.lines)
+        return Score.format_error(parsed.error)
+    compared = published_items(golds, parsed.answer) if options.paper_exact else comparable_items(golds, parsed.answer)
     answer = published(*compared) if options.paper_exact else metric(*compared)
     parts = {"answer": answer, "recall": compared.recall, "precision": compared.precision, "format": 1.0}
     return Score(answer, parts)

@@ -1,20 +1,29 @@
-r"""What a response says, and why it cannot be read when it cannot.
+r"""Read the answer out of a response, or say why it cannot be read.
 
-The contract: reasoning closed by `</think>` (its opening tag may be in the prompt), then exactly one
-`<useful_chunks>` block naming chunks as `<CHUNK_i>`, then exactly one `<answer>` block. Only the text after
-the last `</think>` counts, so tags rehearsed while thinking neither help nor hurt. Everything here runs in
-linear time: there is no input that makes it slow.
+The contract of grounded responses: reasoning closed by `</think>` (its opening tag may be in the prompt), then exactly
+one `<useful_chunks>` block with chunks named as `<CHUNK_i>`, then exactly one `<answer>` block. Only the text after the
+last `</think>` counts, so tags rehearsed while thinking neither help nor hurt. Everything here runs in linear time: no
+input makes it slow.
 
 KeyChain, plain QA, retrieval, choice and math answer in the last `\boxed{...}`, with nothing between the word and its
-brace. An earlier box is a draft; a box that never closes is a breach, not a reason to go back to an earlier one.
+brace. An earlier box is a draft; a box that never closes breaks the format and is not a reason to use an earlier one.
 
-GoLongRL's tasks answer, each in its own way, in the lines after the last `[Answer]` (or `[答案]`), in JSON (in the last
-`<answer>`, in a code fence or bare), or in a sentence: "The correct answer is (X)", "The answer is X".
+GoLongRL's tasks answer in the lines after the last `[Answer]` (or `[答案]`), in JSON (in the last `<answer>`, in a code
+fence or bare), or in a sentence: "The correct answer is (X)", "The answer is X".
 
-`paper_exact` reads grounded responses as the released LongRLVR code does: the whole text including the reasoning, tags
-in any order, exactly one non-greedy match of each. It reads boxed ones as LoongRL is published: `</think>` is required,
-stars are removed. GoLongRL, as published, wants exactly one `</think>` and at most one `<think>` (`published_text`),
-and then finds most answers in the whole text, reasoning included.
+| after the reasoning | read by | answer |
+|---|---|---|
+| `<useful_chunks><CHUNK_3></useful_chunks><answer> Paris </answer>` | `parse_grounded` | cited 3, "Paris" |
+| `I think \boxed{Rome}, no: \boxed{\text{Paris}}` | `parse_boxed` | "\text{Paris}" |
+| `[Answer]` and the lines `Paris`, an empty one, `Rome` | `parse_lines` | "Paris", "Rome" |
+| `The answer is Rome. Wait. The answer is Paris` | `parse_sentence` | "Paris" |
+| `The correct answer is (B) because of C` | `parse_choices` | "(B) because of C" |
+| `Here: [{"a": 1}]` | `parse_json` | [{"a": 1}] |
+
+With `paper_exact`, grounded responses are read as the released LongRLVR code reads them: the whole text including the
+reasoning, tags in any order, exactly one non-greedy match of each. Boxed responses are read as LoongRL publishes it:
+`</think>` is required and stars are removed. GoLongRL, as published, requires exactly one `</think>` and at most one
+`<think>` (`published_text`), and then searches the whole text, reasoning included, for most answers.
 """
 
 from __future__ import annotations
@@ -23,13 +32,17 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+T = TypeVar("T")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+# All repetitions below are bounded ({0,8}, not *): an unbounded one next to another makes a search quadratic.
 _TAG = re.compile(r"<\s{0,4}(/?)\s{0,4}(useful_chunks|answer)\s{0,4}>")
 _CHUNK = re.compile(r"<\s{0,4}CHUNK_\s{0,4}([0-9]+)\s{0,4}>")
 _BOX = "\\boxed{"
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is text
+# A backslash takes the next character with it, so an escaped brace counts as text: \boxed{\{1, 2\}} closes at the end.
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _ANSWER_LINE = re.compile(r"answer\s{0,4}:([^\n]*)", re.IGNORECASE)
 _SPACE_COMMAND = re.compile(r"\\(?:q?quad(?![A-Za-z])|[ ,;:!])")
 _TEXT_COMMAND = re.compile(
@@ -53,52 +66,36 @@ _CONTRACT = [("", "useful_chunks"), ("/", "useful_chunks"), ("", "answer"), ("/"
 
 @dataclass(frozen=True)
 class GroundedResponse:
-    """A response taken apart: `cited` chunk ids in order with duplicates, the `answer` text, and `error`, the
-    reason why the response breaks the contract (empty when it keeps it; then `answer` is the text, stripped,
-    maybe empty)."""
+    """The citations and the answer of a grounded response."""
 
     cited: tuple[int, ...] = ()
+    """The chunk ids in order, with duplicates."""
     answer: str = ""
+    """The answer, stripped; it may be empty."""
     error: str = ""
+    """The reason why the response breaks the contract; empty when it keeps it."""
 
 
 @dataclass(frozen=True)
-class BoxedResponse:
-    """The `answer` in a response's last box, stripped, maybe empty; `error`, the reason why there is no such box."""
+class Parsed(Generic[T]):
+    """The answer of a response in one of the other formats."""
 
-    answer: str = ""
+    answer: T
+    """Text, lines or JSON values, as the function that returns it says; empty when there is an error."""
     error: str = ""
-
-
-@dataclass(frozen=True)
-class LinesResponse:
-    """The `lines` of an answer, stripped, none of them empty; `error`, the reason why there are none."""
-
-    lines: tuple[str, ...] = ()
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class TextResponse:
-    """The `text` of an answer, stripped, never empty; `error`, the reason why there is none."""
-
-    text: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class JsonResponse:
-    """The JSON objects and arrays in an answer as Python `values`, in order; `error`, the reason why there are none."""
-
-    values: tuple[Any, ...] = ()
-    error: str = ""
+    """The reason why there is no answer to read; empty when there is one."""
 
 
 def visible_text(response: str, *, require_think: bool = False) -> tuple[str, str]:
-    """The text after the last `</think>`, and the reason why there is none ("" when there is).
+    """The text after the last `</think>`, and the reason why there is none ("" when there is one).
 
-    Without any `</think>` the whole text is visible, unless the response opens `<think>` (the reasoning never
-    ended) or `require_think` is set.
+    Without any `</think>` the whole text is visible, unless the response opens `<think>` (the reasoning never ended) or
+    `require_think` is set.
+
+    >>> visible_text("<think>5 or 6?</think>It is 6.")
+    ('It is 6.', '')
+    >>> visible_text("<think>5 or 6?")
+    ('', '<think> without </think>: the reasoning never ended')
     """
     _, closed, text = response.rpartition(THINK_CLOSE)
     if THINK_OPEN in text:
@@ -109,22 +106,22 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
 
 
 def cited_chunks(text: str) -> tuple[int, ...]:
-    """Every id named as `<CHUNK_i>` in `text`, in order, duplicates kept; spaces inside the tag are
-    tolerated."""
-    return tuple(int(digits[:19]) for digits in _CHUNK.findall(text))  # 19 digits: beyond any document
+    """Every id named as `<CHUNK_i>` in `text`, in order, duplicates kept; spaces inside the tag are tolerated."""
+    # 19 digits are beyond any document; int() of a very long number would take quadratic time.
+    return tuple(int(digits[:19]) for digits in _CHUNK.findall(text))
 
 
 def parse_grounded(response: str, *, require_think: bool = False, paper_exact: bool = False) -> GroundedResponse:
-    """Read one grounded response; never raises, the reason of a breach is in `.error`."""
+    """Read a grounded response. Never raises: the reason why it breaks the contract is in `error`."""
     if paper_exact:
         return _parse_as_released(response)
     text, error = visible_text(response, require_think=require_think)
     if error:
         return GroundedResponse(error=error)
     tags = list(_TAG.finditer(text))
-    found = [(tag[1], tag[2]) for tag in tags]
-    if found != _CONTRACT:
-        return GroundedResponse(error=_breach(found))
+    sequence = [(tag[1], tag[2]) for tag in tags]
+    if sequence != _CONTRACT:
+        return GroundedResponse(error=_breach(sequence))
     chunks = text[tags[0].end() : tags[1].start()]
     answer = text[tags[2].end() : tags[3].start()]
     return GroundedResponse(cited_chunks(chunks), answer.strip())
@@ -132,8 +129,8 @@ def parse_grounded(response: str, *, require_think: bool = False, paper_exact: b
 
 def parse_boxed(
     response: str, *, require_think: bool = False, answer_line: bool = False, paper_exact: bool = False
-) -> BoxedResponse:
-    """Read one boxed response; never raises, the reason of a breach is in `.error`.
+) -> Parsed[str]:
+    """Read the text in the last box, stripped; it may be empty.
 
     answer_line: without any box, the rest of the line after the last "Answer:" counts (DAPO's prompts ask for it).
     """
@@ -142,143 +139,154 @@ def parse_boxed(
     else:
         text, error = visible_text(response, require_think=require_think or paper_exact)
     if error:
-        return BoxedResponse(error=error)
+        return Parsed("", error=error)
     _, box, after = text.rpartition(_BOX)
     if box:
-        return _close(after)
+        return _text_to_closing_brace(after)
     lines = _ANSWER_LINE.findall(text) if answer_line else []
-    return BoxedResponse(lines[-1].strip(" \t\r*")) if lines else BoxedResponse(error="no \\boxed{} in the answer")
+    return Parsed(lines[-1].strip(" \t\r*")) if lines else Parsed("", error="no \\boxed{} in the answer")
 
 
-def _close(text: str) -> BoxedResponse:
+def _text_to_closing_brace(text: str) -> Parsed[str]:
     """The text up to the brace that closes a box opened right before it."""
     depth = 1
     for brace in _BRACE.finditer(text):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
-            return BoxedResponse(text[: brace.start()].strip())
-    return BoxedResponse(error="the last \\boxed{ has no closing brace")
+            return Parsed(text[: brace.start()].strip())
+    return Parsed("", error="the last \\boxed{ has no closing brace")
 
 
 def plain_text(latex: str) -> str:
-    """What LaTeX's text commands, spaces and braces are around: Paris, of `\\text{Paris}`. The rest stays as it is."""
+    r"""`latex` without text commands, spaces and braces; anything else stays as it is.
+
+    >>> plain_text(r"\text{New\ York}")
+    'New York'
+    """
     return _TEXT_COMMAND.sub("", _SPACE_COMMAND.sub(" ", latex)).strip()
 
 
 def published_text(response: str) -> tuple[str, str]:
-    """The whole response, and the reason why GoLongRL's released gate gives it no reward ("" when it passes)."""
+    """The whole response, and the reason why GoLongRL's released code gives it no reward ("" if there is none)."""
     opened, closed = response.count(THINK_OPEN), response.count(THINK_CLOSE)
     if closed != 1 or opened > 1:
         return "", f"{opened} <think> and {closed} </think>, expected one </think> and at most one <think>"
     return response, ""
 
 
-def parse_lines(response: str, *, require_think: bool = False, paper_exact: bool = False) -> LinesResponse:
-    """Read the lines after the last `[Answer]` or `[答案]`; never raises, the reason of a breach is in `.error`.
+def parse_lines(response: str, *, require_think: bool = False, paper_exact: bool = False) -> Parsed[tuple[str, ...]]:
+    """Read the lines after the last `[Answer]` or `[答案]`, stripped and not empty.
 
-    Code fences and ruled lines are no lines of an answer. paper_exact: after the last `[Answer]`, else `[答案]`, else
-    the whole response, reasoning included; empty lines stay.
+    Code fences and ruled lines are skipped. paper_exact: the lines after the last `[Answer]`, else `[答案]`, else those
+    of the whole response, reasoning included; empty lines are kept.
     """
     if paper_exact:
         text, error = published_text(response)
         marker = next((marker for marker in _MARKERS_AS_RELEASED if marker in text), None)
         area = text.rpartition(marker)[2] if marker else text
-        return LinesResponse(error=error) if error else LinesResponse(tuple(area.strip().split("\n")))
+        return Parsed((), error=error) if error else Parsed(tuple(area.strip().split("\n")))
     text, error = visible_text(response, require_think=require_think)
     if error:
-        return LinesResponse(error=error)
+        return Parsed((), error=error)
     markers = list(_MARKER.finditer(text))
     if not markers:
-        return LinesResponse(error="no [Answer] after the reasoning")
+        return Parsed((), error="no [Answer] after the reasoning")
     lines = _lines(text[markers[-1].end() :])
-    return LinesResponse(tuple(lines)) if lines else LinesResponse(error="nothing after [Answer]")
+    return Parsed(tuple(lines)) if lines else Parsed((), error="nothing after [Answer]")
 
 
-def parse_text(response: str, *, require_think: bool = False) -> TextResponse:
-    """Read all that follows the last `[Answer]`, or without one all that is visible."""
+def parse_text(response: str, *, require_think: bool = False) -> Parsed[str]:
+    """Read all text after the last `[Answer]`, or after the reasoning if there is none; stripped, never empty."""
     text, error = visible_text(response, require_think=require_think)
     if error:
-        return TextResponse(error=error)
+        return Parsed("", error=error)
     markers = list(_MARKER.finditer(text))
     text = text[markers[-1].end() :].strip() if markers else text.strip()
-    return TextResponse(text) if text else TextResponse(error="no answer after the reasoning")
+    return Parsed(text) if text else Parsed("", error="no answer after the reasoning")
 
 
-def parse_sentence(response: str, *, require_think: bool = False) -> TextResponse:
-    """Read the one answer that a response gives in plain words: what follows the last "answer is", "Answer:" or
-    `[Answer]`, to the end of its line. Without any of these, the last line."""
+def parse_sentence(response: str, *, require_think: bool = False) -> Parsed[str]:
+    """Read the one answer that a response gives in plain words; never empty.
+
+    It is the rest of the line after the last "answer is", "Answer:" or `[Answer]`. Without any of these it is the last
+    line.
+    """
     text, error = visible_text(response, require_think=require_think)
     if error:
-        return TextResponse(error=error)
+        return Parsed("", error=error)
     stated = _statements(_ANSWER_IS, text)
     lines = [stated[-1]] if stated and stated[-1] else _lines(text)
-    return TextResponse(lines[-1]) if lines else TextResponse(error="no answer after the reasoning")
+    return Parsed(lines[-1]) if lines else Parsed("", error="no answer after the reasoning")
 
 
-def parse_choices(response: str, *, require_think: bool = False) -> LinesResponse:
-    """Read what follows each "The correct answer is", or words to that effect, to the end of its line, in order."""
+def parse_choices(response: str, *, require_think: bool = False) -> Parsed[tuple[str, ...]]:
+    """Read the rest of the line after each "The correct answer is", or words to that effect, in order."""
     text, error = visible_text(response, require_think=require_think)
     stated = tuple(statement for statement in _statements(_CHOICE_IS, text) if statement)
-    return LinesResponse(stated) if stated else LinesResponse(error=error or 'no "The correct answer is (X)"')
+    return Parsed(stated) if stated else Parsed((), error=error or 'no "The correct answer is (X)"')
 
 
-def parse_json(response: str, *, require_think: bool = False, paper_exact: bool = False) -> JsonResponse:
-    """Read the JSON in the last `<answer>`, or without one in all that is visible, whatever stands around it.
+def parse_json(response: str, *, require_think: bool = False, paper_exact: bool = False) -> Parsed[tuple[Any, ...]]:
+    """Read the JSON objects and arrays in the last `<answer>`, or in the text after the reasoning, as Python values.
 
-    paper_exact: the first `<answer>` of the whole response, or the whole response, must be JSON and nothing else; if it
-    is not, there are no values and no error.
+    Text around them is ignored. paper_exact: the first `<answer>` of the whole response, or else the whole response,
+    must be JSON and nothing else; if it is not, there are no values and no error.
     """
     if paper_exact:
         text, error = published_text(response)
         area = text.partition("<answer>")[2].partition("</answer>")[0] if "<answer>" in text else text
         try:
-            return JsonResponse(error=error) if error else JsonResponse((json.loads(area.strip()),))
+            return Parsed((), error=error) if error else Parsed((json.loads(area.strip()),))
         except (ValueError, RecursionError):
-            return JsonResponse()
+            return Parsed(())
     text, error = visible_text(response, require_think=require_think)
     if error:
-        return JsonResponse(error=error)
+        return Parsed((), error=error)
     tags = [tag for tag in _TAG.finditer(text) if tag[2] == "answer"]
     opened = max((i for i, tag in enumerate(tags) if not tag[1]), default=None)
     if opened is not None:
         closed = tags[opened + 1].start() if opened + 1 < len(tags) else len(text)
         text = text[tags[opened].end() : closed]
     values = tuple(_json_values(text))
-    return JsonResponse(values) if values else JsonResponse(error="no JSON object or array in the answer")
+    return Parsed(values) if values else Parsed((), error="no JSON object or array in the answer")
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of `text` that say something: neither empty nor a code fence or a ruled line."""
+    """The lines of `text`, stripped, without empty ones, code fences and ruled lines."""
     lines = (line.strip() for line in text.split("\n"))
     return [line for line in lines if line and not _FENCE_OR_RULE.fullmatch(line)]
 
 
 def _statements(opening: re.Pattern[str], text: str) -> list[str]:
     """What follows each match of `opening`, up to the end of its line or the next match, stripped."""
-    found = list(opening.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    return [text[match.end() : end].partition("\n")[0].strip() for match, end in zip(found, ends, strict=False)]
+    openings = list(opening.finditer(text))
+    ends = [*(match.start() for match in openings[1:]), len(text)]
+    return [text[match.end() : end].partition("\n")[0].strip() for match, end in zip(openings, ends, strict=False)]
 
 
 def _json_values(text: str) -> Iterator[Any]:
-    """Every outermost JSON object or array in `text`. One that is broken is passed over as far as it can be read, so
-    that its parts are not taken for answers; after a thousand of these nothing more is expected."""
+    """Every outermost JSON object or array in `text`.
+
+    A broken one is skipped as far as it can be read, so that its parts are not taken for answers. The search ends after
+    a thousand of these.
+    """
     decoder, at, failures = json.JSONDecoder(), 0, 0
     while (start := _JSON_START.search(text, at)) and failures < 1000:
         try:
             value, at = decoder.raw_decode(text, start.start())
         except json.JSONDecodeError as error:
             at, failures = max(error.pos, start.end()), failures + 1
-        except (ValueError, RecursionError):  # a number of thousands of digits, a thousand brackets
+        except (ValueError, RecursionError):
+            # A number of thousands of digits, or a thousand nested brackets.
             return
         else:
             yield value
 
 
-def _breach(found: list[tuple[str, str]]) -> str:
-    """The first way in which the tags found differ from the contract, in words."""
+def _breach(tags: list[tuple[str, str]]) -> str:
+    """The first way in which the tags of a response differ from the contract, in words."""
     for name in ("useful_chunks", "answer"):
-        opened, closed = found.count(("", name)), found.count(("/", name))
+        opened, closed = tags.count(("", name)), tags.count(("/", name))
         if opened == closed == 0:
             return f"no <{name}> block"
         if opened > 1 and closed > 1:
@@ -287,7 +295,7 @@ def _breach(found: list[tuple[str, str]]) -> str:
             return f"<{name}> without closing tag"
         if closed > opened:
             return f"</{name}> without opening tag"
-    order = " ".join(f"<{slash}{name}>" for slash, name in found)
+    order = " ".join(f"<{slash}{name}>" for slash, name in tags)
     return f"tags out of order: {order}; expected <useful_chunks> then <answer>"
 
 
@@ -296,8 +304,7 @@ def _count(number: int) -> str:
 
 
 def _blocks(text: str, name: str) -> list[str]:
-    """Non-greedy matches of one block, as `re.findall("<name>(.*?)</name>", text, DOTALL)` but in linear
-    time."""
+    """Non-greedy matches of one block, as `re.findall("<name>(.*?)</name>", text, DOTALL)` but in linear time."""
     opening, closing, blocks, position = f"<{name}>", f"</{name}>", [], 0
     while (start := text.find(opening, position)) >= 0:
         end = text.find(closing, start + len(opening))

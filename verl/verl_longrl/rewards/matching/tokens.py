@@ -1,15 +1,16 @@
-"""A text as the tokens that carry its meaning, so that two ways of writing one answer compare equal.
+"""Split a text into the tokens that carry its meaning, so that two ways of writing one answer compare equal.
 
 Forgiven: case, Unicode width and style, articles before a word, quotes, brackets, emphasis, sentence punctuation,
-currency signs, hyphens and dashes inside and between words, a number glued to its unit (10km = 10 km), and how a
+currency signs, hyphens and dashes inside and between words, a number joined to its unit (10km = 10 km), and how a
 number is written (3.0 = 3, 1,000 = 1000, .5 = 0.5, +3 = 3).
 
 Kept: words, numbers, and symbols that carry meaning. These are `%` (also spelled percent), `^`, `/` and every
-mathematical symbol of Unicode (`+ < > = ≤ ± × → ...`), with `*` only where it multiplies, `#` only after a letter (C#)
-and `-` only as a number's sign or at the end of a grade, blood type or ion (A-). So C++, C# and C are three answers.
-A raised digit after a number is a power (10² = 10^2, not 102), after a letter an ordinary digit (km² = km^2 = km2).
+mathematical symbol of Unicode (`+ < > = ≤ ± × → ...`). `*` is kept only where it multiplies, `#` only after a letter
+(C#), and `-` only as the sign of a number or at the end of a grade, blood type or ion (A-). So C++, C# and C are three
+answers. A raised digit after a number is a power (10² = 10^2, not 102), after a letter an ordinary digit
+(km² = km^2 = km2).
 
-Decimals are compared by value (2.10 = 2.1). They are compared as written when the gold answer puts one right after a
+Decimals are compared by value (2.10 = 2.1). They are compared as written when the gold answer has one right after a
 name (Python 3.10, version 2.10, Table 3.10): there 3.10 is not 3.1. A bare 3.10 cannot be told from a number.
 
 Not told apart: a subtraction from a range or a compound (a - b, 3 - 5, well-known: dashes are dropped), a factorial
@@ -22,7 +23,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-MAX_CHARS = 10_000  # an answer beyond this is cut: nothing right is that long, and time stays bounded
+MAX_CHARS = 10_000
+"""A longer text is cut: no right answer is that long, and the time to compare stays bounded."""
 
 # fmt: off
 FUNCTION_WORDS = {
@@ -32,11 +34,14 @@ FUNCTION_WORDS = {
     "final", "correct", "therefore", "hence", "because", "has", "have", "had", "do", "does", "did",
 }
 # fmt: on
-_SYMBOLS = set("%‰^/♭")  # beside the mathematical ones, Unicode's category Sm
+# In addition to the mathematical symbols, which are Unicode's category Sm.
+_SYMBOLS = set("%‰^/♭")
+# Words before a decimal that do not make it a name: in "about 3.10" the number is a number.
 _QUALIFIERS = {"about", "approximately", "around", "nearly", "over", "roughly", "than", "under"}
 
 _RAISED = "⁰¹²³⁴-⁹"
-_BEFORE_FOLDING = (  # NFKC would glue these to the digit before them: 10² = 102, 5½ = 51/2
+# NFKC would join these to the digit before them: 10² would become 102, and 5½ become 51/2.
+_BEFORE_FOLDING = (
     (re.compile(rf"(?<=[0-9)\]])(?=[{_RAISED}⁺⁻])|(?=[⁺⁻][{_RAISED}])"), "^"),
     (re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅟↉₀-₉①-⓿])"), " "),
     (re.compile("[™\ufe00-\ufe0f]"), ""),
@@ -47,7 +52,9 @@ _UNITS = (
     "km|cm|mm|nm|m|mi|ft|ha|kg|mg|lbs?|oz|ml|l|kwh|mwh|kw|mw|gw|w|kv|mv|v|kev|mev|gev|ev|khz|mhz|ghz|thz|hz|kb|mb|gb|tb"
     "|db|mph|kph|kmh|rpm|fps|px|ms|secs?|mins?|hrs?|am|pm|usd|eur|bn"
 )
-_REWRITES = tuple(  # in this order; afterwards the symbols that count are those of `_counts`
+# Applied in this order to folded text. Each one decides what a sign means from its neighbours, and rewrites the signs
+# that carry meaning as a symbol that `_carries_meaning` keeps; all others are dropped with the punctuation.
+_REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"['\u2019`]", ""),
@@ -58,53 +65,70 @@ _REWRITES = tuple(  # in this order; afterwards the symbols that count are those
         (r">=", "≥"),
         (r"!=", "≠"),
         (r"&", " and "),
-        (r"(?<=[a-z0-9)])\*\*(?=[a-z0-9(])", "^"),  # 2**3; elsewhere stars are emphasis or bullets
-        (r"(?<=[a-z0-9)])(\s?)\*\1(?=[a-z0-9(])", "×"),  # 2*3, a * b
-        (r"(?<=[^\W\d_])\^\{?(?=[0-9])", ""),  # km^2
-        (r"(?<=[a-z])#(?!\w)", "♯"),  # C#; elsewhere # is a heading or "number"
-        (r"(?:(?<=\b[a-z])|(?<=\b[a-z]{2}))-(?![\w-])", "−"),  # A-, AB-, Cl-
-        (r"(?:\A\s{0,9}|(?<=[(\[,;:=<>])\s?)\+(?=\.?[0-9])", ""),  # +3 where it is a sign
+        # 2**3 is a power, and 2*3 or a * b a product. Elsewhere stars are emphasis or bullets.
+        (r"(?<=[a-z0-9)])\*\*(?=[a-z0-9(])", "^"),
+        (r"(?<=[a-z0-9)])(\s?)\*\1(?=[a-z0-9(])", "×"),
+        # km^2 is km2.
+        (r"(?<=[^\W\d_])\^\{?(?=[0-9])", ""),
+        # C#. Elsewhere # begins a heading or means "number".
+        (r"(?<=[a-z])#(?!\w)", "♯"),
+        # A-, AB-, Cl-.
+        (r"(?:(?<=\b[a-z])|(?<=\b[a-z]{2}))-(?![\w-])", "−"),
+        # +3 where the plus is a sign, not an operator.
+        (r"(?:\A\s{0,9}|(?<=[(\[,;:=<>])\s?)\+(?=\.?[0-9])", ""),
         (r"(?<![\w.)\]])\.(?=[0-9])", "0."),
         (r"\bv\.?(?=[0-9]{1,9}\.[0-9])", "version "),
-        (r"(?<![\w/])([0-9]{1,4})/([0-9]{1,2})/([0-9]{1,4})(?![\w/])", r"\1-\2-\3"),  # a date
-        (r"(?<=[^\W\d_]{2})/(?=[^\W\d_]{2})", " "),  # input/output; elsewhere / divides
+        # A date, 14/4/1943, is not two divisions.
+        (r"(?<![\w/])([0-9]{1,4})/([0-9]{1,2})/([0-9]{1,4})(?![\w/])", r"\1-\2-\3"),
+        # input/output. Elsewhere a slash divides.
+        (r"(?<=[^\W\d_]{2})/(?=[^\W\d_]{2})", " "),
         (rf"(?<!\w)([0-9][0-9,.]{{0,30}})({_UNITS})(?=[23]?\b)", r"\1 \2"),
-        (r"\b(?:a|an|the)\s+(?![^\w\s]{0,3}(?:and|or)\b)(?=[^\w\s+=<>/^%-]{0,3}\w)", ""),  # not the a of a + b
+        # An article before a word, but not the a of a + b.
+        (r"\b(?:a|an|the)\s+(?![^\w\s]{0,3}(?:and|or)\b)(?=[^\w\s+=<>/^%-]{0,3}\w)", ""),
     )
 )
 _TOKEN = re.compile(
-    r"[0-9]{1,30}(?:\.[0-9]{1,30}){2,}\w*"  # 2.10.1, 192.168.0.1: never a number
+    # 2.10.1 and 192.168.0.1 are never numbers.
+    r"[0-9]{1,30}(?:\.[0-9]{1,30}){2,}\w*"
+    # A number, with its sign unless it follows a word: -5, 1,000.50.
     r"|(?:(?<![\w.)])-(?=[0-9]))?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,30})?(?!\w)"
+    # One Han or kana character, a word, or any other character.
     r"|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
     r"|[^\w\s]"
 )
 _NAMED_DECIMAL = re.compile(r"\b([^\W\d_]+)\s+[0-9]{1,30}\.[0-9]")
 
 
-def tokens(text: str, *, as_written: bool = False) -> list[str]:
-    """Comparable tokens of `text` (see the module docstring). Han and kana characters are tokens of their own.
+def answer_tokens(text: str, *, as_written: bool = False) -> list[str]:
+    """Comparable tokens of `text` (see the module docstring). Each Han or kana character is one token.
 
     as_written: decimals keep their trailing zeros, so 3.10 is not 3.1 (but 3.0 is 3).
+
+    >>> answer_tokens("The U.S. paid $1,000.50 for 10km²!")
+    ['us', 'paid', '1000.5', 'for', '10', 'km2']
     """
-    found = _TOKEN.findall(_fold(text))
-    kept = (token for token in found if len(token) > 1 or _counts(token))
-    return [number(token, as_written=as_written) or token for token in kept]
+    tokens = (token for token in _TOKEN.findall(_fold(text)) if len(token) > 1 or _carries_meaning(token))
+    return [canonical_number(token, as_written=as_written) or token for token in tokens]
 
 
 def decimals_are_names(gold: str) -> bool:
-    """Whether `gold` has a decimal right after a name, so that its decimals must be met as written."""
-    named = (match[1] for match in _NAMED_DECIMAL.finditer(_fold(gold)))
-    return any(word not in FUNCTION_WORDS | _QUALIFIERS for word in named)
+    """Whether `gold` has a decimal right after a name (Python 3.10), so that its decimals are compared as written."""
+    words_before = (match[1] for match in _NAMED_DECIMAL.finditer(_fold(gold)))
+    return any(word not in FUNCTION_WORDS | _QUALIFIERS for word in words_before)
 
 
-def currencies(text: str) -> set[str]:
-    """The currency signs in `text`. Tokens leave them out, since "5" may answer "$5"; "€5" may not."""
+def currency_signs(text: str) -> set[str]:
+    """The currency signs in `text`. They are not tokens, because "5" is right for "$5", but "€5" is wrong."""
     characters = set(unicodedata.normalize("NFKC", text[:MAX_CHARS]))
     return {character for character in characters if unicodedata.category(character) == "Sc"}
 
 
-def number(token: str, *, as_written: bool = False) -> str:
-    """The canonical spelling of a number, "" for anything else; leading zeros make an identifier, not a number."""
+def canonical_number(token: str, *, as_written: bool = False) -> str:
+    """The canonical spelling of a number, and "" for anything else. Leading zeros make an identifier, not a number.
+
+    >>> canonical_number("1,000.50"), canonical_number("007")
+    ('1000.5', '')
+    """
     digits = token.replace(",", "")
     if not re.fullmatch(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", digits):
         return ""
@@ -113,24 +137,24 @@ def number(token: str, *, as_written: bool = False) -> str:
     return "0" if digits == "-0" else digits
 
 
-def numbers(words: Iterable[str]) -> set[str]:
+def number_tokens(words: Iterable[str]) -> set[str]:
     """The tokens that are numbers or begin with one (1990s, 4th, 2.10.1)."""
     return {word for word in words if word.removeprefix("-")[:1].isdigit()}
 
 
 def is_symbol(token: str) -> bool:
-    """Whether a token is a symbol, not a word, a number or a part of a word."""
+    """Whether a token is a symbol rather than a word, a number or a part of a word."""
     return token in _SYMBOLS or (len(token) == 1 and unicodedata.category(token) == "Sm")
 
 
-def _counts(character: str) -> bool:
-    """Whether a lone character carries meaning: a letter, a digit, a symbol, or a vowel sign as Hindi and Thai have."""
+def _carries_meaning(character: str) -> bool:
+    """Whether a lone character carries meaning: a letter, digit or symbol, or a vowel sign as in Hindi and Thai."""
     kind = unicodedata.category(character)
     return character in _SYMBOLS or kind[0] in "LN" or kind in ("Sm", "Mn", "Mc")
 
 
 def _fold(text: str) -> str:
-    """`text` in one case, width and spelling of each symbol."""
+    """`text` in one case, one Unicode width and one spelling of each symbol."""
     text = text[:MAX_CHARS]
     for pattern, replacement in _BEFORE_FOLDING:
         text = pattern.sub(replacement, text)

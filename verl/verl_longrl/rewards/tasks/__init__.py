@@ -1,1 +1,1 @@
-"""One file for each rewarded task, named by its paper and metric; `golongrl.py` lists GoLongRL's nine."""
+"""The rewarded tasks, one metric in a file, named by its paper and metric; `golongrl.py` lists GoLongRL's tasks."""

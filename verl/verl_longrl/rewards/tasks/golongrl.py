@@ -1,9 +1,9 @@
-"""GoLongRL: nine kinds of long-context task, each rewarded by its natural metric, in [0, 1] (arXiv 2605.19577).
+"""GoLongRL's tasks: nine kinds of long-context task, each rewarded by its own metric in [0, 1] (arXiv 2605.19577).
 
 | task | metric | answered in | released names | module |
 |---|---|---|---|---|
 | golongrl_retrieval | exact match | the bare text | EM | `golongrl_exact_match.py` |
-| golongrl_qa | accuracy | the first line after [Answer] | Accuracy: T3, T11 | `golongrl_exact_match.py` |
+| golongrl_qa | accuracy | the first line after [Answer] | Accuracy: T3, T11 | `golongrl_accuracy.py` |
 | golongrl_choice | accuracy | "The correct answer is (X)" | selection | `golongrl_choice.py` |
 | golongrl_exhaustive | F1 | lines after [Answer] | F1_Score: T5, T6.2, T7, T9 | `golongrl_f1.py` |
 | golongrl_math | math-verify | the last box, "the answer is" | names with math_verify | `golongrl_math_verify.py` |
@@ -13,13 +13,13 @@
 | golongrl_ordering | pairs in order | lines after [Answer] | Pairwise_Accuracy: T2, T6.3 | `golongrl_pairwise.py` |
 | golongrl_summary | ROUGE-L | all after [Answer], if any | Summary: T4 | `golongrl_rouge_l.py` |
 
-(Accuracy is one kind of task in the paper; its two formats are two tasks here, as in the released code.) Released rows
-of `longbench_pro` name one of LongBench Pro's 25 tasks in `extra_info.reward_mode`.
+Accuracy is one kind of task in the paper; its two formats are two tasks here, as in the released code. Released rows of
+`longbench_pro` name one of LongBench Pro's 25 tasks in `extra_info.reward_mode`.
 
-By default the metrics are repaired: only the text after the last `</think>` counts, normalisation forgives how an
-answer is written, and no metric is raised by listing more than was asked for. `paper_exact` is each metric as released,
-with its gate (one `</think>`, at most one `<think>`). A row that asks for nothing is a scorer_error, never a 0. No
-answer is judged by a model: `answer.by` and `answer.mode` are not for these tasks.
+By default the metrics are repaired: only the text after the last `</think>` counts, normalization forgives how an
+answer is written, and listing more than was asked for never raises a metric. `paper_exact` selects each metric as
+released, with its gate (one `</think>`, at most one `<think>`). A row that asks for nothing gives scorer_error, never a
+0. No answer is judged by a model: `answer.by` and `answer.mode` do not apply to these tasks.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ from typing import Any
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, Scorer, check_gold, resolve, scorer
 from verl_longrl.rewards.score import Score
-from verl_longrl.rewards.tasks.golongrl_choice import choice
-from verl_longrl.rewards.tasks.golongrl_exact_match import qa, retrieval
-from verl_longrl.rewards.tasks.golongrl_f1 import exhaustive, matching
+from verl_longrl.rewards.tasks.golongrl_accuracy import golongrl_qa
+from verl_longrl.rewards.tasks.golongrl_choice import golongrl_choice
+from verl_longrl.rewards.tasks.golongrl_exact_match import golongrl_retrieval
+from verl_longrl.rewards.tasks.golongrl_f1 import golongrl_exhaustive
 from verl_longrl.rewards.tasks.golongrl_math_verify import golongrl_math
-from verl_longrl.rewards.tasks.golongrl_ndcg import ranking
-from verl_longrl.rewards.tasks.golongrl_pairwise import ordering
-from verl_longrl.rewards.tasks.golongrl_rouge_l import summary
-from verl_longrl.rewards.tasks.golongrl_table_iou import table
+from verl_longrl.rewards.tasks.golongrl_ndcg import golongrl_ranking
+from verl_longrl.rewards.tasks.golongrl_pairwise import golongrl_ordering
+from verl_longrl.rewards.tasks.golongrl_rouge_l import golongrl_summary
+from verl_longrl.rewards.tasks.golongrl_subem import golongrl_matching
+from verl_longrl.rewards.tasks.golongrl_table_iou import golongrl_table
 
 TASKS: dict[str, Scorer] = {
-    "golongrl_retrieval": retrieval,
-    "golongrl_qa": qa,
-    "golongrl_choice": choice,
-    "golongrl_exhaustive": exhaustive,
+    "golongrl_retrieval": golongrl_retrieval,
+    "golongrl_qa": golongrl_qa,
+    "golongrl_choice": golongrl_choice,
+    "golongrl_exhaustive": golongrl_exhaustive,
     "golongrl_math": golongrl_math,
-    "golongrl_table": table,
-    "golongrl_matching": matching,
-    "golongrl_ranking": ranking,
-    "golongrl_ordering": ordering,
-    "golongrl_summary": summary,
+    "golongrl_table": golongrl_table,
+    "golongrl_matching": golongrl_matching,
+    "golongrl_ranking": golongrl_ranking,
+    "golongrl_ordering": golongrl_ordering,
+    "golongrl_summary": golongrl_summary,
 }
 
 LONGBENCH_PRO: dict[str, str] = {
@@ -80,7 +82,7 @@ LONGBENCH_PRO: dict[str, str] = {
     "T11.1 Long-Range Entity & Commitment Tracking": "golongrl_qa",
     "T11.2 Short-Range Reference Resolution & State Query": "golongrl_qa",
 }
-"""LongBench Pro's 25 tasks, as released rows name them in `extra_info.reward_mode`, and the task each is here."""
+"""Name of a LongBench Pro task, as in the `extra_info.reward_mode` of released rows -> the task that scores it."""
 
 _BY_CODE = {name.partition(" ")[0]: task for name, task in LONGBENCH_PRO.items()}
 
@@ -94,23 +96,27 @@ def longbench_pro_task(reward_mode: Any) -> str:
     task = LONGBENCH_PRO.get(name) or _BY_CODE.get(name)
     if not task:
         near = difflib.get_close_matches(name, LONGBENCH_PRO, n=1, cutoff=0.0)[0]
-        problem, expected = "is none of LongBench Pro's 25 tasks", f"one of them; the nearest is {near!r}"
+        problem, expected = "is not one of LongBench Pro's 25 tasks", f"one of them; the nearest is {near!r}"
         raise GoldError(reward_mode, problem, expected, column="extra_info.reward_mode")
     return task
 
 
 def task_name(data_source: str, extra_info: Mapping[str, Any]) -> str:
-    """The task that a sample belongs to, for statistics by task: `extra_info.task` where the row names one, else the
-    name of GoLongRL's task for a data source of it, else the data source. Never raises."""
+    """The task that a sample belongs to, for statistics by task. Never raises.
+
+    It is `extra_info.task` where the row names one, otherwise GoLongRL's task for one of its data sources, otherwise
+    the data source.
+    """
     if extra_info.get("task"):
         return str(extra_info["task"])
     try:
         function = resolve(data_source)
         if function is longbench_pro:
             return longbench_pro_task(extra_info.get("reward_mode"))
-    except (LookupError, ValueError):  # the sample's score says so
+    except (LookupError, ValueError):
+        # The row cannot be scored, and its score says why.
         return data_source
-    return next((task for task, own in TASKS.items() if own is function), data_source)
+    return next((task for task, scorer_of_task in TASKS.items() if scorer_of_task is function), data_source)
 
 
 def _longbench_pro_gold(ground_truth: Any, extra_info: Mapping[str, Any]) -> None:

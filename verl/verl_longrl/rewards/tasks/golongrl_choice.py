@@ -1,12 +1,11 @@
-r"""Multiple choice in a sentence, "The correct answer is (X)" (GoLongRL, arXiv 2605.19577, task Accuracy).
+r"""GoLongRL's multiple choice: the letter in "The correct answer is (X)" (arXiv 2605.19577, task Accuracy).
 
-The last such sentence that names a letter is the answer: a correction is taken at its word. Any letter may be asked
-for, with or without parentheses ("The answer is: **B**", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that
-names two, as "(A) or (B)" and "A/B" do, has not chosen and is worth nothing; a reason may follow ("(B) because (A) is
-wrong").
+The last such sentence that names a letter is the answer, so a correction counts. The letter may be any, with or without
+parentheses ("The answer is: **B**", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that names two letters, as "(A) or
+(B)" and "A/B" do, chooses nothing and earns 0; a reason may follow ("(B) because (A) is wrong").
 
-As published, the first "The correct answer is (X)" counts, or else the first without parentheses, in just these words
-and with X from A to D.
+As published, the first "The correct answer is (X)" counts, or else the first without parentheses, in exactly these
+words and with X from A to D.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ _BARE = r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9_])"
 _NAMED = re.compile(rf"[^\w(\[]{{0,8}}(?:(?i:option|choice)|选项)?[^\w(\[]{{0,8}}({_MARKED}|{_BARE})")
 _GAP = r"[\s*$\"')]{0,8}"
 _OR = r"(?:(?i:or|maybe|perhaps|possibly)\b|或|也可能)"
-_ANOTHER = re.compile(  # right after the first one; what is given as a reason may name others
+# A second letter right after the first one. A reason that follows may name others.
+_ANOTHER = re.compile(
     rf"{_GAP}(?:(?:[,/;&|、]|(?i:and)\b|和|及|与|{_OR}){_GAP}){{0,6}}(?:{_OR}{_GAP}(?:[a-z]{{1,12}}\s){{1,2}})?"
     rf"(?:{_MARKED}|(?!I\b){_BARE})"
 )
@@ -37,8 +37,13 @@ _PUBLISHED = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The
 
 
 def named_letter(statement: str) -> str | None:
-    """The letter, as a capital, that the words after "The correct answer is" choose; "" when they choose two, None when
-    they name none."""
+    """The letter that the words after "The correct answer is" choose, as a capital.
+
+    The result is "" when they choose two letters and None when they name none.
+
+    >>> named_letter("option (b), because (C) is wrong"), named_letter("A or B"), named_letter("unclear")
+    ('B', '', None)
+    """
     text = plain_text(unicodedata.normalize("NFKC", statement)).replace("\\boxed", "").replace("\\", "")
     named = _NAMED.match(text)
     if not named:
@@ -48,40 +53,33 @@ def named_letter(statement: str) -> str | None:
 
 def published_letter(text: str) -> str | None:
     """The letter of the first "The correct answer is (X)", as the released code finds it."""
-    found = [pattern.search(text.replace("*", "")) for pattern in _PUBLISHED]
-    return next((match[1] for match in found if match), None)
+    matches = [pattern.search(text.replace("*", "")) for pattern in _PUBLISHED]
+    return next((match[1] for match in matches if match), None)
 
 
 def gold_choice(ground_truth: Any) -> str:
-    """The letter asked for: a letter, or a released row's golden_label, which may be the whole sentence. Raises
-    GoldError when that is not one letter."""
+    """The letter asked for; `ground_truth` is as in `golongrl_choice`. Raises GoldError unless it is one letter."""
     return one_letter(map(_gold_letter, gold_answers(gold_label(ground_truth))), ground_truth)
 
 
 @scorer("golongrl_choice", "selection", gold=lambda truth, _: gold_choice(truth))
-def choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a letter; `ground_truth` is it, or a released row's golden_label, which may be the whole sentence.
+def golongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+    """Score a letter; `ground_truth` is the letter, or a released row's golden_label, which may be the whole sentence.
 
-    Raises GoldError when that is not one letter.
+    Raises GoldError unless it is one letter.
     """
     gold = gold_choice(ground_truth)
     if options.paper_exact:
         labels = gold_answers(gold_label(ground_truth))
         text, error = published_text(response)
         letter = published_letter(text.rpartition(THINK_CLOSE)[2])
-        return _score(float(letter is not None and letter in {*labels, *map(published_letter, labels)}), error)
+        return Score.of_answer(float(letter is not None and letter in {*labels, *map(published_letter, labels)}), error)
     parsed = parse_choices(response, require_think=options.require_think)
-    letters = [letter for letter in map(named_letter, parsed.lines) if letter is not None]
+    letters = [letter for letter in map(named_letter, parsed.answer) if letter is not None]
     error = parsed.error or ("" if letters else '"The correct answer is" names no letter')
-    return _score(float(bool(letters) and letters[-1] == gold), error)
+    return Score.of_answer(float(bool(letters) and letters[-1] == gold), error)
 
 
 def _gold_letter(label: str) -> str:
-    stated = [named_letter(statement) for statement in parse_choices(label).lines]
+    stated = [named_letter(statement) for statement in parse_choices(label).answer]
     return chosen_letter(label) or next((letter for letter in stated if letter), "")
-
-
-def _score(answer: float, error: str) -> Score:
-    if error:
-        return Score(0.0, {}, "format_error", error)
-    return Score(answer, {"answer": answer, "format": 1.0})

@@ -1,13 +1,8 @@
-"""Finding all of something, where the order does not matter (GoLongRL, arXiv 2605.19577, tasks F1 and SubEM).
+"""GoLongRL's F1: find everything that was asked for, in any order (arXiv 2605.19577, task F1).
 
-`f1`, for exhaustive retrieval and verification: F1 of the items listed against those asked for, as sets.
-
-`share`, for fragment-level matching and induction (SubEM): the share of the items asked for that is listed. As
-published, whoever lists every candidate has them all; here each line beyond as many as were asked for dilutes the rest:
-
-    share = found / max(asked for, listed)
-
-which is the published metric unless more is listed than was asked for. k candidates for one item pay 1/k.
+F1 of the items listed against the items asked for, compared as sets. The task is `golongrl_exhaustive`: exhaustive
+retrieval and verification. Published and repaired metric are the same; they differ in when two items are equal
+(`list_items.py`).
 """
 
 from __future__ import annotations
@@ -22,29 +17,15 @@ from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_items
 
 
-def f1(wanted: Sequence[str], listed: Sequence[str]) -> float:
+def f1_of_items(expected: Sequence[str], listed: Sequence[str]) -> float:
     """2PR / (P + R) of the distinct items, in [0, 1]."""
-    mine, theirs = set(listed), set(wanted)
-    return 2 * len(mine & theirs) / (len(mine) + len(theirs))
-
-
-def share(wanted: Sequence[str], listed: Sequence[str]) -> float:
-    """The share of `wanted` that is listed, over the larger of the two lists; items are distinct."""
-    return len(set(wanted).intersection(listed)) / max(len(wanted), len(listed))
-
-
-def published_share(wanted: Sequence[str], listed: Sequence[str]) -> float:
-    """SubEM as published: extra lines are free, and an item asked for twice counts twice."""
-    return sum(item in listed for item in wanted) / len(wanted)
+    expected_set, listed_set = set(expected), set(listed)
+    return 2 * len(listed_set & expected_set) / (len(listed_set) + len(expected_set))
 
 
 @scorer("golongrl_exhaustive", "F1_Score", gold=lambda truth, _: gold_items(truth))
-def exhaustive(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_exhaustive(
+    response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions
+) -> Score:
     """Score a list by F1; `ground_truth` is the list, or a released row's doc_ids."""
-    return score_items(response, ground_truth, options, f1, published=f1)
-
-
-@scorer("golongrl_matching", "SubEM", gold=lambda truth, _: gold_items(truth))
-def matching(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a list by the share that was found; `ground_truth` is the list, or a released row's doc_ids."""
-    return score_items(response, ground_truth, options, share, published=published_share)
+    return score_items(response, ground_truth, options, f1_of_items, published=f1_of_items)

@@ -1,9 +1,9 @@
-"""What a row of GoLongRL asks for, whoever wrote it.
+"""Read the gold answer of a GoLongRL row, released or ours.
 
 A released row holds one struct for all tasks, {doc_ids, golden_label, summary}: `doc_ids` are the items or references,
-`golden_label` the answer or the table, and `summary` is the language ("English" or "Chinese"), not a summary. Our own
-rows hold a text, a list of texts, or a table. Either may come in numpy arrays, as parquet readers give them. A row that
-asks for nothing raises GoldError: that is the row's fault, never a wrong answer.
+`golden_label` is the answer or the table, and `summary` is the language ("English" or "Chinese"), not a summary. Our
+own rows hold a text, a list of texts, or a table. Values may be numpy arrays, as parquet readers return them. A row
+that asks for nothing raises GoldError: the row is at fault, so it must never count as a wrong answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RELEASED = ("doc_ids", "golden_label")
 
 
 def gold_items(ground_truth: Any) -> list[str]:
-    """The items of a list, in order: a released row's doc_ids, a list of texts, or a text with one item a line."""
+    """The items of a list, in order: a released row's doc_ids, a list of texts, or the lines of a text."""
     truth = _plain(ground_truth)
     if _is_released(truth):
         truth = truth.get("doc_ids") or truth.get("golden_label")
@@ -25,39 +25,39 @@ def gold_items(ground_truth: Any) -> list[str]:
         truth = truth.split("\n")
     items = [str(item) for item in truth if str(item).strip()] if isinstance(truth, list) else []
     if not items or any(isinstance(item, (list, dict)) for item in truth):
-        raise _nothing(ground_truth, "a list of texts, or a text with one item a line")
+        raise _no_gold(ground_truth, "a list of texts, or a text with one item on each line")
     return items
 
 
 def gold_references(ground_truth: Any) -> list[str]:
-    """The texts that a summary may be like: a released row's doc_ids, a list of texts, or a text as it is."""
+    """The reference summaries: a released row's doc_ids, a list of texts, or a single text."""
     truth = _plain(ground_truth)
     return gold_items([truth] if isinstance(truth, str) else truth)
 
 
 def gold_label(ground_truth: Any) -> Any:
-    """The one answer, or our own list of accepted ones: a released row's golden_label, or the first of its doc_ids."""
+    """One answer or a list of accepted ones: a released row's golden_label or first doc_id, or the value itself."""
     truth = _plain(ground_truth)
     if _is_released(truth):
         items = truth.get("doc_ids")
         truth = truth.get("golden_label") or (next(iter(items), None) if isinstance(items, list) else items)
     if truth is None or (isinstance(truth, str) and not truth.strip()):
-        raise _nothing(ground_truth, "a non-empty answer, or a list of them")
+        raise _no_gold(ground_truth, "a non-empty answer, or a list of them")
     return truth
 
 
 def gold_first(ground_truth: Any) -> list[str]:
-    """The answers accepted in a first line: our own list, or the first item of anything else."""
+    """The answers accepted in the first line: a list of texts, or the first item of anything else."""
     items = gold_items(ground_truth)
     truth = _plain(ground_truth)
     return items if isinstance(truth, list) else items[:1]
 
 
 def gold_language(ground_truth: Any, extra_info: Mapping[str, Any]) -> str:
-    """ "Chinese" or "English", by what the row says about itself."""
+    """The language that the row names, "Chinese" or "English"."""
     truth = _plain(ground_truth)
-    said = truth.get("summary") if _is_released(truth) else extra_info.get("language")
-    return "Chinese" if said in ("Chinese", "zh") else "English"
+    language = truth.get("summary") if _is_released(truth) else extra_info.get("language")
+    return "Chinese" if language in ("Chinese", "zh") else "English"
 
 
 def _is_released(truth: Any) -> bool:
@@ -65,7 +65,7 @@ def _is_released(truth: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own types all through; of a list of released structs the last one, as the released code has it."""
+    """`value` in plain Python types. Of a list of released structs, the last one counts, as in the released code."""
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
@@ -75,6 +75,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _nothing(ground_truth: Any, expected: str) -> GoldError:
+def _no_gold(ground_truth: Any, expected: str) -> GoldError:
     expected = f"{expected}, or a released row's {{doc_ids, golden_label, summary}}"
     return GoldError(ground_truth, "asks for nothing", expected)

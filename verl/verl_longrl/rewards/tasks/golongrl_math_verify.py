@@ -1,16 +1,16 @@
-r"""Numbers computed from a long document (GoLongRL, arXiv 2605.19577, task math_verify).
+r"""GoLongRL's math-verify: numbers computed from a long document (arXiv 2605.19577, task math_verify).
 
-The answer is in the last `\boxed{}`, read whole and compared as `math` compares it (`math.py`). Without a box it
-is what follows the last "the answer is", or the last line: of that, math-verify's last number or formula counts, so
-that "Therefore, the answer is (1,234.5) million dollars" is 1234.5. Either way there is one guess.
+The answer is the whole text in the last `\boxed{}`, compared as `math` compares it (`math.py`). Without a box it is the
+text after the last "the answer is", or the last line: math-verify's last number or formula in it counts, so "Therefore,
+the answer is (1,234.5) million dollars" is 1234.5. Either way there is one guess.
 
-As published, math-verify searches the last 500 characters, reasoning included: of a longer box it sees a part. The
-published timeouts raise outside a main thread, so that every score was 0 there; here, as in `math.py`, the
-killable process is the timeout.
+As published, math-verify searches the last 500 characters, reasoning included, so it sees only a part of a longer box.
+The published timeouts raise outside a main thread, which made every score 0 there; here, as in `math.py`, the process
+that can be killed is the timeout.
 
-Of a sentence without LaTeX, as published, math-verify hands sums such as 3*(4+5) to sympy.parse_expr, which is Python's
-eval. Its regular expression lets digits, brackets and operators through and no name, so there is nothing to call
-(`tests/rewards/tasks/test_golongrl_math_verify.py`); what takes for ever ends with the process.
+For a sentence without LaTeX, as published, math-verify passes sums such as 3*(4+5) to sympy.parse_expr, which is
+Python's eval. Its regular expression lets through digits, brackets and operators but no names, so there is nothing to
+call (`tests/rewards/tasks/test_golongrl_math_verify.py`); an endless computation ends with the process.
 """
 
 from __future__ import annotations
@@ -29,55 +29,51 @@ from verl_longrl.rewards.tasks.golongrl_gold import gold_label
 from verl_longrl.rewards.tasks.math import equivalent
 
 _PUBLISHED_CHARS = 500
-_MAX_CHARS = 1000  # as in math.py
+_MAX_CHARS = 1000
+"""As in `math.py`."""
 _CURRENCY = re.compile(r"(?:US)?[$€£¥](?=\s?-?[0-9.])")
 _IN_PARENTHESES = re.compile(r"\(\s?(-?[0-9][0-9,.]{0,40}\s?%?)\s?\)")
 
 
 @scorer("golongrl_math", patterns=("*math_verify*",), gold=lambda truth, _: gold_answers(gold_label(truth)))
 def golongrl_math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a number or formula; `ground_truth` is it, or a list of accepted ones, or a released row's golden_label."""
+    """Score a number or formula; `ground_truth` is one, a list of accepted ones, or a released row's golden_label."""
     golds = gold_answers(gold_label(ground_truth))
     if options.paper_exact:
         text, error = published_text(response)
-        return _score(bool(text) and published(text[-_PUBLISHED_CHARS:], golds), error)
+        return Score.of_answer(bool(text) and is_right_as_published(text[-_PUBLISHED_CHARS:], golds), error)
     boxed = parse_boxed(response, require_think=options.require_think)
     if not boxed.error:
-        return _score(any(equivalent(boxed.answer, gold) for gold in golds))
+        return Score.of_answer(any(equivalent(boxed.answer, gold) for gold in golds))
     stated = parse_sentence(response, require_think=options.require_think)
-    return _score(any(_says(stated.text, gold) for gold in golds), stated.error)
+    return Score.of_answer(any(_states(stated.answer, gold) for gold in golds), stated.error)
 
 
-def _says(sentence: str, gold: str) -> bool:
+def _states(sentence: str, gold: str) -> bool:
     """Whether a sentence is the gold answer, or its last number or formula is."""
     if len(sentence) > _MAX_CHARS:
         return False
     plain = sentence if "\\" in sentence or sentence.count("$") > 1 else _CURRENCY.sub("", sentence)
-    found = _extracted(_IN_PARENTHESES.sub(r"\1", plain))
-    return equivalent(sentence, gold) or (len(found) > 1 and equivalent(str(found[1]), gold))
+    extracted = _extract(_IN_PARENTHESES.sub(r"\1", plain))
+    return equivalent(sentence, gold) or (len(extracted) > 1 and equivalent(str(extracted[1]), gold))
 
 
-def published(text: str, golds: list[str]) -> bool:
-    """Whether what math-verify finds in `text` is a gold answer, as a string or as mathematics. May take for ever."""
+def is_right_as_published(text: str, golds: list[str]) -> bool:
+    """Whether math-verify finds a gold answer in `text`, as a string or as mathematics. It may never return."""
     from math_verify import verify
 
-    found = _extracted(text)
-    if len(found) < 2:
+    extracted = _extract(text)
+    if len(extracted) < 2:
         return False
-    return found[1] in golds or any(
-        verify(_extracted(f"\\boxed{{{gold}}}"), found, timeout_seconds=None) for gold in golds
+    return extracted[1] in golds or any(
+        verify(_extract(f"\\boxed{{{gold}}}"), extracted, timeout_seconds=None) for gold in golds
     )
 
 
-def _extracted(text: str) -> list[Any]:
-    """What math-verify finds in `text`: an expression and the string that it was read from, or nothing."""
+def _extract(text: str) -> list[Any]:
+    """The expression that math-verify finds in `text` and the string that it read it from; empty if it finds none."""
     from math_verify import parse
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off
+    # It warns that its timeouts are off.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     return parse(text, parsing_timeout=None)
-
-
-def _score(right: bool, error: str = "") -> Score:
-    if error:
-        return Score(0.0, {}, "format_error", error)
-    return Score(float(right), {"answer": float(right), "format": 1.0})

@@ -1,14 +1,14 @@
-"""Graded ranking: the most relevant items, best first (GoLongRL, arXiv 2605.19577, task NDCG).
+"""GoLongRL's NDCG: list the most relevant items, best first (arXiv 2605.19577, task NDCG).
 
-Of k items asked for the first has relevance k, the last 1, anything else 0. NDCG@k is trec_eval's: linear gain, and the
-item at rank r counts 1 / log2(r + 1). Up to rank k a wrong item costs its place; what follows rank k is free, so that a
-list of all candidates, the likely ones first, never costs anything. Here it dilutes:
+Of k items asked for, the first has relevance k, the last 1, and anything else 0. NDCG@k is trec_eval's: linear gain,
+and the item at rank r counts 1 / log2(r + 1). Up to rank k a wrong item costs its place. Items after rank k cost
+nothing in the published metric, so a list of all candidates, the likely ones first, never loses. Here they dilute the
+value:
 
     value = NDCG@k * k / max(k, listed)
 
-Of five items asked for, the first one alone is worth 0.49, and all five in reversed order 0.72: NDCG rewards finding
-them beside ranking them, and is left as it is. An item given twice stands where it is first; as published, where it is
-last.
+Of five items asked for, the first one alone earns 0.49, and all five in reversed order earn 0.72: NDCG rewards finding
+items as well as ranking them. For an item listed twice the first place counts; as published, the last.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def _dcg(gains: Sequence[float]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
 
-def guarded_ndcg(wanted: Sequence[str], listed: Sequence[str]) -> float:
-    """NDCG@k of distinct items, diluted by what is listed beyond as many as were asked for."""
-    k = len(wanted)
-    return ndcg({item: k - i for i, item in enumerate(wanted)}, listed, k) * k / max(k, len(listed))
+def guarded_ndcg(expected: Sequence[str], listed: Sequence[str]) -> float:
+    """NDCG@k of distinct items, diluted by the items listed beyond the number asked for."""
+    k = len(expected)
+    return ndcg({item: k - i for i, item in enumerate(expected)}, listed, k) * k / max(k, len(listed))
 
 
-def published_ndcg(wanted: Sequence[str], listed: Sequence[str]) -> float:
-    """NDCG@k as published: of an item given or asked for twice the last place counts."""
-    k, last = len(wanted), {item: place for place, item in enumerate(listed)}
-    return ndcg({item: k - i for i, item in enumerate(wanted)}, sorted(last, key=lambda item: last[item]), k)
+def published_ndcg(expected: Sequence[str], listed: Sequence[str]) -> float:
+    """NDCG@k as published: for an item listed or expected twice, the last place counts."""
+    k, last = len(expected), {item: place for place, item in enumerate(listed)}
+    return ndcg({item: k - i for i, item in enumerate(expected)}, sorted(last, key=lambda item: last[item]), k)
 
 
 @scorer("golongrl_ranking", "NDCG", gold=lambda truth, _: gold_items(truth))
-def ranking(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_ranking(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a ranked list; `ground_truth` is the list, best first, or a released row's doc_ids."""
     return score_items(response, ground_truth, options, guarded_ndcg, published=published_ndcg)

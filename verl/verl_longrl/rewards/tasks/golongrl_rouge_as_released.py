@@ -1,13 +1,13 @@
-"""ROUGE-L as GoLongRL's released code has it, from the package `rouge`: for `paper_exact` only.
+"""ROUGE-L as in GoLongRL's released code, which uses the package `rouge`; for `paper_exact` only.
 
-It is the summary-level measure on *sets* of words. Texts are cut into sentences at full stops and into words at spaces
-(of Chinese text into jieba's words). Of every pair of a reference's and a summary's sentence the words of one longest
-common subsequence are collected, and the number of different words collected is divided by the numbers of different
+It is the summary-level measure on *sets* of words. Texts are split into sentences at full stops and into words at
+spaces (Chinese text into jieba's words). For each pair of a reference sentence and a summary sentence, the words of one
+longest common subsequence are collected. The number of different words collected is divided by the number of different
 words in the reference (recall) and in the summary (precision).
 
-Which of several longest subsequences is taken shows in the result, so they are traced here as there: from the end,
+The choice among several longest subsequences changes the result, so they are traced as in the package: from the end,
 going back in the summary unless only going back in the reference keeps the length. Two things differ. The rows of the
-table are bit vectors, so long texts are quick; and the trace is a loop: the package recurses, and fails on sentences of
+table are bit vectors, so long texts are fast. And the trace is a loop: the package recurses and fails on sentences of
 some thousand words, which the released code then scores 0.
 """
 
@@ -23,9 +23,9 @@ def released_rouge_l(summary: str, reference: str, *, chinese: bool) -> float:
     if not mine or not theirs:
         return 0.0
     collected: set[str] = set()
-    for wanted in theirs:
-        for said in mine:
-            collected |= _common_words(wanted, said)
+    for expected in theirs:
+        for sentence in mine:
+            collected |= _common_words(expected, sentence)
     precision, recall = len(collected) / len(_words(mine)), len(collected) / len(_words(theirs))
     return 2 * precision * recall / (precision + recall + 1e-8)
 
@@ -34,7 +34,8 @@ def _sentences(text: str, *, chinese: bool) -> set[tuple[str, ...]]:
     """The different sentences of a text, as words."""
     text = " ".join(text.lower().split())
     if chinese:
-        import jieba  # a second to load its dictionary
+        # Imported here because loading its dictionary takes a second.
+        import jieba
 
         jieba.setLogLevel(logging.WARNING)
         text = " ".join(jieba.cut(text))
@@ -45,33 +46,33 @@ def _words(sentences: Iterable[Sequence[str]]) -> set[str]:
     return {word for sentence in sentences for word in sentence}
 
 
-def _common_words(wanted: Sequence[str], said: Sequence[str]) -> set[str]:
+def _common_words(expected: Sequence[str], sentence: Sequence[str]) -> set[str]:
     """The words of one longest common subsequence."""
-    rows = _rows(wanted, said)
-    found: set[str] = set()
-    i, j = len(wanted), len(said)
+    rows = _rows(expected, sentence)
+    common: set[str] = set()
+    i, j = len(expected), len(sentence)
     while i and j:
-        if wanted[i - 1] == said[j - 1]:
-            found.add(wanted[i - 1])
+        if expected[i - 1] == sentence[j - 1]:
+            common.add(expected[i - 1])
             i, j = i - 1, j - 1
         elif _length(rows[i - 1], j) > _length(rows[i], j - 1):
             i -= 1
         else:
             j -= 1
-    return found
+    return common
 
 
-def _rows(wanted: Sequence[str], said: Sequence[str]) -> list[int]:
-    """Row i says at which words of `said` the longest subsequence it has in common with `wanted[:i]` grows by one: the
-    zero bits (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004)."""
-    at: dict[str, int] = {}
-    for j, word in enumerate(said):
-        at[word] = at.get(word, 0) | 1 << j
-    everything = (1 << len(said)) - 1
+def _rows(expected: Sequence[str], sentence: Sequence[str]) -> list[int]:
+    """Row i marks, as zero bits, the words of `sentence` at which the longest common subsequence with `expected[:i]`
+    grows by one (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004)."""
+    positions: dict[str, int] = {}
+    for j, word in enumerate(sentence):
+        positions[word] = positions.get(word, 0) | 1 << j
+    everything = (1 << len(sentence)) - 1
     rows = [everything]
-    for word in wanted:
+    for word in expected:
         row = rows[-1]
-        matching = row & at.get(word, 0)
+        matching = row & positions.get(word, 0)
         rows.append((row + matching | row - matching) & everything)
     return rows
 

@@ -1,12 +1,12 @@
-"""Summaries: ROUGE-L against the nearest of the reference summaries (GoLongRL, arXiv 2605.19577, task Summary).
+"""GoLongRL's ROUGE-L: a summary against the closest reference summary (arXiv 2605.19577, task Summary).
 
-F1 of the longest common subsequence of tokens: words and numbers in lower case, of Chinese and Japanese the single
-characters; punctuation does not count. On plain English these are the tokens and the numbers of rouge-score. A summary
-padded with more text loses precision, a list of key words loses their order.
+F1 of the longest common subsequence of tokens: words and numbers in lower case, and single characters of Chinese and
+Japanese; punctuation does not count. On plain English these are the tokens and the values of rouge-score. Padding a
+summary lowers precision, and a list of key words lacks their order.
 
-Read is what follows the last `[Answer]`, or without one all that follows the reasoning. As published, the reasoning is
-part of the summary, so that a perfect one behind 200 sentences of thought is worth 0.13, and the metric is another
-(`golongrl_rouge_as_released.py`).
+The summary is the text after the last `[Answer]`, or without one all text after the reasoning. As published, the
+reasoning is part of the summary, so a perfect one after 200 sentences of reasoning earns 0.13, and the metric is a
+different one (`golongrl_rouge_as_released.py`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class RougeL(NamedTuple):
 
 
 def rouge_tokens(text: str) -> list[str]:
-    """Words and numbers in lower case and one width; characters of scripts that put no space between words."""
+    """Words and numbers in lower case and one Unicode width; each Han or kana character is one token."""
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def rouge_l(summary: Sequence[str], reference: Sequence[str]) -> RougeL:
-    """ROUGE-L of two token sequences. Quick for any length: 50,000 tokens take a second."""
+    """ROUGE-L of two token sequences. 50,000 tokens take about a second."""
     common = LCSseq.similarity(summary, reference)
     if not common:
         return RougeL(0.0, 0.0, 0.0)
@@ -59,24 +59,24 @@ def gold_tokens(ground_truth: Any) -> list[list[str]]:
 
 
 @scorer("golongrl_summary", "Summary", gold=lambda truth, _: gold_tokens(truth))
-def summary(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+def golongrl_summary(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
     """Score a summary; `ground_truth` is a reference, a list of them, or a released row's doc_ids.
 
-    With `paper_exact` Chinese is cut into words where the row says that it is Chinese: a released row in `summary`, our
-    own in `extra_info.language`. Raises GoldError for a reference without a word.
+    With `paper_exact`, Chinese is split into words where the row names Chinese as its language: a released row in
+    `summary`, our own rows in `extra_info.language`. Raises GoldError for a reference without a word.
     """
     references = gold_tokens(ground_truth)
     if options.paper_exact:
         text, error = published_text(response)
         if error:
-            return Score(0.0, {}, "format_error", error)
+            return Score.format_error(error)
         chinese = gold_language(ground_truth, extra_info) == "Chinese"
         answer = max(released_rouge_l(text, reference, chinese=chinese) for reference in gold_references(ground_truth))
-        return Score(answer, {"answer": answer, "format": 1.0})
+        return Score.of_answer(answer)
     parsed = parse_text(response, require_think=options.require_think)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
-    mine = rouge_tokens(parsed.text)
-    best = max((rouge_l(mine, theirs) for theirs in references), key=lambda score: score.f)
+        return Score.format_error(parsed.error)
+    summary = rouge_tokens(parsed.answer)
+    best = max((rouge_l(summary, reference) for reference in references), key=lambda score: score.f)
     parts = {"answer": best.f, "recall": best.recall, "precision": best.precision, "format": 1.0}
     return Score(best.f, parts)

@@ -1,16 +1,16 @@
-"""Tables made from many tables: rows that both have, over rows that either has (GoLongRL, arXiv 2605.19577, task IoU).
+"""GoLongRL's IoU of tables: rows that both tables have, over rows that either has (arXiv 2605.19577, task IoU).
 
-    value = |P & G| / |P | G|     P, G: the multisets of rows given and asked for
+    value = |P & G| / |P | G|     P, G: the multisets of rows given and expected
 
 A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, or a list of rows, of which the first may
-be the header. Of several tables the last counts. Columns are matched by name where both tables have names, in any
-order. A name that the other table lacks stands for the column left over in its place: nobody can guess the header of a
-computed column (`count(*)`). Without names columns are matched by position. A row with more or fewer cells than was
-asked for is another row. The order of rows does not matter; a row given twice counts twice.
+be the header. Of several tables the last one counts. Columns are matched by name in any order where both tables have
+names. A name that the other table lacks is matched with the column that remains in its place: nobody can guess the
+header of a computed column (`count(*)`). Without names, columns are matched by position. A row with more or fewer cells
+than expected is another row. The order of rows does not matter; a row given twice counts twice.
 
 Cells are equal as numbers (1, 1.0 and "1"; 1000 and "1,000") or else by their tokens (`tokens.py`); an empty text is
-null. As published, cells are equal as Python prints them, names are ignored, and nothing but an object with `data` may
-stand in the first `<answer>`.
+null. As published, cells are equal when Python prints them alike, names are ignored, and the first `<answer>` must hold
+an object with `data` and nothing else.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from verl_longrl.rewards.matching.list_items import folded
+from verl_longrl.rewards.matching.list_items import casefold_normalized
 from verl_longrl.rewards.matching.response_format import parse_json
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, number, tokens
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_label
 
-MAX_CELLS = 50_000  # a larger table is worth nothing, so that time stays bounded
+MAX_CELLS = 50_000
+"""A larger table earns nothing, so that scoring time stays bounded."""
 _NAMES, _ROWS = ("columns", "header", "headers"), ("data", "rows")
 _NULLS = {"", "null", "none", "nan", "n/a"}
 
-Row = tuple[str, ...]
+TableRow = tuple[str, ...]
 
 
-class Table(NamedTuple):
+class AnswerTable(NamedTuple):
     """Rows of cells, and the names of their columns where they have any."""
 
     names: list[str] | None
     rows: list[list[Any]]
 
 
-class Overlap(NamedTuple):
+class TableOverlap(NamedTuple):
     """How two tables agree, all in [0, 1]."""
 
     iou: float
@@ -51,103 +52,107 @@ class Overlap(NamedTuple):
     precision: float
 
 
-def read_table(value: Any) -> Table | None:
-    """The table that a JSON value is, None when it is none."""
+def read_table(value: Any) -> AnswerTable | None:
+    """The table in a JSON value; None when the value is not a table."""
     if isinstance(value, Mapping):
         names = next((value[key] for key in _NAMES if isinstance(value.get(key), list)), None)
         rows = next((value[key] for key in _ROWS if isinstance(value.get(key), list)), None)
         if rows is None:
             return None
-        table = read_table(rows) or Table(None, [row if isinstance(row, list) else [row] for row in rows])
-        return Table([str(name) for name in names], table.rows) if names and not table.names else table
+        table = read_table(rows) or AnswerTable(None, [row if isinstance(row, list) else [row] for row in rows])
+        return AnswerTable([str(name) for name in names], table.rows) if names and not table.names else table
     if not isinstance(value, list) or not value:
         return None
     if all(isinstance(row, Mapping) for row in value):
         keys = list(dict.fromkeys(key for row in value for key in row))
-        return Table(keys, [[row.get(key) for key in keys] for row in value])
-    return Table(None, value) if all(isinstance(row, list) for row in value) else None  # [1] is a footnote
+        return AnswerTable(keys, [[row.get(key) for key in keys] for row in value])
+    # A list of rows. A plain list such as [1] is a footnote, not a table.
+    return AnswerTable(None, value) if all(isinstance(row, list) for row in value) else None
 
 
-def overlap(given: Table, wanted: Table) -> Overlap:
-    """The rows in common over all rows, over those asked for and over those given; `wanted` has at least one."""
-    given = _with_names(given, wanted)
+def compare_tables(given: AnswerTable, expected: AnswerTable) -> TableOverlap:
+    """The rows in common over all rows, over those expected and over those given; `expected` has at least one."""
+    given = _with_names(given, expected)
     if sum(map(len, given.rows)) > MAX_CELLS:
-        return Overlap(0.0, 0.0, 0.0)
-    order = _order(given.names, wanted.names)
-    mine = Counter(_row([row[i] for i in order] if len(row) == len(order) else row) for row in given.rows)
-    theirs = Counter(map(_row, wanted.rows))
-    common = (mine & theirs).total()
-    either = len(given.rows) + len(wanted.rows) - common
-    return Overlap(common / either, common / len(wanted.rows), common / max(1, len(given.rows)))
+        return TableOverlap(0.0, 0.0, 0.0)
+    order = _order(given.names, expected.names)
+    given_rows = Counter(_row([row[i] for i in order] if len(row) == len(order) else row) for row in given.rows)
+    expected_rows = Counter(map(_row, expected.rows))
+    common = (given_rows & expected_rows).total()
+    either = len(given.rows) + len(expected.rows) - common
+    return TableOverlap(common / either, common / len(expected.rows), common / max(1, len(given.rows)))
 
 
-def _with_names(given: Table, wanted: Table) -> Table:
-    """`given` with its first row as names, where this holds the names that are asked for."""
-    if given.names is None and wanted.names and given.rows:
+def _with_names(given: AnswerTable, expected: AnswerTable) -> AnswerTable:
+    """`given` with its first row as column names, if that row holds the expected names."""
+    if given.names is None and expected.names and given.rows:
         first = [str(cell) for cell in given.rows[0]]
-        if sorted(map(_name, first)) == sorted(map(_name, wanted.names)):
-            return Table(first, given.rows[1:])
+        if sorted(map(_name, first)) == sorted(map(_name, expected.names)):
+            return AnswerTable(first, given.rows[1:])
     return given
 
 
-def _order(given: Sequence[str] | None, wanted: Sequence[str] | None) -> list[int]:
-    """The positions of the columns `wanted` among those `given`; empty where they cannot be told apart by name."""
-    if not given or not wanted or len(given) != len(wanted):
+def _order(given: Sequence[str] | None, expected: Sequence[str] | None) -> list[int]:
+    """The positions of the expected columns among the given ones; empty where names do not tell them apart."""
+    if not given or not expected or len(given) != len(expected):
         return []
     left = list(range(len(given)))
     names = [_name(name) for name in given]
     order: list[int | None] = []
-    for name in map(_name, wanted):
+    for name in map(_name, expected):
         order.append(next((i for i in left if names[i] == name), None))
         left = [i for i in left if i != order[-1]]
     return [left.pop(0) if i is None else i for i in order]
 
 
 def _name(name: str) -> str:
-    return folded(name.replace("_", " "))
+    return casefold_normalized(name.replace("_", " "))
 
 
-def _row(cells: Sequence[Any]) -> Row:
+def _row(cells: Sequence[Any]) -> TableRow:
     return tuple(map(_cell, cells))
 
 
 def _cell(value: Any) -> str:
-    """A cell, spelled so that equal cells are equal texts."""
+    """A cell, spelled so that equal cells are equal texts: 1000 for 1,000 and "" for null."""
     if isinstance(value, float):
         return _decimal(value)
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    if folded(text) in _NULLS:
+    if casefold_normalized(text) in _NULLS:
         return ""
-    words = tokens(text) if len(text) <= MAX_CHARS else []
-    if len(words) == 1 and number(words[0]):
+    words = answer_tokens(text) if len(text) <= MAX_CHARS else []
+    if len(words) == 1 and canonical_number(words[0]):
         return _decimal(float(words[0])) if "." in words[0] else words[0]
-    return " ".join(words) or folded(text)
+    return " ".join(words) or casefold_normalized(text)
 
 
 def _decimal(value: float) -> str:
-    """A float in plain digits, 0.1 + 0.2 as 0.3."""
-    return number(f"{value:.12f}") if math.isfinite(value) else ""
+    """A float in plain digits; 0.1 + 0.2 gives 0.3."""
+    return canonical_number(f"{value:.12f}") if math.isfinite(value) else ""
 
 
-def _published(values: Sequence[Any], wanted: list[Any]) -> float:
-    """IoU as released, of the one JSON value read or of nothing."""
+def _published(values: Sequence[Any], expected: list[Any]) -> float:
+    """IoU as released: `values` is the one JSON value that was read, or empty."""
     given = values[0].get("data", []) if values and isinstance(values[0], Mapping) else []
     if not isinstance(given, list):
         return 0.0
     mine, theirs = (
-        Counter(tuple(map(str, row)) if isinstance(row, list) else str(row) for row in rows) for rows in (given, wanted)
+        Counter(tuple(map(str, row)) if isinstance(row, list) else str(row) for row in rows)
+        for rows in (given, expected)
     )
     common = (mine & theirs).total()
-    return common / (len(given) + len(wanted) - common)
+    return common / (len(given) + len(expected) - common)
 
 
-def gold_table(ground_truth: Any) -> Table:
-    """The table asked for: JSON text or decoded, or a released row's golden_label. Raises GoldError when that is no
-    table with at least one row."""
+def gold_table(ground_truth: Any) -> AnswerTable:
+    """The table asked for: JSON text, decoded JSON, or a released row's golden_label.
+
+    Raises GoldError unless it is a table with at least one row.
+    """
     table = read_table(_decoded(gold_label(ground_truth)))
     if not table or not table.rows:
         expected = 'JSON such as {"columns": ["name", "total"], "data": [["a", 1]]}, with at least one row'
-        raise GoldError(ground_truth, "is no table", expected)
+        raise GoldError(ground_truth, "is not a table", expected)
     return table
 
 
@@ -159,23 +164,23 @@ def _decoded(label: Any) -> Any:
 
 
 @scorer("golongrl_table", "multitableqa_pretraining", gold=lambda truth, _: gold_table(truth))
-def table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a table; `ground_truth` is one, as JSON text or decoded, or a released row's golden_label.
+def golongrl_table(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
+    """Score a table; `ground_truth` is a table as JSON text or decoded, or a released row's golden_label.
 
-    Raises GoldError when that is no table with at least one row.
+    Raises GoldError unless it is a table with at least one row.
     """
-    wanted = gold_table(ground_truth)
+    expected = gold_table(ground_truth)
     parsed = parse_json(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
+        return Score.format_error(parsed.error)
     if options.paper_exact:
         value = _decoded(gold_label(ground_truth))
-        rows = value["data"] if isinstance(value, dict) and "data" in value else wanted.rows
-        answer = _published(parsed.values, rows)
-        return Score(answer, {"answer": answer, "format": 1.0})
-    tables = [given for given in map(read_table, parsed.values) if given]
+        rows = value["data"] if isinstance(value, dict) and "data" in value else expected.rows
+        answer = _published(parsed.answer, rows)
+        return Score.of_answer(answer)
+    tables = [given for given in map(read_table, parsed.answer) if given]
     if not tables:
-        return Score(0.0, {}, "format_error", "the JSON in the answer is no table: expected columns and data")
-    agreement = overlap(tables[-1], wanted)
+        return Score.format_error("the JSON in the answer is not a table: expected columns and data")
+    agreement = compare_tables(tables[-1], expected)
     parts = {"answer": agreement.iou, "recall": agreement.recall, "precision": agreement.precision, "format": 1.0}
     return Score(agreement.iou, parts)

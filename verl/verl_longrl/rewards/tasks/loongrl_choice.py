@@ -1,11 +1,11 @@
-r"""Multiple choice (LoongRL's MathQA rows): one letter in the last box, and no second one.
+r"""LoongRL's multiple choice (its MathQA rows): one letter in the last box, and no second one.
 
 Right are (B), B, B., b) and \text{B}, also with the option's text after the marked letter ("(B) 12 km"). A bare letter
-before text is an article or a variable, not a choice. Whoever names a second letter has not chosen: after the first, no
-letter in parentheses, no capital standing alone and no lone a to e may follow. This also refuses an option's text with
-such a letter in it ("(B) 12 C"); the letter alone is always safe.
+before text is an article or a variable, not a choice. An answer that names a second letter has not chosen: after the
+first, no letter in parentheses, no separate capital and no separate a to e may follow. This also rejects an option's
+text with such a letter in it ("(B) 12 C"); the letter alone is always safe.
 
-The released scorer takes the first "(X)" in the box, whatever follows, and knows no bare letter.
+The released scorer accepts the first "(X)" in the box, whatever follows, and no bare letter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _ANOTHER = re.compile(r"\(\s?[A-Za-z]\s?\)|(?<!\w)[A-Za-e](?!\w)")
 
 
 def chosen_letter(text: str) -> str:
-    """The one letter that `text` chooses, as a capital; "" when it chooses none or several."""
+    """The one letter that `text` chooses, as a capital; "" when it chooses none or several.
+
+    >>> [chosen_letter(text) for text in ("(b) 12 km", "B.", "A or B", "a dog")]
+    ['B', 'B', '', '']
+    """
     text = unicodedata.normalize("NFKC", plain_text(text))
     if match := _ALONE.fullmatch(text):
         return match[1].upper()
@@ -38,24 +42,21 @@ def chosen_letter(text: str) -> str:
 
 
 def one_letter(letters: Iterable[str], ground_truth: Any) -> str:
-    """The letter that every accepted answer of a ground truth names. Raises GoldError when there is no such letter."""
+    """The letter that every accepted answer of a ground truth names. Raises GoldError unless there is one."""
     letter, *others = set(letters)
     if others or not letter:
-        raise GoldError(ground_truth, "is no choice", "one letter such as 'B'")
+        raise GoldError(ground_truth, "is not a choice", "one letter such as 'B'")
     return letter
 
 
 def gold_letter(ground_truth: Any) -> str:
-    """The letter asked for. Raises GoldError when `ground_truth` is not one letter."""
+    """The letter asked for. Raises GoldError unless `ground_truth` is one letter."""
     return one_letter(map(chosen_letter, gold_answers(ground_truth)), ground_truth)
 
 
 @scorer("loongrl_choice", patterns=("custom_mathqa_choice_*",), gold=lambda truth, _: gold_letter(truth))
 def loongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> Score:
-    """Score a boxed letter. Raises GoldError when `ground_truth` is not one letter."""
+    """Score a boxed letter. Raises GoldError unless `ground_truth` is one letter."""
     gold = gold_letter(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think)
-    if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
-    answer = float(chosen_letter(parsed.answer) == gold)
-    return Score(answer, {"answer": answer, "format": 1.0})
+    return Score.of_answer(float(chosen_letter(parsed.answer) == gold), parsed.error)

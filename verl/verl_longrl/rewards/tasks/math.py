@@ -1,16 +1,16 @@
-r"""Math: the last box (or, without any box, the last "Answer:" line) equals the gold answer as mathematics.
+r"""Math: the last box (or without any box the last "Answer:" line) equals the gold answer as mathematics.
 
 math-verify decides: 1/2 = \frac12 = 0.5, {1,2} = {2,1}, x = 3 is 3, 12 km is 12; of a chain of equations the last side
-counts. It is told nothing but the box, so no other number in the response can be found instead. Beyond it:
+counts. It is given only the box, so it cannot find another number in the response. In addition:
 
-- A percent sign is dropped on both sides, a final full stop too, and a space between thousands.
-- A gold answer in words, three letters or more (Monday, no solution), is compared as text, since math-verify would
-  multiply its letters. One that math-verify cannot read must be met character by character.
-- A sum, product, integral, limit or derivative is no answer where the gold one has none: it is the question, left to
-  the grader to work out. (1 + 1 for 2, and an unexpanded polynomial, still pass.)
+- A percent sign is dropped on both sides, and so are a final full stop and a space between thousands.
+- A gold answer in words of three letters or more (Monday, no solution) is compared as text, because math-verify would
+  multiply its letters. One that math-verify cannot read must be matched character by character.
+- A sum, product, integral, limit or derivative is wrong where the gold answer has none: it repeats the question and
+  leaves it to the grader. (1 + 1 for 2, and an unexpanded polynomial, are still right.)
 
-math-verify's own timeouts need SIGALRM, which exists only in a main thread, so they are off; a huge power hangs until
-isolation kills it. Imported on first use: math-verify takes half a second.
+math-verify's timeouts need SIGALRM, which exists only in a main thread, so they are off; a huge power hangs until
+isolation kills it. math-verify is imported on first use because that takes half a second.
 """
 
 from __future__ import annotations
@@ -20,49 +20,52 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from verl_longrl.rewards.matching.answer_match import equal, gold_answers
+from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
 from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 
-_MAX_CHARS = 1000  # the parser's time grows with the text; no right answer is longer
+_MAX_CHARS = 1000
+"""The parser's time grows with the text, and no right answer is longer."""
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{2,}")
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\s)(?=[0-9]{3}(?![0-9]))")
 _TAIL = re.compile(r"(?<=[\w)}\]])\s?\\?%|[\s.,;:]+\Z")
 
 
 def equivalent(candidate: str, gold: str) -> bool:
-    """Whether two answers in LaTeX or plain text are the same mathematics, or the same words. May take for ever."""
+    """Whether two answers in LaTeX or plain text are the same mathematics or the same words. It may never return."""
     if len(candidate) > _MAX_CHARS:
         return False
     candidate, gold = _trimmed(candidate), _trimmed(gold)
     if candidate == gold:
         return True
     if _WORDS.fullmatch(plain_text(gold)):
-        return equal(plain_text(candidate), plain_text(gold))
-    wanted, found = _parse(gold), _parse(candidate)
-    if not wanted or not found or (_is_unfinished(found) and not _is_unfinished(wanted)):
+        return equals_gold(plain_text(candidate), plain_text(gold))
+    expected, parsed = _parse_latex(gold), _parse_latex(candidate)
+    if not expected or not parsed or (_is_unfinished(parsed) and not _is_unfinished(expected)):
         return False
     from math_verify import verify
 
-    return bool(verify(wanted, found, timeout_seconds=None))
+    return bool(verify(expected, parsed, timeout_seconds=None))
 
 
 def _trimmed(text: str) -> str:
     return _THOUSANDS.sub("", _TAIL.sub("", text.strip())).strip()
 
 
-def _parse(latex: str) -> list[Any]:
-    """The expression that `latex` is as a whole, in a list; empty when it cannot be read as one."""
+def _parse_latex(latex: str) -> list[Any]:
+    """All of `latex` as one expression, in a list; empty when it cannot be read as one."""
     from math_verify import LatexExtractionConfig, parse
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off
+    # It warns that its timeouts are off.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     whole = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
     return parse(f"\\boxed{{{latex}}}", [whole], fallback_mode="no_fallback", parsing_timeout=None)
 
 
 def _is_unfinished(parsed: list[Any]) -> bool:
+    """Whether the expression is an operation that is left to the grader to work out, such as a sum."""
     from sympy import Derivative, Integral, Limit, Product, Sum
 
     return any(expression.has(Derivative, Integral, Limit, Product, Sum) for expression in parsed)
@@ -81,6 +84,5 @@ def math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], option
     golds = gold_answers(ground_truth)
     parsed = parse_boxed(response, require_think=options.require_think, answer_line=True)
     if parsed.error:
-        return Score(0.0, {}, "format_error", parsed.error)
-    answer = float(any(equivalent(parsed.answer, gold) for gold in golds))
-    return Score(answer, {"answer": answer, "format": 1.0})
+        return Score.format_error(parsed.error)
+    return Score.of_answer(float(any(equivalent(parsed.answer, gold) for gold in golds)))
