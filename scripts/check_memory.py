@@ -134,13 +134,13 @@ def of_transformers(case: Case, device: str) -> Callable[[int], None]:
         layout = Layout([Group(prompt, (case.response,) * case.rows)], device)
         ids = torch.randint(SHAPE["vocab_size"], (layout.tokens,), device=device)
         inputs: dict[str, Any] = {"position_ids": layout.position_ids[None], "use_cache": False}
-        labels = ids[layout.responses]
+        labels = ids[layout.response_indices]
         if case.engine == "shared_prompt":
             inputs["shared_prompt"] = layout
         if case.engine == "upstream":
             labels = ids.roll(-1)
         else:
-            inputs["logits_to_keep"] = layout.predictors
+            inputs["logits_to_keep"] = layout.predictor_indices
         with torch.set_grad_enabled(case.what != PASSES[0]):
             logits_NV = model(ids[None], **inputs).logits[0]
             if case.what == PASSES[0]:

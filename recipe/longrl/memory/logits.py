@@ -7,7 +7,7 @@ half P (`SHORT_PROMPTS`): with shorter prompts a micro-batch holds more response
 what data sorted by nothing but a maximum has. All T tokens in responses, which very short prompts come close to, is
 verl's figure. So, on each GPU:
 
-    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     dealt out evenly (engine/sequence_sharding.py)
+    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     sharded evenly (engine/sequence_sharding.py)
     response_logits   R for each P/2 + R of the T / S tokens, rounded up to the responses that one rank may meet, for
                       rows are cut into contiguous parts and all ranks compute as many as the fullest
 
@@ -18,7 +18,7 @@ and never more than all rows of the (mini-)batch have, nor than T / S.
 from typing import Any
 
 from omegaconf import DictConfig
-from verl_longrl.engine.supported import best
+from verl_longrl.engine.supported import best_engine
 
 from recipe.longrl.parallelism import n_gpus, parallel
 
@@ -31,7 +31,7 @@ _CHUNK_BYTES = 16  # per entry of a chunk: its logits, softmax, product and expo
 def engine_of(config: DictConfig, model_config: Any) -> str:
     """The trainer's engine; for `auto`, which the preflight decides on, the one that it will."""
     asked = str(config.longrl.engine)
-    return best(config, model_config) if asked == "auto" else asked
+    return best_engine(config, model_config) if asked == "auto" else asked
 
 
 def logit_tokens(config: DictConfig, engine: str, tokens: int, prompts: int, prompt_share: float) -> float:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
-from verl_longrl.engine.supported import ENGINES, problems
+from verl_longrl.engine.supported import ENGINES, unsupported_reasons
 
 from recipe.longrl.memory.estimate import Model, Sizes, count, device_gib, estimate
 from recipe.longrl.memory.lengths import LENGTHS, AtLength, at_lengths
@@ -159,7 +159,7 @@ def _rows(config: DictConfig, model: Model, gpu_gib: float) -> Iterator[Row | No
     chosen_engine = estimate(config, model, gpu_gib, n_gpus(config)).engine
     yield Row(f"  or logits, {chosen_engine}", size("logits"))
     for name in ENGINES:
-        if name != chosen_engine and not problems(name, config, model.config):
+        if name != chosen_engine and not unsupported_reasons(name, config, model.config):
             yield Row(f"     ({name})", other(engine(name), "logits"))
     yield Row("  peak", size("update_peak"), "update")
     yield Row(f"  peak {'without' if chosen else 'with'} it", other(checkpointing(not chosen), "update_peak"))
