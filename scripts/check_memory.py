@@ -84,7 +84,7 @@ def predicted(case: Case, device: str) -> float:
             "actor_rollout_ref.actor.ppo_mini_batch_size=1",
         ]
     )
-    model = memory.Model.of(Qwen2Config(**SHAPE, architectures=["Qwen2ForCausalLM"]))
+    model = memory.ModelSizes.of(Qwen2Config(**SHAPE, architectures=["Qwen2ForCausalLM"]))
     sizes = memory.estimate(config, model, gpu_gib=80, n_gpus=1, prompt_share=1.0)
     if case.side == "verl":
         return sizes.log_prob_peak - sizes.weights if case.what == PASSES[0] else sizes.update_peak - sizes.train_state

@@ -38,7 +38,7 @@ def test_words(text: str, expected: list[str]):
 def test_a_quote_without_its_end_is_refused():
     done = sourced('words found "$1"; echo on', "a='b")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "not the words of a command line: a='b" in done.stderr
+    assert "cannot be split into words like a command line: a='b" in done.stderr
 
 
 def private(*folders: Path | str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,7 @@ def test_a_link_is_refused_whatever_it_leads_to(tmp_path: Path):
     for name in ("link", "link/", "link/.", "dangling"):
         done = private(f"{tmp_path}/{name}")
         assert done.returncode == 2, name
-        assert "is a link: remove it, or name another folder" in done.stderr
+        assert "is a link. Fix: remove it, or use another folder" in done.stderr
     assert list(home.iterdir()) == []
 
 
@@ -89,7 +89,7 @@ def test_what_others_may_have_filled_is_refused(tmp_path: Path, permissions: int
     (tmp_path / "open").chmod(permissions)
     done = private(tmp_path / "open")
     assert done.returncode == 2
-    assert "can be written in by others" in done.stderr
+    assert "is writable by others" in done.stderr
 
 
 def test_what_can_be_replaced_is_refused(tmp_path: Path):
@@ -108,4 +108,4 @@ def test_what_can_be_replaced_is_refused(tmp_path: Path):
 
 def test_a_file_is_no_folder(tmp_path: Path):
     (tmp_path / "file").touch()
-    assert "is no folder and cannot be made" in private(tmp_path / "file").stderr
+    assert "is not a folder and cannot be created" in private(tmp_path / "file").stderr

@@ -82,10 +82,10 @@ def test_a_resolver_finds_the_locks_valid_for_every_offered_python():
     ("asked", "locked", "python", "complaint"),
     [
         ("six\nsetuptools<81; python_version>='3.12'", "setuptools==81.0.0\nsix==1.17.0", "3.12", "has a conflict"),
-        ("colorama", "iniconfig==2.0.0", "3.11", "not asked for: iniconfig==2.0.0\nmissing: colorama=="),
-        ("numpy==1.23.5", "numpy==1.23.5", "3.12", "pins what has no wheel"),
+        ("colorama", "iniconfig==2.0.0", "3.11", "not required: iniconfig==2.0.0\nmissing: colorama=="),
+        ("numpy==1.23.5", "numpy==1.23.5", "3.12", "pins versions without a wheel"),
         ("six", SIX.replace("4721", "4722"), "3.11", "six==1.17.0 --hash=sha256:4722f391"),
-        ("six", "six==1.17.0", "3.11", "not of six==1.17.0"),
+        ("six", "six==1.17.0", "3.11", "without hashes: six==1.17.0"),
     ],
 )
 def test_a_resolver_finds_what_is_wrong_with_a_lock(tmp_path: Path, asked, locked, python, complaint):

@@ -67,10 +67,10 @@ def test_no_token_is_asked_for_and_said(call):
     done, ((_, command, token),) = call("start.sh", "a\n", RAY_AUTH_MODE="disabled")
     assert (done.returncode, token) == (0, "")
     assert "--auth=disabled" in command
-    assert "RAY_AUTH_MODE=disabled: whoever reaches a host over the network runs code there as" in done.stderr
+    assert "RAY_AUTH_MODE=disabled: anybody who can reach a host over the network can run code there as" in done.stderr
     done, asked = call("start.sh", "a\n", RAY_AUTH_MODE="off")
     assert (done.returncode, len(asked)) == (2, 1)
-    assert "RAY_AUTH_MODE is 'off', expected token or disabled" in done.stderr
+    assert "RAY_AUTH_MODE = 'off': expected token or disabled" in done.stderr
 
 
 @pytest.mark.parametrize("script", ["start.sh", "stop.sh"])
@@ -78,7 +78,7 @@ def test_no_token_is_asked_for_and_said(call):
 def test_a_port_is_a_number(call, script: str, port: str):
     done, asked = call(script, "a\n", LONGRL_RAY_PORT=port)
     assert (done.returncode, asked) == (2, [])
-    assert f"LONGRL_RAY_PORT is '{port}', expected a number" in done.stderr
+    assert f"LONGRL_RAY_PORT = '{port}': expected a number" in done.stderr
 
 
 def test_variables_arrive_as_they_are(call, tmp_path: Path):
@@ -106,19 +106,19 @@ def test_variables_arrive_as_they_are(call, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\nb slots=x\n", "hosts:2: 'b slots=x' is not: HOST [slots=GPUS]"),
-        ("a 8\n", "hosts:1: 'a 8' is not: HOST [slots=GPUS]"),
-        ("a; rm\n", "hosts:1: 'a; rm' is not"),
-        ("-oProxyCommand=x\n", "is not: HOST"),
-        ("-F@h1\n", "hosts:1: '-F@h1' is not: HOST"),
-        (".@h1\n", "is not: HOST"),
-        ("user@-oProxyCommand=x\n", "is not: HOST"),
-        ("@h1\n", "is not: HOST"),
-        ("a@b@c\n", "is not: HOST"),
-        ("$(id)@h1\n", "is not: HOST"),
-        ("a/../b\n", "is not: HOST"),
-        ("a\n\nb\na slots=2\n", "hosts:4: a again, as in line 1"),
-        ("# none\n\n", "names no host"),
+        ("a\nb slots=x\n", "hosts:2: 'b slots=x': expected HOST [slots=GPUS]"),
+        ("a 8\n", "hosts:1: 'a 8': expected HOST [slots=GPUS]"),
+        ("a; rm\n", "hosts:1: 'a; rm': expected HOST"),
+        ("-oProxyCommand=x\n", ": expected HOST"),
+        ("-F@h1\n", "hosts:1: '-F@h1': expected HOST"),
+        (".@h1\n", ": expected HOST"),
+        ("user@-oProxyCommand=x\n", ": expected HOST"),
+        ("@h1\n", ": expected HOST"),
+        ("a@b@c\n", ": expected HOST"),
+        ("$(id)@h1\n", ": expected HOST"),
+        ("a/../b\n", ": expected HOST"),
+        ("a\n\nb\na slots=2\n", "hosts:4: a is in line 1 already"),
+        ("# none\n\n", "has no host"),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_asked(call, script: str, text: str, message: str):
@@ -137,7 +137,7 @@ def test_no_host_file_is_named():
 def test_all_or_none(call):
     done, asked = call("start.sh", "a\nb\nc\n", BROKEN="b")
     assert done.returncode == 2
-    assert "no Ray on b, see above" in done.stderr
+    assert "Ray did not start on b, see above" in done.stderr
     assert "b: no Ray here" in done.stdout
     assert [host for host, command, _ in asked if "node.sh stop" in command] == ["c", "a"]
 
@@ -146,7 +146,7 @@ def test_what_ran_before_is_left_alone(call):
     """A second start in the same place must not end the training of the first."""
     done, asked = call("start.sh", "a\nb\n", BROKEN_HEAD="a")
     assert done.returncode == 2
-    assert "no head on a, see above" in done.stderr
+    assert "the head on a did not start, see above" in done.stderr
     assert [host for host, *_ in asked] == ["a"]
 
 

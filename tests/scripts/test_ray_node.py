@@ -77,7 +77,7 @@ def test_the_token_comes_by_standard_input_and_stays_in_a_file(node: Node):
     log = (node.folder / "ray.log").read_text()
     assert f"mode token, token none, file {token}, temporary {node.folder}/tmp" in log
     assert "a-secret" not in log + Path(f"/proc/{node.pid}/cmdline").read_text()
-    assert "runs already" in node.head().stdout
+    assert "already running" in node.head().stdout
     assert node.call("stop").stdout == "stopped\n"
     assert not node.user.exists()
 
@@ -85,7 +85,7 @@ def test_the_token_comes_by_standard_input_and_stays_in_a_file(node: Node):
 def test_without_a_token_nothing_starts(node: Node):
     done = node.head(token="")
     assert done.returncode == 1
-    assert "no token on standard input; LONGRL_CONTAINER has to hand it on" in done.stdout
+    assert "no token on standard input. Fix: LONGRL_CONTAINER must forward it" in done.stdout
     assert not (node.folder / "pid").exists()
     assert node.head("--auth=disabled", token="").returncode == 0
     assert "mode disabled, token none, file none" in (node.folder / "ray.log").read_text()
@@ -114,7 +114,7 @@ def test_a_folder_that_somebody_prepared_is_refused(node: Node, bystander, depth
         refused = f"{place} belongs to "
     else:  # nobody's but root's to give away: one that others could have filled
         place.chmod(0o777)
-        refused = f"{place} can be written in by others"
+        refused = f"{place} is writable by others"
     for done in (node.head(), node.call("stop")):
         assert done.returncode == 2
         assert refused in done.stderr
@@ -132,7 +132,7 @@ def test_only_our_own_process_is_stopped(node: Node, bystander):
             node.folder.mkdir(parents=True)
             (node.folder / "pid").write_text(pid)
             done = node.call("stop")
-            assert (done.returncode, done.stdout) == (0, "nothing of start.sh's runs here\n"), pid
+            assert (done.returncode, done.stdout) == (0, "no Ray of start.sh runs here\n"), pid
         assert bystander.poll() is None
         os.kill(other.pid, 0)
     finally:
@@ -144,13 +144,13 @@ def test_a_port_is_a_number(node: Node, port: str):
     """It names a folder that is removed."""
     done = node.call("stop", f"--port={port}")
     assert done.returncode == 2
-    assert f"--port={port}, expected a number" in done.stderr
+    assert f"--port={port}: expected a number" in done.stderr
     assert node.python.exists()
 
 
 def test_a_folder_too_long_for_sockets_is_refused(node: Node):
     done = node.head(f"--temp=/{'x' * 39}")
-    assert (done.returncode, "Ray's sockets leave room for 39 characters" in done.stdout) == (1, True)
+    assert (done.returncode, "but Ray's sockets leave room for 39" in done.stdout) == (1, True)
 
 
 FIND = 'source "$1/cluster.sh"; find_token; echo "${RAY_AUTH_MODE-} ${RAY_AUTH_TOKEN_PATH-}"'

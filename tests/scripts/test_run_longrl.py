@@ -157,7 +157,7 @@ def test_any_value_survives_quoting_for_hydra():
 def test_a_name_is_never_replaced(launched, name: str, value: str):
     done = launched(**{**FILES, name: value})
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{name} is '{value}': Hydra would replace" in done.stderr
+    assert f"{name} = '{value}': Hydra would replace" in done.stderr
 
 
 def test_lists_of_files(overrides):
@@ -218,7 +218,7 @@ def test_what_is_named_is_trained(overrides, arguments: tuple[str, ...], variabl
         (("model=qwen2.5-7b-1m", "--config", "--dry-run"), (), "set TRAIN_FILES VAL_FILES (see"),
         (("actor_rollout_ref.model.path=x",), ("VAL_FILES",), "set TRAIN_FILES (see"),
         ((), ("TRAIN_FILES", "VAL_FILES"), "set MODEL_PATH (see"),
-        (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given: set TRAIN_FILES"),
+        (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given. Fix: set TRAIN_FILES"),
     ],
 )
 def test_what_is_missing_is_named(launched, arguments, variables, missing: str):

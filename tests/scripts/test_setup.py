@@ -245,7 +245,7 @@ def test_a_flash_attn_of_the_users_stays_if_it_loads(setup: Setup, loads: bool):
         (setup.venv / "flash_attn_loads").touch()
     commands = setup("gpu")
     assert [command for command in commands if " install " in command] == []
-    assert ("flash-attn==2.8.3 is here" in setup.output) == loads
+    assert ("flash-attn==2.8.3 is installed" in setup.output) == loads
     assert ("uv pip uninstall --quiet flash-attn" in commands) != loads
     assert setup("gpu") == []
 
@@ -260,7 +260,7 @@ def test_a_build_in_a_finished_environment(setup: Setup):
     assert builds(setup("gpu", **asked, BUILD="works"))
     assert "30 to 90 minutes" in setup.output
     assert "setup: flash-attn [1/73]\n" in setup.output
-    assert "flash-attn==2.8.3 is here" in setup.output
+    assert "flash-attn==2.8.3 is installed" in setup.output
     assert setup("gpu", **asked) == []
 
 
