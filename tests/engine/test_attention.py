@@ -9,9 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from verl_longrl.engine import attention
 from verl_longrl.engine import layout as layout_module
 from verl_longrl.engine.attention import attend
+from verl_longrl.engine.attention_check import attention_mask, dense_attention
 from verl_longrl.engine.kernels import VARLEN_KERNEL
 from verl_longrl.engine.layout import Group, Layout
-from verl_longrl.engine.attention_check import attention_mask, dense_attention
 
 H, K, D, SCALE = 8, 4, 16, 0.3
 CASES = {

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 from verl_longrl.engine import attention, attention_check
-from verl_longrl.engine.layout import Group, Layout
 from verl_longrl.engine.attention_check import try_attention
+from verl_longrl.engine.layout import Group, Layout
 
 CUDA = torch.device("cuda:0")
 
@@ -106,6 +106,6 @@ def test_other_devices_are_rejected(device):
 
 
 def test_needs_torch_alone():
-    code = "import sys, verl_longrl.engine.attention_check; print([n for n in ('ray', 'verl', 'transformers', 'tensordict', "
-    code += "'flash_attn') if n in sys.modules])"
+    modules = ("ray", "verl", "transformers", "tensordict", "flash_attn")
+    code = f"import sys, verl_longrl.engine.attention_check; print([n for n in {modules} if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

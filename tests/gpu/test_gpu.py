@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 from verl_longrl.engine.attention import attend, choose_backend
+from verl_longrl.engine.attention_check import FLOAT_TOLERANCE, GROUPS, HALF_TOLERANCE, relative_errors, try_attention
 from verl_longrl.engine.kernels import VARLEN_KERNEL, Activations, Pattern
 from verl_longrl.engine.layout import Group, Layout, Segments
-from verl_longrl.engine.attention_check import FLOAT_TOLERANCE, GROUPS, HALF_TOLERANCE, relative_errors, try_attention
 
 if __name__ != "__main__" and not torch.cuda.is_available():
     pytest.skip("needs an NVIDIA GPU; there, run python tests/gpu/test_gpu.py", allow_module_level=True)
