@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # LongRL: train a language model on long documents with verifiable context rewards.
 #
-#   bash run_longrl.sh [overrides...]      with neither data nor a model named: the tiny end-to-end run on whatever this
-#                                          machine has
+#   bash run_longrl.sh [overrides...]      the tiny end-to-end run on this machine, if neither data nor a model is given
 #
 #   TRAIN_FILES=... VAL_FILES=... MODEL_PATH=... CKPT_SAVE_PATH=... bash run_longrl.sh [overrides...]
 #                                          the real run, published LongRLVR hyper-parameters on 8 GPUs
@@ -10,40 +9,41 @@
 #   TRAIN_FILES, VAL_FILES  parquet files: one path, or a Hydra list "['a.parquet','b.parquet']"; or data.train_files=...
 #                           and data.val_files=... among the overrides
 #   MODEL_PATH              Hugging Face folder or name; or model=... or actor_rollout_ref.model.path=...
-#   CKPT_SAVE_PATH          where checkpoints go
+#   CKPT_SAVE_PATH          folder of the checkpoints
 #   EXPERIMENT_NAME         name of the run (default longrlvr)
-#   LONGRL_TARGET, LONGRL_VENV
-#                           gpu or cpu (default: what this machine has) and another place for the environment
-#   --dry-run               check everything, print the plan, sizes and memory, start nothing (needs no GPU)
-#   --config, --version     print the configuration; the versions
+#   LONGRL_TARGET           gpu or cpu (default: gpu if this machine has one)
+#   LONGRL_VENV             folder of the Python environment (default .venv)
+#   --dry-run               check everything and print the plan, sizes and memory, but start nothing (needs no GPU)
+#   --config, --version     print the configuration, or the versions
 #   overrides               method=longrlvr|outcome_only|loongrl|golongrl, model=..., hardware=8gpu|16gpu|128gpu|1gpu|cpu
 #                           and any Hydra key
 #
-# Killed at any moment, the same command continues from the last whole checkpoint.
+# If the run is killed, rerun the same command: it resumes from the last complete checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/scripts/runs/common.sh"
 
-named() { # whether variables or overrides name data or a model, other than the demo's
+# Whether variables or overrides name data, or a model other than the demo's.
+has_data_or_model() {
   [ -z "${TRAIN_FILES:-}${VAL_FILES:-}${MODEL_PATH:-}" ] || return 0
   ! overridden data.train_files "$@" && ! overridden data.val_files "$@" &&
     ! overridden actor_rollout_ref.model.path "$@" && { ! overridden model "$@" || among model=demo "$@"; } || return 0
   return 1
 }
 
-if ! named "$@"; then
+if ! has_data_or_model "$@"; then
   if overridden longrl.reward.scorers "$@" && ! among model=demo "$@"; then
-    echo "run_longrl.sh: longrl.reward.scorers names rewards for rows of yours, and no data is given: set TRAIN_FILES," \
-      "VAL_FILES and MODEL_PATH (see --help), or model=demo to use them in the demo" >&2
+    echo "run_longrl.sh: longrl.reward.scorers is set, but no data is given. Fix: set TRAIN_FILES, VAL_FILES and" \
+      "MODEL_PATH (see --help), or model=demo to use these scorers in the demo" >&2
     exit 2
   fi
   launch recipe.longrl.demo.run "$@"
 fi
-needed=()
-overridden data.train_files "$@" || needed+=(TRAIN_FILES)
-overridden data.val_files "$@" || needed+=(VAL_FILES)
+missing=()
+overridden data.train_files "$@" || missing+=(TRAIN_FILES)
+overridden data.val_files "$@" || missing+=(VAL_FILES)
 overridden actor_rollout_ref.model.path "$@" || { overridden model "$@" && ! among model=custom "$@"; } ||
-  needed+=(MODEL_PATH)
+  missing+=(MODEL_PATH)
 if among --dry-run "$@" || { ! among --config "$@" && ! among --config=changed "$@" && ! among --version "$@"; }; then
-  needs ${needed[@]+"${needed[@]}"}
+  require ${missing[@]+"${missing[@]}"}
 fi
 launch recipe.longrl.main \
   ${TRAIN_FILES:+data.train_files="$(quoted "$TRAIN_FILES")"} ${VAL_FILES:+data.val_files="$(quoted "$VAL_FILES")"} \

@@ -1,11 +1,12 @@
-"""The memory calculator against measurements: peak memory of one micro-batch beside the model, predicted and measured.
-
-Each case runs in a process of its own. On a CPU, in float32: the highest resident memory (VmHWM) over that of the built
-model with its gradients. On a GPU, in bfloat16: torch.cuda.max_memory_allocated likewise. `transformers`: plain forward
-and backward passes, with our attention for the shared prompt, without Ray and verl; `verl`: the engines inside verl's
-FSDP2 on one rank (CPU alone). One group of the shared prompt, one row otherwise, logits where the engine has them.
+"""Compare the memory calculator with measurements: the peak of one micro-batch in addition to the model.
 
     python scripts/check_memory.py --output docs/results/memory.json
+
+Each case runs in a separate process. On a CPU, in float32, the highest resident memory (VmHWM) is measured, without
+that of the built model with its gradients; on a GPU, in bfloat16, torch.cuda.max_memory_allocated likewise.
+`transformers`: plain forward and backward passes without Ray and verl, with our attention for the shared prompt.
+`verl`: the engines inside verl's FSDP2 on one rank (CPU only). A micro-batch is one group for the shared prompt and one
+row otherwise, with logits where the engine computes them.
 """
 
 from __future__ import annotations
@@ -29,39 +30,41 @@ SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "
 SHAPE |= {"intermediate_size": 688, "vocab_size": 8192, "tie_word_embeddings": False}
 ENGINES = ("shared_prompt", "response_logits", "upstream")
 PASSES = ("log-probs", "update", "update, checkpointing")
-QUIET = {"OMP_NUM_THREADS": "1", "VERL_PLATFORM": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
-"""glibc gives what is freed back at once, else resident memory is that of its heap and not of tensors."""
+PROCESS_ENV = {"OMP_NUM_THREADS": "1", "VERL_PLATFORM": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+ALLOCATOR_ENV = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+"""Make glibc return freed memory at once. Otherwise resident memory is that of its heap, not of tensors."""
 
 
 class Case(NamedTuple):
     """One micro-batch. responses: rollouts of the prompt, each of `response` tokens."""
 
-    side: str
+    implementation: str
     engine: str
-    what: str
+    pass_name: str
     prompt: int
     response: int
     responses: int
 
     @property
     def rows(self) -> int:
-        """In the micro-batch."""
+        """Rows of the micro-batch."""
         return self.responses if self.engine == "shared_prompt" else 1
 
     @property
     def tokens(self) -> int:
-        """Computed."""
+        """Tokens that the engine computes."""
         return self.prompt + self.rows * self.response
 
     @property
     def checkpointing(self) -> bool:
-        return self.what == PASSES[2]
+        return self.pass_name == PASSES[2]
 
 
-def predicted(case: Case, device: str) -> float:
-    """GiB beside weights and gradients, as recipe.longrl.memory estimates them; without FSDP's gathered layers where
-    there is no FSDP."""
+def predict_gib(case: Case, device: str) -> float:
+    """GiB in addition to weights and gradients, as recipe.longrl.memory estimates them.
+
+    Without FSDP, its gathered layers are left out.
+    """
     from transformers import Qwen2Config
 
     from recipe.longrl import memory, settings
@@ -76,7 +79,7 @@ def predicted(case: Case, device: str) -> float:
             *(f"data.max_prompt_length={case.prompt}", f"data.max_response_length={case.response}"),
             *(f"actor_rollout_ref.rollout.n={case.rows}", "actor_rollout_ref.rollout.temperature=1"),
             f"actor_rollout_ref.model.enable_gradient_checkpointing={case.checkpointing}",
-            f"actor_rollout_ref.model.use_remove_padding={case.side == 'transformers'}",
+            f"actor_rollout_ref.model.use_remove_padding={case.implementation == 'transformers'}",
             f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={case.tokens}",
             f"actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu={case.tokens}",
             "actor_rollout_ref.actor.fsdp_config.entropy_from_logits_with_chunking=false",
@@ -84,12 +87,16 @@ def predicted(case: Case, device: str) -> float:
             "actor_rollout_ref.actor.ppo_mini_batch_size=1",
         ]
     )
-    model = memory.Model.of(Qwen2Config(**SHAPE, architectures=["Qwen2ForCausalLM"]))
+    model = memory.ModelSizes.of(Qwen2Config(**SHAPE, architectures=["Qwen2ForCausalLM"]))
     sizes = memory.estimate(config, model, gpu_gib=80, n_gpus=1, prompt_share=1.0)
-    if case.side == "verl":
-        return sizes.log_prob_peak - sizes.weights if case.what == PASSES[0] else sizes.update_peak - sizes.train_state
+    if case.implementation == "verl":
+        return (
+            sizes.log_prob_peak - sizes.weights
+            if case.pass_name == PASSES[0]
+            else sizes.update_peak - sizes.train_state
+        )
     compute = 4 if device == "cpu" else 2
-    if case.what == PASSES[0]:
+    if case.pass_name == PASSES[0]:
         words = SHAPE["vocab_size"]
         logits = logit_bytes(config, case.engine, words, compute, 0, sizes.logit_tokens)[1]
         return max(case.tokens * model.widths.forward(compute), logits) / memory.GIB
@@ -97,24 +104,24 @@ def predicted(case: Case, device: str) -> float:
     return sizes.kept + max(sizes.working, last_norm + sizes.logits)
 
 
-def log_probs(engine: str, logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    """(N,), as the engine computes them."""
+def engine_log_probs(engine: str, logits_NV: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """(N,): log-probs of labels, as the engine computes them."""
     from verl.utils.torch_functional import logprobs_from_logits
-    from verl_longrl.engine.log_probs import log_probs
+    from verl_longrl.engine.log_probs import compute_log_probs
 
     if engine == "upstream":
         return logprobs_from_logits(logits_NV, labels_N)
-    return log_probs(logits_NV, labels_N, in_place=True)
+    return compute_log_probs(logits_NV, labels_N, in_place=True)
 
 
 def entropy(logits_NV: torch.Tensor) -> torch.Tensor:
-    """(N,), as verl's entropy_from_logits."""
+    """(N,): like verl's entropy_from_logits."""
     probabilities = torch.nn.functional.softmax(logits_NV, dim=-1)
     return torch.logsumexp(logits_NV, dim=-1) - torch.sum(probabilities * logits_NV, dim=-1)
 
 
-def of_transformers(case: Case, device: str) -> Callable[[int], None]:
-    """The pass of a prompt of so many tokens, with a model of random weights."""
+def transformers_pass(case: Case, device: str) -> Callable[[int], None]:
+    """A function that runs the pass for a prompt of n tokens, with random weights."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
     from verl_longrl.engine.attention import attend
@@ -134,27 +141,27 @@ def of_transformers(case: Case, device: str) -> Callable[[int], None]:
         layout = Layout([Group(prompt, (case.response,) * case.rows)], device)
         ids = torch.randint(SHAPE["vocab_size"], (layout.tokens,), device=device)
         inputs: dict[str, Any] = {"position_ids": layout.position_ids[None], "use_cache": False}
-        labels = ids[layout.responses]
+        labels = ids[layout.response_indices]
         if case.engine == "shared_prompt":
             inputs["shared_prompt"] = layout
         if case.engine == "upstream":
             labels = ids.roll(-1)
         else:
-            inputs["logits_to_keep"] = layout.predictors
-        with torch.set_grad_enabled(case.what != PASSES[0]):
+            inputs["logits_to_keep"] = layout.predictor_indices
+        with torch.set_grad_enabled(case.pass_name != PASSES[0]):
             logits_NV = model(ids[None], **inputs).logits[0]
-            if case.what == PASSES[0]:
+            if case.pass_name == PASSES[0]:
                 entropy(logits_NV)
-            found = log_probs(case.engine, logits_NV, labels)
+            values = engine_log_probs(case.engine, logits_NV, labels)
             del logits_NV
-            if case.what != PASSES[0]:
-                found.sum().backward()
+            if case.pass_name != PASSES[0]:
+                values.sum().backward()
 
     return run
 
 
-def of_verl(case: Case) -> Callable[[int], None]:
-    """The same by verl's engine, with FSDP2 on one rank."""
+def verl_pass(case: Case) -> Callable[[int], None]:
+    """The same with verl's engine and FSDP2 on one rank."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
     from verl.trainer.config import CheckpointConfig
     from verl.utils import tensordict_utils as tu
@@ -180,24 +187,29 @@ def of_verl(case: Case) -> Callable[[int], None]:
         options = FSDPEngineConfig(
             strategy="fsdp2", model_dtype="fp32", mixed_precision=precision, use_torch_compile=False
         )
-        kind = dict(zip(ENGINES, (SharedPromptEngine, ResponseLogitsEngine, FSDPEngineWithLMHead), strict=True))
-        engine = kind[case.engine](model, options, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
+        classes = dict(zip(ENGINES, (SharedPromptEngine, ResponseLogitsEngine, FSDPEngineWithLMHead), strict=True))
+        engine = classes[case.engine](model, options, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
         engine.initialize()
-    nested = lambda rows: torch.nested.as_nested_tensor(rows, layout=torch.jagged)  # noqa: E731
+
+    def nested(rows: list[torch.Tensor]) -> torch.Tensor:
+        return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
     def loss(model_output: Any, data: Any, dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
         return model_output["log_probs"].values().sum(), {}
 
     def run(prompt: int) -> None:
-        shared, own = torch.randint(SHAPE["vocab_size"], (prompt,)), torch.randint(1, 9, (case.rows, case.response))
-        ids = [torch.cat([shared, response]) for response in own]
-        parts = {"prompts": [shared] * case.rows, "responses": list(own), "input_ids": ids}
-        parts |= {"position_ids": [torch.arange(len(row)) for row in ids]}
-        parts |= {"loss_mask": [torch.ones(case.response)] * case.rows}
-        scoring = case.what == PASSES[0]
+        prompt_ids, responses = (
+            torch.randint(SHAPE["vocab_size"], (prompt,)),
+            torch.randint(1, 9, (case.rows, case.response)),
+        )
+        ids = [torch.cat([prompt_ids, response]) for response in responses]
+        columns = {"prompts": [prompt_ids] * case.rows, "responses": list(responses), "input_ids": ids}
+        columns |= {"position_ids": [torch.arange(len(row)) for row in ids]}
+        columns |= {"loss_mask": [torch.ones(case.response)] * case.rows}
+        scoring = case.pass_name == PASSES[0]
         options = {"use_dynamic_bsz": True, "max_token_len_per_gpu": case.tokens, "calculate_entropy": scoring}
         options |= {"use_remove_padding": False, "pad_token_id": 0, "temperature": 1.0}
-        data = tu.get_tensordict({name: nested(rows) for name, rows in parts.items()}, options)
+        data = tu.get_tensordict({name: nested(rows) for name, rows in columns.items()}, options)
         if scoring:
             with engine.eval_mode():
                 engine.infer_batch(data)
@@ -209,57 +221,65 @@ def of_verl(case: Case) -> Callable[[int], None]:
 
 
 def measure(case: Case, device: str) -> float:
-    """GiB of the pass beside what is there before it."""
+    """Peak GiB of the pass in addition to the memory before it."""
     torch.manual_seed(0)
-    run = of_verl(case) if case.side == "verl" else of_transformers(case, device)
-    run(64)  # loads code, and makes gradients
+    run = verl_pass(case) if case.implementation == "verl" else transformers_pass(case, device)
+    # A first short pass loads code and allocates gradients.
+    run(64)
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run(case.prompt)
         return (torch.cuda.max_memory_allocated() - before) / 2**30
-    Path("/proc/self/clear_refs").write_text("5")  # the highest resident memory becomes the present one
-    before = resident("VmRSS")
+    # Resets VmHWM to the current resident memory.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_gib("VmRSS")
     run(case.prompt)
-    return resident("VmHWM") - before
+    return resident_gib("VmHWM") - before
 
 
-def resident(name: str) -> float:
-    """GiB, of /proc/self/status."""
+def resident_gib(name: str) -> float:
+    """A field of /proc/self/status in GiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("outputs/check_memory.json"),
-    prompts: Annotated[list[int] | None, typer.Option(help="Prompt tokens; again for several.")] = None,
+    output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("outputs/check_memory.json"),
+    prompts: Annotated[list[int] | None, typer.Option(help="Prompt tokens; may be repeated.")] = None,
     response: Annotated[int, typer.Option(help="Response tokens.")] = 256,
-    responses: Annotated[int, typer.Option(help="Rollouts of the prompt.")] = 4,
-    case: Annotated[str | None, typer.Option(hidden=True, help="Measure this one here.")] = None,
+    responses: Annotated[int, typer.Option(help="Rollouts per prompt.")] = 4,
+    case: Annotated[str | None, typer.Option(hidden=True, help="Measure one case in this process.")] = None,
 ) -> None:
-    """Measure every case, compare, print and write."""
+    """Measure all cases, compare them with the prediction, print a table and write the JSON."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if case is not None:
         print(json.dumps(measure(Case(*json.loads(case)), device)))
         return
-    sides = ("transformers", "verl") if device == "cpu" else ("transformers",)
+    implementations = ("transformers", "verl") if device == "cpu" else ("transformers",)
     rows, console = [], Console()
-    table = Table("by", "engine", "pass", "prompt", "tokens", "predicted GiB", "measured GiB", "predicted / measured")
-    for side, engine, what, prompt in itertools.product(sides, ENGINES, PASSES, prompts or [1024, 4096]):
-        one = Case(side, engine, what, prompt, response, responses)
+    table = Table(
+        "implementation", "engine", "pass", "prompt", "tokens", "predicted GiB", "measured GiB", "predicted / measured"
+    )
+    for implementation, engine, pass_name, prompt in itertools.product(
+        implementations, ENGINES, PASSES, prompts or [1024, 4096]
+    ):
+        one = Case(implementation, engine, pass_name, prompt, response, responses)
         command = [sys.executable, __file__, "--case", json.dumps(one)]
-        done = subprocess.run(command, env={**os.environ, **QUIET, **EXACT}, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        process = subprocess.run(
+            command, env={**os.environ, **PROCESS_ENV, **ALLOCATOR_ENV}, stdout=subprocess.PIPE, text=True
+        )
+        if process.returncode:
             raise SystemExit(f"{one} failed, see above")
-        found = {"measured_gib": json.loads(done.stdout.splitlines()[-1]), "predicted_gib": predicted(one, device)}
-        found["ratio"] = found["predicted_gib"] / found["measured_gib"]
-        rows.append(one._asdict() | {"tokens": one.tokens} | found)
-        figures = (f"{found[name]:.3f}" for name in ("predicted_gib", "measured_gib", "ratio"))
-        table.add_row(side, engine, what, f"{prompt:,}", f"{one.tokens:,}", *figures)
+        sizes = {"measured_gib": json.loads(process.stdout.splitlines()[-1]), "predicted_gib": predict_gib(one, device)}
+        sizes["ratio"] = sizes["predicted_gib"] / sizes["measured_gib"]
+        rows.append(one._asdict() | {"tokens": one.tokens} | sizes)
+        figures = (f"{sizes[name]:.3f}" for name in ("predicted_gib", "measured_gib", "ratio"))
+        table.add_row(implementation, engine, pass_name, f"{prompt:,}", f"{one.tokens:,}", *figures)
     console.print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
-    about = {"device": device, "dtype": "float32" if device == "cpu" else "bfloat16", "shape": SHAPE}
-    output.write_text(json.dumps({**about, "cases": rows}, indent=1) + "\n")
+    environment = {"device": device, "dtype": "float32" if device == "cpu" else "bfloat16", "shape": SHAPE}
+    output.write_text(json.dumps({**environment, "cases": rows}, indent=1) + "\n")
     console.print(str(output))
 
 

@@ -1,7 +1,9 @@
-"""What TMN-Reweight would change about the advantages of a run's rollouts: python scripts/compare_advantages.py RUN...
+"""Compare the advantages of GRPO, TMN-Reweight and TMN for the rollouts of training runs.
 
-For the logged rollouts of training runs (longrl.log_rollouts), by thirds of their steps: how GRPO's advantages (divided
-by each prompt's standard deviation) correlate with those of TMN-Reweight and of TMN alone, and of each task its scale
+    python scripts/compare_advantages.py RUN...
+
+For the logged rollouts of each run (longrl.log_rollouts), by thirds of its steps: the correlation of GRPO's advantages
+(divided by each prompt's standard deviation) with those of TMN-Reweight and of TMN alone; and for each task its scale
 (root mean variance within a prompt) and mean absolute advantage.
 """
 
@@ -15,8 +17,8 @@ from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.trainer.tmn import task_variances, tmn_advantages
 
 
-class Step(NamedTuple):
-    """The rollouts of one step of a run: (N,) each, and the advantages (N,) of each kind."""
+class StepAdvantages(NamedTuple):
+    """Tasks of the N rollouts of one step, scales by task, and advantages of each kind; arrays are (N,)."""
 
     tasks: np.ndarray
     scales: dict[str, float]
@@ -25,20 +27,21 @@ class Step(NamedTuple):
     reweight: np.ndarray
 
 
-def read(run: Path) -> list[Step]:
-    """The steps of a run, in order."""
+def read_steps(run: Path) -> list[StepAdvantages]:
+    """The steps of a run in order."""
     files = sorted((f for f in (run / "rollouts").glob("*.jsonl") if f.stem.isdigit()), key=lambda file: int(file.stem))
     if not files:
         raise typer.BadParameter(f"{run / 'rollouts'} has no STEP.jsonl; expected the folder of a training run")
     return [_step(list(read_jsonl(file))) for file in files]
 
 
-def _step(rows: list[dict]) -> Step:
+def _step(rows: list[dict]) -> StepAdvantages:
     rewards, uids, tasks = ([row[key] for row in rows] for key in ("score", "uid", "task"))
-    return Step(
+    return StepAdvantages(
         np.array(tasks),
         {task: variance**0.5 for task, variance in task_variances(rewards, uids, tasks).items()},
-        tmn_advantages(rewards, uids, uids),  # each prompt a task of its own
+        # GRPO is TMN with each prompt as a separate task.
+        tmn_advantages(rewards, uids, uids),
         tmn_advantages(rewards, uids, tasks),
         tmn_advantages(rewards, uids, tasks, difficulty_reweight=True),
     )
@@ -46,11 +49,11 @@ def _step(rows: list[dict]) -> Step:
 
 def main(runs: Annotated[list[Path], typer.Argument(help="Folders of training runs.")]) -> None:
     """Print both tables."""
-    read_runs = [read(run) for run in runs]
-    last = min(map(len, read_runs))
+    runs_steps = [read_steps(run) for run in runs]
+    last = min(map(len, runs_steps))
     bounds = [last * third // 3 for third in range(4)]
     parts = [
-        (f"steps {start + 1} to {end}", [step for steps in read_runs for step in steps[start:end]])
+        (f"steps {start + 1} to {end}", [step for steps in runs_steps for step in steps[start:end]])
         for start, end in itertools.pairwise(bounds)
         if end > start
     ]

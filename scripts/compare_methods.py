@@ -1,11 +1,11 @@
-"""Training methods against each other at small scale, from the same warm start on the same data.
+"""Train methods from the same warm start on the same data at small scale, and compare them on held-out documents.
 
     python scripts/compare_methods.py [--comparison longrlvr_vs_outcome] [--seeds 3] [--steps 80] [overrides...]
 
-longrlvr_vs_outcome: LongRLVR's reward against outcome-only RLVR. golongrl_tmn: TMN-Reweight against plain GRPO on five
-tasks of different reward scales. Runs every method with every seed through the real entry point (Ray, verl, vLLM) and
-writes docs/results/COMPARISON_table.md and COMPARISON.png: mean and spread on held-out documents by step. A run that is
-complete is not repeated, an interrupted one continues.
+longrlvr_vs_outcome: LongRLVR's reward and outcome-only RLVR. golongrl_tmn: TMN-Reweight and plain GRPO on five tasks of
+different reward scales. Every method runs with every seed through the real entry point (Ray, verl, vLLM). Writes
+docs/results/COMPARISON_table.md and COMPARISON.png, mean and spread by step. Complete runs are not repeated, and
+interrupted ones resume.
 """
 
 import json
@@ -33,13 +33,16 @@ from recipe.longrl.demo.multitask.build import MultitaskBuild
 
 @dataclass(frozen=True)
 class Comparison:
-    """world: what is built, and trained on with the settings of `model`. methods: their overrides by name. shown: what
-    is measured on held-out documents, with its label."""
+    """Methods to compare, and the data and metrics to compare them by."""
 
     world: BuildConfig
+    """The demo world to build and train on."""
     model: str
+    """Configuration group of the world's model."""
     methods: dict[str, list[str]]
-    shown: dict[str, str]
+    """Name -> overrides."""
+    metrics: dict[str, str]
+    """Validation metric -> label."""
 
 
 class Name(StrEnum):
@@ -48,8 +51,8 @@ class Name(StrEnum):
 
 
 COMPARISONS = {
-    # Four evidence chunks needed at once, by a model that goes on to the next with probability 0.1: it looks facts up
-    # well and finds all four in about one response of a thousand.
+    # Answers need four evidence chunks. The model continues to the next chunk with probability 0.1: it looks up facts
+    # well, but finds all four in about one of a thousand responses.
     Name.longrlvr_vs_outcome: Comparison(
         GroundedBuild(world=WorldConfig(evidence=((4, 1.0),)), warm_start=stages(patience=0.1)),
         "demo",
@@ -72,21 +75,31 @@ COMPARISONS = {
 }
 
 Runs = dict[tuple[str, int], list[dict]]
-"""(method, seed) -> validations by step."""
+"""(method, seed) -> validation rows by step."""
 
 
 def run(
-    compared: Comparison, method: str, seed: int, steps: int, test_freq: int, folder: Path, overrides: list[str]
+    config: Comparison,
+    method: str,
+    seed: int,
+    steps: int,
+    test_freq: int,
+    folder: Path,
+    overrides: list[str],
 ) -> list[dict]:
-    """Train one method with one seed; returns its validations, one per measured step."""
+    """Train one method with one seed. Returns its validation rows, one per measured step."""
     output = folder / f"{method}-{seed}"
-    settings = [*demo.overrides(folder / "assets", compared.model), "hardware=cpu", *compared.methods[method]]
+    settings = [
+        *demo.overrides(folder / "assets", config.model),
+        "hardware=cpu",
+        *config.methods[method],
+    ]
     settings += [f"trainer.experiment_name={output.name}", f"longrl.output_dir={output}"]
     settings += [f"data.seed={seed}", f"actor_rollout_ref.rollout.seed={1000 * seed}"]
     settings += [f"actor_rollout_ref.actor.data_loader_seed={seed}", f"trainer.total_training_steps={steps}"]
     settings += [f"trainer.test_freq={test_freq}", "trainer.save_freq=20", "longrl.export=false", *overrides]
-    done, command = output / "summary.json", ["python", "-m", "recipe.longrl.main", *settings]
-    if not (done.is_file() and json.loads(done.read_text())["command"] == shlex.join(command)):
+    summary, command = output / "summary.json", ["python", "-m", "recipe.longrl.main", *settings]
+    if not (summary.is_file() and json.loads(summary.read_text())["command"] == shlex.join(command)):
         output.mkdir(parents=True, exist_ok=True)
         print(f"== {output.name}: see {output}/console.txt", flush=True)
         with (output / "console.txt").open("a") as console:
@@ -94,64 +107,64 @@ def run(
     return [row for row in read_jsonl(output / "metrics.jsonl") if row["split"] == "val"]
 
 
-def curve(runs: Runs, method: str, part: str) -> np.ndarray:
-    """(seeds, T) values of one method at the T measured steps."""
+def metric_curve(runs: Runs, method: str, part: str) -> np.ndarray:
+    """(seeds, T): values of one method at the T measured steps."""
     return np.array([[row[f"val/{part}"] for row in rows] for (name, _), rows in runs.items() if name == method])
 
 
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides for every run.")] = None,
-    comparison: Annotated[Name, typer.Option(help="What is compared.")] = Name.longrlvr_vs_outcome,
+    comparison: Annotated[Name, typer.Option(help="What is config.")] = Name.longrlvr_vs_outcome,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     steps: Annotated[int, typer.Option(help="GRPO steps per run.")] = 80,
     test_freq: Annotated[int, typer.Option(help="Steps between validations.")] = 10,
-    parallel: Annotated[int, typer.Option(help="Runs at a time (each needs about 10 GB).")] = 1,
-    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("outputs/compare"),
-    results: Annotated[Path, typer.Option(help="Where table and plot go.")] = Path("docs/results"),
+    parallel: Annotated[int, typer.Option(help="Runs at a time (each needs about 10 GB of memory).")] = 1,
+    folder: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs/compare"),
+    results: Annotated[Path, typer.Option(help="Folder of the table and the plot.")] = Path("docs/results"),
 ) -> None:
     """Run the comparison and write its table and plot."""
-    compared, kept = COMPARISONS[comparison], folder / comparison
-    build(compared.world, kept / "assets")
-    wanted = [(method, seed) for seed in range(1, seeds + 1) for method in compared.methods]
+    config, kept = COMPARISONS[comparison], folder / comparison
+    build(config.world, kept / "assets")
+    keys = [(method, seed) for seed in range(1, seeds + 1) for method in config.methods]
     with ThreadPoolExecutor(parallel) as pool:
-        validations = pool.map(lambda key: run(compared, *key, steps, test_freq, kept, overrides or []), wanted)
-        runs = dict(zip(wanted, validations, strict=True))
+        validations = pool.map(lambda key: run(config, *key, steps, test_freq, kept, overrides or []), keys)
+        runs = dict(zip(keys, validations, strict=True))
     command = shlex.join(["python", "scripts/compare_methods.py", *sys.argv[1:]])
-    write(compared, runs, results / comparison, command)
+    write_results(config, runs, results / comparison, command)
 
 
-def write(compared: Comparison, runs: Runs, results: Path, command: str) -> None:
-    """Write the table and the plot; results: their path without ending."""
+def write_results(config: Comparison, runs: Runs, results: Path, command: str) -> None:
+    """Write the table and the plot. results: their path without suffix."""
     results.parent.mkdir(parents=True, exist_ok=True)
     seeds = len({seed for _, seed in runs})
     steps = [row["step"] for row in next(iter(runs.values()))]
     lines = [f"Command: `{command}`", "", f"Held-out documents by step; mean ± standard deviation over {seeds} seeds."]
     lines += ["The last column is the mean over the measured steps after the first.", ""]
     lines += [f"| | | {' | '.join(map(str, steps))} | mean |", "|---" * (len(steps) + 3) + "|"]
-    for part, label in compared.shown.items():
-        for method in compared.methods:
-            values = curve(runs, method, part)
+    for part, label in config.metrics.items():
+        for method in config.methods:
+            values = metric_curve(runs, method, part)
             columns = [*values.T, values[:, 1:].mean(1)]
             lines.append(
                 f"| {label} | {method} | " + " | ".join(f"{c.mean():.3f} ± {c.std():.3f}" for c in columns) + " |"
             )
-    plot(compared, runs, steps, results.with_suffix(".png"))
+    plot_results(config, runs, steps, results.with_suffix(".png"))
     results.with_name(f"{results.name}_table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def plot(compared: Comparison, runs: Runs, steps: list[int], path: Path) -> None:
-    """One panel for each thing shown, in rows of three: means over seeds, and their standard deviations as a band."""
+def plot_results(config: Comparison, runs: Runs, steps: list[int], path: Path) -> None:
+    """Plot one panel for each metric, in rows of three: means over seeds, with a band of their standard deviation."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = -(-len(compared.shown) // 3)
+    rows = -(-len(config.metrics) // 3)
     figure, axes = pyplot.subplots(rows, 3, figsize=(12.6, 3.4 * rows), layout="constrained", squeeze=False)
-    for axis, (part, label) in zip(axes.flat, compared.shown.items(), strict=True):
-        for method in compared.methods:
-            values = curve(runs, method, part)
+    for axis, (part, label) in zip(axes.flat, config.metrics.items(), strict=True):
+        for method in config.methods:
+            values = metric_curve(runs, method, part)
             mean, spread = values.mean(0), values.std(0)
             (line,) = axis.plot(steps, mean, "o-", label=method, markersize=3)
             axis.fill_between(steps, mean - spread, mean + spread, alpha=0.2, color=line.get_color())

@@ -1,10 +1,10 @@
-"""The first stages on real documents: the manuals and books that Debian packages.
+"""Run the first data stages on real documents: manuals and books from Debian packages.
 
     python scripts/real_documents.py FOLDER [--clusters 20]
 
-Downloads documentation packages (apt-get download, no root), reads their text and HTML through ingest, dedup, chunk,
-embed and cluster with the built-in tokenizer and static vectors, and writes docs/results/real_documents.md: counts,
-times, and 20 clusters to judge by eye. Needs a Debian machine with its package mirror.
+Downloads documentation packages (apt-get download, without root), runs their text and HTML through ingest, dedup,
+chunk, embed and cluster with the built-in tokenizer and static vectors, and writes docs/results/real_documents.md:
+counts, times, and 20 clusters to judge by eye. Needs a Debian machine with its package mirror.
 """
 
 import re
@@ -31,45 +31,45 @@ PACKAGES = (
     "python3.*-doc",
     "sqlite3-doc",
 )
-"""Of those with a *, the newest that this Debian has."""
+"""For names with a *, the newest package of this Debian."""
 SETTINGS = ("tokenizer=builtin", "embed.backend=static", "chunk.max_tokens=128", "cluster.center=true")
 RESULT = Path("docs/results/real_documents.md")
 
 
-def packages() -> list[str]:
-    """PACKAGES as this Debian names them."""
-    known = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, check=True).stdout.split()
-    found = []
+def list_packages() -> list[str]:
+    """The names of PACKAGES in this Debian."""
+    available = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, check=True).stdout.split()
+    names = []
     for pattern in PACKAGES:
-        matching = [name for name in known if re.fullmatch(pattern.replace("*", "[0-9]+"), name)]
-        found += sorted(matching, key=lambda name: [int(n) for n in re.findall(r"[0-9]+", name)])[-1:]
+        matching = [name for name in available if re.fullmatch(pattern.replace("*", "[0-9]+"), name)]
+        names += sorted(matching, key=lambda name: [int(n) for n in re.findall(r"[0-9]+", name)])[-1:]
         if not matching:
-            print(f"{pattern}: this Debian has none", file=sys.stderr)
-    return found
+            print(f"{pattern}: this Debian has no such package", file=sys.stderr)
+    return names
 
 
-def fetch(folder: Path) -> Path:
-    """The packages' files under folder/documents."""
+def fetch_documents(folder: Path) -> Path:
+    """Download the packages and unpack them below folder/documents. Returns that folder."""
     documents, archives = folder / "documents", folder / "packages"
-    for made in (documents, archives):
-        made.mkdir(parents=True, exist_ok=True)
-    for package in packages():
-        target, aside = documents / package, documents / f".{package}.partial"
+    for path in (documents, archives):
+        path.mkdir(parents=True, exist_ok=True)
+    for package in list_packages():
+        target, partial = documents / package, documents / f".{package}.partial"
         if target.exists():
             continue
         subprocess.run(["apt-get", "download", "--quiet", package], cwd=archives, check=True)
-        shutil.rmtree(aside, ignore_errors=True)
-        subprocess.run(["dpkg-deb", "-x", next(archives.glob(f"{package}_*.deb")), aside], check=True)
-        aside.rename(target)
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run(["dpkg-deb", "-x", next(archives.glob(f"{package}_*.deb")), partial], check=True)
+        partial.rename(target)
     return documents
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where packages and the run are kept.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the packages and the run.")],
     clusters: Annotated[int, typer.Option(help="Clusters to print.")] = 20,
 ) -> None:
-    """Fetch, run, write the result."""
-    documents = fetch(folder)
+    """Fetch the documents, run the stages and write the result."""
+    documents = fetch_documents(folder)
     settings = GroundingConfig.load(None, list(SETTINGS))
     store = Store(folder / "run", PARTS_OF)
     for name in list(STAGES)[:5]:
@@ -82,11 +82,11 @@ def main(
         f"{', '.join(f'{k} {n}' for k, n in {**e['dropped'], **e['counts']}.items())} | {e['spent']['seconds']:.1f} |"
         for e in entries
     ]
-    read = sorted(path.name for path in documents.iterdir())
+    package_names = sorted(path.name for path in documents.iterdir())
     text = [
         "# Real documents through the first stages",
         "",
-        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(read)}; "
+        f"`python scripts/real_documents.py FOLDER`: the files of the Debian packages {', '.join(package_names)}; "
         f"settings {' '.join(SETTINGS)}; one process on two cores, {seconds:.0f} s in all.",
         "",
         "| stage | documents in | kept | dropped, counts | seconds |",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole test suite, after setting up what is missing: bash scripts/test.sh [pytest arguments]
-#   bash scripts/test.sh -m "not engine and not e2e"   unit tests alone (seconds)
-#   LONGRL_TARGET, LONGRL_VENV   gpu or cpu (default: what this machine has), another place for the environment
+# Run the whole test suite, after setting up what is missing: bash scripts/test.sh [pytest arguments]
+#   bash scripts/test.sh -m "not engine and not e2e"   unit tests only (seconds)
+#   LONGRL_TARGET, LONGRL_VENV   gpu or cpu (default: gpu if this machine has one), folder of the environment
 #   OMP_NUM_THREADS              threads of each process (default 1)
 set -euo pipefail
 case "${1:-}" in -h | --help) sed -n '2,5p' "$0" | cut -c3-; exit 0 ;; esac
@@ -17,6 +17,6 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/mypy"
 pytest=("$venv/bin/python" -m pytest)
 [ $# -eq 0 ] || exec "${pytest[@]}" "$@"
-# what starts Ray and vLLM has the machine to itself, the rest shares it
+# Tests that start Ray and vLLM run one at a time, the others in parallel.
 "${pytest[@]}" -m "not e2e" --numprocesses=auto --maxprocesses=4 --dist=loadfile
 exec "${pytest[@]}" -m e2e

@@ -77,13 +77,13 @@ def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig
 def sizes(config: DictConfig, shape: Any | None) -> Iterator[Check]:
     """Fill in the other null values, in place; lengths are known. A line for each choice. shape: as above."""
     with open_dict(config):
-        model = None if shape is None else memory.Model.of(shape)
+        model = None if shape is None else memory.ModelSizes.of(shape)
         if config.trainer.device == "cpu":
             yield from _on_the_cpu(config, model)
         yield from _bucket(config, model)
 
 
-def _on_the_cpu(config: DictConfig, model: memory.Model | None) -> Iterator[Check]:
+def _on_the_cpu(config: DictConfig, model: memory.ModelSizes | None) -> Iterator[Check]:
     """Logical devices, KV cache and tokens at once."""
     actor, trainer = config.actor_rollout_ref.actor, config.trainer
     tokens_open, devices_open = actor.ppo_max_token_len_per_gpu is None, trainer.n_gpus_per_node is None
@@ -106,7 +106,7 @@ def _on_the_cpu(config: DictConfig, model: memory.Model | None) -> Iterator[Chec
         yield _tokens(config, model, least)
 
 
-def _cache(config: DictConfig, model: memory.Model) -> Iterator[Check]:
+def _cache(config: DictConfig, model: memory.ModelSizes) -> Iterator[Check]:
     variables = config.ray_kwargs.ray_init.runtime_env.env_vars
     if variables.get(CACHE) is not None:
         return
@@ -116,7 +116,7 @@ def _cache(config: DictConfig, model: memory.Model) -> Iterator[Check]:
         yield Check("KV cache", "ok", f"{CACHE} = {variables[CACHE]} GiB, for one longest sequence")
 
 
-def _tokens(config: DictConfig, model: memory.Model, least: int) -> Check:
+def _tokens(config: DictConfig, model: memory.ModelSizes, least: int) -> Check:
     """The largest budget that fits, by bisection: the peak rises with it."""
     actor, data, n = config.actor_rollout_ref.actor, config.data, config.actor_rollout_ref.rollout.n
     room = _room(config, model)
@@ -133,13 +133,13 @@ def _tokens(config: DictConfig, model: memory.Model, least: int) -> Check:
     )
     if peak <= room:
         return Check("tokens at once", "ok", detail)
-    fixes = ", or ".join(advice.training(config, _estimate(config, model), room))
+    fixes = ", or ".join(advice.training_fixes(config, _estimate(config, model), room))
     return Check(
         "tokens at once", "warn", f"{detail}. Fix: shorter prompts or responses, or actor_rollout_ref: {fixes}"
     )
 
 
-def _bucket(config: DictConfig, model: memory.Model | None) -> Iterator[Check]:
+def _bucket(config: DictConfig, model: memory.ModelSizes | None) -> Iterator[Check]:
     """The buffer that weights travel in from the trainer to vLLM. verl sends a tensor that is larger by a handle to
     GPU memory, and has no way to send it where there is none (a CPU's shared memory)."""
     engine, on_cpu = config.actor_rollout_ref.rollout.checkpoint_engine, config.trainer.device == "cpu"
@@ -151,7 +151,7 @@ def _bucket(config: DictConfig, model: memory.Model | None) -> Iterator[Check]:
             detail = f"{key} = {BUCKET['cuda']}: the model's largest tensor is unknown before the start"
             yield Check("weight transfer", "warn", detail)
         return
-    needed = memory.sent_mib(config, model)
+    needed = memory.largest_tensor_mib(config, model)
     if given is None:
         engine.update_weights_bucket_megabytes = max(usual, needed)
     size = engine.update_weights_bucket_megabytes
@@ -174,16 +174,16 @@ def _longest(config: DictConfig) -> int:
     return int(config.data.max_prompt_length + config.data.max_response_length)
 
 
-def _estimate(config: DictConfig, model: memory.Model) -> memory.Sizes:
+def _estimate(config: DictConfig, model: memory.ModelSizes) -> memory.Sizes:
     return memory.estimate(config, model, memory.device_gib(config, 0), n_gpus(config))
 
 
-def _peak(config: DictConfig, model: memory.Model) -> float:
+def _peak(config: DictConfig, model: memory.ModelSizes) -> float:
     sizes = _estimate(config, model)
     return max(sizes.update_peak, sizes.log_prob_peak)
 
 
-def _room(config: DictConfig, model: memory.Model) -> float:
+def _room(config: DictConfig, model: memory.ModelSizes) -> float:
     """GiB of a logical device that are left for a rank's weights, optimizer and activations."""
     sizes, devices = _estimate(config, model), config.trainer.n_gpus_per_node
     beside = sizes.rollout_weights + sizes.kv_cache + PROCESSES_PER_DEVICE_GIB + PROCESSES_GIB / devices

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from verl_longrl.engine.supported import ENGINES, VENDOR, best, problems
+from verl_longrl.engine.supported import ENGINES, VENDOR, best_engine, unsupported_reasons
 
 from recipe.longrl.preflight.check import Check
 
@@ -23,19 +23,19 @@ MEANS = {
 def decide(config: DictConfig, shape: Any | None) -> Iterator[Check]:
     """Set `longrl.engine`, in place, and say why. shape: the model's Hugging Face config, None if it cannot be read."""
     asked = config.longrl.engine
-    engine = best(config, shape) if asked == "auto" else asked
-    if against := problems(engine, config, shape):
+    engine = best_engine(config, shape) if asked == "auto" else asked
+    if against := unsupported_reasons(engine, config, shape):
         yield Check(
             "engine",
             "FAIL",
             f"longrl.engine = {asked} would not compute what verl's does: {'; '.join(against)}. Set "
-            f"longrl.engine=auto (here {best(config, shape)})",
+            f"longrl.engine=auto (here {best_engine(config, shape)})",
         )
         return
     config.longrl.engine = engine
     _hand_over(config, engine)
     better = [] if asked != "auto" else ENGINES[: ENGINES.index(engine)]
-    reasons = "".join(f"; not {other}: {', '.join(problems(other, config, shape))}" for other in better)
+    reasons = "".join(f"; not {other}: {', '.join(unsupported_reasons(other, config, shape))}" for other in better)
     yield Check("engine", "ok", f"{engine}: {MEANS[engine]}{reasons}")
 
 

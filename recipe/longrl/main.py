@@ -105,7 +105,7 @@ def _check_and_train(config: DictConfig, dry_run: bool, command: str) -> None:
         checks = preflight.run(config, dry_run, python)
         preflight.show(config, checks)
         if dry_run:
-            table.show_if_readable(config)
+            table.print_table_if_readable(config)
         if preflight.failed(checks):
             print("preflight failed, nothing was started: see the lines marked FAIL", file=sys.stderr)
             sys.exit(2)

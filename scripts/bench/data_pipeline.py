@@ -1,12 +1,15 @@
-"""Speed and memory of the data pipeline.
+"""Benchmark the data pipeline: speed relative to LangChain's splitter and to an ideal client, and memory on more data.
 
     python scripts/bench/data_pipeline.py [chunk|cluster|llm|memory]...
 
-chunk: our splitter against LangChain's RecursiveCharacterTextSplitter.from_huggingface_tokenizer, same separators,
-limit and documents of 32K tokens, on one core, alternating; the chunks are checked to be the same. cluster: HDBSCAN on
-documents of 128 chunks, ms. llm: a stage's requests per second against a server that answers after 50 ms, at
-concurrency 64, over the ideal 64 / 0.05 s; and what a bare client gets. memory: peak of the whole pipeline on 80 and on
-800 documents (10 and 100 parts), in processes of their own. Writes docs/results/data_gen.json.
+chunk: seconds of LangChain's RecursiveCharacterTextSplitter.from_huggingface_tokenizer, relative to our splitter, with
+the same separators, limit and documents of 32K tokens, on one core, alternating. The chunks are compared too.
+cluster: ms of HDBSCAN on documents of 128 chunks.
+llm: a stage's requests per second with a server that answers after 50 ms, at concurrency 64, relative to the ideal
+64 / 0.05 s; and the same of a bare client.
+memory: peak of the whole pipeline on 800 documents (100 parts), relative to 80 (10 parts), in separate processes.
+
+Writes docs/results/data_gen.json.
 """
 
 import itertools
@@ -25,7 +28,8 @@ from typing import Annotated
 
 import typer
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core
+# All measurements are of one core.
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 RESULT = Path("docs/results/data_gen.json")
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +37,8 @@ TESTS = ROOT / "tests"
 DELAY_S = 0.05
 
 
-def documents_32k(count: int = 6) -> list[str]:
-    """Documents of 32K tokens: prose from the documentation of this environment's packages, several files in each."""
+def build_documents_32k(count: int = 6) -> list[str]:
+    """Documents of 32K tokens: prose from the documentation of installed packages, several files in each."""
     from data_gen.tokenizer import BUILTIN, load_tokenizer
 
     tokenizer = load_tokenizer(BUILTIN).backend_tokenizer
@@ -42,9 +46,10 @@ def documents_32k(count: int = 6) -> list[str]:
     random.Random(0).shuffle(files)
     documents, text = [], ""
     for file in files:
-        found = file.read_text(errors="ignore")
-        if sum(c.isalpha() or c == " " for c in found) > 0.85 * len(found):  # not tables of numbers
-            text += found + "\n\n"
+        content = file.read_text(errors="ignore")
+        # Skip tables of numbers.
+        if sum(c.isalpha() or c == " " for c in content) > 0.85 * len(content):
+            text += content + "\n\n"
         if len(text) > 100_000:
             encoding = tokenizer.encode(text, add_special_tokens=False)
             if len(encoding) >= 32768:
@@ -68,7 +73,7 @@ def bench_chunk(rounds: int = 3) -> dict:
     )
     ours = Splitter(tokenizer.backend_tokenizer, 512)
     one_pass, ratios, seconds, differ, total = [], [], {"ours": 0.0, "langchain": 0.0}, 0, 0
-    for document in documents_32k():
+    for document in build_documents_32k():
         for _ in range(rounds):
             times = [time.perf_counter()]
             chunks = ours.split(document)
@@ -77,11 +82,11 @@ def bench_chunk(rounds: int = 3) -> dict:
             times.append(time.perf_counter())
             tokenizer.backend_tokenizer.encode_batch_fast([document], add_special_tokens=False)
             times.append(time.perf_counter())
-            mine, other, single = (b - a for a, b in itertools.pairwise(times))
-            ratios.append(other / mine)
-            one_pass.append(other / single)
-            seconds["ours"] += mine
-            seconds["langchain"] += other
+            our_s, their_s, single_s = (b - a for a, b in itertools.pairwise(times))
+            ratios.append(their_s / our_s)
+            one_pass.append(their_s / single_s)
+            seconds["ours"] += our_s
+            seconds["langchain"] += their_s
         texts = [document[start:end] for start, end, _ in chunks]
         total += len(texts)
         differ += sum(a != b for a, b in itertools.zip_longest(texts, expected))
@@ -95,7 +100,7 @@ def bench_chunk(rounds: int = 3) -> dict:
 
 
 def bench_cluster() -> dict:
-    """Milliseconds of clustering documents of 128 chunks, by dimensions of the embedding."""
+    """Median milliseconds to cluster a document of 128 chunks, by dimension of the embedding."""
     import numpy as np
 
     from data_gen.grounding.cluster import ClusterOptions, cluster
@@ -108,16 +113,18 @@ def bench_cluster() -> dict:
             centres = draw.normal(size=(12, dimensions))
             vectors = centres[draw.integers(0, 12, 128)] + 0.6 * draw.normal(size=(128, dimensions))
             vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-            began = time.perf_counter()
+            started = time.perf_counter()
             cluster(vectors, ClusterOptions())
-            times.append(1e3 * (time.perf_counter() - began))
+            times.append(1e3 * (time.perf_counter() - started))
         result[f"ms_{dimensions}"] = statistics.median(times)
     return result
 
 
 def serve() -> None:
-    """A server that rates every question 9.5, DELAY_S after the request; bare, so that it takes little of the cores.
-    Prints its port."""
+    """Serve a rating of 9.5 for every question, DELAY_S after the request, and print the port.
+
+    It is a bare protocol without a framework, to leave the cores to the client.
+    """
     import asyncio
 
     criteria = ("challenge", "correctness", "completeness", "clarity", "necessity", "score")
@@ -131,9 +138,9 @@ def serve() -> None:
 
         def data_received(self, data: bytes) -> None:
             self.received += data
-            head, found, body = self.received.partition(b"\r\n\r\n")
+            head, separator, body = self.received.partition(b"\r\n\r\n")
             length = re.search(rb"(?i)content-length: (\d+)", head)
-            if found and len(body) >= (int(length[1]) if length else 0):
+            if separator and len(body) >= (int(length[1]) if length else 0):
                 content = json.dumps(replies[self.received[:3]]).encode()
                 self.received = b""
                 status = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -149,7 +156,7 @@ def serve() -> None:
 
 
 async def bare_client(url: str, requests: int, size: int) -> float:
-    """Requests per second of 64 loops that do nothing but post `size` bytes: what two cores allow."""
+    """Requests per second of 64 loops that only post `size` bytes: the limit of the machine."""
     import asyncio
 
     import aiohttp
@@ -161,13 +168,13 @@ async def bare_client(url: str, requests: int, size: int) -> float:
                 async with http.post(f"{url}/chat/completions", data=b"x" * size) as response:
                     json.loads(await response.read())
 
-        began = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.gather(*(loop() for _ in range(64)))
-        return requests / (time.perf_counter() - began)
+        return requests / (time.perf_counter() - started)
 
 
 def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
-    """The judge stage on documents with 12 candidates each: requests per second over the ideal."""
+    """Requests per second of the judge stage on documents with 12 candidates each, relative to the ideal."""
     import asyncio
 
     from data_gen.grounding.judge import Judge, JudgeOptions
@@ -184,7 +191,7 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
             store = Store(folder, "ingest")
             for part in range(documents // 40):
                 names = [f"{part}-{n}" for n in range(40)]
-                written = [
+                candidate_rows = [
                     {
                         "cluster": 0,
                         "candidate": j,
@@ -199,19 +206,19 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
                     "ingest": [{"id": name, "text": text} for name in names],
                     "chunk": [{"id": name, "spans": span} for name in names],
                     "cluster": [{"id": name, "clusters": [list(range(8))]} for name in names],
-                    "generate": [{"id": name, "candidates": written} for name in names],
+                    "generate": [{"id": name, "candidates": candidate_rows} for name in names],
                 }
-                for stage, made in rows.items():
+                for stage, stage_rows in rows.items():
                     store.begin(stage, {})
-                    store.write(stage, f"{part:06d}", made)
+                    store.write(stage, f"{part:06d}", stage_rows)
             for stage in rows:
                 store.finish(stage, {"documents": documents})
             options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
             stage = Judge(JudgeOptions(), options, 0)
             bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
-            began = time.perf_counter()
+            started = time.perf_counter()
             stage.run(store, 0)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
     finally:
         server.kill()
     rate, ideal = documents * candidates / seconds, 64 / DELAY_S
@@ -219,8 +226,10 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
 
 
 def run_pipeline(documents: int, url: str) -> None:
-    """The whole pipeline, in this process, on documents of 1,000 tokens in parts of eight; prints its peak memory in
-    GiB."""
+    """Run the whole pipeline in this process and print its peak memory in GiB.
+
+    Documents have 1,000 tokens, and parts have eight documents.
+    """
     sys.path.insert(0, str(TESTS))
     from support import planted_fact_docs
 
@@ -253,13 +262,12 @@ def run_pipeline(documents: int, url: str) -> None:
 
 
 def bench_memory() -> dict:
-    """Peak memory of the whole pipeline on 80 and 800 documents: ten parts and a hundred."""
+    """Peak memory of the whole pipeline on 80 and on 800 documents, 10 and 100 parts."""
+    code = (
+        "import time; from support import fake_pipeline_llm as llm; print(llm.serve().url, flush=True); time.sleep(9e4)"
+    )
     server = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sensible_model, time; print(sensible_model.serve().url, flush=True); time.sleep(9e4)",
-        ],
+        [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         text=True,
@@ -277,16 +285,16 @@ def bench_memory() -> dict:
     return {"gib_80": peaks[0], "gib_800": peaks[1], "ratio": peaks[1] / peaks[0]}
 
 
-BENCHES = {"chunk": bench_chunk, "cluster": bench_cluster, "llm": bench_llm, "memory": bench_memory}
+BENCHMARKS = {"chunk": bench_chunk, "cluster": bench_cluster, "llm": bench_llm, "memory": bench_memory}
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; default all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHMARKS)} (default: all).")] = None,
     serve_only: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
     pipeline: Annotated[int, typer.Option(hidden=True)] = 0,
     url: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Measure, print, and update the result file."""
+    """Run benchmarks, print their results and update the JSON."""
     if serve_only:
         serve()
         return
@@ -294,8 +302,8 @@ def main(
         run_pipeline(pipeline, url)
         return
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name in names or BENCHES:
-        result[name] = BENCHES[name]()
+    for name in names or BENCHMARKS:
+        result[name] = BENCHMARKS[name]()
         print(name, json.dumps(result[name], indent=1), flush=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,12 +1,14 @@
-"""What carrying surplus groups saves, and what it costs: the same training three ways, on the demo's KeyChain world.
+"""Benchmark surplus groups kept for the next step: seconds per step and groups generated, relative to discarding them.
 
     python scripts/bench/filtering.py [--steps 10] [--rounds 1]
 
-From one warm start, on rows of which the model answers many always (so that group filtering replaces them): surplus
-groups thrown away, as verl does; carried over to the next step; and carried over with the rollout's own
-probabilities as the old policy (rollout_correction.bypass_mode), which is what they were sampled from. Reported per
-step: groups generated, of these filtered out, thrown away although they had signal, and used a step later; seconds; and
-answers right of all that was sampled in the last three steps.
+Trains the demo's KeyChain model three times from one warm start, on rows of which the model always answers many, so
+that group filtering replaces them. Surplus groups are discarded, as in verl; kept for the next step; or kept, with the
+rollout's own probabilities, from which they were sampled, as the old policy (rollout_correction.bypass_mode).
+
+Reported per step: groups generated, filtered out, discarded although they had a signal, and used one step later;
+seconds; and the fraction of right answers among all responses sampled in the last three steps. Writes
+docs/results/filtering.json.
 """
 
 from __future__ import annotations
@@ -27,28 +29,30 @@ from recipe.longrl.demo.build import build
 from recipe.longrl.demo.keychain.build import KeychainBuild
 
 BATCH = 16
-FIRST = 2
-"""The first step starts engines up and has nothing carried over; it is left out."""
-WAYS = {
-    "thrown_away": ["longrl.carry_steps=0"],
-    "carried": ["longrl.carry_steps=1"],
-    "carried_corrected": ["longrl.carry_steps=1", "algorithm.rollout_correction.bypass_mode=true"],
+FIRST_STEP = 2
+"""Step 1 includes the start of the engines and has no groups from an earlier step, so it is not counted."""
+VARIANTS = {
+    "discarded": ["longrl.carry_steps=0"],
+    "kept": ["longrl.carry_steps=1"],
+    "kept_corrected": ["longrl.carry_steps=1", "algorithm.rollout_correction.bypass_mode=true"],
 }
 
 
-def train(assets: Path, folder: Path, way: list[str], steps: int) -> dict[str, float]:
-    """One run; means over its steps but the first."""
+def train(assets: Path, folder: Path, overrides: list[str], steps: int) -> dict[str, float]:
+    """Train once. Returns means over all steps but the first."""
     files = f"[{assets / 'plain.parquet'},{assets / 'keychain.parquet'}]"
     command = [sys.executable, "-m", "recipe.longrl.main", "method=loongrl", "model=demo_keychain", "hardware=cpu"]
     command += [f"data.train_files={files}", f"data.val_files=[{assets / 'val.parquet'}]"]
-    command += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={folder}", *way]
+    command += [f"actor_rollout_ref.model.path={assets / 'model'}", f"longrl.output_dir={folder}", *overrides]
     command += [f"trainer.total_training_steps={steps}", "trainer.val_before_train=false"]
     command += ["trainer.test_freq=-1", "trainer.save_freq=-1", "longrl.export=false"]
     with (folder.parent / f"{folder.name}.txt").open("w") as console:
         subprocess.run(
             command, check=True, stdout=console, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
-    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "train" and row["step"] >= FIRST]
+    rows = [
+        row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "train" and row["step"] >= FIRST_STEP
+    ]
 
     def mean(name: str) -> float:
         return float(np.mean([row.get(name, 0.0) for row in rows]))
@@ -56,8 +60,8 @@ def train(assets: Path, folder: Path, way: list[str], steps: int) -> dict[str, f
     return {
         "generated": BATCH + mean("group/filtered") + mean(DISCARDED),
         "filtered": mean("group/filtered"),
-        "thrown_away": mean(DISCARDED),
-        "carried": mean("group/carried_over"),
+        "discarded": mean(DISCARDED),
+        "kept": mean("group/carried_over"),
         "generation_s": mean("timing_s/gen"),
         "step_s": mean("timing_s/step"),
         "answers_at_the_end": float(np.mean([row["sampled/answer"] for row in rows[-3:]])),
@@ -66,18 +70,20 @@ def train(assets: Path, folder: Path, way: list[str], steps: int) -> dict[str, f
 
 def main(
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 10,
-    rounds: Annotated[int, typer.Option(help="Runs of each kind, in turns.")] = 1,
-    folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("outputs/bench_filtering"),
-    results: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("docs/results/filtering.json"),
+    rounds: Annotated[int, typer.Option(help="Runs of each variant, alternating.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs/bench_filtering"),
+    results: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("docs/results/filtering.json"),
 ) -> None:
-    """Measure and write the result."""
+    """Run the benchmark and write the JSON."""
     assets = build(KeychainBuild(), folder / "assets")
-    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     for number in range(rounds):
-        for way, overrides in WAYS.items():
-            runs[way].append(train(assets, folder / f"{way}-{number}", overrides, steps))
-            print(way, {name: round(value, 2) for name, value in runs[way][-1].items()}, flush=True)
-    means = {way: {name: float(np.mean([run[name] for run in own])) for name in own[0]} for way, own in runs.items()}
+        for variant, overrides in VARIANTS.items():
+            runs[variant].append(train(assets, folder / f"{variant}-{number}", overrides, steps))
+            print(variant, {name: round(value, 2) for name, value in runs[variant][-1].items()}, flush=True)
+    means = {}
+    for variant, results in runs.items():
+        means[variant] = {name: float(np.mean([result[name] for result in results])) for name in results[0]}
     command = f"python scripts/bench/filtering.py --steps {steps} --rounds {rounds}"
     results.write_text(json.dumps({"command": command, "batch": BATCH, "means": means, "runs": runs}, indent=2) + "\n")
 

@@ -1,14 +1,16 @@
-"""What judged rewards and hanging responses cost. Needs no GPU and no network; one to three minutes.
-
-(a) 256 responses, all different, against a local judge that takes 50 ms per call: `score_async` as training
-    uses it, against one call after another with a fresh client each, as the published LongRLVR code judges.
-    Alternating, in one run; medians.
-(b) 200 normal responses beside hanging ones (a catastrophic regular expression, a huge power in sympy) that
-    arrive first: by how much the slowest normal response is later than in a run without them, and what a
-    hanging one costs beyond its own deadline. Alternating; medians and the worst of all repeats. The row
-    "none" is the noise: runs without hanging ones against their own median.
+"""Benchmark judged rewards relative to one judge call after another, and the delay that hanging responses cause.
 
     python scripts/bench/rewards.py --output outputs/bench_rewards.json
+
+Needs no GPU and no network, and takes one to three minutes.
+
+(a) Seconds for 256 different responses with a local judge that takes 50 ms per call: one call after another, each with
+    a new client, as the published LongRLVR code does, relative to `score_async` as training uses it. Alternating in one
+    run; medians.
+(b) 200 normal responses that arrive after hanging ones (a catastrophic regular expression, a huge power in sympy): the
+    delay of the slowest normal response relative to a run without hanging ones, and the time that a hanging response
+    takes beyond its own deadline. Alternating; medians, and the worst of all repeats. The row "none" is the noise: runs
+    without hanging responses relative to their own median.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ ROW = {
 
 
 def serve() -> None:
-    """The judge server: an honest verdict after JUDGE_DELAY_S. Prints its port."""
+    """Serve a judge that returns a verdict after JUDGE_DELAY_S, and print its port."""
     from aiohttp import web
 
     async def complete(request: web.Request) -> web.Response:
@@ -75,15 +77,14 @@ def serve() -> None:
     asyncio.run(run())
 
 
-def responses(run: int, count: int) -> list[str]:
-    """Well-formed responses whose answers are all different and equal to no gold answer, so each needs the
-    judge."""
+def make_responses(run: int, count: int) -> list[str]:
+    """Well-formed responses with different answers, none of them equal to the gold answer, so each needs the judge."""
     block = "reasoning</think><useful_chunks><CHUNK_1><CHUNK_5></useful_chunks>\n<answer>{}</answer>"
     return [block.format(f"run {run}: it is Paris, as answer {i} says") for i in range(count)]
 
 
-def one_after_another(url: str, texts: list[str]) -> float:
-    """Seconds when every answer is a blocking call with a client of its own."""
+def score_sequentially(url: str, texts: list[str]) -> float:
+    """Seconds for one blocking call per answer, each with a new client."""
     import openai
 
     started = time.perf_counter()
@@ -98,9 +99,8 @@ def one_after_another(url: str, texts: list[str]) -> float:
     return time.perf_counter() - started
 
 
-async def ours(url: str, texts: list[str], isolation: Any) -> float:
-    """Seconds for `score_async` with isolation and a new judge, the first call of which opens its
-    connections."""
+async def score_concurrently(url: str, texts: list[str], isolation: Any) -> float:
+    """Seconds for `score_async` with isolation and a new judge, including the opening of its connections."""
     from verl_longrl.rewards import JudgeOptions, RewardOptions, score_async
     from verl_longrl.rewards.judge.client import JudgeClient
 
@@ -124,12 +124,13 @@ def bench_judge(count: int, repeats: int) -> dict[str, Any]:
     assert server.stdout is not None
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        one_after_another(url, ["warm"])  # imports are not what is measured
+        # A first call, so that imports are not measured.
+        score_sequentially(url, ["warm"])
         sequential, concurrent = [], []
         with IsolatedScorer() as isolation:
             for run in range(repeats):
-                concurrent.append(asyncio.run(ours(url, responses(run, count), isolation)))
-                sequential.append(one_after_another(url, responses(run, count)))
+                concurrent.append(asyncio.run(score_concurrently(url, make_responses(run, count), isolation)))
+                sequential.append(score_sequentially(url, make_responses(run, count)))
     finally:
         server.kill()
         server.wait()
@@ -143,9 +144,8 @@ def bench_judge(count: int, repeats: int) -> dict[str, Any]:
     }
 
 
-async def mixed(isolation: Any, hanging: list[str], normal: int) -> tuple[list[float], list[float]]:
-    """Seconds from arrival to score of the normal and of the hanging responses; the hanging ones arrive
-    first."""
+async def score_mixed(isolation: Any, hanging: list[str], normal: int) -> tuple[list[float], list[float]]:
+    """Seconds from arrival to score, of the normal responses and of the hanging ones, which arrive first."""
     from verl_longrl.rewards.scoring import Job
 
     async def one(response: str) -> float:
@@ -172,16 +172,16 @@ def bench_hanging(normal: int, repeats: int, deadline_s: float) -> dict[str, Any
         "8 hanging": ["regex", "power"] * 4,
     }
     worst: dict[str, list[float]] = {name: [] for name in cases}
-    own: dict[str, list[float]] = {name: [] for name in cases}
+    beyond_deadline: dict[str, list[float]] = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench_scorer.py"
         path.write_text(SCORER)
         with IsolatedScorer(RewardOptions(scorers=(str(path),), timeout_s=deadline_s)) as isolation:
             for _ in range(repeats):
                 for name, hanging in cases.items():
-                    times, stuck = asyncio.run(mixed(isolation, hanging, normal))
+                    times, stuck = asyncio.run(score_mixed(isolation, hanging, normal))
                     worst[name].append(max(times))
-                    own[name].extend(cost - deadline_s for cost in stuck)
+                    beyond_deadline[name].extend(cost - deadline_s for cost in stuck)
     baseline = statistics.median(worst["none"])
     return {
         "normal": normal,
@@ -189,17 +189,17 @@ def bench_hanging(normal: int, repeats: int, deadline_s: float) -> dict[str, Any
         "worst_normal_s": worst,
         "extra_delay_s": {name: statistics.median(times) - baseline for name, times in worst.items()},
         "extra_delay_worst_s": {name: max(times) - baseline for name, times in worst.items()},
-        "beyond_deadline_s": {name: max(costs) for name, costs in own.items() if costs},
+        "beyond_deadline_s": {name: max(costs) for name, costs in beyond_deadline.items() if costs},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/bench_rewards.json"), help="where the JSON goes")
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench_rewards.json"), help="JSON file to write")
     parser.add_argument("--responses", type=int, default=256, help="judged responses")
-    parser.add_argument("--normal", type=int, default=200, help="normal responses beside the hanging ones")
+    parser.add_argument("--normal", type=int, default=200, help="normal responses")
     parser.add_argument("--deadline", type=float, default=1.0, help="timeout_s of the hanging responses")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each variant")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -215,10 +215,10 @@ def main() -> None:
     print(f"machine: {os.cpu_count()} cores, load average {load:.1f} before\n")
     print(f"| {judged['responses']} judged responses, judge takes {JUDGE_DELAY_S * 1e3:.0f} ms | seconds |")
     print("|---|---|")
-    print(f"| one after another, fresh client each | {statistics.median(judged['one_after_another_s']):.2f} |")
+    print(f"| one after another, a new client each | {statistics.median(judged['one_after_another_s']):.2f} |")
     print(f"| ours (score_async, isolation + judge) | {statistics.median(judged['ours_s']):.3f} |")
-    print(f"| ratio (bar: 30) | {judged['ratio']:.1f} |\n")
-    print(f"| before {hanging['normal']} normal ones | extra delay s, median | worst | own cost - deadline |")
+    print(f"| ratio (goal: 30) | {judged['ratio']:.1f} |\n")
+    print(f"| hanging, before {hanging['normal']} normal | extra delay s, median | worst | s beyond deadline |")
     print("|---|---|---|---|")
     for name, extra in hanging["extra_delay_s"].items():
         worst, beyond = hanging["extra_delay_worst_s"][name], hanging["beyond_deadline_s"].get(name)

@@ -1,15 +1,15 @@
-"""What prompt-affinity routing saves: prompt tokens prefilled, against verl's balancer.
+"""Benchmark prompt-affinity routing: prompt tokens prefilled relative to unique ones, ours and verl's balancer.
 
     python scripts/bench/routing.py [--output docs/results/routing.json]
 
-`replicas`: two real vLLM replicas of verl behind the real balancer actors and clients; a few prompts, 8 rollouts each,
-all asked for at once, of a tiny random model. Prefilled tokens are vLLM's own counter
-(vllm:prompt_tokens_by_source, local_compute), and beside both balancers stands what one replica makes of 8
-simultaneous requests for one prompt. Every request but the first recomputes the prompt's last, incomplete block; blocks
-have 32 tokens here (16 on GPUs; vLLM's default of 128 on CPUs would blur prompts as short as these).
+`replicas`: two real vLLM replicas behind verl's balancer actors and clients answer a few prompts, 8 rollouts each, all
+requested at once, with a tiny random model. Prefilled tokens are counted by vLLM (vllm:prompt_tokens_by_source,
+local_compute). For comparison, one replica answers 8 simultaneous requests for one prompt. Every request but the first
+recomputes the prompt's last, incomplete block. Blocks have 32 tokens here (16 on GPUs; the default of 128 on CPUs would
+blur the result for prompts as short as these).
 
-`simulation`: a step of 64 replicas with strongly skewed prompts (routing_simulation.py), means over the seeds;
-`prefill` and `work` say how much the busiest replica has, in multiples of the mean.
+`simulation`: a step of 64 replicas with strongly skewed prompts (routing_simulation.py), means over the seeds.
+`prefill` and `work` are the load of the busiest replica relative to the mean.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from recipe.longrl.demo import tokenizer as demo_tokenizer
 
 ROLLOUTS, RESPONSE, BLOCK = 8, 16, 32
 LENGTHS = (2700, 3300, 4100, 2900, 3700, 3100)
-"""Of the prompts that real replicas answer, in tokens."""
+"""Tokens of the prompts that real replicas answer."""
 SAMPLING = {"temperature": 1.0, "max_tokens": RESPONSE, "ignore_eos": True}
 REPLICAS = 64
 COUNTER = "vllm:prompt_tokens_by_source_total"
 
 
 def build_model(folder: Path) -> int:
-    """A random one-layer Qwen3 that takes 8K tokens, with the demo's tokenizer. Returns the vocabulary's size."""
+    """Save a random one-layer Qwen3 for 8K tokens with the demo's tokenizer. Returns the size of the vocabulary."""
     tokenizer = demo_tokenizer.build()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -68,8 +68,8 @@ def build_model(folder: Path) -> int:
     return len(tokenizer)
 
 
-def configuration(model: Path) -> DictConfig:
-    """A run's, with two replicas on logical devices of their own."""
+def compose_config(model: Path) -> DictConfig:
+    """The configuration of a run with two replicas, each on its own logical device."""
     rollout = "actor_rollout_ref.rollout"
     config = settings.compose(
         [
@@ -93,10 +93,10 @@ def configuration(model: Path) -> DictConfig:
     return config
 
 
-async def prefilled(addresses: list[str]) -> list[int]:
-    """Prompt tokens that each replica has computed so far."""
+async def count_prefilled(addresses: list[str]) -> list[int]:
+    """Prompt tokens that each replica has prefilled so far."""
 
-    def read(address: str) -> int:
+    def read_counter(address: str) -> int:
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as reply:
             lines = reply.read().decode().splitlines()
         return sum(
@@ -105,19 +105,19 @@ async def prefilled(addresses: list[str]) -> list[int]:
             if line.startswith(COUNTER) and 'source="local_compute"' in line
         )
 
-    return await asyncio.gather(*(asyncio.to_thread(read, address) for address in addresses))
+    return await asyncio.gather(*(asyncio.to_thread(read_counter, address) for address in addresses))
 
 
-async def answer(client: LLMServerClient, prompts: list[list[int]]) -> None:
-    """All rollouts of all prompts at once."""
+async def send_all(client: LLMServerClient, prompts: list[list[int]]) -> None:
+    """Request all rollouts of all prompts at once."""
     requests = [prompt for prompt in prompts for _ in range(ROLLOUTS)]
     await asyncio.gather(
         *(client.generate(uuid4().hex, prompt_ids=prompt, sampling_params=dict(SAMPLING)) for prompt in requests)
     )
 
 
-async def answer_on(server: Any, prompt: list[int]) -> None:
-    """All rollouts of a prompt at once, on one replica."""
+async def send_all_to(server: Any, prompt: list[int]) -> None:
+    """Request all rollouts of a prompt at once from one replica."""
     await asyncio.gather(
         *(
             server.generate.remote(prompt_ids=prompt, sampling_params=dict(SAMPLING), request_id=uuid4().hex)
@@ -126,57 +126,57 @@ async def answer_on(server: Any, prompt: list[int]) -> None:
     )
 
 
-async def on_replicas(config: DictConfig, vocabulary: int) -> dict[str, Any]:
-    """Prompt tokens that both replicas prefilled, by who chose between them; caches are emptied in between, as they
-    are between steps."""
+async def measure_replicas(config: DictConfig, vocabulary: int) -> dict[str, Any]:
+    """Prompt tokens that the replicas prefilled, by balancer. Caches are emptied in between, as between steps."""
     manager = await LLMServerManager.create(config=config)
     addresses, handles, draw = manager.get_addresses(), manager.server_handles, random.Random(0)
     prompts = [[draw.randrange(20, vocabulary) for _ in range(length)] for length in LENGTHS]
-    upstream = LLMServerClient(config, get_router_handle(dict(zip(addresses, handles, strict=True))))
-    ours = manager.get_client(client_cls=PromptAffinityClient)
+    verl_client = LLMServerClient(config, get_router_handle(dict(zip(addresses, handles, strict=True))))
+    our_client = manager.get_client(client_cls=PromptAffinityClient)
     results: dict[str, Any] = {}
-    for name, asked, answers in (
-        ("one_replica", prompts[:1], answer_on(handles[0], prompts[0])),
-        ("upstream", prompts, answer(upstream, prompts)),
-        ("prompt_affinity", prompts, answer(ours, prompts)),
+    for name, sent_prompts, requests in (
+        ("one_replica", prompts[:1], send_all_to(handles[0], prompts[0])),
+        ("upstream", prompts, send_all(verl_client, prompts)),
+        ("prompt_affinity", prompts, send_all(our_client, prompts)),
     ):
         await asyncio.gather(*(replica.clear_kv_cache() for replica in manager.get_replicas()))
-        before = await prefilled(addresses)
-        await answers
-        by_replica = [after - was for after, was in zip(await prefilled(addresses), before, strict=True)]
-        unique = sum(map(len, asked))
+        before = await count_prefilled(addresses)
+        await requests
+        by_replica = [after - earlier for after, earlier in zip(await count_prefilled(addresses), before, strict=True)]
+        unique = sum(map(len, sent_prompts))
         results[name] = {"unique": unique, "prefilled": by_replica, "times_unique": round(sum(by_replica) / unique, 3)}
     status = await manager.global_load_balancer.get_status.remote()
     results["prompt_affinity"]["balancer"] = {key: status[key] for key in ("requests", "prefill_tokens", "spilled")}
     return results
 
 
-def measure() -> dict[str, Any]:
-    """`on_replicas` within a Ray of its own."""
+def run_replicas() -> dict[str, Any]:
+    """Run measure_replicas in its own Ray cluster."""
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = build_model(Path(folder))
-        config = configuration(Path(folder))
+        config = compose_config(Path(folder))
         ray_settings = settings.plain(config.ray_kwargs.ray_init)
         del ray_settings["runtime_env"]
         ray.init(address="local", **ray_settings, runtime_env=worker_env.runtime_env(config))
         try:
-            return asyncio.run(on_replicas(config, vocabulary))
+            return asyncio.run(measure_replicas(config, vocabulary))
         finally:
             ray.shutdown()
 
 
-def simulated(per_replica: int, rollouts: int, seeds: int, over_s: float) -> dict[str, Any]:
-    """Both balancers on the same steps of `per_replica` prompts for each replica."""
-    found: dict[str, list[dict[str, float]]] = {"upstream": [], "prompt_affinity": []}
-    names = [f"replica-{number}" for number in range(REPLICAS)]
+def run_simulation(per_replica: int, rollouts: int, seeds: int, over_s: float) -> dict[str, Any]:
+    """Simulate both balancers on the same steps, with `per_replica` prompts for each replica."""
+    results: dict[str, list[dict[str, float]]] = {"upstream": [], "prompt_affinity": []}
+    replicas = [f"replica-{number}" for number in range(REPLICAS)]
     for seed in range(seeds):
         requests = skewed_step(per_replica * REPLICAS, rollouts, seed, over_s)
         unique = sum({request.prompt: request.prompt_tokens for request in requests}.values())
-        random.seed(seed)  # verl's balancer draws among equals
-        ways = {"upstream": GlobalRequestLoadBalancer, "prompt_affinity": PromptAffinityBalancer}
-        for way, balancer in ways.items():
-            loads = simulate(balancer(dict.fromkeys(names)), requests)
-            found[way].append(
+        # verl's balancer chooses randomly among equal replicas.
+        random.seed(seed)
+        balancers = {"upstream": GlobalRequestLoadBalancer, "prompt_affinity": PromptAffinityBalancer}
+        for name, balancer in balancers.items():
+            loads = simulate(balancer(dict.fromkeys(replicas)), requests)
+            results[name].append(
                 {
                     "prefilled_times_unique": sum(loads.prefill) / unique,
                     "prefill": Loads.unevenness(loads.prefill),
@@ -186,25 +186,25 @@ def simulated(per_replica: int, rollouts: int, seeds: int, over_s: float) -> dic
                 }
             )
     means = {
-        way: {key: float(f"{sum(run[key] for run in runs) / seeds:.3g}") for key in runs[0]}
-        for way, runs in found.items()
+        name: {key: float(f"{sum(run[key] for run in runs) / seeds:.3g}") for key in runs[0]}
+        for name, runs in results.items()
     }
     return {"prompts_per_replica": per_replica, "rollouts": rollouts, "over_s": over_s, "seeds": seeds, **means}
 
 
 def main(
-    output: Annotated[Path | None, typer.Option(help="Where the result goes as JSON; not written otherwise.")] = None,
-    replicas: Annotated[bool, typer.Option(help="Start two real replicas.")] = True,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write (default: none).")] = None,
+    replicas: Annotated[bool, typer.Option(help="Run two real replicas.")] = True,
     simulation: Annotated[bool, typer.Option(help="Simulate a step of 64 replicas.")] = True,
-    seeds: Annotated[int, typer.Option(help="Simulated steps of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Simulated steps per case.")] = 3,
 ) -> None:
-    """Measure and print."""
+    """Run the benchmark, print the result and write the JSON."""
     result: dict[str, Any] = {"command": "python scripts/bench/routing.py --output docs/results/routing.json"}
     if replicas:
-        result["replicas"] = measure()
+        result["replicas"] = run_replicas()
     if simulation:
-        kinds = [(per, rollouts, over) for per in (4, 16, 32) for rollouts in (8, 16) for over in (5.0, 200.0)]
-        result["simulation"] = [simulated(per, rollouts, seeds, over) for per, rollouts, over in kinds]
+        cases = [(per, rollouts, over) for per in (4, 16, 32) for rollouts in (8, 16) for over in (5.0, 200.0)]
+        result["simulation"] = [run_simulation(per, rollouts, seeds, over) for per, rollouts, over in cases]
     text = json.dumps(result, indent=2) + "\n"
     print(text)
     if output is not None:

@@ -1,12 +1,12 @@
-"""What a routing policy has replicas do, without replicas: one step of rollouts, from the first request to the last.
+"""Simulate how a routing policy distributes one step of rollouts over replicas, from the first request to the last.
 
-A replica prefills what it has not cached, one prompt after the other, and decodes all its responses side by side, each
-at the same speed. It keeps all prefixes until the step ends. Two loads are reported per replica:
+A replica prefills prompts that it has not cached, one after the other, and decodes all its responses concurrently, each
+at the same speed. It keeps all prefixes until the step ends. Two loads are reported for each replica:
 
-- prefill: prompt tokens that it prefilled;
-- work: these and the response tokens that it decoded.
+- prefill: prompt tokens that it prefilled
+- work: the same plus the response tokens that it decoded
 
-Any class with verl's `RequestLoadBalancer` interface can be simulated, verl's own too.
+Any class with verl's `RequestLoadBalancer` interface can be simulated, including verl's own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFILL_PER_S, DECODE_PER_S = 20_000.0, 40.0
-"""Tokens a second of a replica's prefill, and of one response's decoding."""
+"""Tokens per second: prefill of a replica, and decoding of one response."""
 SHORTEST, LONGEST = 1024, 128 * 1024
+"""Tokens of a prompt."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A rollout: when it is asked for, of which prompt, and how many tokens prompt and response have."""
+    """A rollout. at_s: the time of the request, in seconds. prompt: a number."""
 
     at_s: float
     prompt: int
@@ -35,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Loads:
-    """Tokens by replica, and when the last response was there."""
+    """Tokens by replica, and the time of the last response."""
 
     prefill: list[int]
     work: list[int]
@@ -43,15 +44,18 @@ class Loads:
 
     @staticmethod
     def unevenness(loads: Sequence[int]) -> float:
-        """The largest in multiples of the mean."""
+        """The largest load divided by the mean."""
         return max(loads) * len(loads) / sum(loads)
 
 
 def skewed_step(
     prompts: int, rollouts: int, seed: int, over_s: float = 5.0, limit: int = 4096, spread: float = 1.2
 ) -> list[Request]:
-    """Rollouts of a step, in order of time: lognormal prompts of 1K to 128K tokens (median 12K), coming in over
-    `over_s` seconds; responses of up to `limit` tokens, alike within a prompt."""
+    """The rollouts of a step, sorted by time.
+
+    Prompt lengths are lognormal, 1K to 128K tokens with a median of 12K; prompts arrive over `over_s` seconds.
+    Responses have up to `limit` tokens, with similar lengths within a prompt.
+    """
     draw = random.Random(seed)
     requests = []
     for prompt in range(prompts):
@@ -64,23 +68,26 @@ def skewed_step(
 
 
 def simulate(balancer: Any, requests: Sequence[Request], limit: int = 4096) -> Loads:
-    """Route the requests, releasing each when it would be answered. limit: of a response, as the balancer is told."""
+    """Route the requests, and release each when its response would be complete.
+
+    limit: the largest number of response tokens, which the balancer is told.
+    """
     names = balancer.get_all_servers()
-    wanted = balancer.require_acquire_fields()
+    required_fields = balancer.require_acquire_fields()
     cached: dict[str, dict[int, float]] = {name: {} for name in names}
     free, prefill, work = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     running: list[tuple[float, str, str]] = []
-    last = 0.0
+    last_s = 0.0
     for number, request in enumerate(requests):
         while running and running[0][0] <= request.at_s:
-            last, name, request_id = heapq.heappop(running)
+            last_s, name, request_id = heapq.heappop(running)
             balancer.release_server(name, request_id=request_id)
-        about = {
+        fields = {
             "prompt_key": b"%d" % request.prompt,
             "prompt_tokens": request.prompt_tokens,
             "response_tokens": limit,
         }
-        name, _ = balancer.acquire_server(f"{number}", **{field: about[field] for field in wanted})
+        name, _ = balancer.acquire_server(f"{number}", **{field: fields[field] for field in required_fields})
         if request.prompt not in cached[name]:
             free[name] = max(free[name], request.at_s) + request.prompt_tokens / PREFILL_PER_S
             cached[name][request.prompt] = free[name]
@@ -90,6 +97,6 @@ def simulate(balancer: Any, requests: Sequence[Request], limit: int = 4096) -> L
         done = max(request.at_s, cached[name][request.prompt]) + request.response_tokens / DECODE_PER_S
         heapq.heappush(running, (done, name, f"{number}"))
     while running:
-        last, name, request_id = heapq.heappop(running)
+        last_s, name, request_id = heapq.heappop(running)
         balancer.release_server(name, request_id=request_id)
-    return Loads(list(prefill.values()), list(work.values()), last)
+    return Loads(list(prefill.values()), list(work.values()), last_s)

@@ -1,13 +1,16 @@
-"""What scoring a training batch of GoLongRL's tasks costs. Needs no GPU and no network; two minutes.
-
-(a) 2,048 responses of 1,500 tokens (1,150 words of reasoning, then an answer; every second one wrong), the ten tasks
-    evenly mixed, in the killable processes that training uses; and each task alone in this process, by the repaired
-    metric and by the published one (`paper_exact`). Alternating; medians.
-(b) The same batch with one response before it that hangs the math parser: by how much the batch is later, and what the
-    hanging one costs beyond its own deadline.
-(c) ROUGE-L of two texts of up to 32K words, against the package rouge-score where that ends in reasonable time.
+"""Benchmark the scoring of a batch of GoLongRL's tasks: seconds, and relative to published metrics and to rouge-score.
 
     python scripts/bench/tasks.py --output outputs/bench_tasks.json
+
+Needs no GPU and no network, and takes two minutes.
+
+(a) 2,048 responses of 1,500 tokens (1,150 words of reasoning, then an answer; every second one wrong), evenly from the
+    ten tasks, in the killable processes that training uses. Also each task by itself in this process: the repaired
+    metric relative to the published one (`paper_exact`). Alternating; medians.
+(b) The same batch after one response that hangs the math parser: the delay of the batch, and the time that the hanging
+    response takes beyond its own deadline.
+(c) ROUGE-L of two texts of up to 32K words: seconds of the package rouge-score relative to ours, for lengths at which
+    rouge-score ends in reasonable time.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +41,7 @@ WORDS = [
 ]
 
 
-def example(task: str, draw: random.Random) -> tuple[Any, Any]:
+def make_example(task: str, draw: random.Random) -> tuple[Any, Any]:
     """A ground truth of the task, and a wrong answer of the same form."""
     items = draw.sample(WORDS, 8)
     match task.removeprefix("golongrl_"):
@@ -62,30 +66,30 @@ def example(task: str, draw: random.Random) -> tuple[Any, Any]:
             return items, items[::-1][:-2]
 
 
-def batch(count: int, seed: int = 0) -> list[Job]:
-    """Jobs of all tasks in turn; every second round of them wrong."""
+def make_batch(count: int, seed: int = 0) -> list[Job]:
+    """Jobs of all tasks in turn. Answers are right in one round of tasks and wrong in the next."""
     draw, jobs = random.Random(seed), []
     for number in range(count):
         task = list(TASKS)[number % len(TASKS)]
-        given = example(task, draw)
+        answers = make_example(task, draw)
         reasoning = " ".join(draw.choices(WORDS, k=REASONING_WORDS))
-        jobs.append(Job(task, f"{reasoning} {render_response(task, given[number // len(TASKS) % 2])}", given[0]))
+        jobs.append(Job(task, f"{reasoning} {render_response(task, answers[number // len(TASKS) % 2])}", answers[0]))
     return jobs
 
 
-def seconds(work: Callable[[], object]) -> float:
+def measure_seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-async def in_training(isolation: IsolatedScorer, jobs: list[Job], hanging: bool) -> tuple[float, float]:
-    """Seconds until the batch is scored, and until a hanging response that came before it is."""
+async def score_as_in_training(isolation: IsolatedScorer, jobs: list[Job], hanging: bool) -> tuple[float, float]:
+    """Seconds until the batch is scored, and until a hanging response that arrived before it is."""
 
     async def one(job: Job) -> float:
         started = time.perf_counter()
-        (found,) = await isolation.score_for_each_verdict(job)
-        assert (found.status == "timeout") == (job.response == HANGING), found
+        (outcome,) = await isolation.score_for_each_verdict(job)
+        assert (outcome.status == "timeout") == (job.response == HANGING), outcome
         return time.perf_counter() - started
 
     stuck = asyncio.create_task(one(Job("golongrl_math", HANGING, "7", {}, isolation.options))) if hanging else None
@@ -96,51 +100,60 @@ async def in_training(isolation: IsolatedScorer, jobs: list[Job], hanging: bool)
     return done, await stuck if stuck else 0.0
 
 
+def score_all(jobs: list[Job], options: RewardOptions | None) -> None:
+    for job in jobs:
+        score(*job[:4], options=options)
+
+
 def bench_batch(count: int, repeats: int) -> dict[str, Any]:
-    jobs, exact = batch(count), RewardOptions(paper_exact=True)
-    found: dict[str, list[float]] = {name: [] for name in ("alone", "beside a hanging one", "the hanging one")}
-    each: dict[str, dict[str, list[float]]] = {task: {"repaired": [], "published": []} for task in TASKS}
+    jobs, exact = make_batch(count), RewardOptions(paper_exact=True)
+    batch_seconds: dict[str, list[float]] = {name: [] for name in ("alone", "with a hanging one", "the hanging one")}
+    task_ms: dict[str, dict[str, list[float]]] = {task: {"repaired": [], "published": []} for task in TASKS}
     with IsolatedScorer(RewardOptions(timeout_s=DEADLINE_S)) as isolation:
-        asyncio.run(in_training(isolation, jobs[: 2 * len(TASKS)], hanging=False))  # imports are not what is measured
+        # A first small batch, so that imports are not measured.
+        asyncio.run(score_as_in_training(isolation, jobs[: 2 * len(TASKS)], hanging=False))
         for _ in range(repeats):
-            found["alone"].append(asyncio.run(in_training(isolation, jobs, hanging=False))[0])
-            beside, own = asyncio.run(in_training(isolation, jobs, hanging=True))
-            found["beside a hanging one"].append(beside)
-            found["the hanging one"].append(own)
-            for task, times in each.items():
-                mine = [job for job in jobs if job.data_source == task]
+            batch_seconds["alone"].append(asyncio.run(score_as_in_training(isolation, jobs, hanging=False))[0])
+            with_hanging, of_hanging = asyncio.run(score_as_in_training(isolation, jobs, hanging=True))
+            batch_seconds["with a hanging one"].append(with_hanging)
+            batch_seconds["the hanging one"].append(of_hanging)
+            for task, times in task_ms.items():
+                task_jobs = [job for job in jobs if job.data_source == task]
                 for name, options in (("repaired", None), ("published", exact)):
-                    spent = seconds(lambda: [score(*job[:4], options=options) for job in mine])  # noqa: B023
-                    times[name].append(1e3 * spent / len(mine))
+                    spent = measure_seconds(partial(score_all, task_jobs, options))
+                    times[name].append(1e3 * spent / len(task_jobs))
     return {
         "responses": count,
-        "batch_s": found,
-        "per_second": count / statistics.median(found["alone"]),
-        "extra_delay_s": statistics.median(found["beside a hanging one"]) - statistics.median(found["alone"]),
-        "beyond_deadline_s": max(found["the hanging one"]) - DEADLINE_S,
-        "task_ms": {task: {name: statistics.median(t) for name, t in times.items()} for task, times in each.items()},
+        "batch_s": batch_seconds,
+        "per_second": count / statistics.median(batch_seconds["alone"]),
+        "extra_delay_s": statistics.median(batch_seconds["with a hanging one"])
+        - statistics.median(batch_seconds["alone"]),
+        "beyond_deadline_s": max(batch_seconds["the hanging one"]) - DEADLINE_S,
+        "task_ms": {task: {name: statistics.median(t) for name, t in times.items()} for task, times in task_ms.items()},
     }
 
 
 def bench_rouge(repeats: int) -> dict[int, dict[str, float | None]]:
     from rouge_score.rouge_scorer import RougeScorer
 
-    package, draw, found = RougeScorer(["rougeL"]), random.Random(1), {}
+    package, draw, results = RougeScorer(["rougeL"]), random.Random(1), {}
     for length in (2_000, 8_000, 32_000):
         gold, text = (" ".join(draw.choices(WORDS, k=length)) for _ in range(2))
         answer = f"</think>[Answer]\n{text}"
-        ours = statistics.median(seconds(lambda: score("golongrl_summary", answer, gold)) for _ in range(repeats))  # noqa: B023
-        theirs = seconds(lambda: package.score(gold, text)) if length <= 2_000 else None  # noqa: B023
-        found[length] = {"ours_s": ours, "rouge_score_s": theirs}
-    return found
+        ours = statistics.median(
+            measure_seconds(partial(score, "golongrl_summary", answer, gold)) for _ in range(repeats)
+        )
+        theirs = measure_seconds(partial(package.score, gold, text)) if length <= 2_000 else None
+        results[length] = {"ours_s": ours, "rouge_score_s": theirs}
+    return results
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("outputs/bench_tasks.json"),
-    responses: Annotated[int, typer.Option(help="Responses of the batch.")] = BATCH,
-    repeats: Annotated[int, typer.Option(help="Runs of each side.")] = 3,
+    output: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("outputs/bench_tasks.json"),
+    responses: Annotated[int, typer.Option(help="Responses per batch.")] = BATCH,
+    repeats: Annotated[int, typer.Option(help="Runs of each variant.")] = 3,
 ) -> None:
-    """Measure and print."""
+    """Run the benchmark, print tables and write the JSON."""
     load = os.getloadavg()[0]
     scored, rouge = bench_batch(responses, repeats), bench_rouge(repeats)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -151,18 +164,18 @@ def main(
     print(
         f"{responses} responses, scored as in training: {statistics.median(scored['batch_s']['alone']):.2f} s, ", end=""
     )
-    print(f"{scored['per_second']:.0f} a second")
-    print(f"with one before them that hangs the math parser: {scored['extra_delay_s']:+.3f} s; ", end="")
-    print(f"it costs its deadline of {DEADLINE_S:g} s and {scored['beyond_deadline_s']:.3f} s\n")
-    print("| task | ms a response | as published | ratio |\n|---|---|---|---|")
+    print(f"{scored['per_second']:.0f} per second")
+    print(f"after a response that hangs the math parser: the batch takes {scored['extra_delay_s']:+.3f} s; ", end="")
+    print(f"the hanging one takes its deadline of {DEADLINE_S:g} s and {scored['beyond_deadline_s']:.3f} s more\n")
+    print("| task | ms per response | published metric, ms | ratio |\n|---|---|---|---|")
     for task, times in scored["task_ms"].items():
         ours, published = times["repaired"], times["published"]
         print(f"| {task} | {ours:.2f} | {published:.2f} | {ours / published:.1f} |")
     print("\n| ROUGE-L of words | s | rouge-score, s | ratio |\n|---|---|---|---|")
     for length, times in rouge.items():
         theirs = times["rouge_score_s"]
-        more = f"{theirs:.2f} | {theirs / times['ours_s']:.0f}" if theirs else " | "
-        print(f"| {length:,} | {times['ours_s']:.3f} | {more} |")
+        comparison = f"{theirs:.2f} | {theirs / times['ours_s']:.0f}" if theirs else " | "
+        print(f"| {length:,} | {times['ours_s']:.3f} | {comparison} |")
     print(f"\n{output}")
 
 

@@ -1,6 +1,6 @@
-"""Faults that happen to a real run, and what must hold of it afterwards: the parts of `scripts/chaos.py`.
+"""Faults in a real run, and what must hold of the run afterwards: the parts of `scripts/chaos.py`.
 
-`world` says what is trained, `replay` makes the rollouts of all runs the same, `trial` is one run from its first start
-to its end, `processes` and `witness` see what it does meanwhile, `moments`, `actions` and `kinds` say what happens to
-it, `invariants` what is looked at in the end, and `campaign` puts them together.
+`small_run` configures the training, `rollout_replay` makes the rollouts of all runs the same, and `trial` is one run
+from its first start to its end. `processes` and `leak_monitor` observe its processes. `moments`, `actions` and
+`catalog` define the faults, `invariants` checks the result, and `campaign` runs everything.
 """

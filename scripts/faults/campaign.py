@@ -1,4 +1,4 @@
-"""A reference run, then faults, each on a run of its own: drawn by seed until the time is over, or those asked for."""
+"""Run a reference, then faults, each in a separate run: in random order until the time is over, or those requested."""
 
 import random
 import re
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from faults import invariants, poison, replay, world
-from faults.kinds import DONE, FAULTS, Fault
-from faults.trial import STARTS, Missed, Trial, rows
+from faults import invariants, nan_injection, rollout_replay, small_run
+from faults.catalog import DONE, FAULTS, Fault
+from faults.trial import MAX_STARTS, FaultMissed, Trial, read_rows
 from recipe.longrl.local_ray import KERNELS, kernels_of_this_user
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
@@ -21,11 +21,14 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fault. difference: of the weights (`invariants.weights_difference`), None where they are others
-    by right or there are none. problems: lines; none is as it must be."""
+    """The result of a fault.
+
+    difference: of the weights (`invariants.weights_difference`); None if they must differ, or do not exist. problems:
+    one line for each; empty if everything is as it must be.
+    """
 
     name: str
-    says: str
+    description: str
     moment: str
     statuses: tuple[int | None, ...]
     seconds: float
@@ -34,56 +37,57 @@ class Outcome:
 
 
 class Campaign:
-    """In an empty folder. `begin`, then `play` as often as wanted."""
+    """Runs in an empty folder: `run_reference` first, then `run_fault` for each fault."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.step_seconds = folder, seed, 1.0
-        self.assets, self.kept = world.small_assets(folder / "assets"), folder / "kept_rollouts"
-        self.kept.mkdir()
-        self.reference = self._trial(REFERENCE, {replay.KEEP: str(self.kept)})
+        self.assets, self.recorded_rollouts = small_run.build_assets(folder / "assets"), folder / "recorded_rollouts"
+        self.recorded_rollouts.mkdir()
+        self.reference = self._trial(REFERENCE, {rollout_replay.RECORD: str(self.recorded_rollouts)})
 
-    def begin(self) -> Outcome:
-        """The reference run."""
-        began = time.monotonic()
+    def run_reference(self) -> Outcome:
+        """Run without a fault."""
+        started = time.monotonic()
         try:
             self.reference.start()
             self.reference.end((DONE,))
-            problems = invariants.broken(self.reference, self.reference)
+            problems = invariants.find_violations(self.reference, self.reference)
         finally:
             self.reference.close()
-        ends = [row["time"] for row in rows(self.reference.output / "metrics.jsonl") if row.get("split") == "train"]
+        metrics = read_rows(self.reference.output / "metrics.jsonl")
+        ends = [row["time"] for row in metrics if row.get("split") == "train"]
         self.step_seconds = statistics.median([late - early for early, late in pairwise(ends)] or [1.0])
-        return _outcome(REFERENCE, "the run that the others are compared with", self.reference, began, None, problems)
+        return _outcome(REFERENCE, "the run that the others are compared with", self.reference, started, None, problems)
 
-    def play(self, fault: Fault) -> Outcome:
-        """A run to which a fault happens, until its end, and what is looked at then. Its folder stays if all is not
-        well."""
-        began, difference = time.monotonic(), None
-        trial = self._trial(fault.name, {replay.REPLAY: str(self.kept)})
+    def run_fault(self, fault: Fault) -> Outcome:
+        """Run with a fault until the command ends with 0, and check it. The folder is kept if there are problems."""
+        started, difference = time.monotonic(), None
+        trial = self._trial(fault.name, {rollout_replay.REPLAY: str(self.recorded_rollouts)})
         try:
             try:
-                _to_the_end(fault, trial)
-            except Missed as missed:
+                _run_to_the_end(fault, trial)
+            except FaultMissed as missed:
                 trial.problems.append(f"the fault did not happen: {missed}")
-            if fault.said and not re.search(fault.said, trial.console):
-                trial.problems.append(f"the terminal shows nothing like {fault.said!r}")
-            problems = [*trial.problems, *invariants.broken(trial, self.reference, fault.without)]
-            if "weights" not in fault.without and trial.statuses and trial.statuses[-1] == DONE:
+            if fault.console and not re.search(fault.console, trial.console):
+                trial.problems.append(f"the console has no match of {fault.console!r}")
+            problems = [*trial.problems, *invariants.find_violations(trial, self.reference, fault.skip)]
+            if "weights" not in fault.skip and trial.statuses and trial.statuses[-1] == DONE:
                 difference = invariants.weights_difference(trial, self.reference)
         finally:
             trial.close()
         if not problems:
             shutil.rmtree(trial.folder)
-        return _outcome(fault.name, fault.says, trial, began, difference, problems)
+        return _outcome(fault.name, fault.description, trial, started, difference, problems)
 
     def _trial(self, name: str, environment: dict[str, str]) -> Trial:
-        kernels = kernels_of_this_user()  # half a minute's work, for the user's other runs as well
-        own = {EXTERNAL: ",".join([replay.__name__, poison.__name__]), KERNELS: str(kernels)}
+        # Compiled kernels take half a minute to build. The user's runs share them.
+        kernels = kernels_of_this_user()
+        variables = {EXTERNAL: ",".join([rollout_replay.__name__, nan_injection.__name__]), KERNELS: str(kernels)}
         folder = self.folder / name
-        return Trial(name, folder, self.assets, self.seed, own | environment, self.step_seconds, [kernels])
+        return Trial(name, folder, self.assets, self.seed, variables | environment, self.step_seconds, [kernels])
 
 
-def _to_the_end(fault: Fault, trial: Trial) -> None:
+def _run_to_the_end(fault: Fault, trial: Trial) -> None:
     if fault.before:
         fault.before(trial)
     trial.overrides += fault.overrides
@@ -93,28 +97,28 @@ def _to_the_end(fault: Fault, trial: Trial) -> None:
             fault.when(trial)
             fault.action(trial)
     finally:
-        trial.end(fault.ends)
-    for action, ends in fault.then:
+        trial.end(fault.statuses)
+    for action, statuses in fault.then:
         action(trial)
         trial.start()
-        trial.end(ends)
-    while trial.statuses[-1] != DONE and len(trial.starts) < STARTS:
+        trial.end(statuses)
+    while trial.statuses[-1] != DONE and len(trial.starts) < MAX_STARTS:
         trial.start()
         trial.end((DONE,))
 
 
 def _outcome(
-    name: str, says: str, trial: Trial, began: float, difference: float | None, problems: Sequence[str]
+    name: str, description: str, trial: Trial, started: float, difference: float | None, problems: Sequence[str]
 ) -> Outcome:
-    seconds = time.monotonic() - began
-    return Outcome(name, says, trial.moment, tuple(trial.statuses), seconds, difference, tuple(problems))
+    seconds = time.monotonic() - started
+    return Outcome(name, description, trial.moment, tuple(trial.statuses), seconds, difference, tuple(problems))
 
 
-def drawn(seed: int, only: Sequence[str] = ()) -> list[Fault]:
-    """The faults, or those of these names, in an order that the seed decides. Raises ValueError for unknown names."""
+def draw_faults(seed: int, only: Sequence[str] = ()) -> list[Fault]:
+    """All faults, or those of these names, in a random order. Raises ValueError for unknown names."""
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
-        raise ValueError(f"no fault is called {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"unknown fault {', '.join(unknown)}; expected one of {', '.join(known)}")
     faults = [known[name] for name in (only or known)]
     random.Random(seed).shuffle(faults)
     return faults

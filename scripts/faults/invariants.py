@@ -1,7 +1,7 @@
-"""What must hold of a run that has come to its end, whatever happened to it on the way.
+"""Conditions that must hold of a run at its end, whatever happened to it before.
 
-Each is a function (trial, reference) that gives a line for everything that is not as it must be. reference: the same
-run, undisturbed.
+Each invariant is a function (trial, reference) that yields a line for every violation. reference: the same run,
+undisturbed.
 """
 
 import json
@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from verl_longrl.trainer import checkpoints
 
-from faults import world
-from faults.trial import FOREIGN, FOREIGN_TEXT, STARTS, Trial
+from faults import small_run
+from faults.trial import MAX_STARTS, USER_FILE_TEXT, USER_FILES, Trial
 
 Invariant = Callable[[Trial, Trial], Iterator[str]]
 
-DIFFERENCE = 0.02
-"""Of the weights at the end, over how far training moved them. Undisturbed runs differ by 0.002, for rows are not
-always in the same order; a step more, or fewer, makes a tenth and more."""
+MAX_DIFFERENCE = 0.02
+"""Of the final weights, relative to their change by training. Undisturbed runs differ by 0.002, because rows are not
+always in the same order; one step more or less makes a difference of at least 0.1."""
 INVARIANTS: dict[str, Invariant] = {}
 
 
@@ -33,201 +33,199 @@ def invariant(function: Invariant) -> Invariant:
 
 @invariant
 def ended(trial: Trial, reference: Trial) -> Iterator[str]:
-    """The same command came to an end, each start with a status that it may have."""
+    """The command ended with 0 at last, and every start with an allowed status."""
     for number, start in enumerate(trial.starts, 1):
-        if start.status not in start.allowed:
-            expected = " or ".join(map(str, sorted(start.allowed)))
+        if start.status not in start.allowed_statuses:
+            expected = " or ".join(map(str, sorted(start.allowed_statuses)))
             yield f"start {number} ended with {start.status}, expected {expected}"
     if trial.statuses[-1] != 0:
-        yield f"not at its end after {len(trial.starts)} starts of {STARTS}"
+        yield f"not complete after {len(trial.starts)} of {MAX_STARTS} starts"
 
 
 @invariant
-def terminal(trial: Trial, reference: Trial) -> Iterator[str]:
-    """No stack trace for people."""
-    for console in sorted(trial.folder.glob("console-*.txt")):
-        lines = console.read_text(errors="replace").splitlines()
+def console(trial: Trial, reference: Trial) -> Iterator[str]:
+    """The console shows no traceback."""
+    for file in sorted(trial.folder.glob("console-*.txt")):
+        lines = file.read_text(errors="replace").splitlines()
         for number, line in enumerate(lines):
             if "Traceback (most recent call last)" in line:
-                yield f"{console.name}, line {number + 1}: a traceback, up to: {_last_of_traceback(lines[number:])}"
+                yield f"{file.name}, line {number + 1}: a traceback of {_exception_line(lines[number:])}"
                 break
 
 
-def _last_of_traceback(lines: list[str]) -> str:
-    """The line after the frames."""
+def _exception_line(lines: list[str]) -> str:
+    """The line after the frames of a traceback."""
     return next((line for line in lines[1:] if line and not line.startswith((" ", "\t"))), "")[:200]
 
 
 @invariant
 def metrics(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Strict JSON with every step exactly once."""
+    """metrics.jsonl is strict JSON and has every step exactly once."""
     steps = [row["step"] for row in _rows(trial, "metrics.jsonl") if row["split"] == "train"]
-    if steps != list(range(1, world.STEPS + 1)):
+    if steps != list(range(1, small_run.STEPS + 1)):
         yield f"metrics.jsonl has the steps {steps}"
 
 
 @invariant
 def rollouts(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Of every step, all of them, each with a prompt that is on record."""
-    known = {row["prompt"] for row in _rows(trial, "rollouts/prompts.jsonl")}
-    for step in range(1, world.STEPS + 1):
+    """Every step has all rollouts, and their prompts are in prompts.jsonl."""
+    recorded = {row["prompt"] for row in _rows(trial, "rollouts/prompts.jsonl")}
+    for step in range(1, small_run.STEPS + 1):
         rows = list(_rows(trial, f"rollouts/{step}.jsonl"))
-        if len(rows) != world.PROMPTS * world.ROLLOUTS:
+        if len(rows) != small_run.PROMPTS * small_run.ROLLOUTS:
             yield f"step {step} has {len(rows)} rollouts"
-        if unknown := {row["prompt"] for row in rows} - known:
+        if unknown := {row["prompt"] for row in rows} - recorded:
             yield f"step {step} has prompts that are not in prompts.jsonl: {', '.join(sorted(unknown))}"
 
 
 @invariant
 def order(trial: Trial, reference: Trial) -> Iterator[str]:
-    """At every step, the prompts and the responses of the reference."""
-    for step in range(1, world.STEPS + 1):
-        if _asked(trial, step) != _asked(reference, step):
-            yield f"step {step} is of other prompts or responses than the reference's"
+    """Every step has the prompts and responses of the reference."""
+    for step in range(1, small_run.STEPS + 1):
+        if _prompts_and_responses(trial, step) != _prompts_and_responses(reference, step):
+            yield f"step {step} has different prompts or responses than the reference"
 
 
-def _asked(trial: Trial, step: int) -> Counter[tuple[str, str]]:
+def _prompts_and_responses(trial: Trial, step: int) -> Counter[tuple[str, str]]:
     rows = _rows(trial, f"rollouts/{step}.jsonl")
     return Counter((row["prompt"], row["response"]) for row in rows)
 
 
 @invariant
 def weights(trial: Trial, reference: Trial) -> Iterator[str]:
-    """As the reference's."""
+    """The final weights are those of the reference."""
     difference = weights_difference(trial, reference)
-    if not difference <= DIFFERENCE:
-        yield f"the weights differ by {difference:.2g} of what training changed, expected at most {DIFFERENCE:g}"
+    if not difference <= MAX_DIFFERENCE:
+        yield f"the weights differ by {difference:.2g} of their change by training, expected at most {MAX_DIFFERENCE:g}"
 
 
 def weights_difference(trial: Trial, reference: Trial) -> float:
-    """|w - reference| / |reference - first|, over all exported weights."""
-    exported = [run.output / "export" for run in (trial, reference)]
-    own, its, first = (_weights(folder) for folder in (*exported, reference.assets / "model"))
-    moved = torch.linalg.vector_norm(its - first).item()
-    return torch.linalg.vector_norm(own - its).item() / moved
+    """|weights - reference| / |reference - initial|, over all exported weights."""
+    exports = [run.output / "export" for run in (trial, reference)]
+    weights, expected, initial = (_load_weights(folder) for folder in (*exports, reference.assets / "model"))
+    change = torch.linalg.vector_norm(expected - initial).item()
+    return torch.linalg.vector_norm(weights - expected).item() / change
 
 
-def _weights(folder: Path) -> torch.Tensor:
+def _load_weights(folder: Path) -> torch.Tensor:
     tensors = load_file(folder / "model.safetensors")
     return torch.cat([tensors[name].double().flatten() for name in sorted(tensors)])
 
 
 @invariant
 def checkpoint(trial: Trial, reference: Trial) -> Iterator[str]:
-    """The newest is the last step's, whole, with every byte as it was written, and named by the tracker; and no more
-    are kept than asked for."""
+    """The newest checkpoint is the last step's, complete, undamaged and named by the tracker; old ones are removed."""
     root = trial.checkpoints
-    newest, passed_over = checkpoints.newest_whole(root)
-    if newest is None or checkpoints.step_of(newest) != world.STEPS:
-        yield f"the newest whole checkpoint is {newest}; {passed_over}"
+    newest, skipped = checkpoints.newest_whole(root)
+    if newest is None or checkpoints.step_of(newest) != small_run.STEPS:
+        yield f"the newest complete checkpoint is {newest}; {skipped}"
         return
     for path in newest.rglob("*.pt"):
         if record := _damaged_record(path):
             yield f"{path}: {record} is damaged"
     tracker = root / checkpoints.TRACKER
-    if tracker.read_text().strip() != str(world.STEPS):
+    if tracker.read_text().strip() != str(small_run.STEPS):
         yield f"{tracker} says {tracker.read_text()!r}"
-    if len(whole := trial.whole_checkpoints()) > world.KEPT:
-        yield f"{len(whole)} checkpoints are kept, expected {world.KEPT}"
+    if len(kept := trial.complete_checkpoints()) > small_run.CHECKPOINTS_KEPT:
+        yield f"{len(kept)} checkpoints are kept, expected {small_run.CHECKPOINTS_KEPT}"
 
 
 def _damaged_record(path: Path) -> str | None:
-    """The first record of a file of torch.save's whose checksum is wrong."""
+    """The first record with a wrong checksum in a file of torch.save, or None."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip()
     except (zipfile.BadZipFile, OSError) as error:
-        return f"the whole of it ({error})"
+        return f"all of it ({error})"
 
 
 @invariant
 def tidy(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Nothing half-written in the run's folders."""
+    """The run's folder has no partly written files."""
     patterns = (".*", "*.partial", "*.new", "*.tmp", "incomplete.txt")
     for path in sorted({path for pattern in patterns for path in trial.output.rglob(pattern)}):
-        yield f"{path.relative_to(trial.folder)} is left"
+        yield f"{path.relative_to(trial.folder)} was left behind"
 
 
 @invariant
 def processes(trial: Trial, reference: Trial) -> Iterator[str]:
-    """None is left."""
+    """No process is left."""
     for line in trial.wait_until_gone():
-        yield f"a process is left: {line}"
+        yield f"a process was left behind: {line}"
 
 
 @invariant
 def machine(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Nothing is left in the temporary folder but the one of this user's runs, without a run in it; nor elsewhere."""
+    """The temporary folder has only the empty folder of this user's runs, and nothing is left elsewhere."""
     for path in trial.temporary.rglob("*"):
         inside = path.relative_to(trial.temporary).parts
         if not inside[0].startswith("longrl-") or (len(inside) > 1 and inside[1] != CACHE):
-            yield f"$TMPDIR/{Path(*inside)} is left"
+            yield f"$TMPDIR/{Path(*inside)} was left behind"
     for start in trial.starts:
-        for left in start.witness.left_behind():
-            yield f"{left} is left"
+        for path in start.monitor.left_behind():
+            yield f"{path} was left behind"
 
 
 CACHE = "torchinductor"
-"""In the folder of a user's runs, for all of them."""
+"""A folder that all runs of a user share."""
 
 
 @invariant
 def secret(trial: Trial, reference: Trial) -> Iterator[str]:
-    """No key on a command line or in a file."""
+    """No key was on a command line or is in a file."""
     for start in trial.starts:
-        for name in sorted(start.witness.exposed):
+        for name in sorted(start.monitor.exposed):
             yield f"{name} was on a command line"
     for folder in (trial.folder, trial.temporary):
         for path in (path for path in folder.rglob("*") if path.is_file()):
             content = path.read_bytes()
             for name, value in trial.secrets.items():
                 if value.encode() in content:
-                    yield f"{path} has {name}"
+                    yield f"{path} contains {name}"
 
 
 @invariant
-def foreign(trial: Trial, reference: Trial) -> Iterator[str]:
-    """The user's own files are as they were."""
-    for name in FOREIGN:
+def user_files(trial: Trial, reference: Trial) -> Iterator[str]:
+    """The user's files are unchanged."""
+    for name in USER_FILES:
         path = trial.folder / name
-        if not path.is_file() or path.read_text() != FOREIGN_TEXT:
-            yield f"{name} was touched"
+        if not path.is_file() or path.read_text() != USER_FILE_TEXT:
+            yield f"{name} was changed"
 
 
 @invariant
 def ports(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Nothing answered beyond loopback."""
+    """No process listened beyond loopback."""
     for start in trial.starts:
-        for socket in sorted(start.witness.reachable):
-            yield f"another machine could call {socket}"
+        for socket in sorted(start.monitor.reachable):
+            yield f"other machines could connect to {socket}"
 
 
-def broken(trial: Trial, reference: Trial, without: frozenset[str] = frozenset()) -> list[str]:
-    """Every line of every invariant but these; what cannot be looked at is one, too."""
+def find_violations(trial: Trial, reference: Trial, skipped: frozenset[str] = frozenset()) -> list[str]:
+    """Violations of all invariants except skipped ones. An invariant that cannot be checked is a violation too."""
     lines = []
-    for name, look in INVARIANTS.items():
-        if name not in without:
+    for name, check in INVARIANTS.items():
+        if name not in skipped:
             try:
-                lines += [f"{name}: {line}" for line in look(trial, reference)]
+                lines += [f"{name}: {line}" for line in check(trial, reference)]
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 lines.append(f"{name}: {type(error).__name__}: {error}")
     return lines
 
 
 def _rows(trial: Trial, name: str) -> Iterator[dict[str, Any]]:
-    """The rows of a log in strict JSON. Raises ValueError, naming the line, for one that is not, unless the fault
-    itself put such lines there."""
+    """The rows of a log. Raises ValueError for a line that is not strict JSON, unless the fault inserted such lines."""
     path = trial.output / name
-    *lines, rest = path.read_bytes().split(b"\n")
-    if rest:
+    *lines, incomplete = path.read_bytes().split(b"\n")
+    if incomplete:
         raise ValueError(f"{name} ends in the middle of a line")
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line.decode(), parse_constant=_not_json)
+            yield json.loads(line.decode(), parse_constant=_reject_constant)
         except ValueError as error:
             if name not in trial.torn:
                 raise ValueError(f"{name}, line {number}: {error}") from error
 
 
-def _not_json(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""The processes of one run: found among what its driver started, by their titles, and never by name on the machine."""
+"""Find the processes of one run among those that its driver started, by their titles."""
 
 import contextlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 MARK = "LONGRL_CHAOS_RUN"
-"""Variable that every process of a run has, with a value of the run's own."""
+"""Environment variable of every process of a run, with a value that identifies the run."""
 
 ROLES = {
     "task_runner": "ray::TaskRunner",
@@ -24,22 +24,22 @@ ROLES = {
     "zygote": "-m verl_longrl.platform.zygote ",
     "scorers": "-m verl_longrl.rewards.isolation.worker ",
 }
-"""Kinds of processes, and what their titles contain."""
+"""Kind of process -> part of its title."""
 
 
-class Family:
-    """A process and all that it has started, also what has outlived its parent. mark: the value of its `MARK`."""
+class ProcessFamily:
+    """A process and all its descendants, including orphaned ones. mark: the value of `MARK`."""
 
     def __init__(self, pid: int, mark: str) -> None:
         self._mark = f"{MARK}={mark}".encode()
         self._known: dict[psutil.Process, None] = {psutil.Process(pid): None}
 
     def alive(self) -> list[psutil.Process]:
-        """Those that live now, as far as they were under a living one at some call of this."""
+        """Living members. A process is a member once a call has seen it below a living member."""
         children: dict[int, list[psutil.Process]] = {}
         for process in psutil.process_iter(["ppid"]):
             children.setdefault(process.info["ppid"], []).append(process)
-        parents = living = [process for process in list(self._known) if _lives(process)]
+        parents = living = [process for process in list(self._known) if _is_alive(process)]
         while parents:
             parents = [
                 child for parent in parents for child in children.get(parent.pid, []) if child not in self._known
@@ -48,33 +48,33 @@ class Family:
             living += parents
         return living
 
-    def left(self) -> list[psutil.Process]:
-        """Those that live now, and any other process on the machine with the mark."""
+    def find_survivors(self) -> list[psutil.Process]:
+        """Living members, and all other processes on the machine with the mark."""
         marked = [process for process in psutil.process_iter() if self._mark in _environment(process)]
         self._known.update(dict.fromkeys(marked))
         return self.alive()
 
     def of_role(self, role: str) -> psutil.Process | None:
-        """The oldest of a kind: what is forked from it has its title for a moment."""
-        found = [process for process in self.alive() if ROLES[role] in title(process)]
-        return min(found, key=psutil.Process.create_time, default=None)
+        """The oldest member of a kind. A process that it forks has the same title for a moment."""
+        members = [process for process in self.alive() if ROLES[role] in read_title(process)]
+        return min(members, key=psutil.Process.create_time, default=None)
 
     def kill(self) -> None:
-        """All at once, as when the machine fails."""
-        for process in self.left():
+        """Kill all members at once, as if the machine failed."""
+        for process in self.find_survivors():
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
 
-def title(process: psutil.Process) -> str:
-    """The command line; "" of a process that has ended."""
+def read_title(process: psutil.Process) -> str:
+    """The command line, or "" if the process has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -82,7 +82,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _environment(process: psutil.Process) -> bytes:
-    """As it was at the process's start. Empty where it cannot be read, and where a title was written over it."""
+    """The environment at the process's start. Empty if it cannot be read, or if a title has overwritten it."""
     try:
         return Path(f"/proc/{process.pid}/environ").read_bytes()
     except OSError:

@@ -1,9 +1,9 @@
-"""One run in a folder of its own, from its first start until the same command ends with 0.
+"""One run in a separate folder, from its first start wait_until the same command ends with 0.
 
-FOLDER/assets/         the data and the model, a copy that a fault may change
-FOLDER/run/            the run's output folder, and in it files that are not the run's
-FOLDER/beside/         more of those
-FOLDER/console-1.txt   what the first start printed
+FOLDER/assets/         data and model, a copy that a fault may change
+FOLDER/run/            the run's output folder, which also has files that do not belong to the run
+FOLDER/beside/         more such files
+FOLDER/console-1.txt   output of the first start
 """
 
 import json
@@ -22,48 +22,58 @@ from typing import Any
 
 from verl_longrl.trainer.checkpoints import MANIFEST
 
-from faults import world
-from faults.judge import Judge
-from faults.processes import MARK, Family
-from faults.witness import Witness
+from faults import small_run
+from faults.leak_monitor import LeakMonitor
+from faults.misbehaving_judge import MisbehavingJudge
+from faults.processes import MARK, ProcessFamily
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 SECRETS = (
     *("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "LONGRL_JUDGE_API_KEY"),
     *("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"),
 )
-"""Variables with a secret in them, which must be found nowhere."""
-FOREIGN = ("beside/notes.txt", "run/notes/ideas.md", "run/checkpoints/best_so_far/weights.bin", "run/chunk/mine.jsonl")
-"""Files of the user's, which no run may touch."""
-FOREIGN_TEXT = "This is not the run's.\n"
-WITHIN_S = 900.0
-"""Whatever is waited for. A start takes half a minute, or several on a machine that is busy."""
-GONE_WITHIN_S = 20.0
-"""After a start has ended, for the last of its processes."""
-STARTS = 4
+"""Environment variables with a secret, whose values must not appear anywhere."""
+USER_FILES = (
+    "beside/notes.txt",
+    "run/notes/ideas.md",
+    "run/checkpoints/best_so_far/weights.bin",
+    "run/chunk/mine.jsonl",
+)
+"""Files of the user, which no run may change."""
+USER_FILE_TEXT = "This file does not belong to the run.\n"
+TIMEOUT_S = 900.0
+"""For any wait. A start takes half a minute, or several minutes on a busy machine."""
+EXIT_TIMEOUT_S = 20.0
+"""For the last processes of a start, after its command has ended."""
+MAX_STARTS = 4
 
 
-class Missed(RuntimeError):
-    """The run did not come to where the fault was to happen; the message says what was waited for."""
+class FaultMissed(RuntimeError):
+    """The run did not reach the moment of the fault; the message names it."""
 
 
 @dataclass
 class Start:
-    """One start of the command. allowed: the statuses that it may end with."""
+    """One start of the command. allowed_statuses: those that it may end with."""
 
     process: subprocess.Popen[bytes]
-    family: Family
-    witness: Witness
+    family: ProcessFamily
+    monitor: LeakMonitor
     console: Path
-    began: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     status: int | None = None
-    allowed: tuple[int, ...] = ()
+    allowed_statuses: tuple[int, ...] = ()
 
 
 class Trial:
-    """See the module's docstring. Variables of `environment` are set above this process's own. step_seconds: of an
-    undisturbed run. shared: folders for what is to stay for other runs."""
+    """A run; see the module's docstring.
+
+    Args:
+        environment: variables in addition to those of this process.
+        step_seconds: duration of a step in an undisturbed run.
+        shared: folders that remain for other runs.
+    """
 
     def __init__(
         self,
@@ -84,7 +94,7 @@ class Trial:
         self.moment = ""
         self.starts: list[Start] = []
         self.problems: list[str] = []
-        self.judge: Judge | None = None
+        self.judge: MisbehavingJudge | None = None
         self.mounts: list[Path] = []
         self.torn: set[str] = set()
         self.temporary = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -104,11 +114,11 @@ class Trial:
     def checkpoints(self) -> Path:
         return self.output / "checkpoints"
 
-    def write_foreign(self) -> None:
-        """The user's own files, before the run begins."""
-        for file in (self.folder / name for name in FOREIGN):
+    def write_user_files(self) -> None:
+        """Create the user's files before the run starts."""
+        for file in (self.folder / name for name in USER_FILES):
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(FOREIGN_TEXT)
+            file.write_text(USER_FILE_TEXT)
 
     # ---- starts ------------------------------------------------------------------------------------------------
 
@@ -121,17 +131,18 @@ class Trial:
         return [start.status for start in self.starts]
 
     def command(self) -> list[str]:
-        own = world.overrides(self.assets, self.output)
-        return [sys.executable, "-m", "recipe.longrl.main", *own, *self.overrides]
+        overrides = small_run.run_overrides(self.assets, self.output)
+        return [sys.executable, "-m", "recipe.longrl.main", *overrides, *self.overrides]
 
     def spawn(self, console: Path) -> subprocess.Popen[bytes]:
-        """The command, as a user would start it, in a process group of its own."""
+        """Start the command as a user would, in a new process group."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
         paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-        own = {MARK: self.mark, "TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(paths)}
-        own |= {"OMP_NUM_THREADS": "1", "LONGRL_FORWARD_ENV": "AWS_SECRET_ACCESS_KEY"}
-        own["RAY_ADDRESS"] = "local"  # whatever else runs on this machine
-        environment = {**inherited, **own, **self.secrets, **self.environment}
+        variables = {MARK: self.mark, "TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(paths)}
+        variables |= {"OMP_NUM_THREADS": "1", "LONGRL_FORWARD_ENV": "AWS_SECRET_ACCESS_KEY"}
+        # Do not join a Ray cluster that runs on this machine.
+        variables["RAY_ADDRESS"] = "local"
+        environment = {**inherited, **variables, **self.secrets, **self.environment}
         with console.open("wb") as log:
             return subprocess.Popen(
                 self.command(),
@@ -144,79 +155,81 @@ class Trial:
 
     def start(self) -> None:
         if not self.starts:
-            self.write_foreign()
+            self.write_user_files()
         console, now = self.folder / f"console-{len(self.starts) + 1}.txt", time.time()
         process = self.spawn(console)
-        family = Family(process.pid, self.mark)
-        witness = Witness(family, now, self.secrets, [self.folder, self.temporary, *self.shared])
-        witness.__enter__()
-        self.starts.append(Start(process, family, witness, console))
+        family = ProcessFamily(process.pid, self.mark)
+        monitor = LeakMonitor(family, now, self.secrets, [self.folder, self.temporary, *self.shared])
+        monitor.__enter__()
+        self.starts.append(Start(process, family, monitor, console))
 
-    def end(self, allowed: tuple[int, ...]) -> None:
-        """Wait for the last start to end, and for its processes. What it must not do is noted as a problem."""
+    def end(self, allowed_statuses: tuple[int, ...]) -> None:
+        """Wait for the last start to end. A timeout is recorded as a problem."""
         start = self.last
-        start.allowed = allowed
+        start.allowed_statuses = allowed_statuses
         try:
-            start.status = start.process.wait(WITHIN_S)
+            start.status = start.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.problems.append(f"start {len(self.starts)} did not end within {WITHIN_S:.0f} s")
+            self.problems.append(f"start {len(self.starts)} did not end within {TIMEOUT_S:.0f} s")
             start.family.kill()
             start.status = start.process.wait()
-        start.seconds = time.monotonic() - start.began
-        start.witness.__exit__(None, None, None)
+        start.seconds = time.monotonic() - start.started_at
+        start.monitor.__exit__(None, None, None)
 
     def wait_until_gone(self) -> list[str]:
-        """Command lines of processes that stay although every start has ended; they are killed."""
-        deadline = time.monotonic() + GONE_WITHIN_S
-        while (left := [p for start in self.starts for p in start.family.left()]) and time.monotonic() < deadline:
+        """Processes that still run although every start has ended. They are killed."""
+        deadline = time.monotonic() + EXIT_TIMEOUT_S
+        while (
+            survivors := [p for start in self.starts for p in start.family.find_survivors()]
+        ) and time.monotonic() < deadline:
             time.sleep(0.2)
-        lines = [f"{process.pid} {process.name()}" for process in left]
+        lines = [f"{process.pid} {process.name()}" for process in survivors]
         for start in self.starts:
             start.family.kill()
         return lines
 
     def close(self) -> None:
-        """End what is left of the run, and remove what is outside of its folder."""
+        """End remaining processes, and remove what is outside the run's folder."""
         for start in self.starts:
             start.family.kill()
             if start.process.poll() is None:
                 start.process.wait()
-            start.witness.__exit__(None, None, None)
+            start.monitor.__exit__(None, None, None)
         if self.judge is not None:
             self.judge.close()
         while self.mounts:
             subprocess.run(["umount", str(self.mounts.pop())], check=True)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    # ---- where it stands ---------------------------------------------------------------------------------------
+    # ---- progress ---------------------------------------------------------------------------------------
 
     @property
     def console(self) -> str:
-        """What all starts have printed."""
+        """The output of all starts."""
         return "".join(start.console.read_text(errors="replace") for start in self.starts)
 
     def steps_done(self) -> list[int]:
-        """Training steps on record, in the order in which they were written."""
-        return [row["step"] for row in rows(self.output / "metrics.jsonl") if row.get("split") == "train"]
+        """Training steps in metrics.jsonl, in their order."""
+        return [row["step"] for row in read_rows(self.output / "metrics.jsonl") if row.get("split") == "train"]
 
-    def until(self, reached: Callable[[], object], what: str, every_s: float = 0.05) -> None:
-        """Wait for the last start to reach something. Raises Missed when it ends before."""
-        deadline = time.monotonic() + WITHIN_S
+    def wait_until(self, reached: Callable[[], object], what: str, every_s: float = 0.05) -> None:
+        """Poll a condition during the last start. Raises FaultMissed if the start ends before, or after TIMEOUT_S."""
+        deadline = time.monotonic() + TIMEOUT_S
         while not reached():
             if self.last.process.poll() is not None:
-                raise Missed(f"the run ended with {self.last.process.returncode} before {what}")
+                raise FaultMissed(f"the run ended with {self.last.process.returncode} before {what}")
             if time.monotonic() > deadline:
-                raise Missed(f"no {what} within {WITHIN_S:.0f} s")
+                raise FaultMissed(f"no {what} within {TIMEOUT_S:.0f} s")
             time.sleep(every_s)
 
-    def whole_checkpoints(self) -> list[Path]:
-        """Newest last."""
+    def complete_checkpoints(self) -> list[Path]:
+        """Complete checkpoints, the newest last."""
         manifests = self.checkpoints.glob(f"global_step_*/{MANIFEST}")
         return sorted((path.parent for path in manifests), key=lambda folder: int(folder.name.rpartition("_")[2]))
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a log that is being written, without what is no row."""
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a log that may be being written. Lines that are not a JSON object are skipped."""
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)

@@ -1,16 +1,16 @@
-# Sourced: where a cluster of start.sh, known by its head's port, lies on a host of it, and how its token is found there.
+# Sourced: the folder of a cluster of start.sh on its hosts, by the port of its head, and the token in that folder.
 # shellcheck shell=bash
 cluster_folder() { echo "${TMPDIR:-/tmp}/longrl-ray-$(id -u)/$1"; } # pid, address, token, ray.log, Ray's own folders
 
-# What a process of the cluster in this folder needs for being believed; without a token, nothing is asked.
+# Set Ray's authentication for a process of the cluster in this folder: its token, or none if the cluster has none.
 use_token() {
   unset RAY_AUTH_TOKEN
   export RAY_AUTH_MODE=disabled
   [ ! -f "$1/token" ] || export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$1/token
 }
 
-# The same for the cluster at RAY_ADDRESS=HEAD:PORT if it was started on this host and no token is given: to the address
-# that it has and to no other, for who is told a token can use it.
+# The same for the cluster at RAY_ADDRESS=HEAD:PORT, if it was started on this host and no token is set. The address must
+# be that cluster's, because the token is sent to it, and whoever has the token can use the cluster.
 find_token() {
   local address=${RAY_ADDRESS:-} folder
   folder=$(cluster_folder "${address##*:}")

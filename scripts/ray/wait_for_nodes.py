@@ -1,6 +1,6 @@
-"""`python wait_for_nodes.py SECONDS COUNT | NAME...`: until Ray at RAY_ADDRESS has so many nodes, or these.
+"""Wait until Ray at RAY_ADDRESS has so many nodes, or these: python wait_for_nodes.py SECONDS COUNT | NAME...
 
-Exits 1 if it has not by then, naming who is missing. A node's name is what `ray start --node-name` gave it.
+Exits with 1 after SECONDS, naming the missing nodes. A node's name is that of `ray start --node-name`.
 """
 
 import os
@@ -13,8 +13,8 @@ import ray
 POLL_S, PROGRESS_S = 1.0, 15.0
 
 
-def answers(address: str) -> bool:
-    """Whether anyone listens at HOST:PORT; asked first, for ray.init would go on trying in silence."""
+def is_listening(address: str) -> bool:
+    """Whether anything listens at HOST:PORT. ray.init would silently retry for a long time."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -23,35 +23,38 @@ def answers(address: str) -> bool:
     return True
 
 
-def joined(address: str) -> set[str]:
-    """Names of the nodes that are alive; none while the head does not answer."""
+def list_nodes(address: str) -> set[str]:
+    """Names of the nodes that are alive; empty while the head does not answer."""
     if not ray.is_initialized():
-        if not answers(address):
+        if not is_listening(address):
             return set()
         ray.init(address, log_to_driver=False, logging_level="ERROR")
     return {node["NodeName"] for node in ray.nodes() if node["Alive"]}
 
 
-def main(timeout_s: float, wanted: list[str]) -> int:
-    """The exit status: 0 when all are there, 1 when some are not after `timeout_s` seconds."""
-    address, started, told = os.environ["RAY_ADDRESS"], time.monotonic(), 0.0
-    names = [] if wanted[0].isdigit() else wanted
-    count = len(names) or int(wanted[0])
+def main(timeout_s: float, expected: list[str]) -> int:
+    """Wait for the nodes. Returns 0 when all have joined, or 1 after `timeout_s` seconds."""
+    address, started, next_report_s = os.environ["RAY_ADDRESS"], time.monotonic(), 0.0
+    names = [] if expected[0].isdigit() else expected
+    count = len(names) or int(expected[0])
     while True:
-        there = joined(address)
-        missing = sorted(set(names) - there)
-        lacking = len(missing) if names else count - len(there)
+        nodes = list_nodes(address)
+        missing = sorted(set(names) - nodes)
+        lacking = len(missing) if names else count - len(nodes)
         waited = time.monotonic() - started
         late = waited > timeout_s
-        if late or lacking <= 0 or waited >= told:
-            who = f", missing: {' '.join(missing)}" if missing else ""
-            print(f"ray: {count - lacking} of {count} nodes joined {address} after {waited:.0f} s{who}", flush=True)
-            told = waited + PROGRESS_S
+        if late or lacking <= 0 or waited >= next_report_s:
+            missing_names = f", missing: {' '.join(missing)}" if missing else ""
+            print(
+                f"ray: {count - lacking} of {count} nodes joined {address} after {waited:.0f} s{missing_names}",
+                flush=True,
+            )
+            next_report_s = waited + PROGRESS_S
         if lacking <= 0:
             return 0
         if late:
-            fix = f"see the logs of `ray start` on those missing, and whether they can reach {address}"
-            print(f"ray: gave up after {timeout_s:.0f} s: {fix}", flush=True)
+            fix = f"check the logs of `ray start` on the missing nodes, and whether they can reach {address}"
+            print(f"ray: gave up after {timeout_s:.0f} s. Fix: {fix}", flush=True)
             return 1
         time.sleep(POLL_S)
 

@@ -1,44 +1,48 @@
-# Sourced by the scripts beside it and by run_longrl.sh: `launch MODULE overrides...`, after --help, set-up and the data
-# files' names.
+# Sourced by the scripts in this folder and by run_longrl.sh. Handles --help, checks the variables, and defines `launch
+# MODULE overrides...`, which sets up the environment and runs a module.
 # shellcheck shell=bash
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 # shellcheck source=scripts/ray/cluster.sh
 source "$root/scripts/ray/cluster.sh"
 
-# for Hydra: as it is if it is a list, else in quotes, for = ( ) , and the like mean something to it
+# A value for Hydra: a list unchanged, anything else in quotes, because = ( ) , and others have a meaning in its grammar.
 quoted() {
   local rest=$1 before text=
   case "$1" in \[*\]) printf '%s' "$1"; return ;; esac
-  while [[ $rest == *\'* ]]; do # backslashes mean themselves, except before a quote: there each needs another
+  # A backslash stands for itself, except before a quote, where each must be doubled: a\'b becomes 'a\\\'b'.
+  while [[ $rest == *\'* ]]; do
     before=${rest%%\'*} rest=${rest#*\'}
     text+=$before${before##*[!\\]}\\\'
   done
   printf "'%s'" "$text$rest${rest##*[!\\]}"
 }
 
-needs() { # the variables that must be set
+# Exit unless all of these variables are set.
+require() {
   local name missing=()
   for name in "$@"; do [ -n "${!name:-}" ] || missing+=("$name"); done
   [ ${#missing[@]} -eq 0 ] || { echo "$(basename "$0"): set ${missing[*]} (see --help)" >&2; exit 2; }
 }
 
-among() { # among WORD overrides...: whether one of them is WORD, whatever its prefix (+, ++) and quotes
-  local wanted=$1 given
+# among WORD overrides...: whether one of them is WORD, ignoring quotes and a prefix of + or ++.
+among() {
+  local word=$1 override
   shift
-  for given in "$@"; do
-    given=${given#+} given=${given#+} given=${given//[\'\" ]/}
-    [ "$given" != "$wanted" ] || return 0
+  for override in "$@"; do
+    override=${override#+} override=${override#+} override=${override//[\'\" ]/}
+    [ "$override" != "$word" ] || return 0
   done
   return 1
 }
 
-overridden() { # overridden KEY overrides...: whether one of them gives KEY a value
-  local key=$1 given
+# overridden KEY overrides...: whether one of them gives KEY a value other than null.
+overridden() {
+  local key=$1 override
   shift
-  for given in "$@"; do
-    given=${given#+} given=${given#+} given=${given//[\'\" ]/}
-    case "$given" in "$key=" | "$key=null") ;; "$key="*) return 0 ;; esac
+  for override in "$@"; do
+    override=${override#+} override=${override#+} override=${override//[\'\" ]/}
+    case "$override" in "$key=" | "$key=null") ;; "$key="*) return 0 ;; esac
   done
   return 1
 }
@@ -48,12 +52,13 @@ case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3
 for name in TRAIN_FILES VAL_FILES WARMUP_FILES STAGE1_FILES STAGE2_FILES MODEL_PATH CKPT_SAVE_PATH EXPERIMENT_NAME; do
   case "${!name:-}" in
     *\$\{*)
-      echo "$(basename "$0"): $name is '${!name}': Hydra would replace \${...}; if that is meant, give an override instead" >&2
+      echo "$(basename "$0"): $name = '${!name}': Hydra would replace \${...}. Fix: rename the file, or give an override if you mean that" >&2
       exit 2 ;;
   esac
 done
 
-launch() { # in a running cluster a run begins with the preflight of all nodes; LONGRL_PREFLIGHT=0 leaves it out
+# In a running cluster, first run the preflight on all nodes, unless LONGRL_PREFLIGHT=0.
+launch() {
   local python=${LONGRL_VENV:-$root/.venv}/bin/python
   bash "$root/scripts/setup.sh" ${LONGRL_TARGET:+"$LONGRL_TARGET"}
   unset PYTHONDONTWRITEBYTECODE

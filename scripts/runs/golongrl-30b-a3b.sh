@@ -5,6 +5,6 @@
 #
 #   TRAIN_FILES=train.parquet VAL_FILES=val.parquet bash scripts/runs/golongrl-30b-a3b.sh [--dry-run] [overrides...]
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-needs TRAIN_FILES VAL_FILES
+require TRAIN_FILES VAL_FILES
 launch recipe.longrl.main method=golongrl longrl.advantage.estimator=upstream model=qwen3-30b-a3b hardware=128gpu-megatron-moe trainer.experiment_name=golongrl-30b-a3b \
   data.train_files="$(quoted "$TRAIN_FILES")" data.val_files="$(quoted "$VAL_FILES")" "$@"

@@ -5,6 +5,6 @@
 #
 #   TRAIN_FILES=train.parquet VAL_FILES=val.parquet bash scripts/runs/longrlvr-llama-3.1-8b.sh [--dry-run] [overrides...]
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-needs TRAIN_FILES VAL_FILES
+require TRAIN_FILES VAL_FILES
 launch recipe.longrl.main method=longrlvr model=llama-3.1-8b hardware=8gpu trainer.experiment_name=longrlvr-llama-3.1-8b \
   data.train_files="$(quoted "$TRAIN_FILES")" data.val_files="$(quoted "$VAL_FILES")" "$@"

@@ -5,6 +5,6 @@
 #
 #   TRAIN_FILES=train.parquet VAL_FILES=val.parquet bash scripts/runs/longrlvr-qwen2.5-14b-1m.sh [--dry-run] [overrides...]
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-needs TRAIN_FILES VAL_FILES
+require TRAIN_FILES VAL_FILES
 launch recipe.longrl.main method=longrlvr model=qwen2.5-14b-1m hardware=16gpu trainer.experiment_name=longrlvr-qwen2.5-14b-1m \
   data.train_files="$(quoted "$TRAIN_FILES")" data.val_files="$(quoted "$VAL_FILES")" "$@"

@@ -6,7 +6,7 @@
 #   WARMUP_FILES=plain.parquet STAGE1_FILES="[plain.parquet,keychain.parquet]" STAGE2_FILES="[plain.parquet,hard.parquet]" \
 #   VAL_FILES=val.parquet bash scripts/runs/loongrl-7b.sh [--dry-run] [overrides...]    # MODEL_PATH: the weights, elsewhere
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-needs WARMUP_FILES STAGE1_FILES STAGE2_FILES VAL_FILES
+require WARMUP_FILES STAGE1_FILES STAGE2_FILES VAL_FILES
 launch recipe.longrl.curriculum curriculum=loongrl-7b method=loongrl hardware=16gpu \
   actor_rollout_ref.model.path="$(quoted "${MODEL_PATH:-Qwen/Qwen2.5-7B-Instruct}")" trainer.experiment_name=loongrl-7b \
   data.val_files="$(quoted "$VAL_FILES")" warmup.data.train_files="$(quoted "$WARMUP_FILES")" \

@@ -1,11 +1,11 @@
-# Sourced by submit.sh and train.sbatch: the settings they share, from variables to checked values.
-# shellcheck shell=bash disable=SC2034  # what is set here is used there
+# Sourced by submit.sh and train.sbatch: reads the variables that both use, and checks them.
+# shellcheck shell=bash disable=SC2034  # used by the scripts that source this
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 die() { echo "slurm: $*" >&2; exit 2; }
 
-pasteable() { # what the user can paste
+pasteable() { # quoted words, to paste into a shell
   local word words=()
   for word in "$@"; do words+=("$(printf '%q' "$word")"); done
   echo "${words[*]}"
@@ -22,21 +22,21 @@ srun_options=() # how srun starts the container (pyxis)
 inside=()       # what comes before a command to run it in the container (apptainer)
 
 for name in max_restarts max_deaths join_timeout; do
-  case "${!name}" in *[!0-9]* | "") die "LONGRL_${name^^} is '${!name}', expected a whole number" ;; esac
+  case "${!name}" in *[!0-9]* | "") die "LONGRL_${name^^} = '${!name}': expected a whole number" ;; esac
 done
-case "$local_dir" in /*) ;; *) die "LONGRL_LOCAL_DIR is '$local_dir', expected an absolute path on each node's own disk" ;; esac
-# Ray's sockets lie there, and Linux allows 107 characters for a socket's path.
-[ ${#local_dir} -le 26 ] || die "LONGRL_LOCAL_DIR is ${#local_dir} characters long ('$local_dir'), Ray's sockets leave room for 26"
+case "$local_dir" in /*) ;; *) die "LONGRL_LOCAL_DIR = '$local_dir': expected an absolute path on each node's own disk" ;; esac
+# Ray's sockets are there, and Linux limits the path of a socket to 107 characters.
+[ ${#local_dir} -le 26 ] || die "LONGRL_LOCAL_DIR = '$local_dir': ${#local_dir} characters, but Ray's sockets leave room for 26"
 
 module_file="$root/${module//.//}"
 [ -f "$module_file.py" ] || [ -f "$module_file/__main__.py" ] ||
-  die "no recipe module '$module' in $root; expected e.g. recipe.longrl.main or recipe.longrl.curriculum"
+  die "LONGRL_MODULE = '$module': no such module in $root; expected e.g. recipe.longrl.main or recipe.longrl.curriculum"
 
 case "${LONGRL_CONTAINER_RUNTIME:-}" in
   "")
-    [ -z "$image" ] || die "LONGRL_CONTAINER_IMAGE is set, but not what runs it: LONGRL_CONTAINER_RUNTIME=pyxis or apptainer"
+    [ -z "$image" ] || die "LONGRL_CONTAINER_IMAGE is set without a runtime. Fix: set LONGRL_CONTAINER_RUNTIME=pyxis or apptainer"
     python=${LONGRL_VENV:-$root/.venv}/bin/python
-    [ -x "$python" ] || die "no Python at $python; run 'bash scripts/setup.sh gpu' there, or set LONGRL_VENV" ;;
+    [ -x "$python" ] || die "no Python at $python. Fix: run 'bash scripts/setup.sh gpu' there, or set LONGRL_VENV" ;;
   pyxis | apptainer)
     [ -n "$image" ] || die "LONGRL_CONTAINER_RUNTIME=$LONGRL_CONTAINER_RUNTIME needs LONGRL_CONTAINER_IMAGE=IMAGE"
     python=${LONGRL_VENV:+$LONGRL_VENV/bin/}python3
@@ -46,5 +46,5 @@ case "${LONGRL_CONTAINER_RUNTIME:-}" in
     else
       inside=(apptainer exec --nv --bind "$mounts" --pwd "$PWD" "$image")
     fi ;;
-  *) die "LONGRL_CONTAINER_RUNTIME is '$LONGRL_CONTAINER_RUNTIME', expected pyxis, apptainer or nothing" ;;
+  *) die "LONGRL_CONTAINER_RUNTIME = '$LONGRL_CONTAINER_RUNTIME': expected pyxis, apptainer or nothing" ;;
 esac

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What train.sbatch starts on a node, in the container if there is one; nothing to be called by hand:
+# Started by train.sbatch on each node, in the container if there is one. Do not call it by hand.
 #
 #   srun bash scripts/slurm/node.sh ray ATTEMPT LOCAL_DIR
-#       this node's part of the job's Ray, until it is told to stop
+#       run this node's part of the Ray cluster until it is told to stop
 #   srun bash scripts/slurm/node.sh train ATTEMPT LOCAL_DIR MODULE arguments...
-#       waits for all nodes, then preflight, then training; exits as the training does
+#       wait for all nodes, run the preflight, then the training; exit with the training's status
 #
-# ATTEMPT is the attempt's log folder, ROLE-NODE.log in it this script's output, and a file `signal` in it names the
-# signal that the training is to be sent. By a file, for Slurm would send it to every process of a step, and to most
-# of Ray's it means death. Variables, from train.sbatch: LONGRL_RAY_ADDRESS, LONGRL_RAY_OPTIONS, LONGRL_NODES,
+# ATTEMPT is the log folder of the attempt. This script writes ROLE-NODE.log there, and reads the file `signal`, which
+# names the signal to send to the training. It is a file because Slurm would send a signal to every process of a step,
+# and most of Ray's die of it. Variables, from train.sbatch: LONGRL_RAY_ADDRESS, LONGRL_RAY_OPTIONS, LONGRL_NODES,
 # LONGRL_PYTHON_COMMAND, LONGRL_JOIN_TIMEOUT, LONGRL_PREFLIGHT; from Slurm: SLURMD_NODENAME.
 set -euo pipefail
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;; esac
@@ -20,13 +20,13 @@ source "$here/../lib.sh"
 node=${SLURMD_NODENAME:-$(hostname)}
 log=$attempt/$role-$node.log
 exec >"$log" 2>&1
-stop_requested=75 # EX_TEMPFAIL: the same command goes on from here
+saved=75 # EX_TEMPFAIL: the same command resumes
 
 unset PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED=1 RAY_DEDUP_LOGS=0
-# What many processes write at once, or compile for this node's hardware, belongs on its own disk. Where the user has
-# put one of them, it stays; the hub's cache (HF_HOME) is left alone: shared, a model is downloaded once, not per node.
-# Most of them hold code that is run, so nobody else may have made the folder.
+# Caches that many processes write at once, or that hold code compiled for this node's hardware, belong on its own disk.
+# Those that the user has set stay where they are. The hub's cache (HF_HOME) is not moved: if it is shared, a model is
+# downloaded once, not once per node. Most of these caches hold code that is run, so the folder must be this user's.
 private "$local_dir" "$local_dir/cache"
 cache() { if [ -z "${!1:-}" ]; then export "$1=$local_dir/cache/$2"; fi; }
 cache HF_DATASETS_CACHE datasets
@@ -38,9 +38,9 @@ cache VLLM_CACHE_ROOT vllm
 cache FLASHINFER_WORKSPACE_BASE flashinfer
 cache CUDA_CACHE_PATH cuda
 
-ray_start() { # this node's Ray, in the foreground
+ray_start() { # run this node's Ray in the foreground
   local more options=(--block --disable-usage-stats --node-name="$node" --temp-dir="$ray_dir" --num-cpus="$SLURM_CPUS_ON_NODE")
-  # Ports are whatever is free, so that jobs can share a node.
+  # Let Ray choose free ports, so that jobs can share a node.
   options+=(--min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
   if [ "$SLURM_NODEID" = 0 ]; then
     options+=(--head --include-dashboard=false --node-ip-address="${LONGRL_RAY_ADDRESS%:*}" --port="${LONGRL_RAY_ADDRESS##*:}")
@@ -56,24 +56,27 @@ ray_start() { # this node's Ray, in the foreground
   TMPDIR=$ray_dir/tmp "$LONGRL_PYTHON_COMMAND" "$here/../ray/ray_start.py" "${options[@]}" "${more[@]}"
 }
 
-ray_node() { # until told to stop; Ray's logs are kept with the attempt's, for this user alone, its folder is removed
+# Run Ray until SIGTERM. Its logs are copied to the attempt's, readable by this user only; its folder is removed.
+ray_node() {
   local ray_dir=$local_dir/$SLURM_JOB_ID-$SLURM_NODEID stopped='' result
   private "$ray_dir" "$ray_dir/tmp"
-  trap 'stopped=yes' TERM # reaches Ray too, which ends; this script goes on and tidies up
-  export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # what could still be waited for has ended before
-  for _ in 1 2 3; do # Ray gives up on a start after 30 s, too soon where files are read for the first time
+  trap 'stopped=yes' TERM # The signal reaches Ray too, and ends it. This script then cleans up.
+  export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # The training has ended before, so there is nothing to wait for.
+  # Ray gives up a start after 30 s, which may be too short when files are read for the first time.
+  for _ in 1 2 3; do
     result=0
     ray_start || result=$?
     if [ -n "$stopped" ] || grep -q 'Ray runtime started' "$log"; then break; fi
     echo "node.sh: Ray did not start on $node"
   done
-  rm -f "$ray_dir"/session_latest/logs/runtime_env* # they have the values of variables
+  rm -f "$ray_dir"/session_latest/logs/runtime_env* # These contain values of environment variables.
   (umask 077 && cp -rL "$ray_dir/session_latest/logs" "$attempt/ray-$node") 2>/dev/null || true
   rm -rf "$ray_dir"
   [ -n "$stopped" ] || return "$result"
 }
 
-supervised() { # a command's exit status; what `signal` asks for is sent to it, once
+# Run a command and return its exit status. When the file `signal` appears, send that signal to it, once.
+supervised() {
   local pid sent='' status=0
   "$@" &
   pid=$!
@@ -85,8 +88,8 @@ supervised() { # a command's exit status; what `signal` asks for is sent to it, 
     sleep 1
   done
   wait "$pid" || status=$?
-  # Ended by the signal itself: it had come before the training could do anything about it, so there is nothing to save.
-  if [ -n "$sent" ] && [ "$status" -eq $((128 + $(kill -l "$sent"))) ]; then status=$stop_requested; fi
+  # The signal itself ended the command before the training could handle it, so there was nothing to save.
+  if [ -n "$sent" ] && [ "$status" -eq $((128 + $(kill -l "$sent"))) ]; then status=$saved; fi
   return "$status"
 }
 
@@ -99,11 +102,11 @@ train() {
   trap 'rm -rf "$TMPDIR"' EXIT
   supervised "$LONGRL_PYTHON_COMMAND" "$here/../ray/wait_for_nodes.py" "$LONGRL_JOIN_TIMEOUT" "${nodes[@]}" || return
   if [ "${LONGRL_PREFLIGHT:-1}" = 0 ]; then
-    echo "node.sh: LONGRL_PREFLIGHT=0, no preflight on the nodes"
+    echo "node.sh: LONGRL_PREFLIGHT=0: the preflight on the nodes is skipped"
   elif [ "$module" = recipe.longrl.main ]; then
     supervised "$LONGRL_PYTHON_COMMAND" -m recipe.longrl.preflight "$@" || return
   else
-    echo "node.sh: no preflight on the nodes, $module checks its runs itself"
+    echo "node.sh: no preflight on the nodes: $module checks its runs itself"
   fi
   supervised "$LONGRL_PYTHON_COMMAND" -m "$module" "$@"
 }

@@ -1,4 +1,4 @@
-"""A few minutes of the campaign of faults, always the same ones: each run is lost if what it tries does not hold."""
+"""A few faults of the campaign, always the same ones."""
 
 import subprocess
 import sys
@@ -16,4 +16,4 @@ def test_faults(tmp_path):
     command = [sys.executable, str(SCRIPT), "--seed", "18", "--minutes", "25", *only, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1400)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\nok ") == 1 + len(FAULTS), done.stdout  # the reference, too
+    assert done.stdout.count("\nok ") == 1 + len(FAULTS), done.stdout  # With the reference.

@@ -100,7 +100,7 @@ def test_time_limit_requeue_resume(run, jobs):
             assert ":actor_name:WorkerDict" in written, node
             assert ":actor_name:vLLMHttpServer" in written, node
     told = (first / "job.log").read_text()
-    assert "SIGUSR1: the training is asked to save and stop" in told
+    assert "SIGUSR1: asking the training to save and stop" in told
     assert f"the training ended with status {INTERRUPTED}" in told
     assert told.endswith("requeued\n")
     resumed = f"resume: continuing from {run.output}/checkpoints/global_step_{saved}"

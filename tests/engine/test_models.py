@@ -1,4 +1,4 @@
-"""Whole models on packed rows against one sequence at a time: log-probs and every parameter's gradient."""
+"""Whole models on packed rows, compared with one sequence at a time: log-probs and every parameter's gradient."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from verl_longrl.engine.attention import attend
 from verl_longrl.engine.layout import Group, Layout
-from verl_longrl.engine.supported import MODELS, model_problems
+from verl_longrl.engine.supported import MODELS, unsupported_model_reasons
 
 pytestmark = pytest.mark.engine
 SHAPE = {
@@ -24,7 +24,7 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-MORE = {
+EXTRA_SHAPE = {
     **{name: {"head_dim": 16} for name in ("glm4", "qwen3")},
     "glm4_moe": {"head_dim": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "qwen2_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
@@ -40,66 +40,68 @@ GROUPS = {
 }
 
 
-def attention(module, query, key, value, mask, scaling=None, shared_prompt=None, way=None, **unused):
+def attention(module, query, key, value, mask, scaling=None, shared_prompt=None, backend=None, **unused):
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return attend(q, k, v, shared_prompt, scale, way)[None], None
+    return attend(q, k, v, shared_prompt, scale, backend)[None], None
 
 
 ALL_ATTENTION_FUNCTIONS.register("test_shared_prompt", attention)
 
 
-def drawn(layout):
+def random_ids(layout):
     """Token ids of a packed row."""
     return torch.randint(3, 97, (layout.tokens,), generator=torch.Generator().manual_seed(0))
 
 
-def one_by_one(model, ids, layout):
-    """(N,) log-probs of the response tokens, each response a sequence of its own."""
+def unpacked_log_probs(model, ids, layout):
+    """(N,): log-probs of the response tokens, with each response in a separate sequence."""
     model.config._attn_implementation = "sdpa"
-    found = []
-    for prompt, own in (places for places in layout.looked_at if len(places) == 2):
-        row = torch.cat([ids[prompt], ids[own]])
+    log_probs = []
+    for prompt, response in (slices for slices in layout.attended_slices if len(slices) == 2):
+        row = torch.cat([ids[prompt], ids[response]])
         logits = model(row[None], use_cache=False).logits[0, prompt.stop - prompt.start - 1 : -1]
-        found.append(logits.log_softmax(-1).gather(-1, ids[own, None])[:, 0])
-    return torch.cat(found)
+        log_probs.append(logits.log_softmax(-1).gather(-1, ids[response, None])[:, 0])
+    return torch.cat(log_probs)
 
 
-def packed(model, ids, layout, position_ids=None, implementation="test_shared_prompt", **more):
-    """The same of the packed row."""
+def packed_log_probs(model, ids, layout, position_ids=None, implementation="test_shared_prompt", **more):
+    """(N,): the same, from the packed row."""
     model.config._attn_implementation = implementation
     positions = layout.position_ids if position_ids is None else position_ids
     more = {"shared_prompt": layout, **more} if implementation == "test_shared_prompt" else {}
-    out = model(ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=layout.predictors, **more)
-    return out.logits[0].log_softmax(-1).gather(-1, ids[layout.responses, None])[:, 0]
+    out = model(
+        ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=layout.predictor_indices, **more
+    )
+    return out.logits[0].log_softmax(-1).gather(-1, ids[layout.response_indices, None])[:, 0]
 
 
-def differences(model, layout, **how):
-    """Largest difference of log-probs; largest relative difference of a parameter's gradient."""
-    ids, found = drawn(layout), []
-    for compute in (one_by_one, lambda *args: packed(*args, **how)):
+def differences(model, layout, **options):
+    """The largest difference of log-probs, and the largest relative difference of a parameter's gradient."""
+    ids, results = random_ids(layout), []
+    for compute in (unpacked_log_probs, lambda *args: packed_log_probs(*args, **options)):
         model.zero_grad()
         log_probs = compute(model, ids, layout)
         weights = torch.sin(torch.arange(len(log_probs), dtype=log_probs.dtype))
         (log_probs.exp() * weights).sum().backward()
         grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        found.append((log_probs.detach(), grads))
-    (wanted, wanted_grads), (got, got_grads) = found
-    assert wanted_grads.keys() == got_grads.keys()
-    least = max(grad.norm() for grad in wanted_grads.values()) * 1e-6
-    relative = [(grad - got_grads[name]).norm() / (grad.norm() + least) for name, grad in wanted_grads.items()]
-    return (wanted - got).abs().max().item(), max(relative).item()
+        results.append((log_probs.detach(), grads))
+    (expected, expected_grads), (actual, actual_grads) = results
+    assert expected_grads.keys() == actual_grads.keys()
+    least = max(grad.norm() for grad in expected_grads.values()) * 1e-6
+    relative = [(grad - actual_grads[name]).norm() / (grad.norm() + least) for name, grad in expected_grads.items()]
+    return (expected - actual).abs().max().item(), max(relative).item()
 
 
-def built(model_type, dtype=torch.float32):
+def build_model(model_type, dtype=torch.float32):
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[model_type](**SHAPE, **MORE.get(model_type, {}))
+    config = CONFIG_MAPPING[model_type](**SHAPE, **EXTRA_SHAPE.get(model_type, {}))
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(dtype).train()
 
 
 @pytest.fixture
 def exact_qwen2(monkeypatch):
-    """exact_qwen2(tied) -> a model in float64, norms included, which transformers computes in float32."""
+    """exact_qwen2(tied) -> a model in float64, including its norms, which transformers computes in float32."""
 
     def forward(self, x):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
@@ -113,11 +115,11 @@ def exact_qwen2(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("way", ["merge", "sdpa"])
+@pytest.mark.parametrize("backend", ["lse_merge", "lower_right"])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
-def test_equal_in_float64(exact_qwen2, groups, tied, way):
-    assert max(differences(exact_qwen2(tied), Layout(groups), way=way)) < 1e-12
+def test_equal_in_float64(exact_qwen2, groups, tied, backend):
+    assert max(differences(exact_qwen2(tied), Layout(groups), backend=backend)) < 1e-12
 
 
 def test_equal_with_gradient_checkpointing(exact_qwen2):
@@ -127,22 +129,22 @@ def test_equal_with_gradient_checkpointing(exact_qwen2):
 
 
 @pytest.mark.parametrize("model_type", sorted(MODELS))
-def test_every_model_type_that_is_called_exact(model_type):
-    model = built(model_type)
-    assert model_problems(model.config) == []
+def test_every_supported_model_type_is_exact(model_type):
+    model = build_model(model_type)
+    assert unsupported_model_reasons(model.config) == []
     log_probs, gradients = differences(model, Layout(GROUPS["several groups"]))
     assert log_probs < 5e-5
     assert gradients < 5e-5
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_next", "gemma2", "gpt_oss"])
-def test_models_with_other_attention_are_refused(model_type):
-    (problem, *_) = model_problems(CONFIG_MAPPING[model_type]())
-    assert problem == f"model type {model_type} is not among those tested"
+def test_models_with_other_attention_are_unsupported(model_type):
+    (reason, *_) = unsupported_model_reasons(CONFIG_MAPPING[model_type]())
+    assert reason == f"model type {model_type} is not among those tested"
 
 
 @pytest.mark.parametrize(
-    ("model_type", "changed", "problem"),
+    ("model_type", "changed", "reason"),
     [
         ("mistral", {"sliding_window": 128}, "layers with a sliding window of 128 tokens"),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 64}, "layers with a sliding window of 64 tokens"),
@@ -151,19 +153,21 @@ def test_models_with_other_attention_are_refused(model_type):
         (
             "llama",
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
-            "rope_type dynamic looks at the longest sequence computed together",
+            "rope_type dynamic depends on the longest sequence computed together",
         ),
     ],
 )
-def test_what_would_not_be_exact_is_named(model_type, changed, problem):
-    (found,) = model_problems(CONFIG_MAPPING[model_type](**SHAPE, **{**MORE.get(model_type, {}), **changed}))
-    assert found.startswith(problem)
+def test_options_that_would_not_be_exact_are_named(model_type, changed, reason):
+    (actual,) = unsupported_model_reasons(
+        CONFIG_MAPPING[model_type](**SHAPE, **{**EXTRA_SHAPE.get(model_type, {}), **changed})
+    )
+    assert actual.startswith(reason)
 
 
 def test_the_comparison_finds_wrong_variants(exact_qwen2):
-    """Positions that go on from response to response; transformers' own attention on the packed row, which takes every
-    restart of positions for a new sequence."""
+    """Positions that continue from one response to the next; and transformers' own attention on the packed row, which
+    takes every restart of positions for a new sequence."""
     model, layout = exact_qwen2(), Layout(GROUPS["several groups"])
-    starts = torch.cat([torch.arange(prompt + sum(responses)) for prompt, responses in layout.groups])
-    assert differences(model, layout, position_ids=starts)[0] > 1e-3
+    continued = torch.cat([torch.arange(prompt + sum(responses)) for prompt, responses in layout.groups])
+    assert differences(model, layout, position_ids=continued)[0] > 1e-3
     assert differences(model, layout, implementation="sdpa")[0] > 1e-2

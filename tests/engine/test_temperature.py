@@ -1,21 +1,21 @@
-"""Log-probs of bfloat16 logits at a temperature that bfloat16 cannot hold, by the engine's own way from logits."""
+"""Log-probs of bfloat16 logits at a temperature that bfloat16 cannot represent, as the engine computes them."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tensordict import TensorDict
-from verl_longrl.engine.response_logits import Lengths, ResponseLogitsEngine
+from verl_longrl.engine.response_logits import ResponseLogitsEngine, RowLengths
 
 pytestmark = pytest.mark.engine
 LENGTHS = (2000, 3000)
 PER_ROW = torch.tensor([0.6, 0.7])
 
 
-def engine():
-    found = object.__new__(ResponseLogitsEngine)
-    found.use_remove_padding = found.use_ulysses_sp = False
-    return found
+def engine_without_model():
+    engine = object.__new__(ResponseLogitsEngine)
+    engine.use_remove_padding = engine.use_ulysses_sp = False
+    return engine
 
 
 def micro_batch(temperature):
@@ -23,52 +23,52 @@ def micro_batch(temperature):
         [torch.zeros(size, dtype=torch.long) for size in sizes], layout=torch.jagged
     )
     prompts = (3, 5)
-    found = TensorDict(
+    batch = TensorDict(
         {"prompts": nested(prompts), "input_ids": nested(map(sum, zip(prompts, LENGTHS, strict=True)))}, batch_size=2
     )
     if isinstance(temperature, torch.Tensor):
-        found["temperature"] = temperature
+        batch["temperature"] = temperature
     else:
-        found.set_non_tensor("temperature", temperature)
-    return found
+        batch.set_non_tensor("temperature", temperature)
+    return batch
 
 
 def errors(temperature):
-    """Mean relative difference to float64 of log-probs from the same logits, and of their gradient.
+    """The mean relative difference from float64, of log-probs from the same logits and of their gradient.
 
-    The less likely one of two words has, nearly, its logit over the temperature as log-prob: so a temperature rounded
-    shows in all of them to one side, and what bfloat16 rounds after does not.
+    The log-prob of the less likely of two words is nearly the difference of their logits divided by the temperature. A
+    rounded temperature therefore biases all of them in one direction; later rounding to bfloat16 averages out.
     """
     size = sum(LENGTHS)
     logits = torch.zeros(size, 2, dtype=torch.bfloat16)
     logits[:, 0] = 8 + 24 * torch.rand(size, generator=torch.Generator().manual_seed(0))
     labels = torch.ones(size, dtype=torch.long)
-    engine_, batch = engine(), micro_batch(temperature)
-    mine = logits.clone().requires_grad_()
+    engine, batch = engine_without_model(), micro_batch(temperature)
+    inputs = logits.clone().requires_grad_()
     args = {
         "labels": labels,
-        "temperature": engine_._temperature(batch, Lengths.of(batch)),
-        "of_padded": (torch.zeros(size, dtype=torch.long), torch.arange(size)),
+        "temperature": engine._temperature(batch, RowLengths.of(batch)),
+        "padded_indices": (torch.zeros(size, dtype=torch.long), torch.arange(size)),
     }
-    output = SimpleNamespace(logits=mine[None])
-    found = engine_.prepare_model_outputs(output, args, batch, None)["log_probs"]
-    found = torch.cat([row[:-1] for row in found.unbind()])
+    output = SimpleNamespace(logits=inputs[None])
+    log_probs = engine.prepare_model_outputs(output, args, batch, None)["log_probs"]
+    log_probs = torch.cat([row[:-1] for row in log_probs.unbind()])
     exact = logits.double().requires_grad_()
-    by = torch.as_tensor(temperature).double().expand(2).repeat_interleave(torch.tensor(LENGTHS))
-    wanted = (exact / by[:, None]).log_softmax(-1).gather(-1, labels[:, None])[:, 0]
-    for values in (found, wanted):
+    divisors = torch.as_tensor(temperature).double().expand(2).repeat_interleave(torch.tensor(LENGTHS))
+    expected = (exact / divisors[:, None]).log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+    for values in (log_probs, expected):
         values.sum().backward()
-    pairs = ((found, wanted), (mine.grad, exact.grad))
+    pairs = ((log_probs, expected), (inputs.grad, exact.grad))
     return [((a.detach().double() - b.detach()) / b.detach()).mean().abs().item() for a, b in pairs]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 0.7, PER_ROW], ids=["0.6", "0.7", "one for each row"])
 def test_the_temperature_is_not_rounded(temperature):
     of_values, of_gradient = errors(temperature)
-    assert of_values < 3e-4  # with bfloat16's 0.6 or 0.7 2.6e-3, 1.1e-3
-    assert of_gradient < 2**-8  # rounded once, the same value everywhere
+    assert of_values < 3e-4  # With a temperature rounded to bfloat16: 2.6e-3 for 0.6, 1.1e-3 for 0.7.
+    assert of_gradient < 2**-8  # All values are rounded once, in the same direction.
 
 
-def test_one_for_all_is_not_spread_over_the_rows():
+def test_one_temperature_for_all_rows_stays_a_number():
     batch = micro_batch(0.6)
-    assert engine()._temperature(batch, Lengths.of(batch)) == 0.6
+    assert engine_without_model()._temperature(batch, RowLengths.of(batch)) == 0.6

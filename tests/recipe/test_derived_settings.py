@@ -90,7 +90,7 @@ def test_what_was_fixed_before_is_refused_for_a_real_vocabulary(decided):
 
 def test_the_budget_is_the_largest_that_fits(decided):
     config, chosen = decided("smollm2-135m")
-    model, budget = memory.Model.of(SHAPES["smollm2-135m"]), OmegaConf.select(config, BUDGET)
+    model, budget = memory.ModelSizes.of(SHAPES["smollm2-135m"]), OmegaConf.select(config, BUDGET)
     room = derived_settings._room(config, model)
     assert derived_settings._peak(config, model) <= room
     OmegaConf.update(config, BUDGET, budget + 1)

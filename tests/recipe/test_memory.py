@@ -1,4 +1,4 @@
-"""The memory calculator: its counts against autograd's, its rules, its command line."""
+"""The memory calculator: its counts compared with autograd's, its rules, its command line."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from recipe.longrl import memory, settings
 from recipe.longrl.memory import lengths, logits, shapes, table
-from recipe.longrl.memory.layers import Widths
+from recipe.longrl.memory.layers import LayerWidths
 
 pytestmark = pytest.mark.engine
 TINY = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 50}
@@ -27,48 +27,49 @@ MODELS = {
 }
 
 
-def saved(config, layers: int, dtype: torch.dtype, tokens: int) -> int:
-    """Bytes that autograd saves in a forward pass, parameters apart."""
+def count_saved_bytes(config, layers: int, dtype: torch.dtype, tokens: int) -> int:
+    """Bytes that autograd saves in a forward pass, without the parameters."""
     config = copy.deepcopy(config)
     config.num_hidden_layers = layers
     model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    found, alive = {}, []
+    parameter_storages = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    # Saved tensors stay alive, so that no two have the same address.
+    saved_bytes, alive = {}, []
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in parameter_storages:
+            saved_bytes[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
-    return sum(found.values())
+    return sum(saved_bytes.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_a_layer_keeps_is_what_autograd_saves(name: str, dtype: torch.dtype):
+def test_a_layer_keeps_what_autograd_saves(name: str, dtype: torch.dtype):
     config, tokens = MODELS[name], 256
-    layer = (saved(config, 3, dtype, tokens) - saved(config, 1, dtype, tokens)) / 2 / tokens
-    counted = memory.Model.of(config).widths.kept(dtype.itemsize)
-    tolerance = 0.12 if name == "qwen3_moe" else 0.01  # its router is not counted
+    layer = (count_saved_bytes(config, 3, dtype, tokens) - count_saved_bytes(config, 1, dtype, tokens)) / 2 / tokens
+    counted = memory.ModelSizes.of(config).widths.kept(dtype.itemsize)
+    tolerance = 0.12 if name == "qwen3_moe" else 0.01  # Its router is not counted.
     assert counted == pytest.approx(layer, rel=tolerance)
 
 
-def test_kept_by_hand():
+def test_bytes_kept_by_a_layer():
     """Qwen2.5-7B in bfloat16: norms 2 x 3584 x 8, attention 4 x (3584 + 512) and 28 log-sum-exps, MLP 8 x 18944."""
     text = AutoConfig.for_model(**json.loads(shapes.TABLE.read_text())["Qwen/Qwen2.5-7B-Instruct-1M"])
-    assert Widths.of(text, qk_norm=False).kept(2) == 57344 + 16384 + 112 + 151552
+    assert LayerWidths.of(text, qk_norm=False).kept(2) == 57344 + 16384 + 112 + 151552
 
 
 @pytest.fixture
-def seven(composed):
-    """seven(overrides) -> configuration and model of a published 7B run."""
-    model = memory.Model.of(shapes.read(composed("model=qwen2.5-7b-1m").actor_rollout_ref.model).config)
+def published_7b(composed):
+    """published_7b(overrides) -> configuration and model of a published 7B run."""
+    model = memory.ModelSizes.of(shapes.read_shape(composed("model=qwen2.5-7b-1m").actor_rollout_ref.model).config)
 
-    def make(*overrides: str) -> tuple[DictConfig, memory.Model]:
+    def make(*overrides: str) -> tuple[DictConfig, memory.ModelSizes]:
         config = composed("model=qwen2.5-7b-1m", *overrides)
         settings.resolve(config)
         return config, model
@@ -76,7 +77,7 @@ def seven(composed):
     return make
 
 
-def sizes(config: DictConfig, model: memory.Model) -> memory.Sizes:
+def sizes(config: DictConfig, model: memory.ModelSizes) -> memory.Sizes:
     return memory.estimate(config, model, gpu_gib=80, n_gpus=8)
 
 
@@ -84,87 +85,88 @@ def sizes(config: DictConfig, model: memory.Model) -> memory.Sizes:
     ("engine", "share", "expected"),
     [
         ("upstream", 1.0, 22528),
-        ("shared_prompt", 1.0, (90112 - 65536) / 4),  # a group is cut: one prompt, and responses in what is left
+        ("shared_prompt", 1.0, (90112 - 65536) / 4),  # A group is split: one prompt, and responses in the rest.
         ("shared_prompt", 0.25, 90112 * 32768 / (16384 + 32768) / 4),
         ("shared_prompt", 0.0, 22528),
         ("response_logits", 1.0, 4096),
-        ("response_logits", 0.25, 4096 + 2048),  # 20,480 tokens of one row, 2,048 of the next
+        ("response_logits", 0.25, 4096 + 2048),  # 20,480 tokens of one row, 2,048 of the next.
         ("response_logits", 0.0, 22528),
     ],
 )
-def test_tokens_with_logits(seven, engine: str, share: float, expected: float):
-    config, _ = seven()
+def test_tokens_with_logits(published_7b, engine: str, share: float, expected: float):
+    config, _ = published_7b()
     assert logits.logit_tokens(config, engine, 22528, 8, share) == pytest.approx(expected)
 
 
-def test_no_more_logits_than_the_batch_has_responses(seven):
-    config, _ = seven("actor_rollout_ref.rollout.n=2", "data.max_response_length=1024")
-    assert logits.logit_tokens(config, "shared_prompt", 22528, 4, 0.0) == 4 * 2 * 1024 / 2 / 4  # 2 ranks of 4 GPUs
+def test_no_more_logits_than_the_batch_has_responses(published_7b):
+    config, _ = published_7b("actor_rollout_ref.rollout.n=2", "data.max_response_length=1024")
+    assert logits.logit_tokens(config, "shared_prompt", 22528, 4, 0.0) == 4 * 2 * 1024 / 2 / 4  # 2 ranks of 4 GPUs.
 
 
-def test_an_engine_to_be_decided_is_the_one_that_will_be(seven):
-    config, model = seven()
+def test_auto_is_estimated_as_the_engine_it_will_be(published_7b):
+    config, model = published_7b()
     assert config.longrl.engine == "auto"
     assert sizes(config, model).engine == "shared_prompt"
-    shuffled, _ = seven("actor_rollout_ref.actor.shuffle=true")
+    shuffled, _ = published_7b("actor_rollout_ref.actor.shuffle=true")
     assert sizes(shuffled, model).engine == "response_logits"
 
 
-def test_logits_by_engine(seven):
-    found = {engine: sizes(*seven(f"longrl.engine={engine}")) for engine in ("shared_prompt", "upstream")}
-    assert found["shared_prompt"].logits == found["upstream"].logits / 2
-    assert found["shared_prompt"].log_prob_peak < found["upstream"].log_prob_peak
+def test_logits_by_engine(published_7b):
+    by_engine = {engine: sizes(*published_7b(f"longrl.engine={engine}")) for engine in ("shared_prompt", "upstream")}
+    assert by_engine["shared_prompt"].logits == by_engine["upstream"].logits / 2
+    assert by_engine["shared_prompt"].log_prob_peak < by_engine["upstream"].log_prob_peak
 
 
-def test_checkpointing_keeps_a_hidden_state_for_each_layer(seven):
+def test_checkpointing_keeps_a_hidden_state_for_each_layer(published_7b):
     on, off = (
-        sizes(*seven(f"actor_rollout_ref.model.enable_gradient_checkpointing={value}")) for value in (True, False)
+        sizes(*published_7b(f"actor_rollout_ref.model.enable_gradient_checkpointing={value}"))
+        for value in (True, False)
     )
     assert off.kept > 30 * on.kept
     assert off.update_peak > on.update_peak
     assert off.logits == on.logits
 
 
-def test_the_peak_has_logits_or_a_layers_backward_not_both(seven):
-    config, model = seven("longrl.engine=upstream")
-    found = sizes(config, model)
-    beside = found.update_peak - found.train_state - found.kept - found.sleeping
-    at_logits = (found.tokens * model.widths.last_norm(2) + 152064 * 3584 * 2) / 2**30 + found.logits
-    assert beside == pytest.approx(max(found.gathered + found.working, at_logits))
-    assert beside < found.gathered + found.working + found.logits
+def test_the_peak_has_logits_or_a_layers_backward_but_not_both(published_7b):
+    config, model = published_7b("longrl.engine=upstream")
+    result = sizes(config, model)
+    temporary = result.update_peak - result.train_state - result.kept - result.sleeping
+    at_logits = (result.tokens * model.widths.last_norm(2) + 152064 * 3584 * 2) / 2**30 + result.logits
+    assert temporary == pytest.approx(max(result.gathered + result.working, at_logits))
+    assert temporary < result.gathered + result.working + result.logits
 
 
 @pytest.mark.parametrize("engine", ["shared_prompt", "response_logits", "upstream"])
-def test_longer_prompts_take_more(seven, engine: str):
-    config, model = seven(f"longrl.engine={engine}")
-    columns = lengths.at_lengths(config, model, 1000, (4096, 16384, 65536, 262144))
+def test_longer_prompts_take_more(published_7b, engine: str):
+    config, model = published_7b(f"longrl.engine={engine}")
+    columns = lengths.estimate_lengths(config, model, 1000, (4096, 16384, 65536, 262144))
     assert [column.prompt for column in columns] == [65536, 4096, 16384, 65536, 262144]
     for name in ("tokens", "kept", "working", "update_peak", "log_prob_peak"):
-        found = [getattr(column.sizes, name) for column in columns[1:]]
-        assert found == sorted(found), name
-        assert found[0] < found[-1], name
+        values = [getattr(column.sizes, name) for column in columns[1:]]
+        assert values == sorted(values), name
+        assert values[0] < values[-1], name
 
 
-def test_a_micro_batch_holds_a_group_or_else_a_row(seven):
-    config, model = seven()
-    assert lengths.at_length(config, model, 80, 16384).sizes.tokens == (16384 + 8 * 4096) // 4
-    assert lengths.at_length(config, model, 27, 16384).sizes.tokens == (16384 + 4096) // 4  # no room for a group
-    one_by_one, _ = seven("longrl.engine=response_logits")
-    assert lengths.at_length(one_by_one, model, 80, 16384).sizes.tokens == (16384 + 4096) // 4
+def test_a_micro_batch_holds_a_group_or_one_row(published_7b):
+    config, model = published_7b()
+    assert lengths.estimate_length(config, model, 80, 16384).sizes.tokens == (16384 + 8 * 4096) // 4
+    assert lengths.estimate_length(config, model, 27, 16384).sizes.tokens == (16384 + 4096) // 4  # No room for a group.
+    one_by_one, _ = published_7b("longrl.engine=response_logits")
+    assert lengths.estimate_length(one_by_one, model, 80, 16384).sizes.tokens == (16384 + 4096) // 4
 
 
-def test_verdict(seven):
-    config, model = seven()
-    wanted = (16384, 1048576)
-    fits = list(table.verdict(lengths.at_lengths(config, model, 80, wanted), model.config))
-    assert fits[0] == "longest that fits: prompts of 64K"
-    assert "plain up to 262,144 tokens: 1024K with its responses is refused" in fits[1]
+def test_summary(published_7b):
+    config, model = published_7b()
+    prompts = (16384, 1048576)
+    fits = list(table.summarize_fit(lengths.estimate_lengths(config, model, 80, prompts), model.config))
+    assert fits[0] == "longest prompts that fit: 64K"
+    assert "exact up to 262,144 tokens: 1024K plus responses is rejected" in fits[1]
     del model.config.dual_chunk_attention_config
-    needs = list(table.verdict(lengths.at_lengths(config, model, 80, wanted), model.config))
-    assert "1024K with its responses needs longrl.rope" in needs[1]
-    none = list(table.verdict(lengths.at_lengths(config, model, 16, wanted), model.config))
-    assert none[0].startswith("none of these lengths fits; for 16K")
-    assert "take more GPUs" in " ".join(none)
+    needs = list(table.summarize_fit(lengths.estimate_lengths(config, model, 80, prompts), model.config))
+    assert "1024K plus responses needs longrl.rope" in needs[1]
+    none = list(table.summarize_fit(lengths.estimate_lengths(config, model, 16, prompts), model.config))
+    assert none[0].startswith("none of these lengths fits. Fixes for 16K")
+    assert "use more GPUs" in " ".join(none)
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def offline(monkeypatch):
 
 @pytest.fixture
 def command(monkeypatch, offline):
-    """command(arguments) -> the result of the command line, in a wide terminal."""
+    """command(arguments) -> the result of the command line in a wide terminal."""
     import typer
 
     from recipe.longrl.memory.__main__ import main
@@ -187,7 +189,7 @@ def command(monkeypatch, offline):
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
-def row(output: str, name: str) -> list[float]:
+def read_row(output: str, name: str) -> list[float]:
     line = next(line for line in output.splitlines() if name in line)
     return [float(figure.replace(",", "")) for figure in re.findall(r"│\s+([\d,.]+)", line)]
 
@@ -197,15 +199,15 @@ def test_table_of_a_published_shape(command):
     assert done.exit_code == 0, done.output
     assert "7.62B parameters (Qwen/Qwen2.5-7B-Instruct-1M, published figures" in done.output
     assert "engine shared_prompt, 8 responses of 4,096 tokens" in done.output
-    assert row(done.output, "update: tokens at once") == [22528, 12288, (100000 + 8 * 4096) / 4]
-    assert row(done.output, "weights") == [3.55] * 3
-    without, with_ = (row(done.output, f"kept, {how} checkpointing") for how in ("without", "with"))
+    assert read_row(done.output, "update: tokens per micro-batch") == [22528, 12288, (100000 + 8 * 4096) / 4]
+    assert read_row(done.output, "weights") == [3.55] * 3
+    without, with_ = (read_row(done.output, f"activations {word} checkpointing") for word in ("without", "with"))
     assert all(many > 30 * few for many, few in zip(without, with_, strict=True))
-    assert row(done.output, "(verl)")[0] == pytest.approx(6.38)
-    assert "longest that fits: prompts of 100,000" in done.output
+    assert read_row(done.output, "(upstream)")[0] == pytest.approx(6.38)
+    assert "longest prompts that fit: 100,000" in done.output
 
 
-def test_what_does_not_fit_is_marked(command):
+def test_phases_that_do_not_fit_are_marked(command):
     done = command("model=qwen2.5-7b-1m", "hardware=1gpu", "--lengths", "16K")
     assert re.search(r"peak +│ +[\d.]+ !!", done.output)
     assert "none of these lengths fits" in done.output
@@ -213,7 +215,7 @@ def test_what_does_not_fit_is_marked(command):
 
 
 @pytest.mark.parametrize("file", [False, True], ids=["folder", "JSON file"])
-def test_a_model_of_ones_own(command, tmp_path: Path, file: bool):
+def test_a_local_model(command, tmp_path: Path, file: bool):
     MODELS["qwen3"].save_pretrained(tmp_path)
     path = tmp_path / "config.json" if file else tmp_path
     done = command(f"actor_rollout_ref.model.path={path}", "hardware=cpu")
@@ -224,13 +226,16 @@ def test_a_model_of_ones_own(command, tmp_path: Path, file: bool):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["actor_rollout_ref.model.path=nobody/nothing"], "cannot read the shape of 'nobody/nothing'"),
+        (
+            ["actor_rollout_ref.model.path=nobody/nothing"],
+            "actor_rollout_ref.model.path = 'nobody/nothing': cannot read the model's shape",
+        ),
         (["model=nope"], "model=nope is unknown; the nearest is model="),
         (["hardware=8gpu"], "actor_rollout_ref.model.path must be given"),
-        (["model=qwen2.5-7b-1m", "--lengths", "64k,many"], "--lengths 'many': expected numbers of tokens"),
+        (["model=qwen2.5-7b-1m", "--lengths", "64k,many"], "--lengths = 'many': expected numbers of tokens"),
     ],
 )
-def test_what_is_wrong_is_said(command, arguments: list[str], message: str):
+def test_mistakes_are_explained(command, arguments: list[str], message: str):
     done = command(*arguments)
     assert done.exit_code == 2
     assert message in done.output
@@ -248,7 +253,9 @@ def test_every_published_model_is_in_the_table(composed, offline):
     for file in sorted(groups.glob("*.yaml")):
         path = composed(f"model={file.stem}", given=False).actor_rollout_ref.model.path
         if path is not None and not path.startswith("outputs/"):
-            assert "published figures" in shapes.read(composed(f"model={file.stem}").actor_rollout_ref.model).source
+            assert (
+                "published figures" in shapes.read_shape(composed(f"model={file.stem}").actor_rollout_ref.model).source
+            )
 
 
 @pytest.mark.parametrize(
@@ -264,8 +271,8 @@ def test_every_published_model_is_in_the_table(composed, offline):
     ],
 )
 def test_published_parameters(composed, offline, model: str, billions: float):
-    shape = shapes.read(composed(f"model={model}").actor_rollout_ref.model)
-    assert memory.Model.of(shape.config).parameters / 1e9 == pytest.approx(billions, abs=0.01)
+    shape = shapes.read_shape(composed(f"model={model}").actor_rollout_ref.model)
+    assert memory.ModelSizes.of(shape.config).parameters / 1e9 == pytest.approx(billions, abs=0.01)
 
 
 def test_help():

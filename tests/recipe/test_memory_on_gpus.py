@@ -1,4 +1,4 @@
-"""What GPUs have beside the trainer's tensors, each by hand: attention's backward, a sleeping vLLM, its profile run."""
+"""Memory on GPUs besides the trainer's tensors, compared with formulas: attention, a sleeping vLLM, its profile run."""
 
 import pytest
 from omegaconf import DictConfig
@@ -6,7 +6,7 @@ from transformers import Qwen2Config
 
 from recipe.longrl import memory, settings
 from recipe.longrl.memory import advice, generation, shapes, table
-from recipe.longrl.memory.attention import attention, way_of
+from recipe.longrl.memory.attention import estimate_attention, predict_backend
 
 pytestmark = pytest.mark.engine
 FSDP, ROLLOUT = "actor_rollout_ref.actor.fsdp_config", "actor_rollout_ref.rollout"
@@ -16,18 +16,18 @@ ONE = (f"{ACTOR}.ulysses_sequence_parallel_size=1", f"{ACTOR}.ppo_max_token_len_
 SEVEN = {"vocab_size": 152064, "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28}
 SEVEN |= {"num_key_value_heads": 4, "intermediate_size": 18944, "tie_word_embeddings": False}
 T, P, R = 90112, 65536, 4096
-N = T - P  # responses of one group with the longest prompt
-Q, K = 3584, 512  # of 28 and 4 heads of 128
+N = T - P  # Tokens of the responses in one group with the longest prompt.
+Q, K = 3584, 512  # 28 and 4 heads of 128.
 
 
-def shaped(**changes: int) -> memory.Model:
-    """A 7B shape with changes."""
-    return memory.Model.of(Qwen2Config(architectures=["Qwen2ForCausalLM"], **{**SEVEN, **changes}))
+def sizes_of_7b(**changes: int) -> memory.ModelSizes:
+    """The sizes of a 7B model with changes."""
+    return memory.ModelSizes.of(Qwen2Config(architectures=["Qwen2ForCausalLM"], **{**SEVEN, **changes}))
 
 
 @pytest.fixture(scope="module")
-def model() -> memory.Model:
-    return shaped()
+def model() -> memory.ModelSizes:
+    return sizes_of_7b()
 
 
 @pytest.fixture
@@ -47,46 +47,50 @@ def sizes(configured, model):
     return lambda *overrides: memory.estimate(configured(*overrides), model, gpu_gib=80, n_gpus=8)
 
 
-def test_the_shared_prompts_backward_by_hand(configured, model):
-    """All segments with themselves, whose gradients stay, then N responses with P tokens of their prompt."""
-    found = attention(configured(*ONE), "shared_prompt", model.widths, 2, T)
+def test_bytes_of_the_shared_prompts_backward(configured, model):
+    """All segments with themselves, whose gradients remain, then N response tokens with P tokens of their prompt."""
+    estimated = estimate_attention(configured(*ONE), "shared_prompt", model.widths, 2, T)
     whole = 2 * (T * Q + 2 * T * K)
-    own = whole + 2 * 2 * T * Q + 4 * T * Q
+    self_part = whole + 2 * 2 * T * Q + 4 * T * Q
     gathered = 2 * (3 * N * Q + 2 * P * K)
-    shared = gathered + 2 * (N * Q + 2 * P * K) + 2 * 2 * P * Q + 4 * N * Q
-    assert found == (0, max(own, whole + shared), 0)
+    cross_part = gathered + 2 * (N * Q + 2 * P * K) + 2 * 2 * P * Q + 4 * N * Q
+    assert estimated == (0, max(self_part, whole + cross_part), 0)
 
 
 def test_no_prompt_is_copied_for_each_response(configured, model):
-    """Merging keeps nothing beside what any layer does; the backward grows with tokens, not with rollouts."""
-    few, many = (attention(configured(*ONE, f"{ROLLOUT}.n={n}"), "shared_prompt", model.widths, 2, T) for n in (2, 64))
+    """Merging keeps nothing more than any layer does; the backward grows with tokens, not with rollouts."""
+    few, many = (
+        estimate_attention(configured(*ONE, f"{ROLLOUT}.n={n}"), "shared_prompt", model.widths, 2, T) for n in (2, 64)
+    )
     assert few == many
 
 
-def test_flash_attns_backward_by_hand(configured, model):
-    found = attention(configured(*ONE, "longrl.engine=upstream"), "upstream", model.widths, 2, T)
-    assert found == (0, 2 * (T * Q + 2 * T * K) + 2 * 2 * T * Q + 4 * T * Q, 0)
+def test_bytes_of_flash_attns_backward(configured, model):
+    estimated = estimate_attention(configured(*ONE, "longrl.engine=upstream"), "upstream", model.widths, 2, T)
+    assert estimated == (0, 2 * (T * Q + 2 * T * K) + 2 * 2 * T * Q + 4 * T * Q, 0)
 
 
-def test_as_many_heads_of_keys_are_not_expanded(configured):
-    widths = shaped(num_key_value_heads=28, num_hidden_layers=1).widths
-    assert attention(configured(*ONE), "upstream", widths, 2, T).backward == 2 * 3 * T * Q + 4 * T * Q
+def test_as_many_key_heads_are_not_expanded(configured):
+    widths = sizes_of_7b(num_key_value_heads=28, num_hidden_layers=1).widths
+    assert estimate_attention(configured(*ONE), "upstream", widths, 2, T).backward == 2 * 3 * T * Q + 4 * T * Q
 
 
 def test_sequence_parallelism_divides_heads(configured, model):
-    """4 GPUs: a quarter of the tokens' bytes each, one of the four key-value heads, a second output."""
-    found = attention(configured("longrl.engine=upstream"), "upstream", model.widths, 2, T // 4)
-    alone = attention(configured(*ONE, "longrl.engine=upstream"), "upstream", model.widths, 2, T)
-    assert found.backward == alone.backward / 4
-    assert found.kept == 2 * (T // 4) * Q
+    """On each of 4 GPUs: a quarter of the bytes, one of the four key-value heads, a second copy of the output."""
+    estimated = estimate_attention(configured("longrl.engine=upstream"), "upstream", model.widths, 2, T // 4)
+    alone = estimate_attention(configured(*ONE, "longrl.engine=upstream"), "upstream", model.widths, 2, T)
+    assert estimated.backward == alone.backward / 4
+    assert estimated.kept == 2 * (T // 4) * Q
     eight = configured("actor_rollout_ref.actor.ulysses_sequence_parallel_size=8")
-    assert attention(eight, "upstream", model.widths, 2, T // 8).kept == 2 * (T // 8) * (Q + 2 * K)  # keys repeated
+    assert estimate_attention(eight, "upstream", model.widths, 2, T // 8).kept == 2 * (T // 8) * (
+        Q + 2 * K
+    )  # Keys are repeated.
 
 
 def test_deterministic_mode_has_more_accumulators(configured, model):
     """132 processors over 2 segments of 28 heads: 3 float32 gradients of the queries."""
     plain, strict = (
-        attention(configured(*ONE, f"{FSDP}.full_determinism={on}"), "upstream", model.widths, 2, T).backward
+        estimate_attention(configured(*ONE, f"{FSDP}.full_determinism={on}"), "upstream", model.widths, 2, T).backward
         for on in (False, True)
     )
     assert strict - plain == 2 * 4 * T * Q
@@ -94,44 +98,44 @@ def test_deterministic_mode_has_more_accumulators(configured, model):
 
 def test_a_mask_has_an_entry_for_each_pair(configured, model, sizes):
     config = configured(*ONE, f"+{ATTENTION}=sdpa")
-    assert way_of(config, "response_logits", model.widths, 2) == "masked"
-    assert attention(config, "response_logits", model.widths, 2, T).mask == 3 * T**2
+    assert predict_backend(config, "response_logits", model.widths, 2) == "masked"
+    assert estimate_attention(config, "response_logits", model.widths, 2, T).mask == 3 * T**2
     masked = sizes(*ONE, f"+{ATTENTION}=sdpa", "longrl.engine=response_logits")
     plain = sizes(*ONE, "longrl.engine=response_logits")
     assert masked.update_peak >= plain.update_peak + 3 * T**2 / 2**30
     assert masked.log_prob_peak == pytest.approx(plain.log_prob_peak + 3 * T**2 / 2**30)
     rows = configured(*ONE, f"+{ATTENTION}=sdpa", "actor_rollout_ref.model.use_remove_padding=false")
-    assert attention(rows, "response_logits", model.widths, 2, T).mask == 3 * T * (P + R)
+    assert estimate_attention(rows, "response_logits", model.widths, 2, T).mask == 3 * T * (P + R)
 
 
 @pytest.mark.parametrize(
-    ("engine", "compute", "head", "way"),
+    ("engine", "compute", "head", "backend"),
     [
-        ("shared_prompt", 2, 128, "merge"),
+        ("shared_prompt", 2, 128, "lse_merge"),
         ("shared_prompt", 4, 128, "lower_right"),
         ("shared_prompt", 2, 264, "lower_right"),
         ("shared_prompt", 2, 100, "lower_right"),
         ("upstream", 2, 128, "flash"),
     ],
 )
-def test_the_way_of_attention(configured, engine: str, compute: int, head: int, way: str):
-    widths = shaped(hidden_size=28 * head, num_hidden_layers=1).widths
-    assert way_of(configured(), engine, widths, compute) == way
+def test_the_backend_of_attention(configured, engine: str, compute: int, head: int, backend: str):
+    widths = sizes_of_7b(hidden_size=28 * head, num_hidden_layers=1).widths
+    assert predict_backend(configured(), engine, widths, compute) == backend
 
 
 def test_lower_right_copies_one_response_at_a_time(configured, model):
-    found = attention(configured(*ONE), "shared_prompt", model.widths, 4, T)
-    assert found.kept == 0
-    assert found.backward > 4 * (T * Q + 2 * T * K) + 4 * (P + R) * 2 * (Q + K)
+    estimated = estimate_attention(configured(*ONE), "shared_prompt", model.widths, 4, T)
+    assert estimated.kept == 0
+    assert estimated.backward > 4 * (T * Q + 2 * T * K) + 4 * (P + R) * 2 * (Q + K)
 
 
-def test_the_cpu_has_none_of_it(configured, model):
-    assert attention(configured("hardware=cpu"), "shared_prompt", model.widths, 4, T) == (0, 0, 0)
+def test_no_attention_bytes_on_the_cpu(configured, model):
+    assert estimate_attention(configured("hardware=cpu"), "shared_prompt", model.widths, 4, T) == (0, 0, 0)
 
 
-def test_attentions_backward_is_in_the_peak(configured):
-    """Where it takes more than the MLP's: here of a model with a narrow one, in deterministic mode."""
-    narrow = shaped(intermediate_size=1024, vocab_size=1024)
+def test_the_peak_includes_attentions_backward(configured):
+    """If it takes more than the MLP's: here with a narrow MLP, in deterministic mode."""
+    narrow = sizes_of_7b(intermediate_size=1024, vocab_size=1024)
     plain, strict = (
         memory.estimate(configured(*ONE, f"{FSDP}.full_determinism={on}"), narrow, gpu_gib=80, n_gpus=8)
         for on in (False, True)
@@ -140,7 +144,7 @@ def test_attentions_backward_is_in_the_peak(configured):
     assert strict.update_peak - plain.update_peak == pytest.approx(strict.working - plain.working)
 
 
-def test_a_sleeping_vllm_is_beside_both_passes(sizes):
+def test_a_sleeping_vllm_is_in_both_peaks(sizes):
     asleep, awake = sizes(), sizes(f"{ROLLOUT}.free_cache_engine=false")
     assert (asleep.sleeping, awake.sleeping) == (2.0, awake.vllm)
     for phase in ("update_peak", "log_prob_peak"):
@@ -150,7 +154,7 @@ def test_a_sleeping_vllm_is_beside_both_passes(sizes):
 
 
 @pytest.mark.parametrize(("reduce", "bytes_"), [("fp32", 4), ("bf16", 2)])
-def test_gradients_that_are_not_exchanged_are_whole(sizes, reduce: str, bytes_: int):
+def test_gradients_are_whole_until_they_are_exchanged(sizes, reduce: str, bytes_: int):
     precision = f"++{FSDP}.mixed_precision={{param_dtype: bf16, reduce_dtype: {reduce}, buffer_dtype: fp32}}"
     option = f"{FSDP}.use_no_sync_for_gradient_accumulation"
     off, on = (sizes(precision, f"{option}={value}") for value in (False, True))
@@ -161,15 +165,15 @@ def test_gradients_that_are_not_exchanged_are_whole(sizes, reduce: str, bytes_: 
     assert on.resident == off.resident
 
 
-def test_what_to_do_about_them(configured, model):
+def test_the_fix_for_whole_gradients(configured, model):
     config = configured(f"{FSDP}.use_no_sync_for_gradient_accumulation=true", "longrl.gpu_memory_gib=40")
-    found = memory.estimate(config, model, gpu_gib=40, n_gpus=8)
-    fixes = advice.training(config, found, 40)
+    estimated = memory.estimate(config, model, gpu_gib=40, n_gpus=8)
+    fixes = advice.training_fixes(config, estimated, 40)
     assert "set actor.fsdp_config.use_no_sync_for_gradient_accumulation=false" in fixes
 
 
 @pytest.mark.parametrize("override", [f"{ROLLOUT}.quantization=fp8", f"+{ROLLOUT}.engine_kwargs.vllm.quantization=fp8"])
-def test_fp8_weights_take_a_byte(sizes, override: str):
+def test_fp8_weights_take_one_byte(sizes, override: str):
     """Embeddings and output layer stay in bfloat16."""
     plain, fp8 = sizes(), sizes(override)
     embeddings = 2 * 152064 * 3584
@@ -180,7 +184,7 @@ def test_fp8_weights_take_a_byte(sizes, override: str):
     assert fp8.train_state == plain.train_state
 
 
-def test_other_quantisations_are_counted_as_none(sizes):
+def test_other_quantizations_are_ignored(sizes):
     assert sizes(f"{ROLLOUT}.quantization=torchao").rollout_weights == sizes().rollout_weights
 
 
@@ -190,48 +194,48 @@ def test_other_quantisations_are_counted_as_none(sizes):
 )
 @pytest.mark.parametrize("key", ["kv_cache_dtype", "kv-cache-dtype"])
 def test_bytes_of_the_kv_cache(sizes, kind: str, bytes_: int, key: str):
-    found = sizes(f"+{ROLLOUT}.engine_kwargs.vllm.{key}={kind}")
-    assert found.kv_bytes_per_token == 2 * 28 * 1 * 128 * bytes_
-    assert found.kv_tokens == int(found.kv_cache * 2**30 / found.kv_bytes_per_token)
+    estimated = sizes(f"+{ROLLOUT}.engine_kwargs.vllm.{key}={kind}")
+    assert estimated.kv_bytes_per_token == 2 * 28 * 1 * 128 * bytes_
+    assert estimated.kv_tokens == int(estimated.kv_cache * 2**30 / estimated.kv_bytes_per_token)
 
 
 def test_the_cache_of_a_float32_rollout(sizes):
     assert sizes(f"{ROLLOUT}.dtype=float32").kv_bytes_per_token == 2 * 28 * 128 * 4
 
 
-def test_the_profile_run_by_hand(configured, model, sizes):
-    """69,632 tokens: three hidden states, and of the MLP, divided by 4, gate, up and their product."""
+def test_bytes_of_the_profile_run(configured, model, sizes):
+    """69,632 tokens: three hidden states, and a quarter of the MLP's gate, up and product."""
     rollout = configured().actor_rollout_ref.rollout
     layer = 69632 * (3 * 3584 + 3 * 18944 / 4) * 2
     assert generation.profile_bytes(rollout, model.widths, 152064) == layer
-    found = sizes()
-    assert found.profile == pytest.approx(layer / 2**30)
-    assert found.kv_cache == pytest.approx(80 * 0.6 - found.rollout_weights - found.profile)
+    estimated = sizes()
+    assert estimated.profile == pytest.approx(layer / 2**30)
+    assert estimated.kv_cache == pytest.approx(80 * 0.6 - estimated.rollout_weights - estimated.profile)
 
 
 def test_few_batched_tokens_leave_the_sampled_logits(configured, model):
     rollout = configured(f"{ROLLOUT}.max_num_seqs=1024").actor_rollout_ref.rollout
     rollout.max_num_batched_tokens = 8192
     assert generation.profile_bytes(rollout, model.widths, 152064) == 8192 * 3584 * 2 + 1024 * 152064 * 16
-    rollout.max_num_seqs = 16384  # no more than there are tokens
+    rollout.max_num_seqs = 16384  # At most one per batched token.
     assert generation.profile_bytes(rollout, model.widths, 152064) == 8192 * 3584 * 2 + 8192 * 152064 * 16
 
 
-def test_other_engines_in_the_table_are_not_without_flash_attn(configured, model, monkeypatch, capsys):
-    """A dry run has chosen sdpa for the shared prompt's model, which says nothing about what verl would have."""
+def test_other_engines_in_the_table_use_flash_attn(configured, model, monkeypatch, capsys):
+    """A dry run chooses sdpa for the shared prompt's model, which says nothing about verl's engine."""
     monkeypatch.setenv("COLUMNS", "160")
     config = configured("longrl.engine=shared_prompt", f"+{ATTENTION}=sdpa")
-    table.show(config, shapes.Shape(model.config, "by hand"), (P,))
-    row = next(line for line in capsys.readouterr().out.splitlines() if "(verl)" in line)
-    assert row.split("│")[2].strip() == "6.38"  # 22,528 tokens of 152,064 words in bfloat16, once
+    table.print_table(config, shapes.ModelShape(model.config, "a test"), (P,))
+    row = next(line for line in capsys.readouterr().out.splitlines() if "(upstream)" in line)
+    assert row.split("│")[2].strip() == "6.38"  # One copy of 22,528 tokens x 152,064 words in bfloat16.
 
 
-def test_a_cache_that_only_fits_without_the_profile_run(sizes):
+def test_the_profile_run_leaves_less_for_the_cache(sizes):
     few, many = (sizes(f"{ROLLOUT}.max_num_batched_tokens={tokens}") for tokens in (8192, 69632))
     assert few.kv_tokens > many.kv_tokens
 
 
-def test_upstream_without_flash_attn_keeps_four_copies_of_its_logits(sizes):
+def test_verl_without_flash_attn_keeps_four_copies_of_its_logits(sizes):
     with_, without = (sizes("longrl.engine=upstream", *ONE, f"+{ATTENTION}={a}") for a in ("flash_attention_2", "sdpa"))
     assert without.logits == 4 * with_.logits
     ours = [sizes("longrl.engine=response_logits", *ONE, f"+{ATTENTION}={a}") for a in ("flash_attention_2", "sdpa")]

@@ -1,4 +1,4 @@
-"""What is locked has no known hole without a reason and an accepted licence; the audits tell what has not."""
+"""Locked packages have no known vulnerability without a reason, and an accepted licence; the audits report others."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_nothing_known_is_locked_without_a_reason():
+def test_locked_packages_have_no_undecided_advisory():
     done = subprocess.run([sys.executable, ROOT / "scripts/audit/advisories.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -23,7 +23,7 @@ def test_every_locked_package_has_an_accepted_licence():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-class Project:
+class AuditedProject:
     """A folder with the audits and one lock: leaky 1.5."""
 
     def __init__(self, folder: Path) -> None:
@@ -32,13 +32,13 @@ class Project:
         self.requirements.mkdir()
         (self.requirements / "cpu.txt").write_text("leaky==1.5 \\\n    --hash=sha256:0\n")
 
-    def knows(self, affected: str, reason: str = "") -> None:
+    def write_advisory(self, affected: str, reason: str = "") -> None:
         entry = f'ids = ["CVE-1"]\npackages = ["leaky"]\naffected = "{affected}"\nwhat = "leaks"\n'
-        because = f'reason = "{reason}"\n' if reason else ""
-        (self.requirements / "advisories.toml").write_text(f"[[advisory]]\n{entry}{because}")
+        reason_line = f'reason = "{reason}"\n' if reason else ""
+        (self.requirements / "advisories.toml").write_text(f"[[advisory]]\n{entry}{reason_line}")
 
     def audit(self, script: str, *reports: dict[str, Any]) -> tuple[int, str]:
-        """Status and what is printed."""
+        """The status and the output."""
         paths = [self.folder / f"{i}.json" for i in range(len(reports))]
         for path, report in zip(paths, reports, strict=True):
             path.write_text(json.dumps(report))
@@ -49,42 +49,44 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path) -> AuditedProject:
+    return AuditedProject(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("affected", "reason", "status", "told"),
+    ("affected", "reason", "status", "message"),
     [
-        ("<1.5", "", 0, "nothing that is known"),
-        ("<2", "", 1, "requirements/cpu.txt has leaky 1.5: CVE-1, leaks; lock a version that is not <2"),
-        ("<2", "not reached", 0, "nothing that is known"),
-        ("<1.5", "not reached", 1, "CVE-1 affects no lock any more; remove its reason"),
+        ("<1.5", "", 0, "all known advisories"),
+        ("<2", "", 1, "requirements/cpu.txt has leaky 1.5: CVE-1, leaks. Fix: lock a version that is not <2"),
+        ("<2", "not reached", 0, "all known advisories"),
+        ("<1.5", "not reached", 1, "CVE-1 no longer affects a lock. Fix: remove its reason"),
     ],
 )
-def test_a_locked_hole_needs_a_reason_and_a_reason_a_hole(project: Project, affected, reason, status, told):
-    project.knows(affected, reason)
-    found, said = project.audit("advisories")
-    assert (found, told in said) == (status, True), said
+def test_an_affected_lock_needs_a_reason_and_only_then(project: AuditedProject, affected, reason, status, message):
+    project.write_advisory(affected, reason)
+    actual_status, output = project.audit("advisories")
+    assert (actual_status, message in output) == (status, True), output
 
 
 @pytest.mark.parametrize(
-    ("dependency", "status", "told"),
+    ("dependency", "status", "message"),
     [
-        ({"vulns": []}, 0, "nothing that is known"),
-        ({"vulns": [{"id": "GHSA-1", "aliases": ["CVE-1"], "fix_versions": []}]}, 0, "nothing that is known"),
+        ({"vulns": []}, 0, "all known advisories"),
+        ({"vulns": [{"id": "GHSA-1", "aliases": ["CVE-1"], "fix_versions": []}]}, 0, "all known advisories"),
         ({"vulns": [{"id": "CVE-2", "aliases": [], "fix_versions": ["1.6"]}]}, 1, "leaky 1.5: CVE-2, fixed in 1.6"),
-        ({"skip_reason": "not found on PyPI"}, 3, "not looked up, so nothing is known of them: leaky"),
+        ({"skip_reason": "not found on PyPI"}, 3, "not looked up, so their advisories are unknown: leaky"),
     ],
 )
-def test_what_pip_audit_knows_and_the_table_does_not_is_told(project: Project, dependency, status, told):
-    """pip-audit itself says "No known vulnerabilities found" of packages that it could not look up."""
-    project.knows("<2", "not reached")
-    found, said = project.audit("advisories", {"dependencies": [{"name": "leaky", "version": "1.5", **dependency}]})
-    assert (found, told in said) == (status, True), said
+def test_advisories_of_pip_audit_that_are_not_in_the_file(project: AuditedProject, dependency, status, message):
+    """pip-audit itself reports "No known vulnerabilities found" for packages that it could not look up."""
+    project.write_advisory("<2", "not reached")
+    actual_status, output = project.audit(
+        "advisories", {"dependencies": [{"name": "leaky", "version": "1.5", **dependency}]}
+    )
+    assert (actual_status, message in output) == (status, True), output
 
 
-def test_without_the_network_an_audit_says_that_it_knows_nothing(project: Project):
+def test_an_audit_without_network_reports_unknown_packages(project: AuditedProject):
     uv = project.folder / "uv"
     uv.write_text(
         '#!/usr/bin/env bash\n[ "$1" = venv ] || exit 0\ntool=${@: -1}/bin/pip-audit\nmkdir -p "${tool%/*}"\n'
@@ -98,13 +100,13 @@ def test_without_the_network_an_audit_says_that_it_knows_nothing(project: Projec
     assert "no network\naudit.sh: pip-audit could not look up the packages of requirements/cpu.txt" in done.stdout
 
 
-def metadata(**said: Any) -> dict[str, Any]:
+def installation_report(**metadata: Any) -> dict[str, Any]:
     """pip's installation report of one package."""
-    return {"install": [{"metadata": {"name": "Leaky", "version": "1.5", **said}}]}
+    return {"install": [{"metadata": {"name": "Leaky", "version": "1.5", **metadata}}]}
 
 
 @pytest.mark.parametrize(
-    ("said", "accepted"),
+    ("metadata", "accepted"),
     [
         ({"license_expression": "MIT"}, True),
         ({"license_expression": "MPL-2.0 AND (Apache-2.0 OR MIT)"}, True),
@@ -117,17 +119,17 @@ def metadata(**said: Any) -> dict[str, Any]:
         ({}, False),
     ],
 )
-def test_a_licence_is_accepted_only_where_it_is_known(project: Project, said: dict[str, Any], accepted: bool):
-    status, told = project.audit("licences", metadata(**said))
+def test_only_known_licences_are_accepted(project: AuditedProject, metadata: dict[str, Any], accepted: bool):
+    status, output = project.audit("licences", installation_report(**metadata))
     assert status == (not accepted)
-    assert accepted or told.startswith("leaky 1.5: no accepted licence; read it and decide")
+    assert accepted or output.startswith("leaky 1.5: no accepted licence. Fix: decide")
 
 
-def test_a_new_version_wants_its_licence_looked_at(project: Project):
-    project.audit("licences", metadata(license="MIT"))
+def test_a_new_version_needs_its_licence_checked(project: AuditedProject):
+    project.audit("licences", installation_report(license="MIT"))
     assert project.audit("licences")[0] == 0
     (project.requirements / "cpu.txt").write_text("leaky==1.6 \\\n    --hash=sha256:0\n")
-    status, told = project.audit("licences")
+    status, output = project.audit("licences")
     assert status == 1
-    assert "leaky 1.6: no accepted licence" in told
-    assert "leaky 1.5: not locked; bash scripts/audit.sh --licences" in told
+    assert "leaky 1.6: no accepted licence" in output
+    assert "leaky 1.5: not locked. Fix: run bash scripts/audit.sh --licences" in output

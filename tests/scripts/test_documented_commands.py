@@ -1,4 +1,4 @@
-"""Every documented command line still works: a shell reads it, and the program it starts reads it to its end.
+"""Every documented command line works: a shell parses it, and the program parses its arguments.
 
 bash runs each command in a copy of the repository's scripts, in an environment whose programs only note that they were
 called. Programs of ours then run here with those arguments, up to the point where the work begins: the configuration is
@@ -66,13 +66,13 @@ ADDED = {  # where the command itself would reach other machines
     "scripts/ray/stop.sh": "--help",
 }
 READS_ON = ("data_gen.grounding", "data_gen.keychain", "data_gen.multitask", "recipe.longrl.memory")
-"""Programs that read keys and values in the command itself, once the options are parsed."""
+"""Programs that parse keys and values themselves, after the options."""
 OTHERS = ("git", "mypy", "pip", "pre-commit", "ray", "ruff", "sbatch", "tensorboard")
-"""Programs that are not ours: they may be named, and are not started."""
+"""Programs of others, which are not started."""
 
 
 class Reached(BaseException):
-    """The command line was read to its end; what follows is the work."""
+    """The whole command line was parsed; the work would follow."""
 
 
 def stop(*_: object, **__: object) -> None:
@@ -80,7 +80,7 @@ def stop(*_: object, **__: object) -> None:
 
 
 def complete(command: str) -> str:
-    """A documented command as one would type it."""
+    """A documented command with values for its placeholders."""
     for begin, before in CONTINUES.items():
         if command.startswith(begin):
             command = f"{before} {command}"
@@ -102,7 +102,7 @@ def complete(command: str) -> str:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch):
-    """shell(command) -> the programs that it starts, each with its arguments, none of which is started."""
+    """shell(command) -> the programs that it would start, each with its arguments."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
     for name in ("recipe", "data_gen", "verl"):
@@ -135,7 +135,7 @@ def shell(tmp_path: Path, monkeypatch):
 
 @pytest.fixture
 def read(monkeypatch, capsys):
-    """read(arguments of python): lets a program of ours read its command line, and fails if it refuses it."""
+    """read(arguments of python): have one of our programs parse its command line; fails if it rejects it."""
 
     def checked(config, **_: object) -> None:
         LongRLConfig.from_dict(settings.plain(config.longrl))
@@ -176,7 +176,7 @@ COMMANDS = {command: name for name, text in DOCUMENTS.items() for command in doc
 
 
 @pytest.mark.parametrize("command", [pytest.param(text, id=f"{name}: {text}") for text, name in COMMANDS.items()])
-def test_a_documented_command_is_understood(command: str, shell, read):
+def test_documented_commands_parse(command: str, shell, read):
     for program, *arguments in shell(complete(command)):
         if program == "vllm":
             from vllm.entrypoints.openai.cli_args import make_arg_parser
@@ -214,26 +214,26 @@ def test_a_documented_command_is_understood(command: str, shell, read):
         "vllm serve a/model --prot 8001",
     ],
 )
-def test_a_command_that_has_rotted_is_noticed(command: str, shell, read):
+def test_outdated_commands_are_noticed(command: str, shell, read):
     with pytest.raises((AssertionError, pytest.fail.Exception, ImportError, OSError, ValueError, SystemExit)):
-        test_a_documented_command_is_understood(command, shell, read)
+        test_documented_commands_parse(command, shell, read)
 
 
 @pytest.mark.parametrize(
-    ("command", "told"), [("x.y=1", "CONTINUES"), ("make all", "OTHERS"), ("python -m a KIND", "PLACEHOLDERS")]
+    ("command", "message"), [("x.y=1", "CONTINUES"), ("make all", "OTHERS"), ("python -m a KIND", "PLACEHOLDERS")]
 )
-def test_a_command_that_cannot_be_completed_says_what_to_add(command: str, told: str):
-    with pytest.raises(AssertionError, match=told):
+def test_an_unknown_placeholder_is_explained(command: str, message: str):
+    with pytest.raises(AssertionError, match=message):
         complete(command)
 
 
 @pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if [*documented_commands.references(text)]])
-def test_files_that_a_document_names_are_there(name: str):
+def test_files_named_in_documents_exist(name: str):
     missing = [path for path in documented_commands.references(DOCUMENTS[name]) if not any(ROOT.glob(path.rstrip("/")))]
     assert missing == []
 
 
-def test_the_lists_are_no_empty_ones():
+def test_the_lists_are_not_empty():
     assert len(COMMANDS) > 30
     assert {"source .venv/bin/activate", "python -m data_gen.grounding config > grounding.yaml"} <= {
         command.split("  ")[0] for command in COMMANDS

@@ -1,4 +1,4 @@
-"""scripts/lib.sh: words are a command line's, and a folder that somebody else may have prepared is refused."""
+"""scripts/lib.sh: words are split like a command line, and folders that others may have prepared are rejected."""
 
 import os
 import subprocess
@@ -31,14 +31,14 @@ def sourced(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_words(text: str, expected: list[str]):
     done = sourced('words found "$1"; printf \'%s\\0\' "${#found[@]}" "${found[@]}"', text)
     assert done.returncode == 0, done.stderr
-    count, *found = done.stdout.split("\0")[:-1]
-    assert (int(count), found[: int(count)]) == (len(expected), expected)
+    count, *words = done.stdout.split("\0")[:-1]
+    assert (int(count), words[: int(count)]) == (len(expected), expected)
 
 
-def test_a_quote_without_its_end_is_refused():
+def test_an_unclosed_quote_is_rejected():
     done = sourced('words found "$1"; echo on', "a='b")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "not the words of a command line: a='b" in done.stderr
+    assert "cannot be split into words like a command line: a='b" in done.stderr
 
 
 def private(*folders: Path | str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def mode(folder: Path) -> int:
     return folder.stat().st_mode & 0o777
 
 
-def test_it_is_made_for_this_user_alone(tmp_path: Path):
+def test_a_folder_is_created_for_this_user_only(tmp_path: Path):
     above, folder = tmp_path / "a b", tmp_path / "a b" / "c"
     assert private(folder).returncode == 0
     assert (mode(above), mode(folder)) == (0o700, 0o700)
@@ -59,7 +59,7 @@ def test_it_is_made_for_this_user_alone(tmp_path: Path):
     assert (mode(above), mode(folder)) == (0o755, 0o700)
 
 
-def test_a_link_is_refused_whatever_it_leads_to(tmp_path: Path):
+def test_links_are_rejected(tmp_path: Path):
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "link").symlink_to(home)
@@ -67,11 +67,11 @@ def test_a_link_is_refused_whatever_it_leads_to(tmp_path: Path):
     for name in ("link", "link/", "link/.", "dangling"):
         done = private(f"{tmp_path}/{name}")
         assert done.returncode == 2, name
-        assert "is a link: remove it, or name another folder" in done.stderr
+        assert "is a link. Fix: remove it, or use another folder" in done.stderr
     assert list(home.iterdir()) == []
 
 
-def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path):
+def test_folders_of_other_users_are_rejected(tmp_path: Path):
     if os.getuid() == 0:  # else root is somebody else
         theirs = tmp_path / "theirs"
         theirs.mkdir()
@@ -84,16 +84,16 @@ def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("permissions", [0o777, 0o1777, 0o775, 0o702])
-def test_what_others_may_have_filled_is_refused(tmp_path: Path, permissions: int):
+def test_folders_writable_by_others_are_rejected(tmp_path: Path, permissions: int):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(permissions)
     done = private(tmp_path / "open")
     assert done.returncode == 2
-    assert "can be written in by others" in done.stderr
+    assert "is writable by others" in done.stderr
 
 
-def test_what_can_be_replaced_is_refused(tmp_path: Path):
-    """In a folder where everybody can rename what is in it; /tmp, where only owners can, is fine."""
+def test_folders_that_others_can_replace_are_rejected(tmp_path: Path):
+    """In a folder whose entries everybody can rename; in /tmp only their owners can."""
     above = tmp_path / "above"
     above.mkdir()
     above.chmod(0o1777)
@@ -106,6 +106,6 @@ def test_what_can_be_replaced_is_refused(tmp_path: Path):
         assert f"can be replaced by others, who own {above} or can write in it" in done.stderr
 
 
-def test_a_file_is_no_folder(tmp_path: Path):
+def test_a_file_is_rejected(tmp_path: Path):
     (tmp_path / "file").touch()
-    assert "is no folder and cannot be made" in private(tmp_path / "file").stderr
+    assert "is not a folder and cannot be created" in private(tmp_path / "file").stderr

@@ -1,4 +1,4 @@
-"""The locks hold what set-up installs, file by file; lock.sh --check says what is wrong with one."""
+"""Locks pin every file that setup installs, and lock.sh --check reports errors in them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def pins(lock: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_line_of_a_lock_is_a_version_with_the_hashes_of_its_files(lock: str):
+def test_every_line_of_a_lock_has_a_version_and_hashes(lock: str):
     text = re.sub(r"^ *#.*\n", "", (REQUIREMENTS / lock).read_text(), flags=re.M)
     entries = text.replace("\\\n", " ").splitlines()
     assert entries
@@ -30,18 +30,18 @@ def test_every_line_of_a_lock_is_a_version_with_the_hashes_of_its_files(lock: st
 
 
 @pytest.mark.parametrize("lock", ["cpu.txt", "gpu.txt"])
-def test_the_main_packages_are_there(lock: str):
+def test_the_main_packages_are_locked(lock: str):
     names = {"verl", "torch", "ray", "transformers", "tensordict", "transferqueue", "pyarrow", "hydra-core"}
     assert names <= pins(lock).keys()
 
 
 def test_cpu_lock_has_no_torch_companions_and_no_cuda():
-    """Whatever PyPI's own torch asks for."""
+    """PyPI's torch would require them."""
     unwanted = re.compile("torchvision|torchaudio|torchcodec|nvidia-.*|cuda-.*")
     assert [name for name in pins("cpu.txt") if unwanted.fullmatch(name)] == []
 
 
-def test_all_of_torch_is_of_one_version():
+def test_all_packages_of_torch_have_one_version():
     torch = pins("cpu.txt")["torch"]
     assert f'version = "{torch}"' in (REQUIREMENTS / "uv-lock-cpu.toml").read_text()
     assert pins("torch-cpu.txt") == {"torch": f"{torch}+cpu"}
@@ -51,14 +51,14 @@ def test_all_of_torch_is_of_one_version():
     assert {name: version for name, version in cuda.items() if cpu.get(name, version) != version} == {}
 
 
-def test_what_a_build_needs_is_pinned():
-    """LongRL's own build and those of source packages are isolated; flash-attn's is not, for it needs torch."""
+def test_build_requirements_are_pinned():
+    """The builds of LongRL and of source packages are isolated; flash-attn's is not, because it needs torch."""
     assert {"hatchling", "setuptools"} <= pins("build.txt").keys()
     assert {"setuptools", "wheel", "ninja", "psutil", "packaging", "einops", "torch"} <= pins("gpu.txt").keys()
 
 
-def test_gpu_lock_follows_what_verl_pins_for_vllm():
-    """But for transformers, whose 5.9.0 writes a hostile model's templates outside of the checkpoint."""
+def test_gpu_lock_follows_verls_pins_for_vllm():
+    """Except for transformers, whose 5.9.0 may write a hostile model's templates outside the checkpoint."""
     locked = pins("gpu.txt") | pins("flash-attn.txt")
     pinned = {"torch": "2.11.0", "vllm": "0.24.0", "flash-attn": "2.8.3", "verl": "0.9.1"}
     assert {name: locked[name] for name in pinned} == pinned
@@ -71,7 +71,7 @@ def lock_check(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_a_resolver_finds_the_locks_valid_for_every_offered_python():
+def test_the_locks_are_valid_for_every_supported_python():
     done = lock_check(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     names = [f"requirements/{lock}.txt for Python 3.{minor}" for lock in ("cpu", "gpu") for minor in (11, 12)]
@@ -79,29 +79,29 @@ def test_a_resolver_finds_the_locks_valid_for_every_offered_python():
 
 
 @pytest.mark.parametrize(
-    ("asked", "locked", "python", "complaint"),
+    ("required", "locked", "python", "message"),
     [
         ("six\nsetuptools<81; python_version>='3.12'", "setuptools==81.0.0\nsix==1.17.0", "3.12", "has a conflict"),
-        ("colorama", "iniconfig==2.0.0", "3.11", "not asked for: iniconfig==2.0.0\nmissing: colorama=="),
-        ("numpy==1.23.5", "numpy==1.23.5", "3.12", "pins what has no wheel"),
+        ("colorama", "iniconfig==2.0.0", "3.11", "not required: iniconfig==2.0.0\nmissing: colorama=="),
+        ("numpy==1.23.5", "numpy==1.23.5", "3.12", "pins versions without a wheel"),
         ("six", SIX.replace("4721", "4722"), "3.11", "six==1.17.0 --hash=sha256:4722f391"),
-        ("six", "six==1.17.0", "3.11", "not of six==1.17.0"),
+        ("six", "six==1.17.0", "3.11", "without hashes: six==1.17.0"),
     ],
 )
-def test_a_resolver_finds_what_is_wrong_with_a_lock(tmp_path: Path, asked, locked, python, complaint):
-    """A conflict on one Python alone, a package missing, one that nothing asks for, a version without a wheel, a file
+def test_errors_in_a_lock_are_reported(tmp_path: Path, required, locked, python, message):
+    """A conflict with one Python only, a missing package, one that is not required, a version without a wheel, a file
     that PyPI does not have, no hash."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     folder = tmp_path / "requirements"
     shutil.copytree(REQUIREMENTS, folder)
     for target in ("cpu", "gpu"):
-        (folder / f"{target}.in").write_text("six\n" if target == "cpu" else f"{asked}\n")
+        (folder / f"{target}.in").write_text("six\n" if target == "cpu" else f"{required}\n")
         (folder / f"{target}.txt").write_text(SIX if target == "cpu" else f"{locked}\n")
         (folder / f"{target}-overrides.txt").write_text("")
     before = {path: path.read_text() for path in folder.iterdir()}
     done = lock_check(tmp_path)
     assert done.returncode == 1
-    assert complaint in done.stdout
+    assert message in done.stdout
     assert f"requirements/gpu.txt for Python {python} is valid" not in done.stdout
     assert "requirements/cpu.txt for Python 3.12 is valid" in done.stdout
     assert before == {path: path.read_text() for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""The manifests for SkyPilot and Kubernetes are what their schemas allow and what LongRL can run on.
+"""The manifests for SkyPilot and Kubernetes match their schemas and LongRL's requirements.
 
 SkyPilot's schemas are its own (Apache-2.0), printed from the version they name. KubeRay publishes one of 20,000 lines;
 tests/scripts/schemas/rayjob.yaml is the part that is used here, written by hand.
@@ -47,8 +47,8 @@ def test_skypilot(sky):
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (sky["num_nodes"], per_node)
 
 
-def test_skypilots_nodes_share_a_token_and_overrides_are_as_written(sky, tmp_path: Path):
-    """The run script of both nodes, with stand-ins for the node's Ray and the training; the second begins first."""
+def test_skypilots_nodes_share_a_token_and_overrides_are_kept(sky, tmp_path: Path):
+    """Run the script of both nodes with a fake Ray and a fake training; the second node starts first."""
     scripts = tmp_path / "scripts"
     (scripts / "ray").mkdir(parents=True)
     shutil.copy(SCRIPTS / "lib.sh", scripts)
@@ -67,8 +67,10 @@ def test_skypilots_nodes_share_a_token_and_overrides_are_as_written(sky, tmp_pat
     environment |= {"SKYPILOT_TASK_ID": "sky-1"}
     nodes = []
     for rank in (1, 0):
-        own = environment | {"SKYPILOT_NODE_RANK": str(rank)}
-        nodes.append(subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=own, stdin=subprocess.DEVNULL))
+        node_environment = environment | {"SKYPILOT_NODE_RANK": str(rank)}
+        nodes.append(
+            subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=node_environment, stdin=subprocess.DEVNULL)
+        )
     assert [node.wait(30) for node in nodes] == [0, 0]
     (worker, its), (head, token) = ((tmp_path / f"node-{rank}").read_text().split() for rank in (1, 0))
     assert (worker, head) == ("worker", "head")
@@ -87,8 +89,8 @@ def test_rayjob(rayjob):
         jsonschema.validate(wrong, RAYJOB)
 
 
-def test_strangers_do_not_reach_the_rayjob(rayjob):
-    """It asks for a token, and its pods are those of the network policy."""
+def test_the_rayjob_is_closed_to_others(rayjob):
+    """It requires a token, and the network policy selects its pods."""
     cluster = rayjob["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     policy = yaml.safe_load((SCRIPTS / "kubernetes" / "networkpolicy.yaml").read_text())
@@ -103,7 +105,7 @@ def test_strangers_do_not_reach_the_rayjob(rayjob):
     assert submitter["podSelector"]["matchLabels"] == {"batch.kubernetes.io/job-name": rayjob["metadata"]["name"]}
 
 
-def test_rayjob_has_room_for_what_it_trains(rayjob):
+def test_rayjob_has_enough_memory_for_its_training(rayjob):
     bash, flag, script = shlex.split(rayjob["spec"]["entrypoint"])
     assert (bash, flag) == ("bash", "-c")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
@@ -118,7 +120,7 @@ def test_rayjob_has_room_for_what_it_trains(rayjob):
     assert group["minReplicas"] == group["maxReplicas"] == group["replicas"]
 
 
-def test_rayjob_is_this_ray_with_shared_memory_and_a_shared_volume(rayjob):
+def test_rayjob_has_our_ray_version_shared_memory_and_a_shared_volume(rayjob):
     spec = rayjob["spec"]["rayClusterSpec"]
     lock = (SCRIPTS.parent / "requirements" / "gpu.txt").read_text()
     assert f"\nray=={spec['rayVersion']} " in lock

@@ -1,4 +1,4 @@
-"""scripts/ray/node.sh on a machine that others use too: nothing they prepare is written through, believed or killed."""
+"""scripts/ray/node.sh on a shared machine: it does not follow, trust or kill anything that others prepared."""
 
 import os
 import shutil
@@ -21,8 +21,8 @@ wait
 """
 
 
-class Node:
-    """node.sh with folders of the test's own."""
+class NodeScript:
+    """Runs node.sh with temporary folders."""
 
     def __init__(self, folder: Path) -> None:
         self.temporary = folder
@@ -50,9 +50,9 @@ class Node:
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
+def node() -> Iterator[NodeScript]:
     with tempfile.TemporaryDirectory(prefix="ln", dir="/tmp") as folder:  # short, for Ray's sockets
-        node = Node(Path(folder))
+        node = NodeScript(Path(folder))
         try:
             yield node
         finally:
@@ -61,14 +61,14 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this user's that looks like Ray's."""
+    """A process of this user that resembles Ray."""
     process = subprocess.Popen(["bash", "-c", "sleep 60; true", "ray", "start", "--block"], start_new_session=True)
     yield process
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def test_the_token_comes_by_standard_input_and_stays_in_a_file(node: Node):
+def test_the_token_is_read_from_standard_input_and_kept_in_a_file(node: NodeScript):
     done = node.head()
     assert (done.returncode, done.stdout) == (0, "address 10.0.0.1:7777\n"), done.stdout + done.stderr
     token = node.folder / "token"
@@ -77,15 +77,15 @@ def test_the_token_comes_by_standard_input_and_stays_in_a_file(node: Node):
     log = (node.folder / "ray.log").read_text()
     assert f"mode token, token none, file {token}, temporary {node.folder}/tmp" in log
     assert "a-secret" not in log + Path(f"/proc/{node.pid}/cmdline").read_text()
-    assert "runs already" in node.head().stdout
+    assert "already running" in node.head().stdout
     assert node.call("stop").stdout == "stopped\n"
     assert not node.user.exists()
 
 
-def test_without_a_token_nothing_starts(node: Node):
+def test_without_a_token_nothing_starts(node: NodeScript):
     done = node.head(token="")
     assert done.returncode == 1
-    assert "no token on standard input; LONGRL_CONTAINER has to hand it on" in done.stdout
+    assert "no token on standard input. Fix: LONGRL_CONTAINER must forward it" in done.stdout
     assert not (node.folder / "pid").exists()
     assert node.head("--auth=disabled", token="").returncode == 0
     assert "mode disabled, token none, file none" in (node.folder / "ray.log").read_text()
@@ -93,8 +93,8 @@ def test_without_a_token_nothing_starts(node: Node):
 
 
 @pytest.mark.parametrize("depth", ["user", "port"])
-def test_a_folder_that_somebody_prepared_is_refused(node: Node, bystander, depth: str):
-    """Its ray.log leads to a file of the user's, its pid file to a process."""
+def test_a_folder_that_somebody_prepared_is_rejected(node: NodeScript, bystander, depth: str):
+    """Its ray.log is a link to a file of the user, its pid file names a process of the user."""
     precious, trap = node.temporary / "bashrc", node.temporary / "trap"
     precious.write_text("mine")
     inside = trap / "7777" if depth == "user" else trap
@@ -114,7 +114,7 @@ def test_a_folder_that_somebody_prepared_is_refused(node: Node, bystander, depth
         refused = f"{place} belongs to "
     else:  # nobody's but root's to give away: one that others could have filled
         place.chmod(0o777)
-        refused = f"{place} can be written in by others"
+        refused = f"{place} is writable by others"
     for done in (node.head(), node.call("stop")):
         assert done.returncode == 2
         assert refused in done.stderr
@@ -123,16 +123,16 @@ def test_a_folder_that_somebody_prepared_is_refused(node: Node, bystander, depth
     assert bystander.poll() is None
 
 
-def test_only_our_own_process_is_stopped(node: Node, bystander):
-    """A pid that another process has since the machine was started again, one of ours for another port, nonsense."""
-    other = Node(node.temporary / "other")
+def test_only_our_process_is_stopped(node: NodeScript, bystander):
+    """A pid of another process after a reboot, one of ours for another port, and nonsense."""
+    other = NodeScript(node.temporary / "other")
     assert other.head().returncode == 0
     try:
         for pid in (str(bystander.pid), str(other.pid), "1", "-1", "0", "x; id", ""):
             node.folder.mkdir(parents=True)
             (node.folder / "pid").write_text(pid)
             done = node.call("stop")
-            assert (done.returncode, done.stdout) == (0, "nothing of start.sh's runs here\n"), pid
+            assert (done.returncode, done.stdout) == (0, "no Ray of start.sh runs here\n"), pid
         assert bystander.poll() is None
         os.kill(other.pid, 0)
     finally:
@@ -140,38 +140,38 @@ def test_only_our_own_process_is_stopped(node: Node, bystander):
 
 
 @pytest.mark.parametrize("port", ["..", "../../x", "", "7777/../..", "1 2"])
-def test_a_port_is_a_number(node: Node, port: str):
-    """It names a folder that is removed."""
+def test_a_port_must_be_a_number(node: NodeScript, port: str):
+    """It is part of the path of a folder that is removed."""
     done = node.call("stop", f"--port={port}")
     assert done.returncode == 2
-    assert f"--port={port}, expected a number" in done.stderr
+    assert f"--port={port}: expected a number" in done.stderr
     assert node.python.exists()
 
 
-def test_a_folder_too_long_for_sockets_is_refused(node: Node):
+def test_a_path_too_long_for_sockets_is_rejected(node: NodeScript):
     done = node.head(f"--temp=/{'x' * 39}")
-    assert (done.returncode, "Ray's sockets leave room for 39 characters" in done.stdout) == (1, True)
+    assert (done.returncode, "but Ray's sockets leave room for 39" in done.stdout) == (1, True)
 
 
 FIND = 'source "$1/cluster.sh"; find_token; echo "${RAY_AUTH_MODE-} ${RAY_AUTH_TOKEN_PATH-}"'
 
 
 @pytest.mark.parametrize(
-    ("address", "own", "found"),
+    ("address", "variables", "is_used"),
     [
         ("10.0.0.1:7777", {}, True),
-        ("10.0.0.2:7777", {}, False),  # another's cluster is not told our token
+        ("10.0.0.2:7777", {}, False),  # Our token is not sent to another cluster.
         ("http://10.0.0.1:7777", {}, False),
         ("", {}, False),
         ("10.0.0.1:7777", {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "mine"}, False),
     ],
 )
-def test_the_token_is_found_by_the_cluster_it_is_for(tmp_path: Path, address: str, own: dict[str, str], found: bool):
+def test_the_token_is_used_only_for_its_cluster(tmp_path: Path, address: str, variables: dict[str, str], is_used: bool):
     folder = tmp_path / f"longrl-ray-{os.getuid()}" / "7777"
     folder.mkdir(parents=True)
     (folder / "token").write_text("a-secret")
     (folder / "address").write_text("10.0.0.1:7777\n")
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "RAY_ADDRESS": address, **own}
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "RAY_ADDRESS": address, **variables}
     done = subprocess.run(["bash", "-euc", FIND, "bash", str(RAY)], env=environment, capture_output=True, text=True)
-    expected = f"token {folder}/token" if found else " ".join(own.values()) if own else ""
+    expected = f"token {folder}/token" if is_used else " ".join(variables.values()) if variables else ""
     assert done.stdout.strip() == expected, done.stderr

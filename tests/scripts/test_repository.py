@@ -1,4 +1,4 @@
-"""What people look for in a repository is there and agrees with what it describes."""
+"""Files that people expect in a repository exist and agree with the code."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_the_licence_is_the_one_that_is_named():
+def test_the_licence_is_the_declared_one():
     text = (ROOT / "LICENSE").read_text()
     assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert "END OF TERMS AND CONDITIONS" in text
@@ -23,7 +23,7 @@ def test_the_licence_is_the_one_that_is_named():
     assert PROJECT["project"]["license-files"] == ["LICENSE"]
 
 
-def test_the_citation_names_the_papers_that_the_readme_and_the_index_name():
+def test_the_citation_has_the_papers_of_the_readme_and_the_index():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     cited = {reference["url"].rpartition("/")[2]: reference for reference in citation["references"]}
@@ -51,7 +51,7 @@ def hooks() -> list[dict]:
     return repository["hooks"]
 
 
-def test_commits_run_what_the_suite_runs_first(hooks: list[dict]):
+def test_hooks_run_the_first_checks_of_the_suite(hooks: list[dict]):
     script = (ROOT / "scripts" / "test.sh").read_text()
     first = re.findall(r'^"\$venv/bin/(.+)$', script, flags=re.M)
     theirs = [re.fullmatch(r"bash -c '\"\$\{LONGRL_VENV:-.venv\}/bin/(.+)'", hook["entry"]) for hook in hooks]
@@ -75,5 +75,5 @@ def test_a_hook_runs_from_the_environment(hooks: list[dict], tmp_path: Path):
 
 
 @pytest.mark.parametrize("package", PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
-def test_every_shipped_package_is_typed(package: str):
+def test_every_shipped_package_has_types(package: str):
     assert (ROOT / package / "py.typed").is_file()

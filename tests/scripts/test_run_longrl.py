@@ -1,4 +1,4 @@
-"""run_longrl.sh hands its environment on so that Hydra reads the very values."""
+"""run_longrl.sh quotes the values of its variables so that Hydra reads them unchanged."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ FILES = {"TRAIN_FILES": "t", "VAL_FILES": "v", "MODEL_PATH": "m"}
 
 @pytest.fixture
 def launched(tmp_path: Path):
-    """launched(arguments, environment) -> the finished script, whose Python prints what it was given."""
+    """launched(arguments, environment) -> the finished script, whose fake Python prints its arguments."""
     for name in ("runs", "ray"):
         shutil.copytree(ROOT / "scripts" / name, tmp_path / "scripts" / name)
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
@@ -39,14 +39,14 @@ def launched(tmp_path: Path):
 
 
 def calls(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
-    """The modules that were run, each with its arguments."""
+    """The modules that were run, with their arguments."""
     assert done.returncode == 0, done.stderr
     return [call.split("\0")[:-1] for call in done.stdout.split("-m\0")[1:]]
 
 
 @pytest.fixture
 def overrides(launched):
-    """overrides(arguments, environment) -> the command line that run_longrl.sh gives to recipe.longrl.main."""
+    """overrides(arguments, environment) -> the arguments that run_longrl.sh passes to recipe.longrl.main."""
 
     def run(*arguments: str, **environment: str) -> list[str]:
         ((module, *given),) = calls(launched(*arguments, **environment))
@@ -57,7 +57,7 @@ def overrides(launched):
 
 
 @pytest.mark.parametrize("value", ["/ckpt/step=100(1)", "/a b,c/{d}", "/data/[x].parquet", "it's \\'$HOME\\"])
-def test_any_path_arrives_as_it_is(overrides, value: str):
+def test_paths_are_passed_unchanged(overrides, value: str):
     given = overrides(
         "trainer.save_freq=7",
         TRAIN_FILES=value,
@@ -134,7 +134,7 @@ HOSTILE = [
 
 
 def test_any_value_survives_quoting_for_hydra():
-    """As above, without the composition's second for each."""
+    """As above, without a composition, which takes a second for each value."""
     common = (ROOT / "scripts" / "runs" / "common.sh").read_text()
     function = common[common.index("quoted() {") : common.index("\n}\n", common.index("quoted() {")) + 3]
     script = function + "for value; do quoted \"$value\"; printf '\\0'; done"
@@ -154,10 +154,10 @@ def test_any_value_survives_quoting_for_hydra():
         ("EXPERIMENT_NAME", "a${"),
     ],
 )
-def test_a_name_is_never_replaced(launched, name: str, value: str):
+def test_interpolations_in_names_are_rejected(launched, name: str, value: str):
     done = launched(**{**FILES, name: value})
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{name} is '{value}': Hydra would replace" in done.stderr
+    assert f"{name} = '{value}': Hydra would replace" in done.stderr
 
 
 def test_lists_of_files(overrides):
@@ -180,7 +180,7 @@ def test_lists_of_files(overrides):
         ("data.train_batch_size=4", "actor_rollout_ref.model.use_liger=false", "data.train_files=null"),
     ],
 )
-def test_neither_data_nor_model_named_is_the_demo(launched, arguments: tuple[str, ...]):
+def test_the_demo_runs_without_data_and_model(launched, arguments: tuple[str, ...]):
     assert calls(launched(*arguments)) == [["recipe.longrl.demo.run", *arguments]]
 
 
@@ -197,8 +197,8 @@ def test_neither_data_nor_model_named_is_the_demo(launched, arguments: tuple[str
         (("model=demo",), ("TRAIN_FILES", "VAL_FILES", "MODEL_PATH")),
     ],
 )
-def test_what_is_named_is_trained(overrides, arguments: tuple[str, ...], variables: tuple[str, ...]):
-    """Variables and overrides add up, and nothing of the demo's is among them."""
+def test_given_data_and_model_are_trained(overrides, arguments: tuple[str, ...], variables: tuple[str, ...]):
+    """Variables and overrides are combined, without anything from the demo."""
     given = overrides(*arguments, **{name: FILES[name] for name in variables})
     assert given[-len(arguments) :] == list(arguments)
     keys = {"TRAIN_FILES": "data.train_files", "VAL_FILES": "data.val_files"}
@@ -218,17 +218,17 @@ def test_what_is_named_is_trained(overrides, arguments: tuple[str, ...], variabl
         (("model=qwen2.5-7b-1m", "--config", "--dry-run"), (), "set TRAIN_FILES VAL_FILES (see"),
         (("actor_rollout_ref.model.path=x",), ("VAL_FILES",), "set TRAIN_FILES (see"),
         ((), ("TRAIN_FILES", "VAL_FILES"), "set MODEL_PATH (see"),
-        (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given: set TRAIN_FILES"),
+        (("longrl.reward.scorers=[my_rewards.py]",), (), "no data is given. Fix: set TRAIN_FILES"),
     ],
 )
-def test_what_is_missing_is_named(launched, arguments, variables, missing: str):
+def test_missing_values_are_named(launched, arguments, variables, missing: str):
     done = launched(*arguments, **{name: FILES[name] for name in variables})
     assert (done.returncode, done.stdout) == (2, "")
     assert missing in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--config", "--config=changed", "--version"])
-def test_what_is_only_shown_needs_no_data(overrides, flag: str):
+def test_printing_the_configuration_needs_no_data(overrides, flag: str):
     given = overrides("model=qwen2.5-7b-1m", flag)
     assert given == ["trainer.experiment_name='longrlvr'", "model=qwen2.5-7b-1m", flag]
 
@@ -244,7 +244,7 @@ def test_what_is_only_shown_needs_no_data(overrides, flag: str):
         ({}, (), False),
     ],
 )
-def test_a_running_cluster_is_looked_at_first(launched, environment, arguments, looked: bool):
+def test_a_running_cluster_is_checked_first(launched, environment, arguments, looked: bool):
     *before, (module, *given) = calls(launched(*arguments, **FILES, **environment))
     assert module == "recipe.longrl.main"
     assert before == ([["recipe.longrl.preflight", *given]] if looked else [])

@@ -44,7 +44,7 @@ FILES = ("TRAIN_FILES", "VAL_FILES", "WARMUP_FILES", "STAGE1_FILES", "STAGE2_FIL
 
 
 def _without_setup(folder: Path) -> Path:
-    """A copy of the scripts whose set-up does nothing."""
+    """A copy of the scripts whose setup does nothing."""
     scripts = folder / "scripts"
     for name in ("runs", "ray"):
         shutil.copytree(RUNS.parent / name, scripts / name)
@@ -54,7 +54,7 @@ def _without_setup(folder: Path) -> Path:
 
 @pytest.fixture
 def launched(tmp_path):
-    """launched(name, arguments, files) -> the finished script, whose Python prints what it was given."""
+    """launched(name, arguments, files) -> the finished script, whose fake Python prints its arguments."""
     scripts = _without_setup(tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -70,12 +70,12 @@ def launched(tmp_path):
     return run
 
 
-def test_there_is_a_script_for_each():
+def test_each_published_run_has_a_script():
     assert {path.stem for path in RUNS.glob("*.sh")} == {*PUBLISHED, "common"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_it_is_the_published_run(launched, name):
+def test_a_script_composes_the_published_run(launched, name):
     module, rate, prompts, rollouts, longest, gpus = PUBLISHED[name]
     files = {variable: f"/data/a b={variable}.parquet" for variable in FILES} | {"VAL_FILES": "[/x.parquet,/y.parquet]"}
     done = launched(name, "trainer.save_freq=7", files=files)
@@ -98,7 +98,7 @@ def test_it_is_the_published_run(launched, name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_help_says_what_is_published_and_what_inferred(launched, name):
+def test_help_distinguishes_published_and_inferred_settings(launched, name):
     done = launched(name, "--help", files={})
     assert done.returncode == 0
     assert "Published" in done.stdout
@@ -124,7 +124,7 @@ def rows(tmp_path_factory) -> str:
 
 @pytest.fixture
 def published(tmp_path):
-    """published(name on the hub) -> a folder shaped as the model's: its config.json and a tokenizer, no weights."""
+    """published(name on the hub) -> a folder like the model's, with config.json and tokenizer but no weights."""
 
     def make(name: str) -> Path:
         folder = tmp_path / "published" / name
@@ -139,7 +139,7 @@ def published(tmp_path):
 
 
 def _prepared(run: Path, model: Path) -> None:
-    """The run would read a folder without dual chunk attention if the model has it, and else the model's own."""
+    """The run reads a copy of the folder without dual chunk attention if the model has it, otherwise the folder."""
     config = json.loads((model / "config.json").read_text())
     assert (run / "model").exists() == ("dual_chunk_attention_config" in config)
     if config.pop("dual_chunk_attention_config", None):
@@ -150,12 +150,12 @@ def _prepared(run: Path, model: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_dry_run_on_the_published_model(launched, published, rows, name, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(model_loading, "vllm_arguments", lambda config: None)  # asked below, by the script itself
+    monkeypatch.setattr(model_loading, "vllm_arguments", lambda config: None)  # The next test checks vLLM.
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("RAY_ADDRESS", "local")
     model, run = published(MODELS[name]), tmp_path / "run"
-    own = [f"actor_rollout_ref.model.path={model}", f"longrl.output_dir={run}", "--dry-run"]
-    done = launched(name, *own, files=dict.fromkeys(FILES, rows))
+    overrides = [f"actor_rollout_ref.model.path={model}", f"longrl.output_dir={run}", "--dry-run"]
+    done = launched(name, *overrides, files=dict.fromkeys(FILES, rows))
     _, module, *arguments = done.stdout.split("\0")[:-1]
     (main.main if module == "recipe.longrl.main" else curriculum.main)(arguments)
     shown = capsys.readouterr().out
@@ -166,13 +166,13 @@ def test_a_dry_run_on_the_published_model(launched, published, rows, name, tmp_p
         _prepared(run, model)
 
 
-def test_the_script_itself_asks_the_installed_vllm(published, rows, tmp_path):
+def test_the_script_checks_the_installed_vllm(published, rows, tmp_path):
     name = "longrlvr-qwen2.5-7b-1m"
     model, run = published(MODELS[name]), tmp_path / "run"
     script = _without_setup(tmp_path) / "runs" / f"{name}.sh"
-    own = [f"actor_rollout_ref.model.path={model}", f"longrl.output_dir={run}", "--dry-run"]
+    overrides = [f"actor_rollout_ref.model.path={model}", f"longrl.output_dir={run}", "--dry-run"]
     environment = {**os.environ, **dict.fromkeys(FILES, rows), "LONGRL_VENV": sys.prefix, "COLUMNS": "400"}
-    done = subprocess.run(["bash", str(script), *own], env=environment, capture_output=True, text=True)
+    done = subprocess.run(["bash", str(script), *overrides], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "rollout engine" in line]
     assert " ok " in line
@@ -180,7 +180,7 @@ def test_the_script_itself_asks_the_installed_vllm(published, rows, tmp_path):
     _prepared(run, model)
 
 
-def test_longer_than_the_chunk_is_refused(published, rows, tmp_path, capsys):
+def test_prompts_longer_than_the_chunk_are_rejected(published, rows, tmp_path, capsys):
     model = published("Qwen/Qwen2.5-7B-Instruct-1M")
     files = [f"data.train_files=[{rows}]", f"data.val_files=[{rows}]", f"longrl.output_dir={tmp_path / 'run'}"]
     with pytest.raises(SystemExit) as refused:

@@ -1,4 +1,4 @@
-"""Wrong use of set-up is told in words."""
+"""Wrong arguments of setup.sh are explained."""
 
 import subprocess
 from pathlib import Path

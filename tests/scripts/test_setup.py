@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = "bash cat chmod cp cut dirname env find flock grep head ls mkdir mktemp mv rm sed sha256sum sleep tee touch"
-"""All that PATH offers beside what a test puts there."""
+"""The programs on PATH, besides those that a test adds."""
 
 PYTHON = """#!/usr/bin/env bash
 # A Python of the version in its name: answers the version check, makes an environment whose own python logs its calls.
@@ -55,8 +55,8 @@ echo "$DRIVER"
 """
 
 
-class Setup:
-    """A copy of what setup.sh needs, and calls of it."""
+class SetupScript:
+    """Runs a copy of setup.sh with fake tools."""
 
     def __init__(self, folder: Path) -> None:
         self.repository, self.log, self.venv = folder / "repository", folder / "log", folder / "repository" / ".venv"
@@ -109,15 +109,15 @@ class Setup:
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return Setup(tmp_path)
+def setup(tmp_path: Path) -> SetupScript:
+    return SetupScript(tmp_path)
 
 
 def made_anew(commands: list[str]) -> bool:
     return any(command.endswith("-m venv") for command in commands)
 
 
-def test_a_second_call_has_nothing_to_do(setup: Setup):
+def test_a_second_call_does_nothing(setup: SetupScript):
     commands = setup("cpu")
     assert made_anew(commands)
     assert any(command.endswith("-r requirements/uv.txt") for command in commands)
@@ -125,8 +125,8 @@ def test_a_second_call_has_nothing_to_do(setup: Setup):
     assert setup("cpu") == []
 
 
-def test_a_kill_while_the_environment_is_made(setup: Setup):
-    """bin/python is there, pip is not."""
+def test_a_kill_while_the_environment_is_created(setup: SetupScript):
+    """bin/python exists, pip does not."""
     process = setup.start("cpu", DIE_IN_VENV="1")
     deadline = time.monotonic() + 30
     while not setup.log.with_name("log.in_venv").exists():
@@ -139,7 +139,7 @@ def test_a_kill_while_the_environment_is_made(setup: Setup):
     assert setup("cpu") == []
 
 
-def test_a_kill_while_packages_are_installed_goes_on(setup: Setup):
+def test_a_kill_while_packages_are_installed_resumes(setup: SetupScript):
     setup("cpu")
     (setup.venv / ".longrl").write_text("cpu made\n")
     commands = setup("cpu")
@@ -147,7 +147,7 @@ def test_a_kill_while_packages_are_installed_goes_on(setup: Setup):
     assert not made_anew(commands)
 
 
-def test_a_changed_lock_is_installed_over(setup: Setup):
+def test_a_changed_lock_is_installed_into_the_environment(setup: SetupScript):
     setup("cpu")
     with (setup.repository / "requirements" / "cpu.txt").open("a") as lock:
         lock.write("another==1.0\n")
@@ -156,8 +156,8 @@ def test_a_changed_lock_is_installed_over(setup: Setup):
     assert not made_anew(commands)
 
 
-def test_another_target_is_made_from_scratch(setup: Setup):
-    """What one target must not have (torchvision beside a CPU torch) never stays from the other."""
+def test_another_target_is_built_from_scratch(setup: SetupScript):
+    """Packages that one target must not have (torchvision with a CPU torch) do not remain from the other."""
     setup("gpu")
     (setup.venv / "torchvision").mkdir()
     assert made_anew(setup("cpu"))
@@ -165,23 +165,23 @@ def test_another_target_is_made_from_scratch(setup: Setup):
 
 
 @pytest.mark.parametrize("broken", ["bin/python", "has_pip"])
-def test_a_broken_environment_is_made_from_scratch(setup: Setup, broken: str):
+def test_a_broken_environment_is_rebuilt(setup: SetupScript, broken: str):
     setup("cpu")
     (setup.venv / broken).unlink()
-    if broken == "has_pip":  # found out when there is something to install
+    if broken == "has_pip":  # Noticed when there is something to install.
         (setup.venv / ".longrl").write_text("cpu made\n")
     assert made_anew(setup("cpu"))
 
 
-def test_an_environment_of_someone_elses_is_left_alone(setup: Setup):
+def test_a_foreign_environment_is_left_alone(setup: SetupScript):
     setup.venv.mkdir()
     (setup.venv / "precious").write_text("")
     setup("cpu", status=1)
-    assert "was not made by setup.sh; delete it or set LONGRL_VENV to another place" in setup.error
+    assert "was not made by setup.sh. Fix: delete it, or set LONGRL_VENV to another folder" in setup.error
     assert (setup.venv / "precious").exists()
 
 
-def test_a_relative_place_is_the_callers(setup: Setup, tmp_path: Path):
+def test_a_relative_path_is_relative_to_the_caller(setup: SetupScript, tmp_path: Path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert made_anew(setup("cpu", cwd=elsewhere, LONGRL_VENV="env"))
@@ -189,21 +189,23 @@ def test_a_relative_place_is_the_callers(setup: Setup, tmp_path: Path):
     assert not (setup.repository / "env").exists()
 
 
-def test_no_usable_python_is_named(setup: Setup):
+def test_an_unusable_python_is_named(setup: SetupScript):
     setup("cpu", status=1, LONGRL_PYTHON="/no/such/python")
-    assert "no Python 3.11 or 3.12 with venv found (tried /no/such/python); set LONGRL_PYTHON to one" in setup.error
+    assert (
+        "no Python 3.11 or 3.12 with venv found (tried /no/such/python). Fix: set LONGRL_PYTHON to one" in setup.error
+    )
 
 
 @pytest.fixture
-def only_newer(setup: Setup) -> Setup:
-    """A machine whose only Python is 3.13."""
+def only_newer(setup: SetupScript) -> SetupScript:
+    """A machine that has only Python 3.13."""
     (setup.bin / "python3.12").rename(setup.bin / "python3.12-of-uv")
     (setup.bin / "python3.11").rename(setup.bin / "python3")
     return setup
 
 
 @pytest.mark.parametrize("uv_on_path", [True, False])
-def test_without_a_python_of_the_right_version_uv_gets_one(only_newer: Setup, uv_on_path: bool):
+def test_uv_downloads_a_missing_python(only_newer: SetupScript, uv_on_path: bool):
     if uv_on_path:
         only_newer.put(uv=UV)
     commands = only_newer("cpu", GITHUB="reached")
@@ -217,7 +219,7 @@ def test_without_a_python_of_the_right_version_uv_gets_one(only_newer: Setup, uv
     assert "uv python install 3.12" not in commands
 
 
-def test_without_github_it_says_how_to_get_a_python(only_newer: Setup):
+def test_a_failed_download_explains_how_to_get_a_python(only_newer: SetupScript):
     assert "uv python install 3.12" in only_newer("cpu", status=1)
     last = only_newer.error.splitlines()[-1]
     assert last.startswith("setup: no Python 3.11 or 3.12, and uv could not download one")
@@ -226,26 +228,26 @@ def test_without_github_it_says_how_to_get_a_python(only_newer: Setup):
     assert not only_newer.venv.exists()
 
 
-def test_without_flash_attn_everything_else_is_there(setup: Setup):
-    """An hour's build starts only when it was asked for."""
+def test_setup_works_without_flash_attn(setup: SetupScript):
+    """The long build starts only if requested."""
     commands = setup("gpu")
     assert any("--editable ." in command for command in commands)
     assert not builds(commands)
-    (said,) = [line for line in setup.output.splitlines() if "flash-attn" in line]
-    assert "does not need it" in said
-    assert "LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu" in said
+    (message,) = [line for line in setup.output.splitlines() if "flash-attn" in line]
+    assert "does not need it" in message
+    assert "LONGRL_BUILD_FLASH_ATTN=1 bash scripts/setup.sh gpu" in message
     assert setup("gpu") == []
 
 
 @pytest.mark.parametrize("loads", [True, False])
-def test_a_flash_attn_of_the_users_stays_if_it_loads(setup: Setup, loads: bool):
+def test_an_installed_flash_attn_stays_if_it_loads(setup: SetupScript, loads: bool):
     setup("gpu")
     (setup.venv / ".flash-attn").unlink()  # as after a new lock, or a kill before flash-attn
     if loads:
         (setup.venv / "flash_attn_loads").touch()
     commands = setup("gpu")
     assert [command for command in commands if " install " in command] == []
-    assert ("flash-attn==2.8.3 is here" in setup.output) == loads
+    assert ("flash-attn==2.8.3 is installed" in setup.output) == loads
     assert ("uv pip uninstall --quiet flash-attn" in commands) != loads
     assert setup("gpu") == []
 
@@ -254,31 +256,31 @@ def builds(commands: list[str]) -> bool:
     return any(command.startswith("python -m pip") and "flash-attn.txt" in command for command in commands)
 
 
-def test_a_build_in_a_finished_environment(setup: Setup):
+def test_a_build_in_a_complete_environment(setup: SetupScript):
     setup("gpu")
-    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.0")}
-    assert builds(setup("gpu", **asked, BUILD="works"))
+    variables = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.0")}
+    assert builds(setup("gpu", **variables, BUILD="works"))
     assert "30 to 90 minutes" in setup.output
     assert "setup: flash-attn [1/73]\n" in setup.output
-    assert "flash-attn==2.8.3 is here" in setup.output
-    assert setup("gpu", **asked) == []
+    assert "flash-attn==2.8.3 is installed" in setup.output
+    assert setup("gpu", **variables) == []
 
 
-def test_a_failed_build_is_not_repeated(setup: Setup):
-    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.2")}
-    assert builds(setup("gpu", **asked))
+def test_a_failed_build_is_not_repeated(setup: SetupScript):
+    variables = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda("13.2")}
+    assert builds(setup("gpu", **variables))
     assert "its build failed" in setup.output
     assert "ninja: build stopped" in (setup.venv / "flash-attn.log").read_text()
-    assert setup("gpu", **asked) == []
+    assert setup("gpu", **variables) == []
 
 
 @pytest.mark.parametrize(
     ("cuda", "compiler", "missing"),
     [("12.8", "g++", "no nvcc 13.x to build it with"), ("13.0", "/no/g++", "no C++ compiler to build it with")],
 )
-def test_a_build_that_cannot_work_is_not_started(setup: Setup, cuda: str, compiler: str, missing: str):
-    asked = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda(cuda), "CXX": compiler}
-    assert not builds(setup("gpu", **asked, BUILD="works"))
+def test_an_impossible_build_is_not_started(setup: SetupScript, cuda: str, compiler: str, missing: str):
+    variables = {"LONGRL_BUILD_FLASH_ATTN": "1", "CUDA_HOME": setup.cuda(cuda), "CXX": compiler}
+    assert not builds(setup("gpu", **variables, BUILD="works"))
     assert missing in setup.output
 
 
@@ -286,7 +288,7 @@ def test_a_build_that_cannot_work_is_not_started(setup: Setup, cuda: str, compil
     ("driver", "old"),
     [("570.86.15", True), ("535.54", True), ("580.65.06", False), ("610.1", False), ("[N/A]", False), ("", False)],
 )
-def test_an_old_driver_is_named_before_the_download(setup: Setup, driver: str, old: bool):
+def test_an_old_driver_is_named_before_the_download(setup: SetupScript, driver: str, old: bool):
     setup("gpu", DRIVER=driver)
     assert (f"WARNING: the NVIDIA driver is {driver}; torch with CUDA 13 needs 580 or later" in setup.error) == old
     assert ("driver" in setup.error) == old
@@ -297,7 +299,7 @@ def test_the_driver_is_the_one_for_the_locked_cuda():
 
 
 @pytest.mark.parametrize("missing", ["gcc", "headers", ""])
-def test_what_triton_needs_is_looked_for(setup: Setup, missing: str):
+def test_missing_requirements_of_triton_are_reported(setup: SetupScript, missing: str):
     if missing == "gcc":
         (setup.bin / "gcc").unlink()
     setup("gpu", **({"HEADERS": "/absent/python3.12"} if missing == "headers" else {}))
@@ -307,16 +309,16 @@ def test_what_triton_needs_is_looked_for(setup: Setup, missing: str):
 
 
 @pytest.mark.parametrize(
-    ("found", "locks"),
+    ("available", "locks"),
     [
         ({"PYTORCH_ORG": "reached"}, ["uv torch-cpu.txt"]),
         ({}, ["python torch-cpu.txt"]),
         ({"ONLY_PYPI": "yes"}, ["python torch-cpu.txt", "uv torch-cuda.txt"]),
     ],
 )
-def test_where_torch_comes_from_without_a_gpu(setup: Setup, found: dict[str, str], locks: list[str]):
-    """pytorch.org, else wherever pip is configured to look, else PyPI, whose build needs its CUDA libraries to load."""
-    commands = [command for command in setup("cpu", **found) if "torch-" in command]
+def test_the_source_of_torch_without_a_gpu(setup: SetupScript, available: dict[str, str], locks: list[str]):
+    """pytorch.org, then pip's indexes, then PyPI, whose build needs its CUDA libraries to load."""
+    commands = [command for command in setup("cpu", **available) if "torch-" in command]
     assert [f"{command.split()[0]} {command.rsplit('/')[-1]}" for command in commands] == locks
 
 
@@ -329,8 +331,8 @@ def test_where_torch_comes_from_without_a_gpu(setup: Setup, found: dict[str, str
     ],
 )
 @pytest.mark.parametrize("downloaded_python", [False, True])
-def test_only_files_whose_hashes_are_locked_are_installed(
-    setup: Setup, target: str, machine: dict[str, str], downloaded_python: bool, request: pytest.FixtureRequest
+def test_only_files_with_locked_hashes_are_installed(
+    setup: SetupScript, target: str, machine: dict[str, str], downloaded_python: bool, request: pytest.FixtureRequest
 ):
     if downloaded_python:
         request.getfixturevalue("only_newer")

@@ -1,4 +1,4 @@
-"""Every shell script parses, passes shellcheck and, if people start it, explains itself and its variables."""
+"""Every shell script parses and passes shellcheck; those that users start explain themselves and their variables."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ LAUNCHERS = [name for name, lines in HEADS.items() if name != ".ci/run" and line
 NOT_THE_USERS = ("BASH_SOURCE", "PIP_INDEX_URL", "UV_", "SLURM_", "TMPDIR", "HOME", "USER", "PATH", "PWD")
 
 
-def test_the_list_is_no_empty_one():
+def test_the_list_is_not_empty():
     assert {"run_longrl.sh", "scripts/setup.sh", "scripts/ray/start.sh", ".ci/run"} <= {*SCRIPTS}
 
 
@@ -25,14 +25,14 @@ def test_bash_can_read_it(script: str):
     subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
 
 
-def test_shellcheck_has_nothing_to_say():
+def test_shellcheck_finds_nothing():
     shellcheck = Path(sys.prefix) / "bin" / "shellcheck"
     done = subprocess.run([str(shellcheck), "--shell=bash", *SCRIPTS], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)
-def test_help_names_every_variable_and_sets_nothing_up(script: str, tmp_path: Path):
+def test_help_names_every_variable_and_does_nothing_else(script: str, tmp_path: Path):
     environment = {"PATH": "/usr/bin:/bin", "LONGRL_VENV": str(tmp_path / "absent")}
     command = ["bash", script, "--help"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20)

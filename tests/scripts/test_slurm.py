@@ -1,6 +1,6 @@
-"""scripts/slurm without a Slurm: stand-ins for sbatch, srun and scontrol record what they are asked for.
+"""scripts/slurm without Slurm: fake sbatch, srun and scontrol record their calls.
 
-With a real Slurm and a real training: tests/e2e/test_slurm.py.
+tests/e2e/test_slurm.py uses a real Slurm and a real training.
 """
 
 import os
@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from slurm.requeue import count_deaths, decide
 
 ROOT = Path(__file__).resolve().parents[2]
 SLURM = ROOT / "scripts" / "slurm"
-STAND_INS = {
+FAKE_COMMANDS = {
     "sbatch": 'printf "%q " sbatch "$@" >>"$CALLS"; echo >>"$CALLS"; echo "42;cluster"',
     "scontrol": """printf "%q " scontrol "$@" >>"$CALLS"; echo >>"$CALLS"
 case "$*" in
@@ -38,12 +39,12 @@ esac""",
 
 
 class Launcher:
-    """The scripts' calls of Slurm, in a folder of the test's own."""
+    """Runs the scripts with fake Slurm commands, in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls_file = folder, folder / "calls"
         (folder / "bin").mkdir()
-        for name, text in STAND_INS.items():
+        for name, text in FAKE_COMMANDS.items():
             (folder / "bin" / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
             (folder / "bin" / name).chmod(0o755)
         (folder / "user").mkdir()
@@ -53,11 +54,11 @@ class Launcher:
         self.environment |= {"LONGRL_VENV": sys.prefix, "LONGRL_LOCAL_DIR": "/tmp/longrl-unit"}
 
     def submit(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return self._done(self.start("submit.sh", *arguments, **variables))
+        return self._wait(self.start("submit.sh", *arguments, **variables))
 
     def job(self, *arguments: str, status: int, **variables: str) -> subprocess.CompletedProcess[str]:
-        """The batch script, whose training ends with `status`."""
-        return self._done(self.start_job(*arguments, status=status, **variables))
+        """Run the batch script with a training that ends with `status`."""
+        return self._wait(self.start_job(*arguments, status=status, **variables))
 
     def start_job(self, *arguments: str, status: int, **variables: str) -> subprocess.Popen[str]:
         slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_SUBMIT_DIR": str(ROOT)}
@@ -71,12 +72,12 @@ class Launcher:
         return subprocess.Popen(command, cwd=self.folder / "user", env=environment, **output)
 
     @staticmethod
-    def _done(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    def _wait(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         out, error = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
     def calls(self, *words: str) -> list[list[str]]:
-        """The calls with all of these words."""
+        """The calls that contain all of these words."""
         calls = [shlex.split(line) for line in self.calls_file.read_text().splitlines()]
         return [call for call in calls if {*words} <= {*call}]
 
@@ -125,27 +126,27 @@ def test_dry_run_submits_nothing(launcher: Launcher):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "told"),
+    ("arguments", "variables", "message"),
     [
-        (["-N", "2"], {}, "'-N': write sbatch's options as --name=value"),
+        (["-N", "2"], {}, "'-N': write options of sbatch as --name=value"),
         (["hardware"], {}, "'hardware' is neither an option (--name=value) nor an override (key=value)"),
-        (["--array=1-3"], {}, "use --seeds=1-3"),
-        (["--seeds=a", "trainer.experiment_name=x"], {}, "--seeds=a, expected e.g. 1-3 or 1,2,5"),
+        (["--array=1-3"], {}, "Fix: --seeds=1-3"),
+        (["--seeds=a", "trainer.experiment_name=x"], {}, "--seeds=a: expected e.g. 1-3 or 1,2,5"),
         (["--seeds=1-3"], {}, "--seeds needs trainer.experiment_name=NAME"),
-        (["--module=recipe.longrl.man"], {}, "no recipe module 'recipe.longrl.man'"),
-        ([], {"LONGRL_VENV": "/absent"}, "no Python at /absent/bin/python; run 'bash scripts/setup.sh gpu'"),
-        ([], {"LONGRL_MAX_RESTARTS": "many"}, "LONGRL_MAX_RESTARTS is 'many', expected a whole number"),
-        ([], {"LONGRL_LOCAL_DIR": "scratch"}, "LONGRL_LOCAL_DIR is 'scratch', expected an absolute path"),
+        (["--module=recipe.longrl.man"], {}, "LONGRL_MODULE = 'recipe.longrl.man': no such module in"),
+        ([], {"LONGRL_VENV": "/absent"}, "no Python at /absent/bin/python. Fix: run 'bash scripts/setup.sh gpu'"),
+        ([], {"LONGRL_MAX_RESTARTS": "many"}, "LONGRL_MAX_RESTARTS = 'many': expected a whole number"),
+        ([], {"LONGRL_LOCAL_DIR": "scratch"}, "LONGRL_LOCAL_DIR = 'scratch': expected an absolute path"),
         ([], {"LONGRL_LOCAL_DIR": "/" + "x" * 30}, "Ray's sockets leave room for 26"),
         ([], {"LONGRL_CONTAINER_IMAGE": "i"}, "LONGRL_CONTAINER_RUNTIME=pyxis or apptainer"),
         ([], {"LONGRL_CONTAINER_RUNTIME": "pyxis"}, "needs LONGRL_CONTAINER_IMAGE=IMAGE"),
-        ([], {"LONGRL_CONTAINER_RUNTIME": "docker"}, "is 'docker', expected pyxis, apptainer or nothing"),
+        ([], {"LONGRL_CONTAINER_RUNTIME": "docker"}, "= 'docker': expected pyxis, apptainer or nothing"),
     ],
 )
-def test_wrong_use_is_told_in_words(launcher: Launcher, arguments, variables, told):
+def test_wrong_arguments_are_explained(launcher: Launcher, arguments, variables, message):
     done = launcher.submit(*arguments, **variables)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert launcher.calls() == []
 
@@ -157,7 +158,7 @@ def test_a_machine_without_slurm_is_named(launcher: Launcher):
     for name in ("bash", "dirname", "grep", "id", "mkdir", "realpath"):
         (tools / name).symlink_to(str(shutil.which(name)))
     done = launcher.submit(PATH=str(tools))
-    assert "no sbatch on PATH; submit from a machine of the cluster" in done.stderr
+    assert "no sbatch on PATH. Fix: submit from a machine of the cluster" in done.stderr
 
 
 def test_the_steps_of_a_job(launcher: Launcher):
@@ -175,7 +176,7 @@ def test_the_steps_of_a_job(launcher: Launcher):
     assert (attempt.parent / "latest").resolve() == attempt
 
 
-def test_a_seed_is_a_run_of_its_own(launcher: Launcher):
+def test_each_seed_is_a_separate_run(launcher: Launcher):
     arguments = ["trainer.experiment_name=old", "longrl.output_dir='/o/a b'", "trainer.experiment_name=new"]
     array = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "3"}
     launcher.job(*arguments, status=0, **array)
@@ -193,38 +194,48 @@ def test_containers(launcher: Launcher, runtime: str):
     done = launcher.job(status=0, LONGRL_CONTAINER_MOUNTS="/d:/data", **container)
     assert done.returncode == 0, done.stderr
     work = launcher.folder / "user"
-    own = (ROOT, work, work / "logs", "/tmp/longrl-unit")
-    mounts = ",".join([*(f"{path}:{path}" for path in own), "/d:/data"])
+    paths = (ROOT, work, work / "logs", "/tmp/longrl-unit")
+    mounts = ",".join([*(f"{path}:{path}" for path in paths), "/d:/data"])
     for role in ("ray", "train"):
         (call,) = launcher.calls(role)
         node = call.index(str(SLURM / "node.sh")) - 1
         if runtime == "pyxis":
-            ours = ["--container-image=image", f"--container-mounts={mounts}", f"--container-workdir={work}"]
+            container_words = ["--container-image=image", f"--container-mounts={mounts}", f"--container-workdir={work}"]
         else:
-            ours = ["apptainer", "exec", "--nv", "--bind", mounts, "--pwd", str(work), "image"]
-        assert call[node - len(ours) : node] == ours
+            container_words = ["apptainer", "exec", "--nv", "--bind", mounts, "--pwd", str(work), "image"]
+        assert call[node - len(container_words) : node] == container_words
 
 
 @pytest.mark.parametrize(
-    ("variables", "requeued", "told"),
+    ("variables", "requeued", "message"),
     [
         ({}, True, "requeued"),
         ({"SLURM_RESTART_COUNT": "99"}, True, "requeued"),
-        ({"SLURM_RESTART_COUNT": "100"}, False, "restarted 100 times, LONGRL_MAX_RESTARTS=100; submit the same again"),
-        ({"REQUEUE_STATUS": "1"}, True, "could not be requeued (the site or --no-requeue forbids it); submit the same"),
+        (
+            {"SLURM_RESTART_COUNT": "100"},
+            False,
+            "not requeued: restarted 100 times, LONGRL_MAX_RESTARTS = 100; submit the same command",
+        ),
+        (
+            {"REQUEUE_STATUS": "1"},
+            True,
+            "could not be requeued (the site or --no-requeue forbids it); submit the same command",
+        ),
     ],
 )
-def test_what_has_saved_is_requeued(launcher: Launcher, variables, requeued, told):
+def test_a_run_that_has_saved_is_requeued(launcher: Launcher, variables, requeued, message):
     done = launcher.job(status=75, **variables)
     assert done.returncode == 75
     assert bool(launcher.calls("scontrol", "requeue", "42")) == requeued
-    assert told in done.stdout
+    assert message in done.stdout
 
 
-def test_workers_that_die_again_and_again_end_the_job(launcher: Launcher):
+def test_repeated_worker_deaths_end_the_job(launcher: Launcher):
     deaths = [launcher.job(status=75, SLURM_RESTART_COUNT=str(attempt)).stdout for attempt in range(3)]
     assert [out.splitlines()[-1].endswith("requeued") for out in deaths] == [True, True, False]
-    assert "a worker died in each of 3 attempts in a row (LONGRL_MAX_DEATHS); submit the same again" in deaths[-1]
+    assert (
+        "a worker died in each of 3 attempts in a row (LONGRL_MAX_DEATHS); submit the same command again" in deaths[-1]
+    )
 
 
 @pytest.mark.parametrize(("sent", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
@@ -240,7 +251,31 @@ def test_signals_reach_the_training(launcher: Launcher, sent: signal.Signals, re
     assert process.returncode == 75
     assert file.read_text() == sent.name.removeprefix("SIG") + "\n"
     assert bool(launcher.calls("requeue")) == requeued
-    assert ("stopped as asked for, not requeued" in out) == (not requeued)
+    assert ("not requeued: stopped by SIGTERM, as requested" in out) == (not requeued)
+
+
+@pytest.mark.parametrize(
+    ("status", "signal_name", "restarts", "deaths", "decision"),
+    [
+        (0, "", 0, 0, "stop: the training is complete"),
+        (2, "", 0, 0, "stop: a training that ended with status 2 cannot resume"),
+        (75, "USR1", 0, 0, "requeue"),
+        (75, "USR1", 100, 0, "stop: restarted 100 times"),
+        (75, "TERM", 0, 0, "stop: stopped by SIGTERM, as requested; submit the same command again to resume"),
+        (75, "", 0, 2, "requeue"),
+        (75, "", 0, 3, "stop: a worker died in each of 3 attempts in a row"),
+        (75, "USR1", 0, 3, "requeue"),
+    ],
+)
+def test_the_decision_to_requeue(status, signal_name, restarts, deaths, decision):
+    assert decide(status, signal_name, restarts, 100, deaths, 3).startswith(decision)
+
+
+def test_deaths_are_counted_in_a_row(tmp_path: Path):
+    file = tmp_path / "deaths"
+    ends = [(75, ""), (75, ""), (75, "USR1"), (75, ""), (1, ""), (75, "")]
+    counts = [count_deaths(file, f"attempt-{n}", status, name) for n, (status, name) in enumerate(ends)]
+    assert counts == [1, 2, 0, 1, 0, 2]
 
 
 def test_ray_dying_ends_the_job(launcher: Launcher):
@@ -251,7 +286,7 @@ def test_ray_dying_ends_the_job(launcher: Launcher):
 
 @pytest.fixture
 def node(tmp_path: Path):
-    """node(LONGRL_LOCAL_DIR, variables) -> node.sh's part of a job's Ray, with a Python that only writes logs."""
+    """node(LONGRL_LOCAL_DIR, variables) runs node.sh with a fake Python that only writes logs -> (status, log)."""
     python, attempt = tmp_path / "python", tmp_path / "attempt"
     python.write_text(
         """#!/usr/bin/env bash
@@ -275,7 +310,7 @@ def node(tmp_path: Path):
     return run
 
 
-def test_what_a_node_writes_is_this_users_alone(node, tmp_path: Path):
+def test_a_nodes_files_belong_to_this_user_only(node, tmp_path: Path):
     status, log = node(tmp_path / "local", LONGRL_RAY_OPTIONS="--num-gpus=1 --labels='a b'")
     assert status == 0, log
     local = tmp_path / "local"
@@ -293,8 +328,8 @@ def test_what_a_node_writes_is_this_users_alone(node, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [".", "cache", "42-0"])
-def test_a_folder_that_somebody_prepared_is_refused(node, tmp_path: Path, name: str):
-    """Code in these caches is run."""
+def test_a_folder_that_somebody_prepared_is_rejected(node, tmp_path: Path, name: str):
+    """Code in these caches is executed."""
     trap, place = tmp_path / "trap", tmp_path / "local" / name
     trap.mkdir()
     if name == ".":
@@ -308,16 +343,16 @@ def test_a_folder_that_somebody_prepared_is_refused(node, tmp_path: Path, name: 
     assert list(trap.iterdir()) == []
 
 
-def test_logs_are_this_users_alone(launcher: Launcher):
+def test_logs_belong_to_this_user_only(launcher: Launcher):
     launcher.job(status=0)
     logs = launcher.folder / "user" / "logs"
     assert (logs / "42").stat().st_mode & 0o777 == 0o700
-    (made,) = launcher.calls("bash", "-c")
-    assert made[-3:] == ['source "$0" && private "$1"', str(ROOT / "scripts" / "lib.sh"), "/tmp/longrl-unit"]
-    assert "--nodes=2" in made
+    (call,) = launcher.calls("bash", "-c")
+    assert call[-3:] == ['source "$0" && private "$1"', str(ROOT / "scripts" / "lib.sh"), "/tmp/longrl-unit"]
+    assert "--nodes=2" in call
 
 
-def test_a_lost_repository_is_named(launcher: Launcher):
+def test_a_missing_repository_is_named(launcher: Launcher):
     done = launcher.job(status=0, SLURM_SUBMIT_DIR="/elsewhere")
     assert done.returncode == 2
-    assert "no /elsewhere/scripts/slurm/common.sh; submit with scripts/slurm/submit.sh" in done.stderr
+    assert "no /elsewhere/scripts/slurm/common.sh. Fix: submit with scripts/slurm/submit.sh" in done.stderr

@@ -1,4 +1,4 @@
-"""The memory calculator: python -m recipe.longrl.memory model=... hardware=... [hydra overrides...]
+"""The memory calculator: python -m recipe.longrl.memory model=... hardware=... [Hydra overrides...]
 
 Needs no data, no GPU, no weights, and for the models of `config/model/` no network.
 """
@@ -15,9 +15,9 @@ from recipe.longrl.memory.lengths import LENGTHS
 PLACEHOLDERS = ["data.train_files=[none.parquet]", "data.val_files=[none.parquet]"]
 HELP = """Predict the peak memory of each phase of a step, per GPU, at several prompt lengths.
 
-Needs no data, no GPU and no weights, and for the models that model=... names no network. Any other model:
-actor_rollout_ref.model.path=FOLDER, a JSON file like its config.json, or its name on the hub. GPUs have
-longrl.gpu_memory_gib=80 GiB unless there is one here to ask.
+Needs no data, no GPU and no weights, and no network for the models that model=... knows. For any other model, set
+actor_rollout_ref.model.path to its folder, to a JSON file like its config.json, or to its name on the hub. The memory
+of a GPU is that of the GPU in this machine, or longrl.gpu_memory_gib=80 without one.
 
 Examples: model=qwen2.5-7b-1m hardware=8gpu; model=qwen3-4b hardware=1gpu longrl.engine=upstream
 actor_rollout_ref.rollout.n=16
@@ -25,15 +25,18 @@ actor_rollout_ref.rollout.n=16
 
 
 def main(
-    overrides: Annotated[list[str] | None, typer.Argument(help="As for recipe.longrl.main.")] = None,
-    lengths: Annotated[str, typer.Option(help="Prompt tokens, K for 1024.")] = ",".join(map(table.tokens, LENGTHS)),
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, as for recipe.longrl.main.")] = None,
+    lengths: Annotated[str, typer.Option(help="Prompt lengths in tokens; K means 1024.")] = ",".join(
+        map(table.format_tokens, LENGTHS)
+    ),
 ) -> None:
     try:
-        wanted = tuple(length(text) for text in lengths.split(","))
+        prompt_lengths = tuple(parse_length(text) for text in lengths.split(","))
         config = settings.compose([*PLACEHOLDERS, *(overrides or [])])
         settings.require_given(config)
-        settings.resolve(config, dry_run=True, partial=True)  # changes no size, and would be written into a folder
-        shape = shapes.read(config.actor_rollout_ref.model)
+        # A full resolution would write into the output folder, and changes no size.
+        settings.resolve(config, dry_run=True, partial=True)
+        shape = shapes.read_shape(config.actor_rollout_ref.model)
         chosen = [
             *derived_settings.lengths(config, shape.config, lambda _: None),
             *derived_settings.sizes(config, shape.config),
@@ -43,16 +46,16 @@ def main(
         raise typer.Exit(2) from error
     for choice in chosen:
         print(f"{choice.name}: {choice.detail}")
-    table.show(config, shape, wanted)
+    table.print_table(config, shape, prompt_lengths)
 
 
-def length(text: str) -> int:
-    """Tokens of 16K, 131072, ..."""
+def parse_length(text: str) -> int:
+    """The number of tokens in "16K", "131072", ..."""
     number = text.strip().upper()
-    whole = number.removesuffix("K")
-    if not whole.isdigit() or int(whole) < 1:
-        raise settings.SettingsError(f"--lengths {text!r}: expected numbers of tokens such as 16K,32K or 100000")
-    return int(whole) * (1024 if number.endswith("K") else 1)
+    digits = number.removesuffix("K")
+    if not digits.isdigit() or int(digits) < 1:
+        raise settings.SettingsError(f"--lengths = {text!r}: expected numbers of tokens such as 16K,32K or 100000")
+    return int(digits) * (1024 if number.endswith("K") else 1)
 
 
 main.__doc__ = HELP

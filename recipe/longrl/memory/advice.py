@@ -1,4 +1,4 @@
-"""What does not fit, and what to change."""
+"""Find the phases of a step that do not fit into memory, and suggest what to change."""
 
 from typing import NamedTuple
 
@@ -9,35 +9,35 @@ from recipe.longrl.parallelism import n_gpus, parallel
 
 
 class Shortage(NamedTuple):
-    """A phase that needs more memory than there is. fixes: overrides, or what to do with keys, of actor_rollout_ref."""
+    """A phase that needs more memory than a device has.
+
+    fixes: overrides, or instructions for keys, below actor_rollout_ref.
+    """
 
     phase: str
     fixes: list[str]
 
 
-def shortages(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[Shortage]:
-    """The phases that do not fit, with the margin; empty where all fit."""
+def find_shortages(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[Shortage]:
+    """The phases that do not fit if margin_gib is left free; empty if all fit."""
     room = gpu_gib - margin_gib(config)
     longest = config.data.max_prompt_length + config.data.max_response_length
     on_cpu = config.trainer.device == "cpu"
-    return [
-        shortage
-        for missing, shortage in (
-            (sizes.update_peak > room, Shortage("update", training(config, sizes, gpu_gib))),
-            (sizes.log_prob_peak > room, Shortage("log-probs", training(config, sizes, gpu_gib))),
-            (
-                sizes.vllm + sizes.resident > room and not on_cpu,
-                Shortage("generation", generation(config, sizes, gpu_gib)),
-            ),
-            (sizes.kv_tokens < longest, Shortage("KV cache", [cache(config)])),
-        )
-        if missing
-    ]
+    shortages = []
+    if sizes.update_peak > room:
+        shortages.append(Shortage("update", training_fixes(config, sizes, gpu_gib)))
+    if sizes.log_prob_peak > room:
+        shortages.append(Shortage("log-probs", training_fixes(config, sizes, gpu_gib)))
+    if sizes.vllm + sizes.resident > room and not on_cpu:
+        shortages.append(Shortage("generation", generation_fixes(config, sizes, gpu_gib)))
+    if sizes.kv_tokens < longest:
+        shortages.append(Shortage("KV cache", [cache_fix(config)]))
+    return shortages
 
 
-def training(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
-    """For the update and the log-probability pass, the cheapest first."""
-    room, whole = gpu_gib - margin_gib(config), parallel(config).sequence
+def training_fixes(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
+    """Fixes for the update and the log-probability pass, the cheapest first."""
+    room, sequence_ranks = gpu_gib - margin_gib(config), parallel(config).sequence
     longest = config.data.max_prompt_length + config.data.max_response_length
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     fixes = []
@@ -46,29 +46,29 @@ def training(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
             fixes.append("set model.enable_gradient_checkpointing=true")
         if actor.fsdp_config.get("use_no_sync_for_gradient_accumulation"):
             fixes.append("set actor.fsdp_config.use_no_sync_for_gradient_accumulation=false")
-        if not actor.use_dynamic_bsz or actor.ppo_max_token_len_per_gpu * whole > longest:
+        if not actor.use_dynamic_bsz or actor.ppo_max_token_len_per_gpu * sequence_ranks > longest:
             fixes.append("lower actor.ppo_max_token_len_per_gpu")
     if sizes.log_prob_peak > room:
-        if not actor.use_dynamic_bsz or rollout.log_prob_max_token_len_per_gpu * whole > longest:
+        if not actor.use_dynamic_bsz or rollout.log_prob_max_token_len_per_gpu * sequence_ranks > longest:
             fixes.append("lower rollout.log_prob_max_token_len_per_gpu")
         if not actor.fsdp_config.entropy_from_logits_with_chunking:
             fixes.append("set actor.entropy_from_logits_with_chunking=true")
-    if whole < n_gpus(config):
-        fixes.append("raise actor.ulysses_sequence_parallel_size (and lower the tokens per GPU with it)")
+    if sequence_ranks < n_gpus(config):
+        fixes.append("raise actor.ulysses_sequence_parallel_size (and lower the tokens per GPU accordingly)")
     if sizes.train_state > gpu_gib / 2:
         fixes.append("keep the state in host memory with actor.fsdp_config.offload_policy=true")
-    return [*fixes, "take more GPUs (hardware=...)"]
+    return [*fixes, "use more GPUs (hardware=...)"]
 
 
-def generation(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
-    """For vLLM beside what of the trainer stays on the GPU."""
+def generation_fixes(config: DictConfig, sizes: Sizes, gpu_gib: float) -> list[str]:
+    """Fixes for vLLM and the trainer's state that stays on the GPU during generation."""
     fits = (gpu_gib - margin_gib(config) - sizes.resident) / gpu_gib
     fixes = [f"rollout.gpu_memory_utilization={int(fits * 100) / 100:g}"] if fits > 0.1 else []
     return [*fixes, "actor.fsdp_config.optimizer_offload=true", "actor.fsdp_config.param_offload=true"]
 
 
-def cache(config: DictConfig) -> str:
-    """For a KV cache that does not hold one longest sequence; the whole key."""
+def cache_fix(config: DictConfig) -> str:
+    """The fix, with its full key, for a KV cache that cannot hold one sequence of the largest length."""
     if config.trainer.device == "cpu":
         return "raise ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE (GiB)"
     return (

@@ -1,44 +1,50 @@
-"""How many logits an engine computes in a micro-batch, and the bytes of them.
+"""Count the tokens of a micro-batch whose logits an engine computes, and the bytes of these logits.
 
-A micro-batch has at most T tokens (tokens per GPU x S GPUs of sequence parallelism). verl computes logits for all;
-the other engines where responses are. How many that is depends on the data: prompts are at most P tokens
-(data.max_prompt_length), responses at most R, n of each prompt. The estimate takes responses of R tokens and prompts of
-half P (`SHORT_PROMPTS`): with shorter prompts a micro-batch holds more responses, and an average of half the maximum is
-what data sorted by nothing but a maximum has. All T tokens in responses, which very short prompts come close to, is
-verl's figure. So, on each GPU:
+A micro-batch has at most T tokens (tokens per GPU x S GPUs of sequence parallelism). verl computes logits for all of
+them, our engines only at responses. How many these are depends on the data: prompts have at most P tokens
+(data.max_prompt_length), responses at most R, with n responses per prompt. The estimate assumes responses of R tokens
+and prompts of P/2 (`SHORT_PROMPTS`): a micro-batch of shorter prompts holds more responses, and half the maximum is
+the average length of evenly distributed prompts. With very short prompts nearly all T tokens are responses, as in
+verl's figure. On each GPU that makes
 
-    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     dealt out evenly (engine/sequence_sharding.py)
-    response_logits   R for each P/2 + R of the T / S tokens, rounded up to the responses that one rank may meet, for
-                      rows are cut into contiguous parts and all ranks compute as many as the fullest
+    shared_prompt     min(T n R / (P/2 + n R), T - P/2) / S     sharded evenly (engine/sequence_sharding.py)
+    response_logits   R for each P/2 + R of the T / S tokens, rounded up to the responses that one rank may have,
+                      because rows are cut into contiguous parts and all ranks compute as many logits as the fullest
 
-(without the removal of padding, response_logits computes them from the shortest prompt's end on, so P/2 more for a row)
-and never more than all rows of the (mini-)batch have, nor than T / S.
+tokens, and never more than all rows of the (mini-)batch have, nor more than T / S. Without the removal of padding,
+response_logits computes logits from the end of the shortest prompt on, P/2 more for each row.
+
+Example: T = 90,112, P = 65,536, R = 4,096, n = 8, S = 4 give min(45,056, 57,344) / 4 = 11,264 for shared_prompt.
 """
 
 from typing import Any
 
 from omegaconf import DictConfig
-from verl_longrl.engine.supported import best
+from verl_longrl.engine.supported import best_engine
 
 from recipe.longrl.parallelism import n_gpus, parallel
 
 SHORT_PROMPTS = 0.5
-"""Average prompt over data.max_prompt_length, see above."""
-_FUSED_CHUNK = 512  # tokens at a time in verl's FusedLinearForPPO
-_CHUNK_BYTES = 16  # per entry of a chunk: its logits, softmax, product and exponentials, in float32
+"""Assumed average prompt length divided by data.max_prompt_length."""
+_FUSED_CHUNK = 512
+"""Tokens at a time in verl's FusedLinearForPPO."""
+_CHUNK_BYTES = 16
+"""Per entry of a chunk: logits, softmax, product and exponentials, in float32."""
 
 
 def engine_of(config: DictConfig, model_config: Any) -> str:
-    """The trainer's engine; for `auto`, which the preflight decides on, the one that it will."""
-    asked = str(config.longrl.engine)
-    return best(config, model_config) if asked == "auto" else asked
+    """The trainer's engine; for `auto`, the one that the preflight will choose."""
+    engine = str(config.longrl.engine)
+    return best_engine(config, model_config) if engine == "auto" else engine
 
 
 def logit_tokens(config: DictConfig, engine: str, tokens: int, prompts: int, prompt_share: float) -> float:
     """Tokens of a micro-batch with logits, on one GPU.
 
-    tokens: of the micro-batch, on one GPU. prompts: in the batch that micro-batches are cut from. prompt_share: average
-    length of prompts over data.max_prompt_length.
+    Args:
+        tokens: of the micro-batch, on one GPU.
+        prompts: in the batch that is divided into micro-batches.
+        prompt_share: average prompt length divided by data.max_prompt_length.
     """
     if engine == "upstream":
         return tokens
@@ -60,14 +66,17 @@ def logit_tokens(config: DictConfig, engine: str, tokens: int, prompts: int, pro
 def logit_bytes(
     config: DictConfig, engine: str, vocabulary: int, compute: int, update: float, scored: float
 ) -> tuple[float, float]:
-    """Bytes of logits: of `update` tokens in the update, of `scored` in the log-probability pass, which measures the
-    entropy. compute: bytes per number.
+    """Bytes of logits in the update and in the log-probability pass, which also computes the entropy.
 
-    Our engines' log-probabilities keep one copy in the update and write the gradient into it, as flash-attn's cross
-    entropy does (verl_longrl/engine/log_probs.py). verl without flash-attn (on the CPU, or on a GPU whose attention
-    is sdpa for want of it) takes three more: the gradients of gather, logsumexp and their sum. Where rows are padded,
-    they are copied out of them.
-    Entropy takes softmax and product beside them (compiled, one of the two in float32); chunked, only a chunk's worth.
+    Our engines keep one copy in the update and write the gradient into it, as flash-attn's cross entropy does
+    (verl_longrl/engine/log_probs.py). verl without flash-attn (on the CPU, or on a GPU with sdpa attention) needs three
+    more: the gradients of gather, logsumexp and their sum. If rows are padded, the logits are copied out of them. The
+    entropy needs softmax and product in addition (compiled, one of them in float32), or in chunks only a chunk's worth.
+
+    Args:
+        compute: bytes per number.
+        update: tokens with logits in the update.
+        scored: tokens with logits in the log-probability pass.
     """
     from verl_longrl.engine.log_probs import CHUNK_ENTRIES
 
@@ -81,17 +90,18 @@ def logit_bytes(
     row_by_row = engine == "upstream" and (on_cpu or _without_flash_attn(config))
     held = compute * (scaled + unpadded + 3 * row_by_row)
     if actor.calculate_entropy or actor.entropy_coeff != 0:
-        held += compute + 8  # a gradient apart from the logits, and what the entropy's backward keeps in float32
+        # A gradient separate from the logits, and float32 tensors of the entropy's backward pass.
+        held += compute + 8
     if actor.fsdp_config.entropy_from_logits_with_chunking:
         entropy = actor.fsdp_config.entropy_from_logits_chunk_size * _CHUNK_BYTES
     else:
         entropy = scored * 2 * compute
-    # verl copies logits out of padded rows when it has their entropy.
+    # verl copies logits out of padded rows after it has computed their entropy.
     copied = scored * compute * unpadded
-    beside = max(entropy, copied) if engine == "upstream" else entropy + copied
-    # Beside them a chunk in float32, which is next to nothing on a GPU.
+    extra = max(entropy, copied) if engine == "upstream" else entropy + copied
+    # One chunk in float32, which is negligible on a GPU.
     chunk = 4 * min(update * vocabulary, CHUNK_ENTRIES) if on_cpu and engine != "upstream" else 0.0
-    return update * vocabulary * held + chunk, vocabulary * (scored * compute * scaled + beside)
+    return update * vocabulary * held + chunk, vocabulary * (scored * compute * scaled + extra)
 
 
 def _without_flash_attn(config: DictConfig) -> bool:

@@ -1,7 +1,7 @@
-"""A model's shape without its weights: from its folder, a JSON file like its config.json, the hub or its cache.
+"""Read a model's shape without its weights: from its folder, a JSON file like its config.json, or the hub or its cache.
 
-Where the hub cannot be reached, the models that `config/model/*.yaml` name are taken from `shapes.json`: published
-figures, of which only sizes matter here.
+If the hub cannot be reached, the models of `config/model/*.yaml` are read from `shapes.json`: published figures, of
+which only sizes matter here.
 """
 
 import json
@@ -16,40 +16,41 @@ TABLE = Path(__file__).with_name("shapes.json")
 
 
 class ShapeError(ValueError):
-    """A model whose shape cannot be read; the message names it and the fix."""
+    """A model's shape cannot be read. The message names the model and the fix."""
 
 
-class Shape(NamedTuple):
-    """A Hugging Face config, and in words where it is from."""
+class ModelShape(NamedTuple):
+    """A Hugging Face config, and its source as a message for users."""
 
     config: Any
     source: str
 
 
-def read(model: DictConfig) -> Shape:
-    """The shape of a `model` node of the configuration (verl's keys: path, hf_config_path, trust_remote_code).
+def read_shape(model: DictConfig) -> ModelShape:
+    """The shape of the model in a `model` node of the configuration.
 
-    Raises ShapeError.
+    The keys are verl's: path, hf_config_path, trust_remote_code. Raises ShapeError.
     """
     path = str(model.hf_config_path or model.path)
-    here = Path(path).exists()
+    is_local = Path(path).exists()
     cached = hub_access.offline(path)
     try:
-        source = path if here else f"{path}, {'from the cache' if cached else 'on the hub'}"
-        return Shape(_load(path, model.trust_remote_code, cached), source)
+        source = path if is_local else f"{path}, {'from the cache' if cached else 'on the hub'}"
+        return ModelShape(_load(path, model.trust_remote_code, cached), source)
     except (OSError, ValueError) as error:
-        figures = published(path)
+        figures = published_config(path)
         if figures is not None:
-            return Shape(figures, f"{path}, published figures: its config.json cannot be fetched")
+            return ModelShape(figures, f"{path}, published figures, because its config.json cannot be fetched")
         reason = "the hub cannot be reached" if cached else str(error).splitlines()[0]
         raise ShapeError(
-            f"cannot read the shape of {path!r}: {reason}. Give its folder, or a JSON file like its config.json, as "
-            f"actor_rollout_ref.model.path; known without the hub: {', '.join(json.loads(TABLE.read_text()))}"
+            f"actor_rollout_ref.model.path = {path!r}: cannot read the model's shape: {reason}. Fix: set it to the "
+            "model's folder, or to a JSON file like its config.json. Known without the hub: "
+            f"{', '.join(json.loads(TABLE.read_text()))}"
         ) from error
 
 
-def published(path: str) -> Any | None:
-    """The Hugging Face config of a model of `shapes.json`, by its name on the hub; None for any other."""
+def published_config(path: str) -> Any | None:
+    """The Hugging Face config of a model in `shapes.json`, by its name on the hub; None for other models."""
     from transformers import AutoConfig
 
     figures = json.loads(TABLE.read_text()).get(path)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import hub_access, settings
-from recipe.longrl.memory.shapes import published
+from recipe.longrl.memory.shapes import published_config
 from recipe.longrl.preflight.check import Check, Status, describe
 
 
@@ -95,7 +95,7 @@ def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
         tokenizer = hf_tokenizer(path, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # noqa: BLE001  transformers raises what it likes
         if offline:
-            status: Status = "warn" if dry_run and published(path) is not None else "FAIL"
+            status: Status = "warn" if dry_run and published_config(path) is not None else "FAIL"
             return None, Check("tokenizer", status, f"prompts are not counted: {hub_access.why(path)}")
         return None, Check("tokenizer", "FAIL", f"cannot read a tokenizer from {path!r}: {describe(error)}; {fix}")
     if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():  # transformers makes one of nothing

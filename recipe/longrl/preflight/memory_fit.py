@@ -23,7 +23,7 @@ def checks(
         yield Check("memory", "warn", "not estimated with Megatron, whose sizes the estimate does not know")
         return
     gpu_gib = memory.device_gib(config, longrl.gpu_memory_gib)
-    sizes = memory.estimate(config, memory.Model.of(shape), gpu_gib, n_gpus(config))
+    sizes = memory.estimate(config, memory.ModelSizes.of(shape), gpu_gib, n_gpus(config))
     yield _training(config, sizes, gpu_gib)
     if config.trainer.device != "cpu":
         yield _generating(config, sizes, gpu_gib)
@@ -36,12 +36,12 @@ def checks(
 def _training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
     peak = max(sizes.update_peak, sizes.log_prob_peak)
     detail = (
-        f"{memory.count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "
+        f"{memory.format_count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "
         f"{sizes.train_state:.2f}, gathered {sizes.gathered:.2f}, activations {sizes.kept:.2f}, beside them a layer's "
         f"backward {sizes.working:.2f} or logits {sizes.logits:.2f}), log-probabilities {sizes.log_prob_peak:.2f}, of "
         f"{gpu_gib:.0f}{_also(sizes)}"
     )
-    return _against("memory", config, peak, gpu_gib, detail, advice.training(config, sizes, gpu_gib))
+    return _against("memory", config, peak, gpu_gib, detail, advice.training_fixes(config, sizes, gpu_gib))
 
 
 def _also(sizes: memory.Sizes) -> str:
@@ -57,7 +57,7 @@ def _generating(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Chec
         f"{total:.2f} of {gpu_gib:.0f} GiB per GPU: vLLM {sizes.vllm:.2f} (gpu_memory_utilization {share:g}), trainer "
         f"state beside it {sizes.resident:.2f}"
     )
-    return _against("generation", config, total, gpu_gib, detail, advice.generation(config, sizes, gpu_gib))
+    return _against("generation", config, total, gpu_gib, detail, advice.generation_fixes(config, sizes, gpu_gib))
 
 
 def _against(name: str, config: DictConfig, needed: float, gpu_gib: float, detail: str, fixes: list[str]) -> Check:
@@ -78,7 +78,7 @@ def _replica(config: DictConfig, sizes: memory.Sizes) -> Check:
     )
     if sizes.kv_tokens >= longest:
         return Check("vLLM replica", "ok", detail)
-    return Check("vLLM replica", "FAIL", f"{detail}, {longest:,} tokens are needed; {advice.cache(config)}")
+    return Check("vLLM replica", "FAIL", f"{detail}, {longest:,} tokens are needed; {advice.cache_fix(config)}")
 
 
 def _host(config: DictConfig, sizes: memory.Sizes, dry_run: bool) -> Check:

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import hub_access
-from recipe.longrl.memory.shapes import published
+from recipe.longrl.memory.shapes import published_config
 from recipe.longrl.model_folder import linked_elsewhere
 from recipe.longrl.parallelism import parallel
 from recipe.longrl.preflight.check import Check, describe
@@ -30,7 +30,7 @@ def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list
         return omega_conf_to_dataclass(OmegaConf.create(plain(model) | alone)).hf_config, []
     except Exception as error:  # noqa: BLE001  transformers raises what it likes, hydra wraps it
         if offline:
-            figures = published(path) if dry_run else None
+            figures = published_config(path) if dry_run else None
             found = "cannot read its config" if figures is None else "checked by its published figures"
             return figures, [Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub_access.why(path)}")]
         cause = error.__cause__ or error

@@ -47,13 +47,17 @@ def test_shared_prompt_is_the_default(decided, overrides):
 @pytest.mark.parametrize(
     ("override", "engine_left", "reason"),
     [
-        (f"{MODEL}.use_fused_kernels=true", "upstream", "model.use_fused_kernels replaces the forward pass"),
-        (f"{ACTOR}.strategy=fsdp", "upstream", "actor.strategy = fsdp, only fsdp2 is known to work"),
-        (f"{ACTOR}.calculate_sum_pi_squared=true", "upstream", "calculate_sum_pi_squared reads logits of all tokens"),
+        (f"{MODEL}.use_fused_kernels=true", "upstream", "model.use_fused_kernels = true replaces the forward pass"),
+        (f"{ACTOR}.strategy=fsdp", "upstream", "actor.strategy = fsdp: only fsdp2 is supported"),
+        (
+            f"{ACTOR}.calculate_sum_pi_squared=true",
+            "upstream",
+            "calculate_sum_pi_squared = true needs logits at every token",
+        ),
         ("distillation.enabled=true", "upstream", "distillation.enabled"),
-        (f"{ACTOR}.use_dynamic_bsz=false", "response_logits", "micro-batches of rows, not of tokens"),
-        (f"{ACTOR}.pad_to_length=true", "response_logits", "pad_to_length: rows of one length"),
-        (f"{ACTOR}.shuffle=true", "response_logits", "mini-batches of rows at random"),
+        (f"{ACTOR}.use_dynamic_bsz=false", "response_logits", "sizes micro-batches in rows"),
+        (f"{ACTOR}.pad_to_length=true", "response_logits", "pad_to_length pads rows to one length"),
+        (f"{ACTOR}.shuffle=true", "response_logits", "separates the rows of a prompt"),
         (f"{ACTOR}.policy_loss.loss_mode=kl_cov", "response_logits", "compares tokens within a micro-batch"),
         (
             f"{ACTOR}.loss_agg_mode=seq-mean-token-sum-norm",

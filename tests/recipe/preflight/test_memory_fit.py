@@ -230,7 +230,7 @@ def test_estimate_of_a_published_run(composed, engine: str, with_logits: int):
     """A 7B shape from its config alone: 7.6B parameters, KV cache of 14 KiB a token over 4 GPUs in bf16."""
     config = composed(f"longrl.engine={engine}")
     settings.resolve(config)
-    found = memory.estimate(config, memory.Model.of(SHAPES["qwen2.5-7b-1m"]), gpu_gib=80, n_gpus=8)
+    found = memory.estimate(config, memory.ModelSizes.of(SHAPES["qwen2.5-7b-1m"]), gpu_gib=80, n_gpus=8)
     assert found.parameters == pytest.approx(7.6e9, rel=0.01)
     assert found.kv_bytes_per_token == 2 * 28 * 1 * 128 * 2  # tensor parallel 4: one of the four KV heads
     assert found.train_state == pytest.approx(found.parameters * 16 / 8 / 2**30)

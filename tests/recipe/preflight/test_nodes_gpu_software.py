@@ -35,7 +35,7 @@ from types import SimpleNamespace
 def try_attention(device, dtype):
     {body}
     assert (device, dtype) == ("cuda", "bfloat16")
-    return SimpleNamespace(way="merge", forward_error=0.004, backward_error=0.008, problem={problem!r})
+    return SimpleNamespace(backend="lse_merge", forward_error=0.004, backward_error=0.008, problem={problem!r})
 """
 
 
@@ -88,8 +88,8 @@ def test_all_is_well(look, nvidia_smi, installed):
     assert look() == [
         (
             "ok",
-            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (merge) tried on one GPU: largest error "
-            "{} forward and {} backward, a C compiler with Python's headers",
+            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (lse_merge) tried on one GPU: "
+            "largest error {} forward and {} backward, a C compiler with Python's headers",
         )
     ]
 

@@ -1,4 +1,4 @@
-"""A run as it must be in the end, made of files alone."""
+"""A run that is as it must be at its end, made of files alone."""
 
 import json
 from pathlib import Path
@@ -6,26 +6,28 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from faults import world
+from faults import small_run
 from faults.trial import Trial
 from safetensors.torch import save_file
 from verl_longrl.trainer import checkpoints
 
 
-def rows(path: Path, lines: list[dict]) -> None:
+def write_rows(path: Path, lines: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def write_run(trial: Trial) -> None:
-    rows(trial.output / "metrics.jsonl", [{"split": "train", "step": step} for step in range(1, world.STEPS + 1)])
-    prompts = [f"prompt {number}" for number in range(world.STEPS * world.PROMPTS)]
-    rows(trial.output / "rollouts" / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
-    for step in range(1, world.STEPS + 1):
-        of_step = prompts[(step - 1) * world.PROMPTS : step * world.PROMPTS]
-        said = [{"prompt": p, "response": f"{p}, {n}"} for p in of_step for n in range(world.ROLLOUTS)]
-        rows(trial.output / "rollouts" / f"{step}.jsonl", said)
-    for step in (world.STEPS - world.SAVE_EVERY, world.STEPS):
+    write_rows(
+        trial.output / "metrics.jsonl", [{"split": "train", "step": step} for step in range(1, small_run.STEPS + 1)]
+    )
+    prompts = [f"prompt {number}" for number in range(small_run.STEPS * small_run.PROMPTS)]
+    write_rows(trial.output / "rollouts" / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
+    for step in range(1, small_run.STEPS + 1):
+        step_prompts = prompts[(step - 1) * small_run.PROMPTS : step * small_run.PROMPTS]
+        rollouts = [{"prompt": p, "response": f"{p}, {n}"} for p in step_prompts for n in range(small_run.ROLLOUTS)]
+        write_rows(trial.output / "rollouts" / f"{step}.jsonl", rollouts)
+    for step in (small_run.STEPS - small_run.SAVE_EVERY, small_run.STEPS):
         folder = trial.checkpoints / f"global_step_{step}" / "actor"
         folder.mkdir(parents=True)
         torch.save({"weight": torch.arange(1000.0)}, folder / "model_world_size_1_rank_0.pt")
@@ -36,24 +38,26 @@ def write_run(trial: Trial) -> None:
 
 @pytest.fixture
 def new_trial(tmp_path: Path):
-    """A trial that has come to its end, by name. Nothing was ever started."""
+    """new_trial(name) -> a trial at its end, without processes."""
     assets = tmp_path / "assets"
     (assets / "model").mkdir(parents=True)
     save_file({"weight": torch.zeros(10)}, assets / "model" / "model.safetensors")
-    made: list[Trial] = []
+    trials: list[Trial] = []
 
     def new(name: str) -> Trial:
         trial = Trial(name, tmp_path / name, assets, 0, {})
-        made.append(trial)
-        trial.write_foreign()
+        trials.append(trial)
+        trial.write_user_files()
         write_run(trial)
         (trial.folder / "console-1.txt").write_text("step 6/6\n")
-        witness = SimpleNamespace(exposed=set(), reachable=set(), left_behind=list, __exit__=lambda *_: None)
-        family = SimpleNamespace(left=list, kill=lambda: None)
+        monitor = SimpleNamespace(exposed=set(), reachable=set(), left_behind=list, __exit__=lambda *_: None)
+        family = SimpleNamespace(find_survivors=list, kill=lambda: None)
         process = SimpleNamespace(poll=lambda: 0)
-        trial.starts.append(SimpleNamespace(status=0, allowed=(0,), witness=witness, family=family, process=process))
+        trial.starts.append(
+            SimpleNamespace(status=0, allowed_statuses=(0,), monitor=monitor, family=family, process=process)
+        )
         return trial
 
     yield new
-    for trial in made:
+    for trial in trials:
         trial.close()

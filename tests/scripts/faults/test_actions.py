@@ -1,10 +1,10 @@
-"""What is done to a run's files is what it says, and no more."""
+"""Actions change the files of a run as they say, and nothing else."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faults import actions
-from faults.trial import Missed
+from faults.trial import FaultMissed
 
 SHARD = "actor/model_world_size_1_rank_0.pt"
 
@@ -14,34 +14,34 @@ def trial(new_trial):
     return new_trial("one")
 
 
-def newest(trial, name=SHARD):
+def newest_file(trial, name=SHARD):
     return trial.checkpoints / "global_step_6" / name
 
 
 def test_one_bit_flips(trial):
-    before = newest(trial).read_bytes()
-    actions.flip_a_bit(SHARD)(trial)
-    after = newest(trial).read_bytes()
+    before = newest_file(trial).read_bytes()
+    actions.flip_bit(SHARD)(trial)
+    after = newest_file(trial).read_bytes()
     assert sum((a ^ b).bit_count() for a, b in zip(before, after, strict=True)) == 1
-    assert f"of actor/{newest(trial).name}" in trial.moment
+    assert f"of actor/{newest_file(trial).name}" in trial.moment
 
 
-def test_a_file_is_cut(trial):
-    before = newest(trial).read_bytes()
-    actions.cut(SHARD)(trial)
-    after = newest(trial).read_bytes()
+def test_a_file_is_truncated(trial):
+    before = newest_file(trial).read_bytes()
+    actions.truncate_file(SHARD)(trial)
+    after = newest_file(trial).read_bytes()
     assert len(after) < len(before)
     assert before.startswith(after)
 
 
-def test_the_newest_whole_checkpoint_is_hit(trial):
-    newest(trial, "complete.json").unlink()
+def test_the_newest_complete_checkpoint_is_damaged(trial):
+    newest_file(trial, "complete.json").unlink()
     older = trial.checkpoints / "global_step_4" / "complete.json"
-    actions.overwrite("complete.json", "[]")(trial)
+    actions.overwrite_file("complete.json", "[]")(trial)
     assert older.read_text() == "[]"
     older.unlink()
-    with pytest.raises(Missed, match="no whole checkpoint"):
-        actions.cut(SHARD)(trial)
+    with pytest.raises(FaultMissed, match="no complete checkpoint"):
+        actions.truncate_file(SHARD)(trial)
 
 
 def test_logs_are_torn_and_keep_their_lines(trial):
@@ -56,7 +56,7 @@ def test_logs_are_torn_and_keep_their_lines(trial):
         assert not after.endswith(b"\n")
 
 
-def test_data_has_other_rows_in_a_file_of_the_same_size_and_time_until_it_is_restored(trial):
+def test_data_changes_without_size_and_time_until_it_is_restored(trial):
     path = trial.assets / "train.parquet"
     table = pa.table({"index": list(range(500)), "question": [f"What is {n}?" for n in range(500)]})
     pq.write_table(table, path, compression="zstd")
@@ -65,46 +65,46 @@ def test_data_has_other_rows_in_a_file_of_the_same_size_and_time_until_it_is_res
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert pq.read_table(path).schema == table.schema
     assert not pq.read_table(path).equals(table)
-    actions.restore(trial)
+    actions.restore_files(trial)
     assert pq.read_table(path).equals(table)
     assert sorted(p.name for p in trial.assets.iterdir()) == ["model", "train.parquet"]
 
 
-def test_a_template_is_another_one_of_the_same_length_until_it_is_restored(trial):
+def test_a_template_changes_without_its_length_until_it_is_restored(trial):
     path = trial.assets / "model" / "chat_template.jinja"
     path.write_text("{% for message in messages %}\n{{ message.content }}\n{% endfor %}")
     before = path.read_text()
     actions.change_template(trial)
     assert path.read_text() != before
     assert len(path.read_text()) == len(before)
-    actions.restore(trial)
+    actions.restore_files(trial)
     assert path.read_text() == before
 
 
 def test_a_moved_run_is_found_in_its_new_place(trial):
     old = trial.folder
     trial.starts[0].console = old / "console-1.txt"
-    actions.move(trial)
+    actions.move_folder(trial)
     assert not old.exists()
     assert trial.console == "step 6/6\n"
     assert f"longrl.output_dir={trial.folder}/run" in trial.command()
     assert str(old) + "/" not in " ".join(trial.command())
 
 
-def test_another_programs_checkpoint_is_missed_when_it_was_touched(trial):
+def test_a_change_of_another_programs_checkpoint_is_a_problem(trial):
     actions.plant_checkpoint(trial)
-    actions.take_checkpoint_away(trial)
+    actions.remove_planted_checkpoint(trial)
     assert trial.problems == []
     actions.plant_checkpoint(trial)
     (trial.checkpoints / actions.FOREIGN_CHECKPOINT / "actor" / "more").touch()
     (trial.folder / "elsewhere").rename(trial.folder / "before")
-    actions.take_checkpoint_away(trial)
-    assert "is another program's, and has" in trial.problems[0]
+    actions.remove_planted_checkpoint(trial)
+    assert "belongs to another program, but now has" in trial.problems[0]
 
 
-@pytest.mark.skipif(actions.no_mounts() is not None, reason="only root may mount a disk")
+@pytest.mark.skipif(actions.mount_problem() is not None, reason="only root may mount a disk")
 def test_a_disk_fills_up_and_is_freed(trial):
-    actions.small_disk("small")(trial)
+    actions.mount_small_disk("small")(trial)
     file = trial.output / "small" / "file"
     try:
         file.write_bytes(bytes(100_000))

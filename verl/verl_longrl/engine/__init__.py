@@ -1,10 +1,14 @@
-"""The trainer's engine for responses that share a long prompt: it is computed once, and logits where responses are.
+"""The trainer's engine for long prompts: each prompt is computed once for all its responses.
 
-| module | what | imports |
+| module | contents | imports |
 |---|---|---|
-| `layout.py` | where prompts and responses lie in one packed row | torch |
-| `attention.py`, `kernels.py` | the attention of such a row, with its gradient | torch |
-| `attention_check.py` | that attention tried on a device | torch |
-| `packing.py` | which rows share a prompt, and which are computed together | - |
-| `response_logits.py`, `shared_prompt.py` | verl's FSDP engine: logits at responses; all of it | verl, transformers |
+| `layout.py` | positions of prompts and responses in one packed row | torch |
+| `attention.py`, `kernels.py` | attention of a packed row, with its gradient | torch |
+| `attention_check.py` | run that attention on a device and compare it with a dense one | torch |
+| `packing.py` | group rows by prompt, and groups into micro-batches | - |
+| `sequence_sharding.py` | shard a packed row and its logits over sequence-parallel ranks | torch |
+| `log_probs.py`, `temperature.py` | log-probabilities of labels, and logits divided by the temperature | torch, verl |
+| `response_logits.py`, `shared_prompt.py` | verl's FSDP engine with less to compute | verl, transformers |
+| `supported.py` | the runs for which these engines compute the same function as verl's | - |
+| `register.py` | registers the engines with verl | verl |
 """

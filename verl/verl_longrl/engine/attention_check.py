@@ -1,8 +1,8 @@
-"""The attention that a run will use, tried on a device: forward and backward against dense attention in float64.
+"""Run the attention that a training run will use, forward and backward, and compare it with dense attention in float64.
 
-    python -m verl_longrl.engine.attention_check [DEVICE]      cuda where there is a GPU
+    python -m verl_longrl.engine.attention_check [DEVICE]      default: cuda if there is a GPU, otherwise cpu
 
-Needs torch alone, no verl and no Ray.
+Needs torch alone, neither verl nor Ray.
 """
 
 from __future__ import annotations
@@ -14,107 +14,118 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from verl_longrl.engine.attention import Way, attend, best_way
+from verl_longrl.engine.attention import Backend, attend, choose_backend
 from verl_longrl.engine.layout import Group, Layout
 
 GROUPS = (Group(1, (2, 1)), Group(130, (40, 1, 67)), Group(64, (33,)))
-"""Several groups, odd lengths, more than one block of a kernel."""
+"""Several groups, odd lengths, and more tokens than one block of a kernel."""
 
-HALF, WIDER = 8, 64
-"""Largest error over the largest value, in units of the dtype's precision, in 16 bits and in more: whole sums are
-rounded to 16 bits, and every term of them to more."""
+HALF_TOLERANCE, FLOAT_TOLERANCE = 8, 64
+"""Largest accepted error, relative to the largest value, in units of the dtype's epsilon: for 16 bits, where only whole
+sums are rounded, and for wider types, where every term of a sum is."""
 
 
-class Trial(NamedTuple):
-    """What was found.
+class SelfTestResult(NamedTuple):
+    """The outcome of try_attention."""
 
-    way: the way tried, in words, or "none". errors: the largest difference over the largest value, of the output, and
-    of the gradients of queries, keys and values. problem: None, or why the device cannot train with it, for people.
-    """
+    backend: str
+    """The backend and why it was chosen, as a message for users, or "none"."""
 
-    way: str
     forward_error: float
+    """Largest difference of the output from dense attention, divided by the largest value."""
+
     backward_error: float
+    """The same of the gradients of queries, keys and values."""
+
     problem: str | None
+    """Why the device cannot be used for training, as a message for users, or None if it can."""
 
 
 def try_attention(
     device: str, dtype: torch.dtype = torch.bfloat16, heads: int = 4, kv_heads: int = 2, head_size: int = 128
-) -> Trial:
-    """One forward and backward pass on the device, which may be any that torch names: cpu, cuda, cuda:1."""
+) -> SelfTestResult:
+    """Run one forward and backward pass on a device, by torch's name: cpu, cuda, cuda:1."""
     nan = float("nan")
     try:
-        way, reason = best_way(torch.device(device), dtype, head_size)
-    except (RuntimeError, ValueError, AssertionError) as error:  # torch asserts that it is built for the device
-        return Trial("none", nan, nan, str(error))
-    said = f"{way}: {reason}"
+        backend, reason = choose_backend(torch.device(device), dtype, head_size)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        # AssertionError: torch is not built for the device.
+        return SelfTestResult("none", nan, nan, str(error))
+    description = f"{backend}: {reason}"
     try:
-        forward, backward = errors(Layout(GROUPS, device), way, dtype, heads, kv_heads, head_size)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # of CUDA; of another version's operators
-        return Trial(said, nan, nan, f"{way} on {device} fails: {type(error).__name__}: {error}")
-    limit, problem = (HALF if dtype.itemsize == 2 else WIDER) * torch.finfo(dtype).eps, None
-    if not max(forward, backward) <= limit:  # nan is no number below a limit
+        forward, backward = relative_errors(Layout(GROUPS, device), backend, dtype, heads, kv_heads, head_size)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        # RuntimeError: from CUDA. TypeError, AttributeError: the operators of another version of torch.
+        problem = f"{backend} on {device} fails: {type(error).__name__}: {error}"
+        return SelfTestResult(description, nan, nan, problem)
+    limit = (HALF_TOLERANCE if dtype.itemsize == 2 else FLOAT_TOLERANCE) * torch.finfo(dtype).eps
+    # Not `max(...) > limit`, which is false for nan.
+    if not max(forward, backward) <= limit:
         problem = (
-            f"{way} on {device} is wrong: relative errors of {forward:.1e} (forward) and {backward:.1e} (backward), "
-            f"expected at most {limit:.1e}"
+            f"{backend} on {device} is wrong: relative errors of {forward:.1e} (forward) and {backward:.1e} "
+            f"(backward), expected at most {limit:.1e}"
         )
-    return Trial(said, forward, backward, problem)
+        return SelfTestResult(description, forward, backward, problem)
+    return SelfTestResult(description, forward, backward, None)
 
 
-def errors(
-    layout: Layout, way: Way, dtype: torch.dtype, heads: int, kv_heads: int, head_size: int
+def relative_errors(
+    layout: Layout, backend: Backend, dtype: torch.dtype, heads: int, kv_heads: int, head_size: int
 ) -> tuple[float, float]:
-    """Of a way on the layout's device (see Trial), with random numbers."""
+    """The forward and the backward error of a backend on the layout's device (see SelfTestResult), on random inputs."""
     generator = torch.Generator().manual_seed(0)
     scale = head_size**-0.5
-    *drawn, grad = (
-        torch.randn(layout.tokens, of, head_size, generator=generator).to(dtype)
-        for of in (heads, kv_heads, kv_heads, heads)
+    *inputs, grad = (
+        torch.randn(layout.tokens, n_heads, head_size, generator=generator).to(dtype)
+        for n_heads in (heads, kv_heads, kv_heads, heads)
     )
-    q, k, v = exact = [x.to(torch.float64, copy=True).requires_grad_() for x in drawn]
-    wanted = dense(q, k, v, layout, scale)
-    q, k, v = mine = [x.to(layout.device).requires_grad_() for x in drawn]
-    found = attend(q, k, v, layout, scale, way)
-    gradients = (
-        torch.autograd.grad(found, mine, grad.to(layout.device)),
-        torch.autograd.grad(wanted, exact, grad.double()),
-    )
-    return _error(found, wanted), max(_error(of, to) for of, to in zip(*gradients, strict=True))
+    exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
+    expected = dense_attention(*exact_inputs, layout, scale)
+    expected_grads = torch.autograd.grad(expected, exact_inputs, grad.double())
+
+    device_inputs = [x.to(layout.device).requires_grad_() for x in inputs]
+    actual = attend(*device_inputs, layout, scale, backend)
+    actual_grads = torch.autograd.grad(actual, device_inputs, grad.to(layout.device))
+
+    grad_errors = [_relative_error(a, b) for a, b in zip(actual_grads, expected_grads, strict=True)]
+    return _relative_error(actual, expected), max(grad_errors)
 
 
-def dense(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:
-    """(T, H, D): the same attention by its definition, with all (T, T) scores and a mask. What others are compared
-    with."""
+def dense_attention(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:
+    """(T, H, D): the attention of a packed row by its definition, with all (T, T) scores and a mask, as a reference."""
     copies = q_THD.shape[1] // k_TKD.shape[1]
-    q, k, v = (x.transpose(0, 1) for x in (q_THD, *(x.repeat_interleave(copies, 1) for x in (k_TKD, v_TKD))))
-    return ((q @ k.mT * scale).masked_fill(~allowed(layout).to(q.device), -torch.inf).softmax(-1) @ v).transpose(0, 1)
+    k_THD, v_THD = (x.repeat_interleave(copies, 1) for x in (k_TKD, v_TKD))
+    q_HTD, k_HTD, v_HTD = (x.transpose(0, 1) for x in (q_THD, k_THD, v_THD))
+    mask_TT = attention_mask(layout).to(q_THD.device)
+    scores_HTT = (q_HTD @ k_HTD.mT * scale).masked_fill(~mask_TT, -torch.inf)
+    return (scores_HTT.softmax(-1) @ v_HTD).transpose(0, 1)
 
 
-def allowed(layout: Layout) -> Tensor:
-    """(T, T) bool: whether a token attends to another one."""
-    kinds = [(g, r) for g, (_, responses) in enumerate(layout.groups) for r in range(len(responses) + 1)]
-    group, response = torch.tensor(kinds).repeat_interleave(torch.tensor(layout.own.queries), 0).unbind(1)
-    same = (group[:, None] == group) & ((response[:, None] == response) | (response == 0))
-    return same.tril()
+def attention_mask(layout: Layout) -> Tensor:
+    """(T, T) bool: whether the token of a row attends to the token of a column."""
+    # Segment 0 of a group is its prompt.
+    segments = [(g, s) for g, (_, responses) in enumerate(layout.groups) for s in range(len(responses) + 1)]
+    lengths = torch.tensor(layout.self_segments.queries)
+    group_T, segment_T = torch.tensor(segments).repeat_interleave(lengths, 0).unbind(1)
+    same_segment_or_prompt = (segment_T[:, None] == segment_T) | (segment_T == 0)
+    return ((group_T[:, None] == group_T) & same_segment_or_prompt).tril()
 
 
-def _error(found: Tensor, wanted: Tensor) -> float:
-    return ((found.detach().cpu().double() - wanted).abs().max() / wanted.abs().max()).item()
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    return ((actual.detach().cpu().double() - expected).abs().max() / expected.abs().max()).item()
 
 
 def main() -> int:
-    """The exit status: 1 when there is a problem."""
+    """Run the command. Returns the exit status: 1 if there is a problem."""
     parser = argparse.ArgumentParser(
         prog="python -m verl_longrl.engine.attention_check", description=(__doc__ or "").split("\n", 1)[0]
     )
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument(
-        "device", nargs="?", default=best, help="cpu, cuda, cuda:1 and the like; here by default: %(default)s"
-    )
-    trial = try_attention(parser.parse_args().device)
-    print(f"{trial.way}\nforward error {trial.forward_error:.1e}, backward error {trial.backward_error:.1e}")
-    print(trial.problem or "ok")
-    return 1 if trial.problem else 0
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("device", nargs="?", default=default, help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    result = try_attention(parser.parse_args().device)
+    print(f"{result.backend}\nforward error {result.forward_error:.1e}, backward error {result.backward_error:.1e}")
+    print(result.problem or "ok")
+    return 1 if result.problem else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Which rows share a prompt, and which of them are computed together.
+"""Group rows by their prompt, and pack groups into micro-batches.
 
-A micro-batch is a list of groups, a group rows with one prompt. Its cost is what its packed row holds, P + sum R tokens
-for each group, and none costs more than the budget: a group that does is cut, and its prompt computed once for each
-piece.
+A micro-batch is a list of groups, and a group is a set of rows with one prompt. Its cost is the length of its packed
+row (layout.py), P + sum R tokens for each group, which must not exceed the budget. A group that costs more is split,
+and its prompt is computed once for each piece.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 
 class OverBudget(ValueError):
-    """A row alone has more tokens than a micro-batch may have."""
+    """A single row has more tokens than a micro-batch may have."""
 
 
-class Rows(NamedTuple):
-    """Rows with one prompt: its tokens, their numbers in the batch, and the tokens of their responses."""
+class PromptGroup(NamedTuple):
+    """Rows of a batch that have the same prompt.
+
+    prompt: tokens of the prompt. rows: indices of the rows in the batch. responses: tokens of the response of each.
+    """
 
     prompt: int
     rows: tuple[int, ...]
@@ -25,94 +28,111 @@ class Rows(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens in the packed row."""
+        """Tokens in the packed row, where the prompt is shared."""
         return self.prompt + sum(self.responses)
 
     @property
-    def unshared(self) -> int:
-        """Tokens of the same rows one by one."""
+    def unshared_tokens(self) -> int:
+        """Tokens of the same rows as separate sequences."""
         return self.prompt * len(self.rows) + sum(self.responses)
 
     @property
-    def pairs(self) -> float:
-        """Pairs of tokens of which one attends to the other: what long prompts cost."""
+    def attention_pairs(self) -> float:
+        """Pairs of a query and a key that it attends to: the cost of long prompts, which is quadratic."""
         return self.prompt**2 / 2 + sum(length * (self.prompt + length / 2) for length in self.responses)
 
-    def part(self, which: Sequence[int]) -> Rows:
-        """Some of the rows, by their place here."""
-        return Rows(self.prompt, tuple(self.rows[i] for i in which), tuple(self.responses[i] for i in which))
+    def subset(self, indices: Sequence[int]) -> PromptGroup:
+        """A group of some of the rows. indices: into `rows`."""
+        return PromptGroup(self.prompt, tuple(self.rows[i] for i in indices), tuple(self.responses[i] for i in indices))
 
 
-MicroBatch = list[Rows]
+MicroBatch = list[PromptGroup]
 
 
-def groups(prompts: Sequence[Hashable], prompt_lengths: Sequence[int], response_lengths: Sequence[int]) -> list[Rows]:
-    """The rows by prompt, in the order in which prompts first come. prompts: equal where the tokens are."""
+def group_by_prompt(
+    prompts: Sequence[Hashable], prompt_lengths: Sequence[int], response_lengths: Sequence[int]
+) -> list[PromptGroup]:
+    """Group the rows by prompt, in the order in which prompts first occur.
+
+    prompts: one for each row, equal if and only if the prompts' tokens are equal. Lengths are in tokens.
+    """
     by_prompt: dict[Hashable, list[int]] = defaultdict(list)
     for row, prompt in enumerate(prompts):
         by_prompt[prompt].append(row)
     return [
-        Rows(prompt_lengths[rows[0]], tuple(rows), tuple(response_lengths[row] for row in rows))
+        PromptGroup(prompt_lengths[rows[0]], tuple(rows), tuple(response_lengths[row] for row in rows))
         for rows in by_prompt.values()
     ]
 
 
-def pack(found: Sequence[Rows], budget: int, at_least: int = 1) -> list[MicroBatch]:
-    """Micro-batches of at most `budget` tokens, the most expensive first: as few as first-fit decreasing finds, but
-    `at_least` so many.
+def pack_groups(groups: Sequence[PromptGroup], budget: int, at_least: int = 1) -> list[MicroBatch]:
+    """Pack groups into as few micro-batches as first-fit decreasing finds, the most expensive first.
+
+    Args:
+        budget: tokens of a micro-batch.
+        at_least: micro-batches to make. Ranks must agree on a number, because their collectives must meet.
 
     Raises:
-        OverBudget: a row alone is over the budget.
-        ValueError: there are fewer rows than micro-batches wanted.
+        OverBudget: a single row is over the budget.
+        ValueError: there are fewer rows than micro-batches to make.
     """
+    pieces = [piece for group in groups for piece in split_group(group, budget)]
     batches: list[MicroBatch] = []
-    for group in sorted((piece for whole in found for piece in cut(whole, budget)), key=lambda group: -group.tokens):
-        fitting = (batch for batch in batches if sum(other.tokens for other in batch) + group.tokens <= budget)
-        batch = next(fitting, None)
-        if batch is None:
-            batches.append([group])
+    for piece in sorted(pieces, key=lambda piece: -piece.tokens):
+        for batch in batches:
+            if sum(other.tokens for other in batch) + piece.tokens <= budget:
+                batch.append(piece)
+                break
         else:
-            batch.append(group)
+            batches.append([piece])
     while len(batches) < at_least:
-        _divide(batches)
-    return sorted(batches, key=_pairs, reverse=True)
+        _split_most_expensive(batches)
+    return sorted(batches, key=_attention_pairs, reverse=True)
 
 
-def cut(group: Rows, budget: int) -> list[Rows]:
-    """The group in pieces of at most `budget` tokens. Raises OverBudget."""
+def split_group(group: PromptGroup, budget: int) -> list[PromptGroup]:
+    """Split a group into pieces of at most `budget` tokens, each with the whole prompt and consecutive responses.
+
+    A prompt of 100 tokens with responses of 30, 20 and 40 tokens and a budget of 150 gives pieces of 100 + 30 + 20 and
+    100 + 40 tokens. Raises OverBudget.
+    """
     pieces: list[list[int]] = []
-    room = -1
-    for place, length in enumerate(group.responses):
+    room = -1  # No piece is open, so the first response opens one.
+    for index, length in enumerate(group.responses):
         if group.prompt + length > budget:
             raise OverBudget(
-                f"row {group.rows[place]} has {group.prompt} + {length} tokens, more than the {budget} of a "
-                "micro-batch; raise the tokens per GPU (ppo_max_token_len_per_gpu, log_prob_max_token_len_per_gpu)"
+                f"row {group.rows[index]} has {group.prompt} + {length} tokens, more than the {budget} of a "
+                "micro-batch. Fix: raise the tokens per GPU (ppo_max_token_len_per_gpu, log_prob_max_token_len_per_gpu)"
             )
         if length > room:
             pieces.append([])
             room = budget - group.prompt
-        pieces[-1].append(place)
+        pieces[-1].append(index)
         room -= length
-    return [group.part(piece) for piece in pieces]
+    return [group.subset(piece) for piece in pieces]
 
 
-def _divide(batches: list[MicroBatch]) -> None:
-    """Make two of the most expensive micro-batch that has several rows: its groups apart, or its only group in two."""
-    batch = max((b for b in batches if sum(len(group.rows) for group in b) > 1), key=_pairs, default=None)
-    if batch is None:
-        raise ValueError(f"{len(batches)} rows give no more than {len(batches)} micro-batches; use larger batches")
+def _split_most_expensive(batches: list[MicroBatch]) -> None:
+    """Split the most expensive micro-batch that has several rows, in place.
+
+    Its groups are distributed over two micro-batches; a single group is halved, which computes its prompt twice.
+    """
+    divisible = [batch for batch in batches if sum(len(group.rows) for group in batch) > 1]
+    if not divisible:
+        raise ValueError(f"{len(batches)} rows cannot fill more than {len(batches)} micro-batches; use larger batches")
+    batch = max(divisible, key=_attention_pairs)
     batches.remove(batch)
     if len(batch) == 1:
         (group,) = batch
-        half, places = len(group.rows) // 2, range(len(group.rows))
-        batches += [[group.part(places[:half])], [group.part(places[half:])]]
+        half, indices = len(group.rows) // 2, range(len(group.rows))
+        batches += [[group.subset(indices[:half])], [group.subset(indices[half:])]]
         return
     one: MicroBatch = []
     other: MicroBatch = []
-    for group in sorted(batch, key=lambda group: -group.pairs):
-        min(one, other, key=_pairs).append(group)
+    for group in sorted(batch, key=lambda group: -group.attention_pairs):
+        min(one, other, key=_attention_pairs).append(group)
     batches += [one, other]
 
 
-def _pairs(batch: MicroBatch) -> float:
-    return sum(group.pairs for group in batch)
+def _attention_pairs(batch: MicroBatch) -> float:
+    return sum(group.attention_pairs for group in batch)

@@ -1,7 +1,7 @@
-"""Names our engines to verl, when imported by a process that builds a model (`model.external_lib`).
+"""Register our engines with verl when a process that builds a model imports this module (`model.external_lib`).
 
-verl's registry gives an engine by device and vendor, and for a vendor that has none (critics, other strategies) its
-own. So the name in VERL_ENGINE_VENDOR chooses.
+verl's registry finds an engine by device and vendor, and falls back to its own for a vendor that has none (critics,
+other strategies). So the vendor's name in VERL_ENGINE_VENDOR chooses the engine.
 """
 
 from verl.workers.engine import EngineRegistry

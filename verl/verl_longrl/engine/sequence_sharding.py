@@ -1,11 +1,12 @@
-"""How the tokens of a row, and the logits wanted of it, are shared by the ranks of sequence parallelism.
+"""Shard a packed row, and the logits computed from it, over the ranks of sequence parallelism.
 
-Token t of a packed row goes to rank t mod S, as cards are dealt. So every rank has its part of the prompt and of each
-response, and computes as many logits as the others; in contiguous parts the responses, and with them all logits, would
-be the last ranks'. Attention is computed over the whole row (Ulysses: each rank has all tokens of some heads), so the
-order matters nowhere else.
+Token t of the row goes to rank t mod S. So every rank has its share of the prompt and of each response, and computes as
+many logits as the others. With contiguous shards the responses, and with them all logits, would be on the last ranks.
+Attention is computed over the whole row (Ulysses: each rank has all tokens of some heads), so the order matters nowhere
+else. With S = 2, the row [0 1 2 3 4] gives the shards [0 2 4] and [1 3 pad].
 
-S ranks; T tokens of a row, padded to a multiple of S; N logits wanted, M the most that a rank computes of them.
+Shapes: S ranks; T tokens of a row, padded to a multiple of S; N logits needed in total, M the largest number of them on
+one rank.
 """
 
 from __future__ import annotations
@@ -17,44 +18,60 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
-def part(x_T: Tensor, ranks: int, rank: int) -> Tensor:
-    """(ceil(T / S), ...): a rank's tokens; where its last one lies beyond the row, zeros."""
-    own = x_T[rank::ranks]
-    short = -(-len(x_T) // ranks) - len(own)
-    return pad(own, [0, 0] * (own.ndim - 1) + [0, short]) if short else own
+def shard(x_T: Tensor, ranks: int, rank: int) -> Tensor:
+    """(ceil(T / S), ...): a rank's tokens of x, (T, ...). A shard that is one token short is padded with a zero."""
+    tokens = x_T[rank::ranks]
+    missing = -(-len(x_T) // ranks) - len(tokens)
+    # pad takes two numbers for each dimension, from the last one to the first.
+    return pad(tokens, [0, 0] * (tokens.ndim - 1) + [0, missing]) if missing else tokens
 
 
-def row(parts_T: Tensor, ranks: int, tokens: int) -> Tensor:
-    """(T, ...): the row, of all ranks' parts one after another."""
-    return parts_T.unflatten(0, (ranks, -1)).transpose(0, 1).flatten(0, 1)[:tokens]
+def unshard(shards_T: Tensor, ranks: int, tokens: int) -> Tensor:
+    """(T, ...): the row, from the shards of all ranks one after another. tokens: T, without padding."""
+    return shards_T.unflatten(0, (ranks, -1)).transpose(0, 1).flatten(0, 1)[:tokens]
 
 
-def parts(x_T: Tensor, ranks: int) -> Tensor:
-    """All ranks' parts one after another, of the row: the inverse of `row`, up to the padding."""
-    return torch.cat([part(x_T, ranks, rank) for rank in range(ranks)])
+def all_shards(x_T: Tensor, ranks: int) -> Tensor:
+    """(S ceil(T / S), ...): the shards of all ranks one after another. The inverse of `unshard`, up to padding."""
+    return torch.cat([shard(x_T, ranks, rank) for rank in range(ranks)])
 
 
-class Kept(NamedTuple):
-    """The logits that a rank computes.
+class LogitShard(NamedTuple):
+    """The logits that one rank computes.
 
-    local: (M,) where in its part of the row. wanted: (M,) which of the N wanted ones each is. slots: (N,) where each
-    wanted one is when all ranks' M are put one after another. Ranks with fewer than M compute some that nobody reads,
-    for their collectives take equal shapes.
+    Collectives need equal shapes, so a rank with fewer than M logits computes others, which are not used.
     """
 
-    local: Tensor
-    wanted: Tensor
-    slots: Tensor
+    local_indices: Tensor
+    """(M,): the tokens in the rank's shard whose logits it computes."""
+
+    logit_indices: Tensor
+    """(M,): the number, among all N, of each of these logits."""
+
+    gathered_indices: Tensor
+    """(N,): the place of each logit when the M of all ranks are put one after another."""
 
 
-def kept(owner_N: Tensor, local_N: Tensor, ranks: int, rank: int) -> Kept:
-    """owner: the rank that has what is wanted, local: where in its part."""
-    order = owner_N.argsort(stable=True)
-    counts = owner_N.bincount(minlength=ranks)
+def shard_logits(rank_N: Tensor, local_N: Tensor, ranks: int, rank: int) -> LogitShard:
+    """The share of one rank in N logits.
+
+    Args:
+        rank_N: the rank that has the token of each logit.
+        local_N: the index of that token in the rank's shard.
+
+    With ranks [0, 1, 0] and local indices [4, 4, 5], M is 2. Rank 0 computes logits 0 and 2, at 4 and 5 of its shard.
+    Rank 1 computes logit 1, at 4, and logit 0 as filling. After a gather they lie in the order [0, 2, 1, 0], so
+    gathered_indices is [0, 2, 1].
+    """
+    order = rank_N.argsort(stable=True)
+    counts = rank_N.bincount(minlength=ranks)
     starts, most = counts.cumsum(0) - counts, int(counts.max())
-    owners = owner_N[order]
-    slots = torch.empty_like(order)
-    slots[order] = owners * most + torch.arange(len(order), device=order.device) - starts[owners]
-    wanted = order[starts[rank] : starts[rank] + counts[rank]]
-    wanted = torch.cat([wanted, wanted.new_zeros(most - len(wanted))])
-    return Kept(local_N[wanted], wanted, slots)
+
+    # order[i] is the i-th logit when they are sorted by rank: number i - starts[rank] of its rank.
+    sorted_ranks = rank_N[order]
+    gathered_indices = torch.empty_like(order)
+    gathered_indices[order] = sorted_ranks * most + torch.arange(len(order), device=order.device) - starts[sorted_ranks]
+
+    logit_indices = order[starts[rank] : starts[rank] + counts[rank]]
+    logit_indices = torch.cat([logit_indices, logit_indices.new_zeros(most - len(logit_indices))])
+    return LogitShard(local_N[logit_indices], logit_indices, gathered_indices)

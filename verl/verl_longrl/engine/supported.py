@@ -1,8 +1,8 @@
-"""For which runs computing each prompt once, or logits at responses alone, is the same function as verl's.
+"""The runs for which our engines compute the same function as verl's, and the reasons why others are not supported.
 
-Each problem is one line for people: what stands against it. Needs neither torch nor verl.
+Each reason is one line for users. This module needs neither torch nor verl.
 
-`config` is the whole run configuration, with attributes as Hydra's; `model` the model's Hugging Face config.
+`config` is the whole run configuration, with attributes as Hydra's; `model` is the model's Hugging Face config.
 """
 
 from __future__ import annotations
@@ -15,104 +15,100 @@ Engine = Literal["shared_prompt", "response_logits", "upstream"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
 VENDOR = "longrl_{}"
-"""Under which verl's registry has an engine; it finds one by its device and vendor (VERL_ENGINE_VENDOR)."""
+"""The vendor under which verl's registry has an engine. verl chooses by device and vendor (VERL_ENGINE_VENDOR)."""
 
 MODELS = frozenset(
     {"ernie4_5", "glm4", "glm4_moe", "granite", "llama", "mistral", "mixtral", "olmo2", "qwen2", "qwen2_moe", "qwen3"}
     | {"qwen3_moe", "seed_oss", "smollm3"}
 )
-"""Model types whose attention is plain causal attention through transformers' attention interface, each tested."""
+"""Model types that use plain causal attention through transformers' attention interface. Each is tested."""
 
-COMPARING = ("clip_cov", "kl_cov")
-"""Policy losses that pick tokens by comparing them within a micro-batch."""
+LOSSES_ACROSS_TOKENS = ("clip_cov", "kl_cov")
+"""Policy losses that select tokens by comparing them within a micro-batch."""
 
 
-def model_problems(model: Any) -> list[str]:
-    """What in the model stands against computing prompts once."""
+def best_engine(config: Any, model: Any | None) -> str:
+    """The first of ENGINES that supports the run."""
+    return next(engine for engine in ENGINES if not unsupported_reasons(engine, config, model))
+
+
+def unsupported_reasons(engine: str, config: Any, model: Any | None) -> list[str]:
+    """Why an engine of ENGINES does not support the run; empty if it does.
+
+    model: None if it cannot be read before the start.
+    """
+    return _REASONS[engine](config, model)
+
+
+def unsupported_model_reasons(model: Any) -> list[str]:
+    """Why the prompts of a model cannot be computed once; empty if they can."""
     text = model.get_text_config()
+    reasons = []
+    if text.model_type not in MODELS:
+        reasons.append(f"model type {text.model_type} is not among those tested")
+    reasons += _multimodal_reasons(model)
+    # transformers ignores sliding_window if use_sliding_window is false. Models without that key always use it.
+    window = getattr(text, "sliding_window", None)
+    uses_window = window and getattr(text, "use_sliding_window", True)
+    if uses_window or "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+        reasons.append(f"layers with a sliding window of {window} tokens")
+    dropouts = {name: value for name, value in vars(text).items() if name.endswith("dropout") and value}
+    if dropouts:
+        reasons.append(", ".join(f"{name} = {value}" for name, value in dropouts.items()))
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    drops = {name: value for name, value in vars(text).items() if name.endswith("dropout") and value}
-    slides = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
-    return [
-        problem
-        for found, problem in (
-            (text.model_type not in MODELS, f"model type {text.model_type} is not among those tested"),
-            (text is not model, f"{model.model_type} reads more than text"),
-            (
-                slides or "sliding_attention" in (getattr(text, "layer_types", None) or ()),
-                f"layers with a sliding window of {getattr(text, 'sliding_window', None)} tokens",
-            ),
-            (drops, ", ".join(f"{name} = {value}" for name, value in drops.items())),
-            (
-                rope.get("rope_type") in ("dynamic", "longrope"),
-                f"rope_type {rope.get('rope_type')} looks at the longest sequence computed together",
-            ),
-            (
-                getattr(text, "output_router_logits", False),
-                "output_router_logits: the router's auxiliary loss would see each prompt once",
-            ),
-        )
-        if found
-    ]
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        reasons.append(f"rope_type {rope.get('rope_type')} depends on the longest sequence computed together")
+    if getattr(text, "output_router_logits", False):
+        reasons.append("output_router_logits: the router's auxiliary loss would count each prompt once")
+    return reasons
 
 
-def best(config: Any, model: Any | None) -> str:
-    """The first of ENGINES that nothing stands against."""
-    return next(engine for engine in ENGINES if not problems(engine, config, model))
+def _multimodal_reasons(model: Any) -> list[str]:
+    return [] if model.get_text_config() is model else [f"{model.model_type} has inputs other than text"]
 
 
-def problems(engine: str, config: Any, model: Any | None) -> list[str]:
-    """What stands against an engine, of ENGINES. model: None where it cannot be read before the start."""
-    return _PROBLEMS[engine](config, model)
-
-
-def _response_logits(config: Any, model: Any | None) -> list[str]:
+def _response_logits_reasons(config: Any, model: Any | None) -> list[str]:
     roles = config.actor_rollout_ref
-    if roles.actor.strategy != "fsdp2":  # others have other keys
-        return [f"actor.strategy = {roles.actor.strategy}, only fsdp2 is known to work"]
-    return [
-        problem
-        for found, problem in (
-            (roles.model.use_fused_kernels, "model.use_fused_kernels replaces the forward pass"),
-            (config.distillation.enabled, "distillation.enabled: teachers' values stand at all tokens"),
-            (roles.actor.calculate_sum_pi_squared, "actor.calculate_sum_pi_squared reads logits of all tokens"),
-            (
-                model is not None and model.get_text_config() is not model,
-                f"{getattr(model, 'model_type', None)} reads more than text",
-            ),
-        )
-        if found
-    ]
+    # The keys below exist only for FSDP2.
+    if roles.actor.strategy != "fsdp2":
+        return [f"actor.strategy = {roles.actor.strategy}: only fsdp2 is supported"]
+    reasons = []
+    if roles.model.use_fused_kernels:
+        reasons.append("model.use_fused_kernels = true replaces the forward pass")
+    if config.distillation.enabled:
+        reasons.append("distillation.enabled = true: the distillation loss needs logits at every token")
+    if roles.actor.calculate_sum_pi_squared:
+        reasons.append("actor.calculate_sum_pi_squared = true needs logits at every token")
+    return reasons + (_multimodal_reasons(model) if model is not None else [])
 
 
-def _shared_prompt(config: Any, model: Any | None) -> list[str]:
+def _shared_prompt_reasons(config: Any, model: Any | None) -> list[str]:
     actor = config.actor_rollout_ref.actor
-    found = _response_logits(config, model) + (model_problems(model) if model is not None else [])
+    reasons = _response_logits_reasons(config, model)
+    reasons += unsupported_model_reasons(model) if model is not None else []
     if actor.strategy != "fsdp2":
-        return found
-    found += [
-        problem
-        for wrong, problem in (
-            (not actor.use_dynamic_bsz, "actor.use_dynamic_bsz = false: micro-batches of rows, not of tokens"),
-            (actor.fsdp_config.pad_to_length, "actor.fsdp_config.pad_to_length: rows of one length"),
-            (
-                actor.loss_agg_mode == "seq-mean-token-sum-norm" and actor.loss_scale_factor is None,
-                "actor.loss_agg_mode = seq-mean-token-sum-norm without actor.loss_scale_factor divides by the longest "
-                "response of a micro-batch",
-            ),
-            (
-                actor.policy_loss.loss_mode in COMPARING,
-                f"actor.policy_loss.loss_mode = {actor.policy_loss.loss_mode} compares tokens within a micro-batch",
-            ),
-            (actor.shuffle, "actor.shuffle = true: mini-batches of rows at random, apart from their prompt's others"),
+        return reasons
+    if not actor.use_dynamic_bsz:
+        reasons.append("actor.use_dynamic_bsz = false sizes micro-batches in rows, not in tokens")
+    if actor.fsdp_config.pad_to_length:
+        reasons.append("actor.fsdp_config.pad_to_length pads rows to one length")
+    if actor.loss_agg_mode == "seq-mean-token-sum-norm" and actor.loss_scale_factor is None:
+        reasons.append(
+            "actor.loss_agg_mode = seq-mean-token-sum-norm without actor.loss_scale_factor divides by the longest "
+            "response of a micro-batch"
         )
-        if wrong
-    ]
-    return list(dict.fromkeys(found))
+    if actor.policy_loss.loss_mode in LOSSES_ACROSS_TOKENS:
+        reasons.append(
+            f"actor.policy_loss.loss_mode = {actor.policy_loss.loss_mode} compares tokens within a micro-batch"
+        )
+    if actor.shuffle:
+        reasons.append("actor.shuffle = true separates the rows of a prompt")
+    # The model's reasons may repeat those of the response_logits engine.
+    return list(dict.fromkeys(reasons))
 
 
-_PROBLEMS: dict[str, Callable[[Any, Any | None], list[str]]] = {
-    "shared_prompt": _shared_prompt,
-    "response_logits": _response_logits,
+_REASONS: dict[str, Callable[[Any, Any | None], list[str]]] = {
+    "shared_prompt": _shared_prompt_reasons,
+    "response_logits": _response_logits_reasons,
     "upstream": lambda config, model: [],
 }

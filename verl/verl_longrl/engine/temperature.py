@@ -1,6 +1,6 @@
-"""Logits divided by the temperature, which is not rounded to their precision first: in bfloat16, 0.6 would be 0.6016.
+"""Divide logits by a temperature that is not rounded to their precision first.
 
-Shapes: M rows of logits, V words.
+In bfloat16 a temperature of 0.6 would be rounded to 0.6016. Shapes: M rows of logits, V vocabulary entries.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 
-def divided(logits_MV: Tensor, temperature: Tensor | float) -> Tensor:
-    """(M, V), in the precision of the logits. temperature: one for all, or (M,) in float32."""
+def divide_by_temperature(logits_MV: Tensor, temperature: Tensor | float) -> Tensor:
+    """(M, V), in the precision of the logits. temperature: one for all rows, or (M,) in float32."""
     if isinstance(temperature, Tensor):
-        by_row: Tensor = _ByRow.apply(logits_MV, temperature[:, None])
-        return by_row
-    return logits_MV if temperature == 1 else logits_MV / temperature  # a Python scalar is not rounded
+        divided_MV: Tensor = _DivideRows.apply(logits_MV, temperature[:, None])
+        return divided_MV
+    # torch does not round a Python number to the precision of the tensor.
+    return logits_MV if temperature == 1 else logits_MV / temperature
 
 
-class _ByRow(torch.autograd.Function):
-    """Into an output of the logits' precision: the operator alone would give a float32 copy of all logits, and of their
-    gradient."""
+class _DivideRows(torch.autograd.Function):
+    """Writes into an output of the logits' precision.
+
+    The plain operator would make a float32 copy of all logits, and another one of their gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits_MV: Tensor, temperature_M1: Tensor) -> Tensor:

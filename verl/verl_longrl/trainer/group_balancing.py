@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from verl_longrl.engine.packing import Rows
+from verl_longrl.engine.packing import PromptGroup
 
 
 class Row(NamedTuple):
@@ -30,13 +30,13 @@ class _Bin:
     """What a rank computes in a mini-batch."""
 
     room: int
-    groups: list[Rows] = field(default_factory=list)
+    groups: list[PromptGroup] = field(default_factory=list)
     work: float = 0.0
 
-    def take(self, group: Rows) -> None:
+    def take(self, group: PromptGroup) -> None:
         self.groups.append(group)
         self.room -= len(group.rows)
-        self.work += group.pairs
+        self.work += group.attention_pairs
 
 
 def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
@@ -56,7 +56,7 @@ def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
 
 def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int]:
     """The order of rows in which verl, which deals out equal contiguous parts, gives each rank its own, and these
-    in mini-batches. Rows that fill up come last in theirs.
+    in mini-batches. PromptGroup that fill up come last in theirs.
 
     Raises ValueError when ranks times mini-batches does not divide the rows.
     """
@@ -64,23 +64,23 @@ def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int
     if left:
         raise ValueError(f"{len(rows)} rows do not divide into {ranks} ranks x {mini_batches} mini-batches")
     bins = [_Bin(size) for _ in range(ranks * mini_batches)]
-    for group in sorted(_groups(rows), key=lambda group: -group.pairs):
-        rest: Rows | None = group
+    for group in sorted(_groups(rows), key=lambda group: -group.attention_pairs):
+        rest: PromptGroup | None = group
         while rest is not None:
             whole = [each for each in bins if each.room >= len(rest.rows)]
             place = min(whole, key=lambda each: each.work) if whole else max(bins, key=lambda each: each.room)
             fits, places = min(place.room, len(rest.rows)), range(len(rest.rows))
-            place.take(rest.part(places[:fits]))
-            rest = rest.part(places[fits:]) if fits < len(places) else None
+            place.take(rest.subset(places[:fits]))
+            rest = rest.subset(places[fits:]) if fits < len(places) else None
     return [row for each in bins for row in sorted(_rows(each), key=lambda row: rows[row].padding)]
 
 
-def _groups(rows: Sequence[Row]) -> list[Rows]:
+def _groups(rows: Sequence[Row]) -> list[PromptGroup]:
     by_prompt: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_prompt[row.prompt].append(number)
     return [
-        Rows(rows[numbers[0]].prompt_tokens, tuple(numbers), tuple(rows[n].response_tokens for n in numbers))
+        PromptGroup(rows[numbers[0]].prompt_tokens, tuple(numbers), tuple(rows[n].response_tokens for n in numbers))
         for numbers in by_prompt.values()
     ]
 

@@ -31,9 +31,9 @@ def answer(attention: str, dtype: str) -> dict[str, Any]:
         if attention == "shared_prompt":
             from verl_longrl.engine.attention_check import try_attention
 
-            trial = try_attention("cuda", dtype=getattr(torch, dtype))
-            found |= {"way": trial.way, "forward": trial.forward_error, "backward": trial.backward_error}
-            found["trial"] = trial.problem
+            result = try_attention("cuda", dtype=getattr(torch, dtype))
+            found |= {"way": result.backend, "forward": result.forward_error, "backward": result.backward_error}
+            found["trial"] = result.problem
         elif attention == "flash_attention_2" and found["flash_attn"] is None:
             found |= _try_flash_attn(getattr(torch, dtype))
     except Exception as error:  # noqa: BLE001  a kernel that does not run raises what it likes

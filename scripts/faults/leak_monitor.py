@@ -1,9 +1,9 @@
-"""Looks at a run's processes while it lasts: what nobody may see of them, and what they must not leave.
+"""Monitor a run's processes for secrets that others can see, open ports, and resources that they leave behind.
 
-- command lines with a secret in them, which every user of the machine can read;
-- sockets that listen beyond loopback;
-- files, sockets and memory in the machine's own /tmp and /dev/shm that are held now, to be gone afterwards. (A run's
-  TMPDIR is the campaign's, so what is there is looked at in the end.)
+- command lines that contain a secret, which every user of the machine can read
+- sockets that listen beyond loopback
+- files, sockets and memory in the machine's /tmp and /dev/shm that processes hold and that must be gone afterwards (the
+  run's own TMPDIR is checked at the end instead)
 """
 
 import contextlib
@@ -18,26 +18,33 @@ from typing import Self
 
 import psutil
 
-from faults.processes import Family, title
+from faults.processes import ProcessFamily, read_title
 
-LOOK_EVERY_S = 0.5
-HELD_EVERY = 6
-"""Looks between two at what is held, which takes longest."""
+POLL_S = 0.5
+HELD_EVERY_POLLS = 6
+"""Polls between two collections of held resources, which take longest."""
 _LISTENING = "0A"
 _SHARED = re.compile(r"(/dev/shm|/tmp)/\S.*")
 
 
-class Witness:
-    """Of one start, in a thread, between `with` and its end. since: when it was started (time.time()). secrets: name ->
-    value. own: folders of the run's own."""
+class LeakMonitor:
+    """Monitors one start in a thread, as a context manager.
 
-    def __init__(self, family: Family, since: float, secrets: Mapping[str, str], own: Iterable[Path]) -> None:
+    Args:
+        since: time of the start (time.time()).
+        secrets: name -> value.
+        ignored: folders of the run.
+    """
+
+    def __init__(
+        self, family: ProcessFamily, since: float, secrets: Mapping[str, str], ignored: Iterable[Path]
+    ) -> None:
         self.exposed: set[str] = set()
         self.reachable: set[str] = set()
         self._held: set[Path] = set()
-        self._family, self._since, self._secrets, self._own = family, since, secrets, tuple(own)
+        self._family, self._since, self._secrets, self._ignored = family, since, secrets, tuple(ignored)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -50,28 +57,28 @@ class Witness:
         self._thread.join()
 
     def left_behind(self) -> list[str]:
-        """What processes of the run held outside of its own folders and is still there."""
+        """Resources that processes of the run held outside its folders and that still exist."""
         return sorted(str(path) for path in self._held if os.path.lexists(path))
 
     def _watch(self) -> None:
-        looks = 0
-        while not self._ended.wait(LOOK_EVERY_S):
+        polls = 0
+        while not self._ended.wait(POLL_S):
             processes = self._family.alive()
             for process in processes:
-                line = title(process)
+                line = read_title(process)
                 self.exposed.update(name for name, value in self._secrets.items() if value in line)
-            if beyond := dict(listening_beyond_loopback()):
+            if listening := dict(listening_beyond_loopback()):
                 for process in processes:
                     self.reachable.update(
-                        f"{beyond[i]} of {title(process)[:80]}" for i in _sockets(process) & beyond.keys()
+                        f"{listening[i]} of {read_title(process)[:80]}" for i in _sockets(process) & listening.keys()
                     )
-            if looks % HELD_EVERY == 0:
-                self._held.update(path for path in held(processes) if self._is_new(path))
-            looks += 1
+            if polls % HELD_EVERY_POLLS == 0:
+                self._held.update(path for path in find_held(processes) if self._is_new(path))
+            polls += 1
 
     def _is_new(self, path: Path) -> bool:
-        """Whether it was made during this start, and not in a folder of the run's own."""
-        if any(path.is_relative_to(folder) for folder in self._own):
+        """Whether it was created during this start, outside the ignored folders."""
+        if any(path.is_relative_to(folder) for folder in self._ignored):
             return False
         try:
             return path.lstat().st_ctime >= self._since
@@ -80,9 +87,9 @@ class Witness:
 
 
 def listening_beyond_loopback(net: Path = Path("/proc/net")) -> Iterator[tuple[str, str]]:
-    """Inode and address of each TCP socket on this machine that waits for callers from elsewhere."""
+    """Inode and address of each TCP socket on this machine that other machines can connect to."""
     for name in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError):  # a machine without IPv6
+        with contextlib.suppress(FileNotFoundError):  # No IPv6 on this machine.
             for line in (net / name).read_text().splitlines()[1:]:
                 fields = line.split()
                 address, _, port = fields[1].partition(":")
@@ -91,7 +98,7 @@ def listening_beyond_loopback(net: Path = Path("/proc/net")) -> Iterator[tuple[s
 
 
 def _ip(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address as the kernel writes it: words of four bytes, the lowest first."""
+    """Parse an address in the kernel's format: words of four bytes, each little-endian."""
     raw = bytes.fromhex(digits)
     packed = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
     ip = ipaddress.ip_address(packed)
@@ -100,26 +107,26 @@ def _ip(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _sockets(process: psutil.Process) -> set[str]:
     """Inodes of a process's sockets."""
-    return {link[8:-1] for link in _open(process) if link.startswith("socket:[")}
+    return {link[8:-1] for link in _open_links(process) if link.startswith("socket:[")}
 
 
-def held(processes: Iterable[psutil.Process]) -> set[Path]:
-    """What these processes have open or mapped below /tmp and /dev/shm, sockets included."""
+def find_held(processes: Iterable[psutil.Process]) -> set[Path]:
+    """Paths below /tmp and /dev/shm that these processes have open or mapped, including sockets."""
     sockets, memory = dict(_unix_sockets()), {entry.inode(): entry.path for entry in os.scandir("/dev/shm")}
-    found: set[str] = set()
+    paths: set[str] = set()
     for process in processes:
-        for link in _open(process):
-            found.add(sockets.get(link[8:-1], "") if link.startswith("socket:[") else link)
+        for link in _open_links(process):
+            paths.add(sockets.get(link[8:-1], "") if link.startswith("socket:[") else link)
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{process.pid}/maps").read_text(errors="replace").splitlines():
                 *_, inode, path = line.split(maxsplit=5)
-                # a semaphore got its name after it was mapped
-                found.add(memory.get(int(inode), "") if path.startswith("/dev/shm/") else path)
-    return {Path(text) for text in found if _SHARED.fullmatch(text) and not text.endswith("(deleted)")}
+                # A semaphore is renamed after it was mapped, so look up its present name.
+                paths.add(memory.get(int(inode), "") if path.startswith("/dev/shm/") else path)
+    return {Path(text) for text in paths if _SHARED.fullmatch(text) and not text.endswith("(deleted)")}
 
 
-def _open(process: psutil.Process) -> list[str]:
-    """Where a process's file descriptors lead."""
+def _open_links(process: psutil.Process) -> list[str]:
+    """The targets of a process's file descriptors."""
     links = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{process.pid}/fd"):

@@ -1,4 +1,4 @@
-"""A judge's server (OpenAI's chat protocol) that behaves as badly as a fault wants it to."""
+"""A judge's server (OpenAI's chat protocol) that misbehaves as a fault tells it to."""
 
 import http.server
 import json
@@ -9,15 +9,15 @@ import time
 SILENT_S = 3600.0
 
 
-class Judge:
-    """On a free port of this machine. behaviour: what it does with the next questions.
+class MisbehavingJudge:
+    """A server on a free port of this machine. behaviour: its reaction to the next requests.
 
-    honest: says DIFFERENT. garbage: answers without a verdict. echo: refuses, quoting the key that came with the
-    question. away: 503. silent: takes the question and says nothing.
+    honest: answers DIFFERENT. garbage: answers without a verdict. echo: rejects the request and quotes its API key.
+    away: responds with 503. silent: accepts the request and does not respond.
     """
 
     def __init__(self) -> None:
-        self.behaviour, self.asked = "honest", 0
+        self.behaviour, self.requests = "honest", 0
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="judge", daemon=True).start()
@@ -31,17 +31,17 @@ class Judge:
         self._server.server_close()
 
 
-def _handler(judge: Judge) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(judge: MisbehavingJudge) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._send(200, {"object": "list", "data": [{"id": "judge", "object": "model", "created": 0}]})
 
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            judge.asked += 1
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            judge.requests += 1
             match judge.behaviour:
                 case "honest":
-                    self._reply(re.findall(r"VERDICT-\w+: DIFFERENT", json.dumps(asked["messages"]))[-1])
+                    self._reply(re.findall(r"VERDICT-\w+: DIFFERENT", json.dumps(request["messages"]))[-1])
                 case "garbage":
                     self._reply("\x00\ud800 {]} VERDICT: perhaps? " + "x" * 100_000)
                 case "echo":
@@ -50,8 +50,8 @@ def _handler(judge: Judge) -> type[http.server.BaseHTTPRequestHandler]:
                 case "away":
                     self._send(503, {"error": {"message": "out of service"}})
                 case "silent":
-                    began = time.monotonic()
-                    while judge.behaviour == "silent" and time.monotonic() - began < SILENT_S:
+                    started = time.monotonic()
+                    while judge.behaviour == "silent" and time.monotonic() - started < SILENT_S:
                         time.sleep(0.1)
 
         def _reply(self, text: str) -> None:

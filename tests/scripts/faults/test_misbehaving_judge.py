@@ -1,4 +1,4 @@
-"""The judge of a campaign misbehaves in the way that it is told to."""
+"""The judge misbehaves as it is told to."""
 
 import concurrent.futures
 import json
@@ -7,20 +7,20 @@ import urllib.error
 import urllib.request
 
 import pytest
-from faults.judge import Judge
+from faults.misbehaving_judge import MisbehavingJudge
 
 QUESTION = {"messages": [{"role": "user", "content": "Say VERDICT-ab12: SAME or VERDICT-ab12: DIFFERENT"}]}
 
 
 @pytest.fixture
 def judge():
-    judge = Judge()
+    judge = MisbehavingJudge()
     yield judge
     judge.close()
 
 
 def ask(judge, timeout=10.0):
-    """Status and what was said."""
+    """Status and text of the response."""
     body = json.dumps(QUESTION).encode()
     request = urllib.request.Request(f"{judge.url}/chat/completions", body, {"Authorization": "Bearer canary-1234"})
     try:
@@ -43,10 +43,10 @@ def test_each_behaviour(judge):
         ask(judge, timeout=0.3)
 
 
-def test_who_was_not_answered_is_let_go_when_the_judge_is_back(judge):
+def test_open_requests_end_when_the_judge_is_back(judge):
     judge.behaviour = "silent"
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        asked = pool.submit(ask, judge)
+        request = pool.submit(ask, judge)
         time.sleep(0.3)
         judge.behaviour = "honest"
-        assert isinstance(asked.exception(timeout=5), OSError)
+        assert isinstance(request.exception(timeout=5), OSError)
