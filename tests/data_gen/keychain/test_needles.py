@@ -44,8 +44,8 @@ def compose(haystack, counter):
         composer = Composer(haystack, counter, ComposeOptions(budget, counting=counting), None, (), seed, sample)
         assert composer.by_sums
         for row in itertools.count():
-            made_up = needles(random.Random(f"{seed} {row}"), kind, options, lengths)
-            yield made_up, composer.retrieval(f"{row}", made_up.hidden)
+            needle = needles(random.Random(f"{seed} {row}"), kind, options, lengths)
+            yield needle, composer.retrieval(f"{row}", needle.hidden)
 
     return make
 
@@ -62,27 +62,27 @@ def compose(haystack, counter):
 def test_any_prompt(compose, counter, kind, budget, number, key_form, value_form, seed):
     options = {"keys": number, "values": number, "key_form": key_form, "value_form": value_form}
     options |= {"counting": "sums"}  # which are compared with the whole here
-    made_up, made = next(compose(kind, budget, seed, **options))
-    assert made.tokens == counter.count([prompts.messages(made.text)])[0]  # by tokenising the whole prompt
-    assert 0.99 * budget <= made.tokens <= budget
-    prove(made, made_up.values)
-    assert len(made_up.values) == (number if kind == "multi_value" else 1)
-    assert (made_up, made) == next(compose(kind, budget, seed, **options))
+    needle, composed = next(compose(kind, budget, seed, **options))
+    assert composed.tokens == counter.count([prompts.messages(composed.text)])[0]  # by tokenising the whole prompt
+    assert 0.99 * budget <= composed.tokens <= budget
+    prove(composed, needle.values)
+    assert len(needle.values) == (number if kind == "multi_value" else 1)
+    assert (needle, composed) == next(compose(kind, budget, seed, **options))
 
-    hidden = made_up.hidden
-    keys, values = zip(*KEYED.findall(made.text), strict=True) if kind != "sentence" else ((), ())
+    hidden = needle.hidden
+    keys, values = zip(*KEYED.findall(composed.text), strict=True) if kind != "sentence" else ((), ())
     assert len(values) == len(set(values)) == (0 if kind == "sentence" else number)
     assert len(set(keys)) == (number if kind == "multi_key" else kind == "multi_value")
     if key_form == value_form:
         assert not set(keys) & set(values)
-    without, places = made.text, []
+    without, places = composed.text, []
     for text in (link.text.decode() for link in hidden.links):  # in the order in which they stand
         places.append(without.index(text))
         without = without.replace(text, "", 1)
     assert places == sorted(places)
     assert set(places) <= set(sentence_ends(without))
 
-    gold = made_up.values
+    gold = needle.values
     assert reward(boxed(gold), gold) == reward(boxed(gold[::-1]), gold) == 1.0
     assert score("loongrl_retrieval", boxed(gold), list(gold), options=RewardOptions(retrieval="all")).value == 1.0
     for other in set(values) - set(gold):
@@ -94,9 +94,9 @@ def test_any_prompt(compose, counter, kind, budget, number, key_form, value_form
 
 def test_a_needle_is_anywhere_and_asked_for_at_random(compose):
     asked, thirds = set(), set()
-    for made_up, made in itertools.islice(compose("multi_key"), 30):
-        asked.add(made_up.hidden.keys)
-        thirds.add(3 * made.text.index(made_up.values[0]) // len(made.text))
+    for needle, composed in itertools.islice(compose("multi_key"), 30):
+        asked.add(needle.hidden.keys)
+        thirds.add(3 * composed.text.index(needle.values[0]) // len(composed.text))
     assert len(asked) == 30
     assert thirds == {0, 1, 2}
 
@@ -110,14 +110,16 @@ def test_every_fact_is_found_by_its_question(statement, question):
     assert reward("It was there.</think>The \\boxed{the brass kettle}.", ["brass kettle"]) == 1.0
 
 
-def told(*pairs, question="Which number is filed under a-b?", more=""):
+def prompt_with(*pairs, question="Which number is filed under a-b?", more=""):
     text = "Rain." + "".join(f" One number filed under {key} is {value}." for key, value in pairs)
     return f"{text}{more} Sun.\n\n{prompts.needle_question(question, len(pairs))}"
 
 
 def test_a_sound_prompt_is_read():
-    assert find_values(told(("a-b", 11), ("c", 12))) == ("11",)
-    assert find_values(told(("a-b", 11), ("c", 12), ("a-b", 13), question="Which numbers are filed under a-b?")) == (
+    assert find_values(prompt_with(("a-b", 11), ("c", 12))) == ("11",)
+    assert find_values(
+        prompt_with(("a-b", 11), ("c", 12), ("a-b", 13), question="Which numbers are filed under a-b?")
+    ) == (
         "11",
         "13",
     )
@@ -126,11 +128,11 @@ def test_a_sound_prompt_is_read():
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (told(("c", 12)), r"no sentence answers 'Which number is filed under a-b\?'"),
-        (told(("a-b", 11), ("a-b", 12)), "2 sentences answer .*, which asks for one: 11, 12"),
-        (told(("a-b", 11), ("c", 11)), "'11', which answers .*, appears in the prompt more than once"),
-        (told(("a-b", 11), more=" There were 11 of them."), "'11', which answers"),
-        (told(("a-b", 11), question="What is it?"), r"no needle answers 'What is it\?'"),
+        (prompt_with(("c", 12)), r"no sentence answers 'Which number is filed under a-b\?'"),
+        (prompt_with(("a-b", 11), ("a-b", 12)), "2 sentences answer .*, which asks for one: 11, 12"),
+        (prompt_with(("a-b", 11), ("c", 11)), "'11', which answers .*, appears in the prompt more than once"),
+        (prompt_with(("a-b", 11), more=" There were 11 of them."), "'11', which answers"),
+        (prompt_with(("a-b", 11), question="What is it?"), r"no needle answers 'What is it\?'"),
         ("Nothing is asked.", "no needle answers"),
     ],
 )
@@ -141,7 +143,7 @@ def test_an_unsound_prompt_is_refused(prompt, message):
 
 @pytest.mark.parametrize("more", ["In 1911 it rained.", "It cost 11ct."])
 def test_part_of_another_word_is_not_that_value(more):
-    assert find_values(told(("a-b", 11), more=f" {more}")) == ("11",)
+    assert find_values(prompt_with(("a-b", 11), more=f" {more}")) == ("11",)
 
 
 def test_passages_that_hold_a_key_or_a_value_are_left_out(tmp_path, tokenizer, counter, rows):
@@ -151,11 +153,13 @@ def test_passages_that_hold_a_key_or_a_value_are_left_out(tmp_path, tokenizer, c
     lengths, options = Lengths(counter), RetrievalOptions(value_form="words")
     composer = Composer(Haystack(tmp_path / "h"), counter, ComposeOptions(8192), None, (), 0)
     for row in range(10):
-        made_up = needles(random.Random(row), "multi_key", options, lengths)
-        made = composer.retrieval(f"{row}", made_up.hidden)
-        prove(made, made_up.values)
-        assert all(made.text.casefold().count(text) <= 2 for text in made_up.hidden.alone)  # the key asked for, twice
-        assert sum(made.text.casefold().count(text) for text in made_up.hidden.alone) == 41
+        needle = needles(random.Random(row), "multi_key", options, lengths)
+        composed = composer.retrieval(f"{row}", needle.hidden)
+        prove(composed, needle.values)
+        assert all(
+            composed.text.casefold().count(text) <= 2 for text in needle.hidden.alone
+        )  # the key asked for, twice
+        assert sum(composed.text.casefold().count(text) for text in needle.hidden.alone) == 41
 
 
 def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, haystack, tmp_path):
@@ -168,11 +172,11 @@ def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, haystack, t
     sample = lambda draw: needles(draw, "multi_value", options, lengths).hidden  # noqa: E731
     composer = Composer(Haystack(tmp_path / "h"), counter, ComposeOptions(4096), None, (), 0, sample)
     assert not composer.by_sums
-    made_up = needles(random.Random(0), "multi_value", options, lengths)
-    made = composer.retrieval("row", made_up.hidden)
-    assert made.tokens == counter.count([prompts.messages(made.text)])[0]
-    assert 0.99 * 4096 <= made.tokens <= 4096
-    prove(made, made_up.values)
+    needle = needles(random.Random(0), "multi_value", options, lengths)
+    composed = composer.retrieval("row", needle.hidden)
+    assert composed.tokens == counter.count([prompts.messages(composed.text)])[0]
+    assert 0.99 * 4096 <= composed.tokens <= 4096
+    prove(composed, needle.values)
 
 
 def test_too_many_needles_are_refused(compose):

@@ -1,4 +1,4 @@
-"""What a model may write, what becomes of it when it breaks a rule, and that every answer is proven."""
+"""Written tasks: replies become samples that their reward proves, and replies that break a rule are refused."""
 
 import random
 import re
@@ -38,7 +38,7 @@ def brief(task, seed=0, **options):
 
 
 def read(task, seed=0, change=None, **options):
-    """What becomes of a good reply with a change; a summary gets the length and the focus that this seed asks for."""
+    """The sample made of a good reply with a change; a summary gets the length and focus that this seed asks for."""
     instructions, found = brief(task, seed, **options), {**GOOD[task]}
     if task == "summary":
         words = int(re.search(r"about (\d+) words", instructions.instruction)[1])
