@@ -1,1 +1,1 @@
-"""Sets of questions that others made, as samples of the project."""
+"""Read published question sets as training samples."""

@@ -1,17 +1,17 @@
-"""Rows of a file as samples of the project: a layout says what a row means.
+"""Read the rows of a file as training samples; a layout says what the fields of a row mean.
 
 | layout | a row | becomes |
 |---|---|---|
-| rows | of the project's schema, or of a released data set in verl's | the same row |
-| dapo | DAPO-Math-17k's: a prompt with DAPO's own instruction | `math`, asked in the project's words |
+| rows | in this project's schema, or a released dataset's in verl's | the same row |
+| dapo | DAPO-Math-17k's: a prompt with DAPO's own instruction | `math`, in this project's wording |
 | math | `problem` or `question`, and `answer` | `math` |
 | mathqa | `Problem`, `options`, `correct` | `loongrl_choice` |
 | document | `context`, `question`, `answer`, maybe `task`; or LongBench Pro's | the task of GoLongRL that it names |
 | choices | LongBench v2's: `context`, `question`, `choice_A` and so on, `answer` | `golongrl_choice` |
 | tables | MultiTabQA's: `tables`, `question` or `query`, `answer` | `golongrl_table` |
 
-Files are .parquet, .jsonl, or .json (a list, read whole); both also .gz. A row that cannot be used stands in its place
-as the reason why, so that nothing vanishes; a file that cannot be read is an error.
+Files are .parquet, .jsonl, or .json (a list, read whole); both also .gz. A row that cannot be used is
+yielded as the reason why, so that every row is accounted for. A file that cannot be read is an error.
 """
 
 from __future__ import annotations
@@ -24,42 +24,43 @@ from verl_longrl.data.row_checks import check_row
 from verl_longrl.data.schema import Sample
 
 from data_gen.document_readers import CorpusError, place, read_records
-from data_gen.importers.documents import document
-from data_gen.importers.fields import Unusable, found
-from data_gen.importers.math_problems import DAPO, dapo, problem
-from data_gen.importers.multiple_choice import long_choices, mathqa
-from data_gen.importers.tables import tables
+from data_gen.importers.documents import import_document
+from data_gen.importers.fields import Unusable, describe_fields
+from data_gen.importers.math_problems import DAPO, import_dapo, import_problem
+from data_gen.importers.multiple_choice import import_long_choices, import_mathqa
+from data_gen.importers.tables import import_tables
 
 Layout = Literal["auto", "rows", "dapo", "math", "mathqa", "document", "choices", "tables"]
 Row = Mapping[str, Any]
 
 
-class Read(NamedTuple):
-    """A row of a file, counted from 0: `where` it stands, and the sample it is or why it is none."""
+class ImportedRow(NamedTuple):
+    """A row of a file: its number from 0, its place for messages, and its sample or why it cannot become one."""
 
     number: int
     where: str
-    found: Sample | Unusable
+    result: Sample | Unusable
 
 
-def ready(row: Row) -> Sample:
-    """A row that is a sample already. Raises Unusable (invalid) when the project's validator would refuse it."""
+def import_ready(row: Row) -> Sample:
+    """Import a row that is a sample already. Raises Unusable (invalid) when the project's validator would refuse it."""
     extra = row.get("extra_info")
     if isinstance(extra, Mapping):
-        row = {**row, "extra_info": {**extra, "index": 0}}  # whoever writes the sample numbers it
+        # Rows are numbered when they are written.
+        row = {**row, "extra_info": {**extra, "index": 0}}
     if findings := check_row(row):
         raise Unusable("invalid", str(findings[0]))
     return Sample.from_row(row)
 
 
 IMPORTERS: dict[str, Callable[[Row], Sample]] = {
-    "rows": ready,
-    "dapo": dapo,
-    "math": problem,
-    "mathqa": mathqa,
-    "document": document,
-    "choices": long_choices,
-    "tables": tables,
+    "rows": import_ready,
+    "dapo": import_dapo,
+    "math": import_problem,
+    "mathqa": import_mathqa,
+    "document": import_document,
+    "choices": import_long_choices,
+    "tables": import_tables,
 }
 NEEDS = {
     "rows": "data_source, prompt, reward_model",
@@ -77,7 +78,7 @@ def layout_of(row: Row) -> Layout:
     """The layout that fits the fields of a row.
 
     Raises:
-        CorpusError: none does; the message names the fields found and those of each layout.
+        CorpusError: there is none; the message names the row's fields and those of each layout.
     """
     fields = set(row)
     if {"options", "correct"} <= fields:
@@ -96,7 +97,9 @@ def layout_of(row: Row) -> Layout:
         return "math"
     layouts = "; ".join(f"{layout} has {names}" for layout, names in NEEDS.items())
     documents = ", or make prompts of it with data_gen.keychain first" if fields & _DOCUMENTS else ""
-    raise CorpusError(f"no layout fits ({found(row)}; {layouts}); rename the fields, or name the layout{documents}")
+    raise CorpusError(
+        f"no layout fits ({describe_fields(row)}; {layouts}); rename the fields, or name the layout{documents}"
+    )
 
 
 def file_layout(file: Path, layout: Layout = "auto") -> Layout:
@@ -111,15 +114,15 @@ def file_layout(file: Path, layout: Layout = "auto") -> Layout:
     raise CorpusError(f"{file}: has no rows; leave it out")
 
 
-def read(
+def read_rows(
     file: Path, layout: Layout, spell: Callable[[str], str] = str, only: Collection[int] | None = None
-) -> Iterator[Read]:
+) -> Iterator[ImportedRow]:
     """The rows of a file, in order.
 
     Args:
         layout: not "auto".
-        spell: how every text of a row is written, unless the row is ready as it is (SpecialTokens.break_up).
-        only: the numbers of the rows wanted, where not all are.
+        spell: applied to every text of a row (SpecialTokens.break_up), except in layout `rows`.
+        only: the numbers of the rows to read; None: all.
 
     Raises:
         CorpusError: the file, or a line of it, cannot be read.
@@ -130,9 +133,9 @@ def read(
             return
         if only is None or number in only:
             try:
-                yield Read(number, where, IMPORTERS[layout](row if layout == "rows" else _spelled(row, spell)))
+                yield ImportedRow(number, where, IMPORTERS[layout](row if layout == "rows" else _spelled(row, spell)))
             except Unusable as error:
-                yield Read(number, where, error)
+                yield ImportedRow(number, where, error)
 
 
 def _spelled(value: Any, spell: Callable[[str], str]) -> Any:

@@ -21,7 +21,7 @@ from verl_longrl.data.schema import Sample
 from data_gen.decontaminate import Benchmarks
 from data_gen.document_readers import CorpusError
 from data_gen.importers.fields import Unusable
-from data_gen.importers.layouts import Layout, Read, file_layout, read
+from data_gen.importers.layouts import ImportedRow, Layout, file_layout, read_rows
 from data_gen.mix.config import SourceOptions
 from data_gen.progress import Advance
 from data_gen.text import digest
@@ -50,7 +50,7 @@ class Survey:
     first: dict[str, str] = field(default_factory=dict)
     usable: list[Usable] = field(default_factory=list)
 
-    def drop(self, row: Read, reason: str, detail: str) -> None:
+    def drop(self, row: ImportedRow, reason: str, detail: str) -> None:
         self.dropped[reason] += 1
         self.first.setdefault(reason, f"{row.where}: {detail}")
 
@@ -74,7 +74,7 @@ class Surveyor:
         """Everything about one source. Raises CorpusError for a file that cannot be read, or holds nothing usable."""
         survey = Survey(source, {path: file_layout(path, source.layout) for path in source.paths()})
         for path, layout in survey.layouts.items():
-            rows = self._new(survey, read(path, layout, self.spell), advance)
+            rows = self._new(survey, read_rows(path, layout, self.spell), advance)
             while batch := list(islice(rows, BATCH)):
                 for (row, key), tokens in zip(batch, self._lengths(batch), strict=True):
                     if self.max_tokens is not None and tokens > self.max_tokens:
@@ -83,30 +83,32 @@ class Surveyor:
                         survey.usable.append(Usable(path, row.number, key, tokens))
         return survey
 
-    def _new(self, survey: Survey, rows: Iterator[Read], advance: Advance) -> Iterator[tuple[Read, bytes]]:
+    def _new(
+        self, survey: Survey, rows: Iterator[ImportedRow], advance: Advance
+    ) -> Iterator[tuple[ImportedRow, bytes]]:
         """The rows that are samples, unlike any before and in no benchmark."""
         for row in rows:
             survey.rows += 1
             advance()
-            if isinstance(row.found, Unusable):
-                survey.drop(row, row.found.reason, str(row.found))
+            if isinstance(row.result, Unusable):
+                survey.drop(row, row.result.reason, str(row.result))
                 continue
-            key = prompt_key(row.found)
+            key = prompt_key(row.result)
             if key in self._seen:
                 survey.drop(row, "duplicate", f"the same prompt as {self._seen[key]}")
                 continue
             self._seen[key] = row.where
-            texts = (*asked(row.found), *shown(row.found))
+            texts = (*asked(row.result), *shown(row.result))
             if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
                 survey.drop(row, "contaminated", repr(copied))
                 continue
             yield row, key
 
-    def _lengths(self, batch: list[tuple[Read, bytes]]) -> list[int]:
+    def _lengths(self, batch: list[tuple[ImportedRow, bytes]]) -> list[int]:
         """Prompt tokens of a batch, counted where this tokenizer did not do so before."""
         from jinja2 import TemplateError
 
-        samples = [row.found for row, _ in batch if isinstance(row.found, Sample)]
+        samples = [row.result for row, _ in batch if isinstance(row.result, Sample)]
         known = [s.tokenizer_fingerprint == self.counter.fingerprint and s.prompt_tokens for s in samples]
         try:
             new = iter(self.counter.count([s.prompt for s, tokens in zip(samples, known, strict=True) if not tokens]))

@@ -20,7 +20,7 @@ from data_gen.config import ConfigError
 from data_gen.decontaminate import Benchmarks, require
 from data_gen.document_readers import CorpusError, place
 from data_gen.export_stage import hand_out, prompt_counter
-from data_gen.importers.layouts import Layout, read
+from data_gen.importers.layouts import Layout, read_rows
 from data_gen.mix.config import MixConfig, names
 from data_gen.mix.first_pass import Survey, Surveyor, Usable, prompt_key
 from data_gen.mix.quotas import rows_of
@@ -128,11 +128,11 @@ def _gather(
         by_file.setdefault(usable.file, {})[usable.number] = usable
     with progress("gathering", len(chosen), "rows") as advance:
         for file, rows in by_file.items():
-            for row in read(file, layouts[file], spell, rows):
+            for row in read_rows(file, layouts[file], spell, rows):
                 usable = rows[row.number]
-                if not isinstance(row.found, Sample) or prompt_key(row.found) != usable.key:
+                if not isinstance(row.result, Sample) or prompt_key(row.result) != usable.key:
                     raise CorpusError(f"{row.where}: changed while the mix was made; run again")
-                counted = replace(row.found, prompt_tokens=usable.tokens, tokenizer_fingerprint=fingerprint)
+                counted = replace(row.result, prompt_tokens=usable.tokens, tokenizer_fingerprint=fingerprint)
                 spill.add(usable.key, _labelled(counted, shown[file], place(file, row.number)))
                 advance()
     if lost := next((usable for usable in chosen.values() if usable.key not in spill), None):

@@ -11,9 +11,9 @@ from verl_longrl.data.prompt import grounded_prompt
 
 from data_gen.grounding import prompts as grounding
 from data_gen.importers import multiple_choice
-from data_gen.importers.documents import LINES, document
-from data_gen.importers.math_problems import problem
-from data_gen.importers.tables import tables
+from data_gen.importers.documents import LINES, import_document
+from data_gen.importers.math_problems import import_problem
+from data_gen.importers.tables import import_tables
 from data_gen.keychain import prompts as keychain
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
 from data_gen.multitask import prompts as multitask
@@ -151,8 +151,8 @@ def test_imported_documents_and_choices(language):
         "golongrl_summary": "A mill is built and sold.",
         "golongrl_table": {"columns": ["who", "year"], "data": [["Ann", 1881]]},
     }
-    samples = [document(row | {"task": task, "answer": answer}) for task, answer in answers.items()]
-    samples.append(multiple_choice.long_choices(row | {"choice_A": "Bo", "choice_B": "Cy", "answer": "B"}))
+    samples = [import_document(row | {"task": task, "answer": answer}) for task, answer in answers.items()]
+    samples.append(multiple_choice.import_long_choices(row | {"choice_A": "Bo", "choice_B": "Cy", "answer": "B"}))
     sections = {"whole prompt": render_messages(samples[0].prompt)}
     for sample in samples:
         sections[sample.task] = sample.prompt[0]["content"].partition(row["question"])[2].strip()
@@ -164,10 +164,10 @@ def test_imported_tables_and_problems():
     sql = {"tables": [table], "table_names": ["mills"], "query": "select who from mills", "answer": table}
     choices = {"Problem": "what is 1 + 1 ?", "options": "a ) 1 , b ) 2", "correct": "b"}
     sections = {
-        "tables": tables(sql).prompt,
-        "tables in Chinese": tables(sql | {"language": "Chinese"}).prompt,
-        "math": problem({"problem": "What is 1 + 1?", "answer": "2"}).prompt,
-        "mathqa": multiple_choice.mathqa(choices).prompt,
+        "tables": import_tables(sql).prompt,
+        "tables in Chinese": import_tables(sql | {"language": "Chinese"}).prompt,
+        "math": import_problem({"problem": "What is 1 + 1?", "answer": "2"}).prompt,
+        "mathqa": multiple_choice.import_mathqa(choices).prompt,
     }
     check_snapshot(
         SNAPSHOTS / "importers" / "tables_and_problems.txt",

@@ -5,7 +5,7 @@ from verl_longrl.rewards import score
 from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO, TASKS
 
 from data_gen.answer_templates import render_response
-from data_gen.importers.documents import LINES, document
+from data_gen.importers.documents import LINES, import_document
 from data_gen.importers.fields import Unusable
 
 TEXT = "In 1881 Ann built the mill.\nIn 1890 Bo sold it to Cy.\nIn 1902 Cy burnt it, for 34 coins."
@@ -51,7 +51,7 @@ def test_every_task_but_multiple_choice_can_be_asked():
 @pytest.mark.parametrize("task", ANSWERS)
 def test_the_answer_earns_the_reward_and_a_worse_one_less(task, language):
     answer, worse = ANSWERS[task]
-    sample = document(PLAIN | {"task": task.removeprefix("golongrl_"), "answer": answer, "language": language})
+    sample = import_document(PLAIN | {"task": task.removeprefix("golongrl_"), "answer": answer, "language": language})
     assert (sample.data_source, sample.task, sample.question) == (task, task, PLAIN["question"])
     assert sample.payload == {"language": language}
     assert (earned(sample, answer, language), earned(sample, worse, language) < 1) == (1.0, True)
@@ -67,7 +67,7 @@ def test_the_answer_earns_the_reward_and_a_worse_one_less(task, language):
 def test_rows_of_longbench_pro_become_the_task_that_they_name(name, language):
     task = LONGBENCH_PRO[name]
     answer, worse = ([given] if isinstance(given, str) else given for given in ANSWERS[task])
-    sample = document(PRO | {"secondary_task": name, "answer": answer, "language": language})
+    sample = import_document(PRO | {"secondary_task": name, "answer": answer, "language": language})
     assert (sample.data_source, sample.question) == (task, OWN_FORM)
     assert earned(sample, answer, language) == 1
     assert earned(sample, worse, language) < 1
@@ -89,7 +89,7 @@ def test_rows_of_longbench_pro_become_the_task_that_they_name(name, language):
     ],
 )
 def test_answers_are_read_however_they_are_given(fields, truth):
-    assert document(PLAIN | fields).ground_truth == truth
+    assert import_document(PLAIN | fields).ground_truth == truth
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_answers_are_read_however_they_are_given(fields, truth):
 )
 def test_what_cannot_be_used_has_a_reason(fields, reason, message):
     with pytest.raises(Unusable, match=message) as caught:
-        document(PLAIN | fields)
+        import_document(PLAIN | fields)
     assert caught.value.reason == reason
 
 
 def test_lists_are_lists_however_many_items_they_have():
     for task in set(LINES) - {"golongrl_ordering"}:
-        assert document(PLAIN | {"answer": ["a"], "task": task}).ground_truth == ["a"]
+        assert import_document(PLAIN | {"answer": ["a"], "task": task}).ground_truth == ["a"]

@@ -14,7 +14,7 @@ from verl_longrl.rewards.tasks.golongrl import task_name
 from data_gen.answer_templates import render_response
 from data_gen.document_readers import CorpusError
 from data_gen.importers.fields import Unusable
-from data_gen.importers.layouts import file_layout, layout_of, read
+from data_gen.importers.layouts import file_layout, layout_of, read_rows
 
 ASKED = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
@@ -81,12 +81,12 @@ def write(folder, name, rows):
 def test_every_layout_is_known_by_its_fields(tmp_path, name, row, layout, task, truth):
     path = write(tmp_path, name, [row, row])
     assert file_layout(path) == layout
-    rows = list(read(path, layout))
+    rows = list(read_rows(path, layout))
     place = "line 2" if "jsonl" in name else "row 1"
     assert [r.number for r in rows] == [0, 1]
     assert rows[1].where == f"{path}: {place}"
     if task:
-        assert (rows[0].found.data_source, rows[0].found.ground_truth) == (task, truth)
+        assert (rows[0].result.data_source, rows[0].result.ground_truth) == (task, truth)
 
 
 def test_ready_rows_pass_through(tmp_path):
@@ -101,16 +101,16 @@ def test_ready_rows_pass_through(tmp_path):
         tokenizer_fingerprint="f",
     )
     write_samples(tmp_path / "a.parquet", [sample])
-    (row,) = read(tmp_path / "a.parquet", "rows")
-    assert row.found == Sample(**{**vars(sample), "index": 0})
-    (row,) = read(write(tmp_path, "b.jsonl", [RELEASED]), "rows")
-    assert row.found.payload == {"level": "hard"}
+    (row,) = read_rows(tmp_path / "a.parquet", "rows")
+    assert row.result == Sample(**{**vars(sample), "index": 0})
+    (row,) = read_rows(write(tmp_path, "b.jsonl", [RELEASED]), "rows")
+    assert row.result.payload == {"level": "hard"}
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
 def test_rows_of_golongrls_release_pass_as_they_are(tmp_path, name):
     released = released_golongrl.rows()
-    read_back = [row.found for row in read(write(tmp_path, name, released), "rows")]
+    read_back = [row.result for row in read_rows(write(tmp_path, name, released), "rows")]
     assert len(read_back) == len(released) == 58
     for sample, row in zip(read_back, released, strict=True):
         truth, task = row["reward_model"]["ground_truth"], task_name(sample.data_source, sample.payload)
@@ -129,8 +129,8 @@ def test_rows_of_golongrls_release_pass_as_they_are(tmp_path, name):
 def test_what_is_no_sample_stands_in_its_place(tmp_path):
     unknown = RELEASED | {"data_source": "mine"}
     empty = RELEASED | {"prompt": []}
-    rows = read(write(tmp_path, "a.jsonl", [RELEASED, unknown, empty, {}, RELEASED]), "rows")
-    found = [row.found for row in rows]
+    rows = read_rows(write(tmp_path, "a.jsonl", [RELEASED, unknown, empty, {}, RELEASED]), "rows")
+    found = [row.result for row in rows]
     assert [getattr(f, "reason", "") for f in found] == ["", "invalid", "invalid", "invalid", ""]
     assert "data_source = 'mine': no scorer has this name" in str(found[1])
     assert "prompt: is empty" in str(found[2])
@@ -139,9 +139,9 @@ def test_what_is_no_sample_stands_in_its_place(tmp_path):
 def test_only_the_rows_wanted_are_read_and_nothing_after_them(tmp_path):
     path = write(tmp_path, "a.jsonl", [MATH, {}, MATH, MATH])
     path.write_text(path.read_text() + "broken\n")
-    assert [row.number for row in read(path, "math", only={0, 2})] == [0, 2]
-    assert list(read(path, "math", only=())) == []
-    assert isinstance(next(read(path, "math", only={1})).found, Unusable)
+    assert [row.number for row in read_rows(path, "math", only={0, 2})] == [0, 2]
+    assert list(read_rows(path, "math", only=())) == []
+    assert isinstance(next(read_rows(path, "math", only={1})).result, Unusable)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, name, content, message
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(CorpusError, match=message):
-        list(read(path, file_layout(path)))
+        list(read_rows(path, file_layout(path)))

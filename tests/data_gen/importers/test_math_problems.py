@@ -4,7 +4,7 @@ import pytest
 from verl_longrl.rewards import score
 
 from data_gen.importers.fields import Unusable
-from data_gen.importers.math_problems import dapo, problem
+from data_gen.importers.math_problems import import_dapo, import_problem
 from data_gen.keychain.prompts import ANSWER
 
 TRIANGLE = "In triangle $ABC$, $\\sin \\angle A = \\frac{4}{5}$.\n\nFind $a+b$ \\boxed{ }. Answer: what?"
@@ -42,7 +42,7 @@ def earned(sample, answer):
     ],
 )
 def test_dapos_problem_is_asked_our_way(row):
-    sample = dapo(row)
+    sample = import_dapo(row)
     assert sample.prompt == [{"role": "user", "content": f"{TRIANGLE}\n\n{ANSWER}"}]
     assert (sample.data_source, sample.task, sample.question, sample.ground_truth) == ("math", "math", TRIANGLE, "34")
     assert (earned(sample, "34"), earned(sample, "35"), earned(sample, "3")) == (1.0, 0.0, 0.0)
@@ -63,7 +63,7 @@ def test_dapos_problem_is_asked_our_way(row):
     ],
 )
 def test_answers_earn_the_reward_and_their_neighbours_do_not(answer, gold, wrong):
-    sample = problem({"question": " How many?\r\n", "answer": answer})
+    sample = import_problem({"question": " How many?\r\n", "answer": answer})
     assert sample.ground_truth == gold
     assert sample.prompt[0]["content"] == f"How many?\n\n{ANSWER}"
     assert all(earned(sample, g) == 1.0 for g in (gold if isinstance(gold, list) else [gold]))
@@ -71,7 +71,7 @@ def test_answers_earn_the_reward_and_their_neighbours_do_not(answer, gold, wrong
 
 
 def test_a_problem_comes_before_a_question_and_text_is_fit_to_be_written():
-    sample = problem({"problem": "What is \ud800?", "question": "unread", "answer": "3"})
+    sample = import_problem({"problem": "What is \ud800?", "question": "unread", "answer": "3"})
     assert sample.question == "What is ??"
 
 
@@ -81,28 +81,33 @@ ASKED = {"problem": "How many?"}
 @pytest.mark.parametrize(
     ("read", "row", "reason", "message"),
     [
-        (problem, {"answer": "3"}, "no_problem", r"problem is None, expected text \(fields found: answer\)"),
-        (problem, {}, "no_problem", r"the row has no fields"),
-        (problem, {"problem": " \n", "answer": "3"}, "no_problem", r"problem is ' \\n'"),
-        (problem, {"question": ["a"], "answer": "3"}, "no_problem", r"question is \['a'\]"),
-        (problem, ASKED, "no_answer", r"the answer is \[None\]"),
-        (problem, ASKED | {"answer": []}, "no_answer", r"the answer is \[\]"),
-        (problem, ASKED | {"answer": True}, "no_answer", r"\[True\]"),
-        (problem, ASKED | {"answer": float("nan")}, "no_answer", r"\[nan\]"),
-        (problem, ASKED | {"answer": "a ####"}, "no_answer", r"a ####"),
-        (problem, ASKED | {"answer": ["3", ""]}, "no_answer", r"\['3', ''\]"),
-        (problem, ASKED | {"answer": "First,\nthen."}, "no_final_answer", r"several lines, 'First,\\nthen\.'"),
-        (problem, ASKED | {"answer": "{"}, "unscorable", r"the answer '\{' earns 0 as math, not 1: .*nothing"),
-        (problem, ASKED | {"answer": "3 {"}, "unscorable", r"the last .* has no closing brace"),
-        (problem, ASKED | {"answer": "..."}, "unscorable", r"nothing to compare"),
-        (problem, ASKED | {"answer": "1+" * 600 + "1"}, "unscorable", r"earns 0 as math"),
-        (dapo, dapo_row(data_source="openai/gsm8k"), "other_task", r"'openai/gsm8k', expected math_dapo"),
-        (dapo, dapo_row("Solve this. Answer: yes"), "unknown_wording", r"not worded as DAPO words it: 'Solve this"),
-        (dapo, dapo_row(DAPO_PROMPT.replace("{}", " ")), "no_problem", r"prompt is \[\{"),
-        (dapo, dapo_row(prompt=None), "no_problem", r"prompt is None"),
-        (dapo, dapo_row(prompt=[]), "no_problem", r"prompt is \[\]"),
-        (dapo, dapo_row(truth=""), "no_answer", r"the answer is \[''\]"),
-        (dapo, dapo_row(reward_model=None), "no_answer", r"the answer is \[None\]"),
+        (import_problem, {"answer": "3"}, "no_problem", r"problem is None, expected text \(fields found: answer\)"),
+        (import_problem, {}, "no_problem", r"the row has no fields"),
+        (import_problem, {"problem": " \n", "answer": "3"}, "no_problem", r"problem is ' \\n'"),
+        (import_problem, {"question": ["a"], "answer": "3"}, "no_problem", r"question is \['a'\]"),
+        (import_problem, ASKED, "no_answer", r"answer is \[None\]"),
+        (import_problem, ASKED | {"answer": []}, "no_answer", r"answer is \[\]"),
+        (import_problem, ASKED | {"answer": True}, "no_answer", r"\[True\]"),
+        (import_problem, ASKED | {"answer": float("nan")}, "no_answer", r"\[nan\]"),
+        (import_problem, ASKED | {"answer": "a ####"}, "no_answer", r"a ####"),
+        (import_problem, ASKED | {"answer": ["3", ""]}, "no_answer", r"\['3', ''\]"),
+        (import_problem, ASKED | {"answer": "First,\nthen."}, "no_final_answer", r"several lines, 'First,\\nthen\.'"),
+        (import_problem, ASKED | {"answer": "{"}, "unscorable", r"the answer '\{' earns 0 as math, not 1: .*nothing"),
+        (import_problem, ASKED | {"answer": "3 {"}, "unscorable", r"the last .* has no closing brace"),
+        (import_problem, ASKED | {"answer": "..."}, "unscorable", r"nothing to compare"),
+        (import_problem, ASKED | {"answer": "1+" * 600 + "1"}, "unscorable", r"earns 0 as math"),
+        (import_dapo, dapo_row(data_source="openai/gsm8k"), "other_task", r"'openai/gsm8k', expected math_dapo"),
+        (
+            import_dapo,
+            dapo_row("Solve this. Answer: yes"),
+            "unknown_wording",
+            r"not in DAPO's wording: 'Solve this",
+        ),
+        (import_dapo, dapo_row(DAPO_PROMPT.replace("{}", " ")), "no_problem", r"prompt is \[\{"),
+        (import_dapo, dapo_row(prompt=None), "no_problem", r"prompt is None"),
+        (import_dapo, dapo_row(prompt=[]), "no_problem", r"prompt is \[\]"),
+        (import_dapo, dapo_row(truth=""), "no_answer", r"answer is \[''\]"),
+        (import_dapo, dapo_row(reward_model=None), "no_answer", r"answer is \[None\]"),
     ],
 )
 def test_what_cannot_be_used_has_a_reason(read, row, reason, message):

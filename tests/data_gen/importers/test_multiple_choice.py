@@ -5,7 +5,7 @@ from verl_longrl.rewards import score
 
 from data_gen.answer_templates import render_response
 from data_gen.importers.fields import Unusable
-from data_gen.importers.multiple_choice import long_choices, mathqa, options
+from data_gen.importers.multiple_choice import import_long_choices, import_mathqa, options
 
 TEXT = "a ) 38 , b ) 27.675 , c ) 30 , d ) data inadequate , e ) none of these"
 FIVE = ["38", "27.675", "30", "data inadequate", "none of these"]
@@ -44,7 +44,7 @@ def test_choices_are_read_however_they_are_written(written, read):
 
 def test_the_letter_asked_for_earns_the_reward_and_no_other_does():
     for letter in "ABCDE":
-        sample = mathqa(ROW | {"correct": letter.lower()})
+        sample = import_mathqa(ROW | {"correct": letter.lower()})
         assert (sample.data_source, sample.ground_truth) == ("loongrl_choice", letter)
         for given in "ABCDE":
             response = f"Is it A or B?</think>It is \\boxed{{{given}}}."
@@ -52,7 +52,7 @@ def test_the_letter_asked_for_earns_the_reward_and_no_other_does():
 
 
 def test_the_prompt_asks_for_the_letter_in_a_box():
-    (message,) = mathqa(ROW | {"correct": "( E )"}).prompt
+    (message,) = import_mathqa(ROW | {"correct": "( E )"}).prompt
     problem, choices, asked = message["content"].split("\n\n")
     assert problem == ROW["Problem"]
     assert choices == "Choices:\n(A) 38\n(B) 27.675\n(C) 30\n(D) data inadequate\n(E) none of these"
@@ -61,11 +61,11 @@ def test_the_prompt_asks_for_the_letter_in_a_box():
     assert "\\boxed{}" in asked
 
 
-def test_a_choice_that_comes_twice_matters_only_where_it_is_right():
+def test_a_choice_that_appears_twice_matters_only_if_it_is_correct():
     twice = "a ) 5 , b ) 5 , c ) 6"
-    assert mathqa(ROW | {"options": twice, "correct": "c"}).ground_truth == "C"
-    with pytest.raises(Unusable, match="the right choice B stands there twice"):
-        mathqa(ROW | {"options": twice, "correct": "b"})
+    assert import_mathqa(ROW | {"options": twice, "correct": "c"}).ground_truth == "C"
+    with pytest.raises(Unusable, match="the correct choice B appears twice"):
+        import_mathqa(ROW | {"options": twice, "correct": "b"})
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_a_choice_that_comes_twice_matters_only_where_it_is_right():
 )
 def test_what_cannot_be_used_has_a_reason(fields, reason):
     with pytest.raises(Unusable) as caught:
-        mathqa(ROW | fields)
+        import_mathqa(ROW | fields)
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("language", ["English", "Chinese"])
 def test_a_question_about_a_long_text_is_answered_in_a_sentence(language):
     for letter in "ABCD":
-        sample = long_choices(LONG | {"answer": letter, "language": language})
+        sample = import_long_choices(LONG | {"answer": letter, "language": language})
         assert (sample.data_source, sample.task, sample.ground_truth) == ("golongrl_choice", "golongrl_choice", letter)
         for given in "ABCD":
             said = render_response("golongrl_choice", given, language)
@@ -119,8 +119,8 @@ def test_a_question_about_a_long_text_is_answered_in_a_sentence(language):
 
 
 def test_a_text_may_have_fewer_choices_or_more():
-    assert long_choices(LONG | {"answer": "b", "choice_C": None, "choice_D": None}).ground_truth == "B"
-    sample = long_choices(LONG | {"answer": "(F)", "choice_E": "Eve", "choice_F": 7})
+    assert import_long_choices(LONG | {"answer": "b", "choice_C": None, "choice_D": None}).ground_truth == "B"
+    sample = import_long_choices(LONG | {"answer": "(F)", "choice_E": "Eve", "choice_F": 7})
     assert sample.ground_truth == "F"
     assert "(F) 7\n" in sample.prompt[0]["content"]
 
@@ -140,5 +140,5 @@ def test_a_text_may_have_fewer_choices_or_more():
 )
 def test_a_question_about_a_long_text_that_cannot_be_used_has_a_reason(fields, reason):
     with pytest.raises(Unusable) as caught:
-        long_choices(LONG | fields)
+        import_long_choices(LONG | fields)
     assert caught.value.reason == reason

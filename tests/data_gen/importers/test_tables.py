@@ -9,7 +9,7 @@ from verl_longrl.rewards import score
 
 from data_gen.answer_templates import render_response
 from data_gen.importers.fields import Unusable
-from data_gen.importers.tables import MAX_ANSWER, tables
+from data_gen.importers.tables import MAX_ANSWER, import_tables
 
 SINGERS = {"columns": ["id", "name"], "index": [0, 1], "data": [[1, "Ann, the first"], [2, 'Bo "B" Cy']]}
 SONGS = {"columns": ["singer", "year", "price"], "index": [0, 1], "data": [[1, 1999, 1.5], [2, None, 2.0]]}
@@ -38,7 +38,7 @@ def earned(sample, answer):
 
 
 def test_a_row_of_multitabqa():
-    sample = tables(ROW)
+    sample = import_tables(ROW)
     opened, shown, closed = sample.prompt[0]["content"].partition(SHOWN)
     assert (opened, shown) == ("Read the following tables.\n\n", SHOWN)
     assert f"Give the table that this SQL query returns.\n\n{ROW['query']}\n\n" in closed
@@ -51,10 +51,10 @@ def test_a_row_of_multitabqa():
 
 
 def test_words_come_before_sql_and_chinese_is_asked_in_chinese():
-    sample = tables(ROW | {"question": "How many songs has who?"})
+    sample = import_tables(ROW | {"question": "How many songs has who?"})
     assert sample.question == "How many songs has who?"
     assert ROW["query"] not in sample.prompt[0]["content"]
-    chinese = tables(ROW | {"question": "谁有几首歌？", "language": "Chinese"}).prompt[0]["content"]
+    chinese = import_tables(ROW | {"question": "谁有几首歌？", "language": "Chinese"}).prompt[0]["content"]
     assert chinese.startswith("阅读下面的表格。")
     assert 'columns 依次为 "name"、"count(*)"' in chinese
 
@@ -72,14 +72,14 @@ def test_words_come_before_sql_and_chinese_is_asked_in_chinese():
 )
 def test_tables_are_shown_however_they_are_given(shown, expected):
     row = ROW | {"tables": shown, "table_names": ["singer"]}
-    assert expected in tables(row).prompt[0]["content"]
+    assert expected in import_tables(row).prompt[0]["content"]
 
 
 @pytest.mark.parametrize(
     "answer", [GOLD, {"header": GOLD["columns"], "rows": GOLD["data"]}, [{"name": "Ann, the first", "count(*)": 1}]]
 )
 def test_the_answer_is_read_however_it_is_given(answer):
-    assert tables(ROW | {"answer": answer}).ground_truth == {"columns": GOLD["columns"], "data": GOLD["data"]}
+    assert import_tables(ROW | {"answer": answer}).ground_truth == {"columns": GOLD["columns"], "data": GOLD["data"]}
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,5 @@ def test_the_answer_is_read_however_it_is_given(answer):
 )
 def test_what_cannot_be_used_has_a_reason(fields, reason, message):
     with pytest.raises(Unusable, match=message) as caught:
-        tables(ROW | fields)
+        import_tables(ROW | fields)
     assert caught.value.reason == reason
