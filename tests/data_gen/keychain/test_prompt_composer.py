@@ -72,7 +72,7 @@ def test_any_prompt(compose, counter, asked, budget, hops, identifiers, structur
     assert made == compose(budget, chains, seed).keychain(asked[which])
 
 
-def test_pairs_stand_at_real_sentence_ends_only(compose, asked):
+def test_pairs_are_at_real_sentence_ends_only(compose, asked):
     made = compose().keychain(asked[3])
     without = PAIR.sub("", made.text)
     ends = set(sentence_ends(without))
@@ -84,12 +84,12 @@ def test_pairs_stand_at_real_sentence_ends_only(compose, asked):
     assert set(places) <= ends
     whole = compose().filler.haystack
     bodies = {whole.raw(n).decode() for n in range(len(whole))}
-    shown = re.split(r"(?:^|\n\n)Passage \d+:\n", without.partition("Pairs of")[0].strip())[1:]
+    shown = re.split(r"(?:^|\n\n)Passage \d+:\n", without.partition("Key-value pairs")[0].strip())[1:]
     assert len(shown) == made.passages
     assert sum(text.strip() in bodies for text in shown) >= made.passages - 1  # but for one that may be cut
 
 
-def test_gold_passages_stand_anywhere(compose, asked):
+def test_gold_passages_are_anywhere(compose, asked):
     composer = compose()
     thirds = Counter(3 * at // made.passages for one in asked for made in [composer.plain(one)] for at in made.gold_at)
     expected = sum(thirds.values()) / 3
