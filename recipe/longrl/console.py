@@ -1,8 +1,8 @@
-"""The terminal shows what a person wants to know; train.log holds every line that Ray, verl and vLLM print.
+"""Show progress in the terminal and write every line that Ray, verl and vLLM print to train.log.
 
-Lines that begin with `longrl: ` (behind Ray's "(TaskRunner pid=...)" prefix) are progress and go to both; everything
-else goes to the log alone, or to both with LONGRL_VERBOSE=1. When training fails, the log's end is shown. Neither shows
-a secret. What a full disk refuses of the log is lost, which the terminal is told once.
+Lines that begin with `longrl: ` (after Ray's "(TaskRunner pid=...)" prefix) are progress and go to both. All other
+lines go only to the log, or to both with LONGRL_VERBOSE=1. When training fails, the end of the log is printed. Secrets
+are redacted in both. If the disk is full, lines of the log are dropped, and the terminal says so once.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from verl_longrl.secrets import redact
 
 MARK = "longrl: "
 LONGEST_LINE = 4096
-"""Bytes of a line of the log that its end is expected to have at most, on average."""
+"""Bytes read from the end of the log for each line to show: an upper bound of their mean length."""
 _RAY_PREFIX = re.compile(r"^(?:\x1b\[\d+m)?\([^)]*pid=[^)]*\)(?:\x1b\[0m)? ?")
 
 
 class _Log:
-    """The log, of which lines are lost where the disk refuses them."""
+    """The log file, which drops lines when the disk is full."""
 
     def __init__(self, file: io.RawIOBase, path: Path, terminal: io.TextIOBase) -> None:
         self._file, self._path, self._terminal, self._whole = file, path, terminal, True
@@ -35,12 +35,12 @@ class _Log:
             self._file.write(line.encode(errors="replace"))
         except OSError as error:
             if self._whole:
-                self._terminal.write(f"{self._path}: {error.strerror}: lines of it are lost\n")
+                self._terminal.write(f"{self._path}: {error.strerror}: log lines are dropped\n")
             self._whole = False
 
 
 class _Tee(io.TextIOBase):
-    """Text stream: all lines to `log`, marked ones (or all, if `verbose`) to `terminal`."""
+    """Text stream that sends all lines to `log`, and marked ones (all if `verbose`) to `terminal`."""
 
     def __init__(self, terminal: io.TextIOBase, log: _Log, verbose: bool) -> None:
         self._terminal, self._log, self._verbose, self._rest = terminal, log, verbose, ""
@@ -66,14 +66,14 @@ class _Tee(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def logged(path: Path, tail: int = 25) -> Iterator[None]:
-    """Send this process's output, and with it what Ray forwards from the workers, through the filter.
+def log_output(path: Path, tail: int = 25) -> Iterator[None]:
+    """Send this process's output, including what Ray forwards from the workers, to the log and the terminal.
 
-    path: the log, appended to. When the body raises, the last `tail` lines of the log are shown first.
+    path: the log, appended to. When the body raises, the last `tail` lines of the log are printed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     verbose = os.environ.get("LONGRL_VERBOSE", "0") == "1"
-    print(f"everything the engines print goes to {path} (LONGRL_VERBOSE=1 shows it here too)", flush=True)
+    print(f"full log (Ray, verl, vLLM): {path}. Set LONGRL_VERBOSE=1 to print it here as well", flush=True)
     with contextlib.ExitStack() as stack:
         file = path.open("ab", buffering=0)
         stack.callback(_close, file)
@@ -86,29 +86,33 @@ def logged(path: Path, tail: int = 25) -> Iterator[None]:
             with path.open("rb") as written:
                 written.seek(max(0, written.seek(0, os.SEEK_END) - tail * LONGEST_LINE))
                 lines = written.read().decode(errors="replace").splitlines()[-tail:]
-            print(f"--- the end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
+            print(f"--- end of {path} ---", *lines, "---", sep="\n", file=sys.stderr, flush=True)
             raise
 
 
 def show_error(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    """As Python shows an exception that ends a program (sys.excepthook), without secrets."""
+    """Print an exception as Python does (use as sys.excepthook), with secrets redacted."""
     print(redact("".join(traceback.format_exception(kind, error, at))), end="", file=sys.stderr)
 
 
 def _close(file: io.RawIOBase) -> None:
-    with contextlib.suppress(OSError):  # a network file system may say only here that the disk is full
+    # A network file system may report only here that the disk is full.
+    with contextlib.suppress(OSError):
         file.close()
 
 
 @contextlib.contextmanager
 def _ray_logger_to(stream: io.TextIOBase) -> Iterator[None]:
-    """Ray's own logger keeps the stream it found when Ray was imported."""
-    found = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
-    held = [(h, h.stream) for h in found if not isinstance(h, logging.FileHandler)]
-    for handler, _ in held:
+    """Redirect Ray's logger, which keeps the stream that it had when Ray was imported."""
+    original_streams = [
+        (handler, handler.stream)
+        for handler in logging.getLogger("ray").handlers
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    ]
+    for handler, _ in original_streams:
         handler.setStream(stream)
     try:
         yield
     finally:
-        for handler, original in held:
+        for handler, original in original_streams:
             handler.setStream(original)

@@ -1,13 +1,13 @@
-"""What a hardware group leaves open (null) is decided here, from the model, the data and memory, and said aloud.
+"""Choose the settings that a hardware group leaves open (null), from the model, the data and memory, and report them.
 
     data.max_prompt_length, max_response_length    longest prompt of the data; RESPONSE; within the model's positions
-    trainer.n_gpus_per_node                        logical devices of the CPU: the most of DEVICES that fit
-    VLLM_CPU_KVCACHE_SPACE                         GiB: 1, or what one longest sequence needs
-    actor.ppo_max_token_len_per_gpu                the most tokens that fit, at most MOST_TOKENS
-    update_weights_bucket_megabytes                the usual size, or what the largest tensor takes (on GPUs too)
+    trainer.n_gpus_per_node                        logical devices of the CPU: as many of DEVICES as fit into memory
+    VLLM_CPU_KVCACHE_SPACE                         GiB: 1, or the size of one longest sequence
+    actor.ppo_max_token_len_per_gpu                as many tokens as fit into memory, at most MOST_TOKENS
+    update_weights_bucket_megabytes                the usual size, or that of the largest tensor (also on GPUs)
 
-A value that is given is never changed; one that cannot work is refused by the check that knows it. Only hardware=cpu
-leaves the first four open: on GPUs the published values hold.
+A value that is set is never changed; if it cannot work, another check refuses it. Only hardware=cpu leaves the first
+four open; on GPUs the published values are set.
 """
 
 import math
@@ -23,25 +23,27 @@ from recipe.longrl.parallelism import n_gpus, parallel
 from recipe.longrl.preflight.check import Check
 
 RESPONSE, LEAST_RESPONSE = 512, 64
-"""Tokens of a response on a CPU, an eighth of what is published, and what the longest prompts have to leave."""
+"""Tokens of a response on a CPU (an eighth of the published length), and the fewest that it may have."""
 DEVICES = (2, 1)
 MOST_TOKENS = 32768
 BUCKET = {"cpu": 16, "cuda": 2048}
-"""MB of a bucket that a small model's weights travel in; verl's on GPUs."""
+"""MB of the buffer that transfers a small model's weights; on GPUs, verl's default."""
 PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 4.0, 2.0
-"""Host memory of what runs beside weights, optimizer and KV cache with hardware=cpu, measured with two devices: driver,
-task runner, agent loop, reward worker, TransferQueue; and for each device a rank, a vLLM server and its engine."""
+"""Host memory with hardware=cpu besides weights, optimizer and KV cache, measured with two devices. The first is for
+the driver, task runner, agent loop, reward worker and TransferQueue; the second, for each device, is for a rank, a vLLM
+server and its engine."""
 
 BUDGET = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 CACHE = "VLLM_CPU_KVCACHE_SPACE"
 
 
-def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig], int | None]) -> Iterator[Check]:
-    """Fill in what is null of a prompt's and a response's length, in place, with one line that says what was chosen.
+def derive_lengths(
+    config: DictConfig, shape: Any | None, longest: Callable[[DictConfig], int | None]
+) -> Iterator[Check]:
+    """Fill in the lengths of prompts and responses that are null, in place, and report the choice.
 
-    shape: the model's Hugging Face config, None if it cannot be read. longest: finds the tokens of the data's longest
-    prompt, None if the data cannot be read; asked only if they are needed. Raises SettingsError when there is nothing
-    to choose by.
+    shape: the model's Hugging Face config, None if it cannot be read. longest: returns the tokens of the data's longest
+    prompt, None if the data cannot be read; called only if needed. Raises SettingsError when neither is known.
     """
     data = config.data
     if None not in (data.max_prompt_length, data.max_response_length):
@@ -52,17 +54,18 @@ def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig
     needed = longest(config) if data.max_prompt_length is None else data.max_prompt_length
     if positions is None and needed is None:
         raise settings.SettingsError(
-            "data.max_prompt_length is left open (null), and neither the model's positions nor the data can be read to "
-            f"choose it. Look at actor_rollout_ref.model.path = {config.actor_rollout_ref.model.path} and "
-            f"data.train_files = {list(data.train_files)}; or set data.max_prompt_length and data.max_response_length"
+            "data.max_prompt_length = null: not chosen, because neither the model's positions nor the data can be read."
+            f" Fix: check actor_rollout_ref.model.path = {config.actor_rollout_ref.model.path} and "
+            f"data.train_files = {list(data.train_files)}, or set data.max_prompt_length and data.max_response_length"
         )
     chosen = []
     if data.max_response_length is None:
         room = RESPONSE if positions is None else positions - (needed or 0)
         if positions is not None and room < LEAST_RESPONSE:
-            room = positions // 8  # the data's own check names the prompts that are too long
+            # The check of the data names the prompts that are too long.
+            room = positions // 8
         data.max_response_length = min(RESPONSE, room)
-        chosen.append(f"data.max_response_length = {data.max_response_length} (at most {RESPONSE} where it is open)")
+        chosen.append(f"data.max_response_length = {data.max_response_length} (at most {RESPONSE} by default)")
     if data.max_prompt_length is None:
         fitting = [positions - data.max_response_length] if positions is not None else []
         fitting += [64 * math.ceil(needed / 64)] if needed is not None else []
@@ -74,8 +77,8 @@ def lengths(config: DictConfig, shape: Any | None, longest: Callable[[DictConfig
     yield Check("lengths", "ok", f"{', '.join(chosen)}; positions of the model: {known}")
 
 
-def sizes(config: DictConfig, shape: Any | None) -> Iterator[Check]:
-    """Fill in the other null values, in place; lengths are known. A line for each choice. shape: as above."""
+def derive_sizes(config: DictConfig, shape: Any | None) -> Iterator[Check]:
+    """Fill in the other null values in place and report each choice, after `derive_lengths`. shape: as there."""
     with open_dict(config):
         model = None if shape is None else memory.ModelSizes.of(shape)
         if config.trainer.device == "cpu":
@@ -84,7 +87,7 @@ def sizes(config: DictConfig, shape: Any | None) -> Iterator[Check]:
 
 
 def _on_the_cpu(config: DictConfig, model: memory.ModelSizes | None) -> Iterator[Check]:
-    """Logical devices, KV cache and tokens at once."""
+    """Choose the logical devices, the KV cache and the tokens computed at once, which depend on one another."""
     actor, trainer = config.actor_rollout_ref.actor, config.trainer
     tokens_open, devices_open = actor.ppo_max_token_len_per_gpu is None, trainer.n_gpus_per_node is None
     least = -(-_longest(config) // parallel(config).sequence)
@@ -117,7 +120,7 @@ def _cache(config: DictConfig, model: memory.ModelSizes) -> Iterator[Check]:
 
 
 def _tokens(config: DictConfig, model: memory.ModelSizes, least: int) -> Check:
-    """The largest budget that fits, by bisection: the peak rises with it."""
+    """Choose the largest token budget that fits, by bisection: the peak grows with the budget."""
     actor, data, n = config.actor_rollout_ref.actor, config.data, config.actor_rollout_ref.rollout.n
     room = _room(config, model)
     mini_batch = actor.ppo_mini_batch_size * (data.max_prompt_length + n * data.max_response_length)
@@ -128,8 +131,8 @@ def _tokens(config: DictConfig, model: memory.ModelSizes, least: int) -> Check:
     actor.ppo_max_token_len_per_gpu = low
     peak = _peak(config, model)
     detail = (
-        f"{BUDGET} = {low:,} (one longest sequence: {least:,}), which takes {peak:.1f} GiB; vLLM and the "
-        f"other processes leave a device {room:.1f}"
+        f"{BUDGET} = {low:,} (one longest sequence: {least:,}) needs {peak:.1f} GiB; vLLM and other processes leave "
+        f"{room:.1f} GiB on each device"
     )
     if peak <= room:
         return Check("tokens at once", "ok", detail)
@@ -140,28 +143,31 @@ def _tokens(config: DictConfig, model: memory.ModelSizes, least: int) -> Check:
 
 
 def _bucket(config: DictConfig, model: memory.ModelSizes | None) -> Iterator[Check]:
-    """The buffer that weights travel in from the trainer to vLLM. verl sends a tensor that is larger by a handle to
-    GPU memory, and has no way to send it where there is none (a CPU's shared memory)."""
+    """Choose the size of the buffer that transfers weights from the trainer to vLLM.
+
+    verl sends a larger tensor by a handle to GPU memory. On CPUs, where the buffer is in shared memory, it cannot send
+    one.
+    """
     engine, on_cpu = config.actor_rollout_ref.rollout.checkpoint_engine, config.trainer.device == "cpu"
     key = "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes"
-    given, usual = engine.update_weights_bucket_megabytes, BUCKET["cpu" if on_cpu else "cuda"]
+    setting, usual = engine.update_weights_bucket_megabytes, BUCKET["cpu" if on_cpu else "cuda"]
     if model is None:
-        if given is None:
+        if setting is None:
             engine.update_weights_bucket_megabytes = BUCKET["cuda"]
             detail = f"{key} = {BUCKET['cuda']}: the model's largest tensor is unknown before the start"
             yield Check("weight transfer", "warn", detail)
         return
     needed = memory.largest_tensor_mib(config, model)
-    if given is None:
+    if setting is None:
         engine.update_weights_bucket_megabytes = max(usual, needed)
     size = engine.update_weights_bucket_megabytes
     detail = f"buckets of {size} MB; the largest tensor takes {needed}"
     if size < needed and on_cpu:
         yield Check(
-            "weight transfer", "FAIL", f"{key} = {size} MB, but the largest tensor takes {needed}; raise it to that"
+            "weight transfer", "FAIL", f"{key} = {size}: the largest tensor takes {needed} MB. Fix: {key}={needed}"
         )
     elif size < needed:
-        yield Check("weight transfer", "ok", f"{detail} and is sent on its own, by a handle to GPU memory")
+        yield Check("weight transfer", "ok", f"{detail} and is sent separately, by a handle to GPU memory")
     elif on_cpu and (free := shutil.disk_usage("/dev/shm").free >> 20) < size * n_gpus(config):
         fix = "docker run --shm-size, or --ipc=host; Kubernetes: an emptyDir of medium Memory"
         at_once = f"{n_gpus(config)} devices need {size * n_gpus(config)} MB of /dev/shm, which has {free} free"
@@ -186,5 +192,5 @@ def _peak(config: DictConfig, model: memory.ModelSizes) -> float:
 def _room(config: DictConfig, model: memory.ModelSizes) -> float:
     """GiB of a logical device that are left for a rank's weights, optimizer and activations."""
     sizes, devices = _estimate(config, model), config.trainer.n_gpus_per_node
-    beside = sizes.rollout_weights + sizes.kv_cache + PROCESSES_PER_DEVICE_GIB + PROCESSES_GIB / devices
-    return memory.device_gib(config, 0) - beside
+    others = sizes.rollout_weights + sizes.kv_cache + PROCESSES_PER_DEVICE_GIB + PROCESSES_GIB / devices
+    return memory.device_gib(config, 0) - others

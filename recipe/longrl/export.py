@@ -1,9 +1,8 @@
-"""A whole checkpoint as a Hugging Face folder: `python -m recipe.longrl.export CHECKPOINTS TARGET [--step N]`.
+"""Export a checkpoint as a Hugging Face folder: `python -m recipe.longrl.export CHECKPOINTS TARGET [--step N]`.
 
-Weights that the checkpoint holds in Hugging Face's format are copied (Megatron writes them so through its bridge);
-shards are gathered by verl's model merger of the engine that wrote them. The checkpoint says which, and the run's
-folder what goes into the model card. What is read is looked at first (`checksums.py`). The folder appears complete or
-not at all, and replaces nothing but an earlier export.
+Weights that the checkpoint has in Hugging Face's format (Megatron writes them through its bridge) are copied. Shards
+are gathered by verl's model merger. Every file that is read is verified first (`checksums.py`). The exported folder
+appears complete or not at all, and it replaces only an earlier export.
 """
 
 import json
@@ -38,36 +37,35 @@ from verl_longrl.trainer.checkpoints import (
 from recipe.longrl import model_card, run_identity, signals
 
 MARKER = "longrl_export.json"
-"""In the exported folder: its files, which checkpoint it is, and when that became whole (a new run may write the same
-step)."""
+"""In the exported folder: its files, its checkpoint, and when the checkpoint was completed (a new run may write the
+same step again)."""
 OLD_MARKERS = (MARKER, "longrl_step.txt")
-"""And what it was called before."""
+"""Names of the marker, including that of earlier versions."""
 EXPORTER = ".exporter.json"
-"""In a folder that is not complete yet: the process that writes it."""
+"""In a folder that is not complete yet: the process that is writing it."""
 
 
-def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
-    """Write the whole checkpoint of this step (None: the newest) under `checkpoints` to `target`, with a model card;
-    skipped if it is there already.
+def export_checkpoint(checkpoints: Path, target: Path, step: int | None = None) -> Path:
+    """Write a complete checkpoint to `target`, with a model card; does nothing if that export exists already.
 
-    Raises CheckpointError when there is no such checkpoint, its weights cannot be gathered, or `target` holds
-    something else.
+    step: of the checkpoint; None for the newest. Raises CheckpointError when there is no such checkpoint, its weights
+    cannot be gathered, or `target` contains files of another origin.
     """
     checkpoints, target = Path(os.path.abspath(checkpoints)), target.resolve()
     if _is_of(target, _find(checkpoints, step, damage)):
         return target
-    if (problem := in_the_way(target)) is not None:
+    if (problem := find_conflict(target)) is not None:
         raise CheckpointError(problem)
     folder = _find(checkpoints, step, _unsound)
     if _is_of(target, folder):
         return target
-    sweep(target)
+    remove_leftovers(target)
     aside, before = _leftovers(target)
     aside.mkdir(parents=True)
     try:
         (aside / EXPORTER).write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
-        _write_weights(folder, aside, run_identity.stored_beside(checkpoints))
-        (aside / model_card.CARD).write_text(model_card.text(checkpoints, folder))
+        _write_weights(folder, aside, run_identity.find_stored_config(checkpoints))
+        (aside / model_card.CARD).write_text(model_card.compose_card(checkpoints, folder))
         (aside / EXPORTER).unlink()
         (aside / MARKER).write_text(json.dumps({**_identity(folder), "files": _files(aside)}, indent=1) + "\n")
         _share(aside)
@@ -77,40 +75,44 @@ def export(checkpoints: Path, target: Path, step: int | None = None) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     if target.exists():
-        known = "files" in _about(target) or not any(target.iterdir())
-        os.replace(target, before if known else _kept(target))
+        known = "files" in _read_marker(target) or not any(target.iterdir())
+        os.replace(target, before if known else _kept_export(target))
     os.replace(aside, target)
     shutil.rmtree(before, ignore_errors=True)
     print(f"exported step {step_of(folder)} to {target}", flush=True)
     return target
 
 
-def is_current(checkpoints: Path, target: Path) -> bool:
-    """Whether the export at `target` is of the newest whole checkpoint."""
+def is_up_to_date(checkpoints: Path, target: Path) -> bool:
+    """Whether the export at `target` is of the newest complete checkpoint."""
     newest, _ = newest_whole(checkpoints)
     return newest is not None and _is_of(target.resolve(), newest)
 
 
-def in_the_way(target: Path) -> str | None:
-    """Why no export may replace what is at `target`, and what to do; None if one may."""
+def find_conflict(target: Path) -> str | None:
+    """Why an export must not replace what is at `target`, and the fix; None if it may."""
     if not target.exists():
         return None
     if not target.is_dir():
-        return f"{target} is no folder; name another"
-    found = set(_files(target))
-    if found and not found & {*OLD_MARKERS}:
-        return f"{target} holds files that no export wrote; give an empty or new folder"
-    if (files := _about(target).get("files")) is None:  # of an early version, which did not list what it wrote
-        exists = found and _kept(target).exists()
-        return f"{target} and {_kept(target)} are both exports of an early version; move one away" if exists else None
-    if added := sorted(found - {*files, MARKER}):
-        return f"{target} holds files that the export did not write: {', '.join(added[:5])}; move them away"
+        return f"{target} is not a folder. Fix: name another"
+    existing = set(_files(target))
+    if existing and not existing & {*OLD_MARKERS}:
+        return f"{target} contains files that no export wrote. Fix: name an empty or new folder"
+    if (files := _read_marker(target).get("files")) is None:
+        # Early versions did not list the files that they wrote, so their exports are kept beside the new one.
+        if not existing or not _kept_export(target).exists():
+            return None
+        return f"{target} and {_kept_export(target)} are both exports of an early version. Fix: move one of them"
+    if added := sorted(existing - {*files, MARKER}):
+        return f"{target} contains files that the export did not write: {', '.join(added[:5])}. Fix: move them"
     return None
 
 
-def sweep(target: Path) -> None:
-    """Delete what exports to `target` that were killed have left beside it; one that was about to be replaced is put
-    back. Raises CheckpointError when that may be something else, or the export is still going on."""
+def remove_leftovers(target: Path) -> None:
+    """Delete what killed exports have left next to `target`; an export that was being replaced is restored.
+
+    Raises CheckpointError when another process is still exporting, or the files may be somebody else's.
+    """
     aside, before = _leftovers(target)
     if (before / MARKER).is_file() and not target.exists():
         os.replace(before, target)
@@ -118,22 +120,23 @@ def sweep(target: Path) -> None:
         if not leftover.exists():
             continue
         if not any((leftover / name).exists() for name in (EXPORTER, *OLD_MARKERS)) and any(leftover.iterdir()):
-            raise CheckpointError(f"{leftover} is where exports are written, and no export wrote it; move it away")
+            raise CheckpointError(f"exports are written to {leftover}, which no export wrote. Fix: move it")
         if (pid := _exporting(leftover)) is not None:
-            raise CheckpointError(f"process {pid} is exporting to {target}; wait for it, or end it")
+            raise CheckpointError(f"process {pid} is exporting to {target}. Fix: wait for it, or end it")
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager
-def ending_at_once() -> Iterator[None]:
-    """While it lasts, a signal that asks a run to stop ends the process with status 75, without a part of an export."""
+def exit_on_signals() -> Iterator[None]:
+    """While it lasts, SIGTERM and SIGUSR1 exit with status 75 and leave no incomplete export."""
 
     def end(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        os.write(2, f"{name}: training is complete, its export is not; the same command goes on with it\n".encode())
+        os.write(2, f"{name}: training is complete, its export is not. Rerun the same command to export\n".encode())
         sys.exit(os.EX_TEMPFAIL)
 
-    if threading.current_thread() is not threading.main_thread():  # where signals are not handled
+    # Only the main thread can handle signals.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.signal(number, end) for number in signals.SIGNALS}
@@ -145,17 +148,17 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _leftovers(target: Path) -> tuple[Path, Path]:
-    """Where an export is written, and where the one that it replaces waits."""
+    """The folders that an export is written to, and that the export it replaces is moved to meanwhile."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.before")
 
 
-def _kept(target: Path) -> Path:
-    """Where an export goes of which it is not known what somebody added to it."""
+def _kept_export(target: Path) -> Path:
+    """The folder that an export of an early version is moved to; it may contain files that somebody added."""
     return target.with_name(f"{target.name}.old")
 
 
 def _exporting(folder: Path) -> int | None:
-    """The process that is writing the folder, if it is alive, on this machine and not this one."""
+    """The process that is writing the folder, if it is alive, on this machine, and not this process."""
     try:
         exporter = json.loads((folder / EXPORTER).read_text())
         alive = psutil.Process(exporter["pid"]).create_time() == exporter["started"]
@@ -164,24 +167,24 @@ def _exporting(folder: Path) -> int | None:
     return int(exporter["pid"]) if alive and exporter["pid"] != os.getpid() else None
 
 
-def _about(target: Path) -> dict[str, Any]:
-    """What an exported folder says of itself."""
+def _read_marker(target: Path) -> dict[str, Any]:
+    """The marker of an exported folder; {} where there is none."""
     try:
-        said = json.loads((target / MARKER).read_text())
+        marker = json.loads((target / MARKER).read_text())
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def _identity(folder: Path) -> dict[str, Any]:
-    """Which checkpoint, and of which time."""
+    """Identify a checkpoint by its step, folder and time of completion."""
     sealed = (folder / MANIFEST).stat().st_mtime_ns
     return {"step": step_of(folder), "checkpoint": str(folder.resolve()), "sealed": sealed}
 
 
 def _is_of(target: Path, folder: Path) -> bool:
     """Whether the export at `target` is of this checkpoint."""
-    return _identity(folder).items() <= _about(target).items()
+    return _identity(folder).items() <= _read_marker(target).items()
 
 
 def _files(folder: Path) -> list[str]:
@@ -192,44 +195,50 @@ def _find(checkpoints: Path, step: int | None, check: Check) -> Path:
     if step is None:
         folder, passed_over = newest_whole(checkpoints, check)
         if folder is None:
-            raise CheckpointError("\n".join([f"no whole checkpoint under {checkpoints} to export", *passed_over]))
+            raise CheckpointError("\n".join([f"no complete checkpoint to export under {checkpoints}", *passed_over]))
         if check is _unsound:
             for line in passed_over:
                 print(f"export: {line}", flush=True)
         return folder
     folder = checkpoints / f"global_step_{step}"
-    reason = check(folder) if folder.is_dir() else "there is none"
+    reason = check(folder) if folder.is_dir() else "not found"
     if reason is not None:
-        whole = [str(step_of(other)) for other in checkpoint_folders(checkpoints) if damage(other) is None]
-        listed = ", ".join(whole) or "none"
-        raise CheckpointError(f"no whole checkpoint of step {step} under {checkpoints}: {reason}; whole ones: {listed}")
+        complete = [str(step_of(other)) for other in checkpoint_folders(checkpoints) if damage(other) is None]
+        steps = ", ".join(complete) or "none"
+        raise CheckpointError(
+            f"no complete checkpoint of step {step} under {checkpoints}: {reason}. Complete steps: {steps}"
+        )
     return folder
 
 
 def _unsound(folder: Path) -> str | None:
-    """Why the checkpoint is not to be exported, when what is read of it has been looked at. Raises CheckpointError when
-    loading it would run code."""
+    """Why a checkpoint cannot be exported, after verifying every file that an export reads; None if it can.
+
+    Raises CheckpointError when loading the checkpoint would run code.
+    """
     if (reason := damage(folder)) is not None:
         return reason
-    others = ("actor/optim", "actor/extra")  # the optimizer's and the random state, which no export reads
+    # An export does not read the state of the optimizer and of random number generators.
+    not_read = ("actor/optim", "actor/extra")
     checkable = manifest_of(folder).checkable()
-    expected = {n: crc for n, crc in checkable.items() if n.startswith("actor/") and not n.startswith(others)}
+    expected = {n: crc for n, crc in checkable.items() if n.startswith("actor/") and not n.startswith(not_read)}
     try:
-        found = checksums.damaged(folder, expected)
+        damaged = checksums.damaged(folder, expected)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
-    if not found and (folder / "actor" / "fsdp_config.json").is_file():
+    if not damaged and (folder / "actor" / "fsdp_config.json").is_file():
         safe_loading.refuse(safe_loading.calling(folder, [name for name in expected if name.endswith(".pt")]))
-    return "; ".join(found) or None
+    return "; ".join(damaged) or None
 
 
 def _write_weights(folder: Path, target: Path, config: Path | None) -> None:
-    """Weights, configuration and tokenizer of a checkpoint. config: the run's stored one."""
+    """Write the weights, configuration and tokenizer of a checkpoint. config: the run's stored configuration."""
     actor = folder / "actor"
     if (megatron := actor / "ckpt_contents.json").is_file():
         _from_megatron(actor, target, json.loads(megatron.read_text()), config)
     elif (actor / "fsdp_config.json").is_file():
-        if _lacking(actor / "huggingface") is None:  # save_contents has hf_model
+        # With hf_model in save_contents, the weights are there in Hugging Face's format, too.
+        if _find_missing_files(actor / "huggingface") is None:
             _copy(actor / "huggingface", target)
         else:
             _merge("fsdp", actor, target, config)
@@ -241,35 +250,35 @@ def _write_weights(folder: Path, target: Path, config: Path | None) -> None:
 
 
 def _from_megatron(actor: Path, target: Path, contents: dict[str, Any], config: Path | None) -> None:
-    """contents: what verl's ckpt_contents.json says of the checkpoint."""
-    own = actor / "model" / "huggingface"
+    """contents: verl's ckpt_contents.json, which describes the checkpoint."""
+    huggingface = actor / "model" / "huggingface"
     if contents["backend"]["peft"]:
         raise CheckpointError(
-            f"{actor} holds a LoRA adapter without the base model ({own / 'adapter'}); load it with peft, or merge it "
-            "into the base model with peft's merge_and_unload"
+            f"{actor} has a LoRA adapter without the base model: {huggingface / 'adapter'}. Fix: load it with "
+            "peft, or merge it into the base model with peft's merge_and_unload"
         )
     formats = {name: entry.get("format") for name, entry in contents["contents"].items()}
     if "huggingface" in (formats.get("model"), formats.get("hf_model")):
-        _copy(own, target)
-    elif (own / "config.json").is_file():
-        tied = json.loads((own / "config.json").read_text()).get("tie_word_embeddings", False)
+        _copy(huggingface, target)
+    elif (huggingface / "config.json").is_file():
+        tied = json.loads((huggingface / "config.json").read_text()).get("tie_word_embeddings", False)
         _merge("megatron", actor, target, config, *(["--tie-word-embedding"] if tied else []))
     else:
         raise CheckpointError(
             f"{actor} has Megatron's shards (use_dist_checkpointing=true) without config and tokenizer, which the "
-            f"merger reads from {own}: copy the base model's config.json and tokenizer files there. Later runs need "
-            "hf_model in actor_rollout_ref.actor.checkpoint.save_contents"
+            f"merger reads from {huggingface}. Fix: copy the base model's config.json and tokenizer files there. Later "
+            "runs need hf_model in actor_rollout_ref.actor.checkpoint.save_contents"
         )
 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    if (lacking := _lacking(target)) is not None:
-        raise CheckpointError(f"{source} holds no complete Hugging Face model: {lacking}")
+    if (missing := _find_missing_files(target)) is not None:
+        raise CheckpointError(f"{source} is not a complete Hugging Face model: {missing}")
 
 
-def _lacking(folder: Path) -> str | None:
-    """What a folder lacks to be a Hugging Face model, as verl sees it."""
+def _find_missing_files(folder: Path) -> str | None:
+    """Describe the files that a Hugging Face model folder lacks, according to verl; None if it is complete."""
     from verl.model_merger.output_validation import validate_hf_model_output
 
     try:
@@ -282,35 +291,36 @@ def _lacking(folder: Path) -> str | None:
 def _merge(backend: str, actor: Path, target: Path, config: Path | None, *options: str) -> None:
     command = [sys.executable, "-m", "recipe.longrl.merger", str(os.getpid()), "merge", "--backend", backend]
     command += ["--local_dir", str(actor), "--target_dir", str(target), *options]
-    if model_card.read(config, "actor_rollout_ref.model.trust_remote_code"):
+    if model_card.read_value(config, "actor_rollout_ref.model.trust_remote_code"):
         command.append("--trust-remote-code")
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        last_line = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()[-1]
         raise CheckpointError(
-            f"export of {actor.parent} failed with exit status {done.returncode}: {said}\ncommand: {' '.join(command)}"
+            f"export of {actor.parent} failed with exit status {done.returncode}: {last_line}\n"
+            f"command: {' '.join(command)}"
         )
 
 
 def _share(folder: Path) -> None:
-    """Give everything the permissions that this process's files get; libraries write weights for their owner alone."""
+    """Give all files the default permissions of this process; libraries write weights readable only by their owner."""
     of_folder = stat.S_IMODE(folder.stat().st_mode)
     of_file = stat.S_IMODE((folder / MARKER).stat().st_mode)
     for path in folder.rglob("*"):
-        wanted = of_folder if path.is_dir() else of_file
-        if stat.S_IMODE(path.stat().st_mode) != wanted:
-            path.chmod(wanted)
+        mode = of_folder if path.is_dir() else of_file
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
 
 
 def main(
     checkpoints: Annotated[Path, typer.Argument(help="The run's checkpoints folder.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
-    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; the newest if not given.")] = None,
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the newest.")] = None,
 ) -> None:
-    """Write a whole checkpoint as a Hugging Face folder, with a model card."""
+    """Write a complete checkpoint as a Hugging Face folder, with a model card."""
     try:
-        with ending_at_once():
-            export(checkpoints, target, step)
+        with exit_on_signals():
+            export_checkpoint(checkpoints, target, step)
     except CheckpointError as error:
         raise typer.BadParameter(str(error)) from error
 

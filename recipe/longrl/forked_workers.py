@@ -1,8 +1,8 @@
-"""On a machine without GPUs a run's Ray workers are forked from one process that has done their imports.
+"""On a machine without GPUs, fork a run's Ray workers from one process that has already imported everything.
 
-A start there was mostly a dozen processes importing torch, transformers and vLLM on a few cores; see
-`verl_longrl.platform.zygote`. It is for a Ray that the run itself starts: workers of a cluster start on other nodes.
-`+ray_kwargs.ray_init.runtime_env.py_executable=python` has them start as new Pythons.
+Otherwise most of a start is a dozen processes importing torch, transformers and vLLM on a few cores; see
+`verl_longrl.platform.zygote`. Only for a Ray that the run starts itself, because workers of a cluster start on other
+nodes. `+ray_kwargs.ray_init.runtime_env.py_executable=python` starts new Python processes instead.
 """
 
 import os
@@ -19,11 +19,11 @@ from recipe.longrl.preflight import cluster
 
 @contextmanager
 def forking_python(config: DictConfig) -> Iterator[str | None]:
-    """A command to start this run's processes with, while it lasts; None where they start as usual."""
+    """While it lasts, a command that starts this run's workers; None where Ray starts them as usual."""
     own_ray_on_the_cpu = config.trainer.device == "cpu" and cluster.starts_here(config)
     if not own_ray_on_the_cpu or OmegaConf.select(config, worker_env.EXECUTABLE):
         yield None
         return
-    # without secrets, which imports need not; each fork is given them
-    with Zygote(secrets.without({**os.environ, **worker_env.variables(config)})) as zygote:
+    # Imports do not need the secrets; each fork gets them later.
+    with Zygote(secrets.without({**os.environ, **worker_env.public_variables(config)})) as zygote:
         yield str(zygote.executable)

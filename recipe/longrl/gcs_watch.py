@@ -1,7 +1,7 @@
-"""A run whose Ray control store (the GCS, on the head node) is gone ends as an interruption.
+"""End a run as interrupted when Ray's control store (the GCS on the head node) is lost.
 
-Ray's own answer is to end every process after a minute, the command too, with status 1 and nothing tidied up. Here the
-command looks whether the store can still be reached, and ends its wait for the training itself.
+Ray itself would kill every process after a minute, including the command, which would exit with status 1 without
+cleaning up. So the command polls the store and raises an error before that.
 """
 
 import _thread
@@ -17,28 +17,28 @@ from types import FrameType
 LOOK_EVERY_S = 1.0
 ANSWERS_WITHIN_S = 5.0
 OWN_IS_BACK_WITHIN_S = 3.0
-"""Of a Ray that the run started itself: nobody starts its store again."""
+"""For a Ray that the run started itself, whose store nobody restarts."""
 OF_RAYS_PATIENCE = 0.75
-"""Of a cluster's store, which may be started again elsewhere: this part of the time after which Ray ends everything."""
+"""For a cluster, whose store may be restarted: this share of the time after which Ray kills everything."""
 RAYS_PATIENCE_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
-"""The variable with that time, and Ray's default."""
+"""The variable with that time in seconds, and Ray's default."""
 WAKING = signal.SIGUSR2
-"""Never sent by anybody else: it takes the main thread out of its wait within this process."""
+"""Used only within this process, to interrupt the main thread while it waits."""
 
 
 class ControlStoreLost(RuntimeError):
-    """The message says which one."""
+    """Ray's control store is gone; the message has its address."""
 
 
 class _Woken(KeyboardInterrupt):
-    """The only kind of exception that ray.get lets through from a signal's handler."""
+    """Raised by the signal handler. ray.get lets only KeyboardInterrupt through."""
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """While it lasts, once Ray is up, the main thread gets ControlStoreLost when the control store is gone.
+def watch_control_store() -> Iterator[None]:
+    """While it lasts, raise ControlStoreLost in the main thread when the control store is lost after Ray has started.
 
-    Only for the main thread.
+    Must be called in the main thread.
     """
     done = threading.Event()
     lost: list[str] = []
@@ -68,19 +68,19 @@ def watched() -> Iterator[None]:
 
 
 def _until_lost(done: threading.Event) -> str | None:
-    """Why the store is taken for lost, once it is; None when `done` comes first."""
-    seen = time.monotonic()
+    """Wait until the store is lost and return a message, or None when `done` is set first."""
+    last_reached = time.monotonic()
     while not done.wait(LOOK_EVERY_S):
         store = _address_and_patience()
         if store is None or _reachable(store[0]):
-            seen = time.monotonic()
-        elif time.monotonic() - seen >= store[1]:
+            last_reached = time.monotonic()
+        elif time.monotonic() - last_reached >= store[1]:
             return f"Ray's control store (gcs_server at {store[0]}) is gone"
     return None
 
 
 def _address_and_patience() -> tuple[str, float] | None:
-    """Of the Ray that this process has joined or started; None before."""
+    """The store's address and the patience in seconds, once this process has joined or started Ray; None before."""
     import ray
     from ray._private.worker import global_worker
 

@@ -1,62 +1,65 @@
-"""A hub that does not answer is asked once, not sixty times: one short look, then this process works offline.
+"""Check once whether the Hugging Face hub can be reached, and work offline in this process if not.
 
-The hub's client tries every file again for half a minute, and a check of a model asks for many. So the hub is looked at
-before a model that is no folder is read. Where it does not answer, the client is told that it is offline, and uses what
-is in the cache. Other processes decide for themselves.
+The hub's client retries every file for half a minute, and checking a model requests many files. So before a model that
+is not a folder is read, one short request is sent to the hub. If the hub does not answer, the client is set to offline
+mode and uses only its cache. Other processes decide for themselves.
 """
 
 import functools
 import os
 import threading
 
-LOOK_S = 5.0
-"""For the whole look: names that do not resolve, addresses that swallow packets, servers that do not answer."""
+TIMEOUT_S = 5.0
+"""For the whole check: resolving the name, connecting, and waiting for the answer."""
 
 
-def is_name(model: str) -> bool:
-    """Whether `model` is the name of one on the hub (NAME or OWNER/NAME): no folder or file here, no URL."""
+def is_hub_name(model: str) -> bool:
+    """Whether `model` is a name on the hub (NAME or OWNER/NAME), rather than a folder, a file or a URL."""
     return model.count("/") <= 1 and not model.startswith(("/", ".", "~")) and not os.path.exists(model)
 
 
-def offline(model: str) -> bool:
-    """Whether `model` is one on the hub and the hub cannot be asked, by choice (HF_HUB_OFFLINE) or because it does not
-    answer, which makes this process offline."""
+def is_offline(model: str) -> bool:
+    """Whether `model` is a name on the hub and the hub cannot be used: HF_HUB_OFFLINE is set, or it does not answer.
+
+    If the hub does not answer, this process becomes offline.
+    """
     from huggingface_hub import constants
 
-    if not is_name(model):
+    if not is_hub_name(model):
         return False
     if not constants.HF_HUB_OFFLINE and not _answers(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = True
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def why(model: str) -> str:
-    """Why a model is not readable offline, and the fix."""
+def explain_offline(model: str) -> str:
+    """Why a model cannot be read offline, and the fix."""
     from huggingface_hub import constants
 
-    chosen = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-    reason = "HF_HUB_OFFLINE is set" if chosen else f"{constants.ENDPOINT} does not answer from here"
+    by_setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
+    reason = "HF_HUB_OFFLINE is set" if by_setting else f"{constants.ENDPOINT} does not answer from here"
     return (
-        f"{reason}, and {model} is not in the cache ({constants.HF_HUB_CACHE}); give the model's folder as MODEL_PATH "
-        f"or actor_rollout_ref.model.path, or run `hf download {model}` where there is internet, then with that cache "
-        "HF_HUB_OFFLINE=1"
+        f"{reason}, and {model} is not in the cache ({constants.HF_HUB_CACHE}). Fix: give the model's folder as "
+        f"MODEL_PATH or actor_rollout_ref.model.path, or run `hf download {model}` on a machine with internet access "
+        "and use that cache with HF_HUB_OFFLINE=1"
     )
 
 
 @functools.cache
 def _answers(endpoint: str) -> bool:
-    """Whether the hub answers a request, and not with an error of its own. Through the proxy of the environment."""
+    """Whether the hub answers a request without a server error. Uses the proxy of the environment."""
     import httpx
 
-    answered = []
+    answers = []
 
-    def look() -> None:
+    def send_request() -> None:
         try:
-            answered.append(httpx.head(endpoint, timeout=LOOK_S).status_code < 500)
+            answers.append(httpx.head(endpoint, timeout=TIMEOUT_S).status_code < 500)
         except (httpx.HTTPError, httpx.InvalidURL):
-            answered.append(False)
+            answers.append(False)
 
-    thread = threading.Thread(target=look, daemon=True)  # for httpx has one deadline for each address of a name
+    # httpx applies its timeout to each address of a name, so a thread enforces the total.
+    thread = threading.Thread(target=send_request, daemon=True)
     thread.start()
-    thread.join(LOOK_S)
-    return any(answered)
+    thread.join(TIMEOUT_S)
+    return any(answers)

@@ -1,7 +1,7 @@
-"""`python -m recipe.longrl.merger PARENT merge ...`: verl's model merger, which ends when the process PARENT ends
-and reads FSDP's shards as weights alone.
+"""`python -m recipe.longrl.merger PARENT merge ...`: run verl's model merger as a child of the process PARENT.
 
-Left alone, the merger of a killed export goes on for minutes, with the whole model in memory.
+It is killed with its parent; otherwise the merger of a killed export would keep running for minutes with the whole
+model in memory. It loads FSDP's shards without unpickling code.
 """
 
 import ctypes
@@ -16,11 +16,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """verl's command line, after the number of the parent."""
+    """The number of the parent, then verl's command line."""
     parent = int(sys.argv.pop(1))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before that
-        sys.exit(1)
+    if os.getppid() != parent:
+        sys.exit(1)  # the parent died before the call above
     safe_loading.restrict(sys.argv[sys.argv.index("--backend") + 1] == "fsdp")
     runpy.run_module("verl.model_merger", run_name="__main__", alter_sys=True)
 

@@ -1,7 +1,7 @@
-"""The model card of an exported checkpoint: what it was made of, how, and what came of it.
+"""Write the model card of an exported checkpoint: base model, data, method, code and results.
 
-Made from what the run's folder holds (config.yaml, starts.jsonl, metrics.jsonl, summary.json), at the end of the run or
-at any time later. What these do not say is called unknown, and nothing else is looked up.
+It is made from files in the run's folder (config.yaml, starts.jsonl, metrics.jsonl, summary.json), at the end of the
+run or later. Facts that these files do not contain are called unknown.
 """
 
 import re
@@ -18,49 +18,49 @@ from recipe.longrl import provenance, report, run_identity
 
 CARD, TAG = "README.md", "longrl"
 UNKNOWN = "unknown"
-MOST_OF_A_DATA_CARD = 20_000
-"""Characters of a data card that are taken over."""
+DATA_CARD_CHARACTERS = 20_000
+"""Characters of a data card that are copied."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _IN_THE_HUBS_CACHE = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/")
 
 
-def read(config: Path | None, key: str) -> Any:
-    """The value of a dotted key in a run's stored configuration; None where it is not known."""
+def read_value(config: Path | None, key: str) -> Any:
+    """The value of a dotted key in a run's stored configuration; None if it is unknown."""
     return None if config is None else OmegaConf.select(OmegaConf.load(config), key)
 
 
-def text(checkpoints: Path, checkpoint: Path) -> str:
-    """The card of a checkpoint under `checkpoints`, a run's folder of them."""
-    stored = run_identity.stored_beside(checkpoints)
+def compose_card(checkpoints: Path, checkpoint: Path) -> str:
+    """The text of the card. checkpoints: the folder of the run's checkpoints; checkpoint: the exported one."""
+    stored = run_identity.find_stored_config(checkpoints)
     plain: dict[str, Any] = yaml.safe_load(stored.read_text()) if stored else {}
     config = OmegaConf.create(
         {key: value for key, value in plain.items() if key not in (run_identity.STARTED_WITH, run_identity.CONTENT)}
     )
     started_with, run = plain.get(run_identity.STARTED_WITH, {}), _run_folder(checkpoints, stored, config)
 
-    def said(words: str, *keys: str, otherwise: str = UNKNOWN) -> str:
-        """The words with the values of these keys in place of {}."""
+    def fill_in(text: str, *keys: str, default: str = UNKNOWN) -> str:
+        """The text with the values of these keys instead of {}; the default if one is unknown."""
         values = [OmegaConf.select(config, key) for key in keys]
-        return otherwise if None in values else words.format(*values)
+        return default if None in values else text.format(*values)
 
     model = started_with.get("actor_rollout_ref.model.path") or OmegaConf.select(config, "actor_rollout_ref.model.path")
     hub_name, base_card = _base(model)
     starts = _starts(run, checkpoint) if run else []
     facts = {
         "base model": f"{model or UNKNOWN}" + (f" ({hub_name})" if hub_name and hub_name != model else ""),
-        "license": f"of the base model, as its card says: {base_card['license']}"
+        "license": f"of the base model, according to its card: {base_card['license']}"
         if "license" in base_card
         else UNKNOWN,
-        "method": said(
-            "reward {}, advantages {}, their estimator for tasks {}",
+        "method": fill_in(
+            "reward {}, advantages {}, task-aware estimator {}",
             *("longrl.reward.method", "algorithm.adv_estimator", "longrl.advantage.estimator"),
         ),
-        "step": said(
-            f"{step_of(checkpoint)}, of {{}} prompts with {{}} rollouts each",
+        "step": fill_in(
+            f"{step_of(checkpoint)}, with {{}} prompts of {{}} rollouts each",
             *("data.train_batch_size", "actor_rollout_ref.rollout.n"),
-            otherwise=str(step_of(checkpoint)),
+            default=str(step_of(checkpoint)),
         ),
-        "lengths": said(
+        "lengths": fill_in(
             "prompts of up to {} tokens, responses of up to {}", "data.max_prompt_length", "data.max_response_length"
         ),
         "training data": _files(started_with, config, "train_files"),
@@ -76,7 +76,7 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
     )
     parts = [
         f"---\n{data.to_yaml()}\n---\n",
-        f"# {said('{}', 'trainer.experiment_name', otherwise='LongRL')}, step {step_of(checkpoint)}\n",
+        f"# {fill_in('{}', 'trainer.experiment_name', default='LongRL')}, step {step_of(checkpoint)}\n",
         "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items())]) + "\n",
         f"## Before and after\n\n{_comparison(run, step_of(checkpoint))}\n",
         f"## Command\n\n{_command(run, starts)}\n",
@@ -86,7 +86,7 @@ def text(checkpoints: Path, checkpoint: Path) -> str:
 
 
 def _run_folder(checkpoints: Path, stored: Path | None, config: Any) -> Path | None:
-    """Where the run wrote the rest: around its checkpoints, or where its configuration says."""
+    """The run's folder: the parent of its checkpoints' folder, or as its configuration says."""
     if stored is None:
         return None
     if stored.parent != checkpoints:
@@ -96,8 +96,8 @@ def _run_folder(checkpoints: Path, stored: Path | None, config: Any) -> Path | N
 
 
 def _starts(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
-    """The starts of the run until it wrote this checkpoint."""
-    starts, manifest = provenance.starts(run), checkpoint / MANIFEST
+    """The starts of the run before it wrote this checkpoint."""
+    starts, manifest = provenance.read_starts(run), checkpoint / MANIFEST
     if not manifest.is_file():
         return starts
     written = time.strftime(provenance.TIME, time.gmtime(manifest.stat().st_mtime))
@@ -105,7 +105,7 @@ def _starts(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def _base(model: str | None) -> tuple[str | None, dict[str, Any]]:
-    """The base model's name on the hub, where it has one, and the head of its card, where that is at hand."""
+    """The base model's name on the hub, if it has one, and the metadata of its card, if the card is available."""
     if model is None:
         return None, {}
     card: Any = Path(model) / CARD
@@ -130,15 +130,15 @@ def _versions(starts: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _comparison(run: Path | None, step: int) -> str:
-    compared = report.compare(report.read(run), step) if run else None
+    compared = report.compare_first_and_last(report.read_metrics(run), step) if run else None
     if compared is None:
-        return f"{UNKNOWN.capitalize()}: there is no metrics.jsonl of the run, or it holds no step up to this one."
+        return f"{UNKNOWN.capitalize()}: the run has no metrics.jsonl, or it contains no step up to this one."
     lines = [f"| {label} | {before:.3f} | {after:.3f} |" for label, before, after in compared.lines()]
     head = [f"Means over {compared.where}.", "", f"| | step {compared.first} | step {compared.last} |", "|---|---|---|"]
     if compared.first == compared.last:
         lines = [f"| {label} | {after:.3f} |" for label, _, after in compared.lines()]
         head = [
-            f"Means over {compared.where}, which were looked at once.",
+            f"Means over {compared.where}, which were measured once.",
             "",
             f"| | step {compared.last} |",
             "|---|---|",
@@ -147,16 +147,16 @@ def _comparison(run: Path | None, step: int) -> str:
 
 
 def _command(run: Path | None, starts: list[dict[str, Any]]) -> str:
-    """Of the last start; of a run from before starts were recorded, what its summary says."""
+    """The command of the last start, or that of the summary if starts were not recorded."""
     command = starts[-1]["command"] if starts else None
     if command is None and run is not None:
         command = report.read_summary(run).get("command")
-    return f"```bash\n{command}\n```" if command else f"{UNKNOWN.capitalize()}: the run's folder does not say."
+    return f"```bash\n{command}\n```" if command else f"{UNKNOWN.capitalize()}: the run's folder does not contain it."
 
 
 def _data_cards(files: list[str]) -> list[str]:
-    """A section for each card that lies beside training files: those of data_gen and of data sets from a hub."""
-    found = []
+    """A section for each data card next to training files: those of data_gen and of datasets from a hub."""
+    sections = []
     for folder in dict.fromkeys(Path(file).parent for file in files):
         card = folder / CARD
         if not card.is_file():
@@ -164,19 +164,19 @@ def _data_cards(files: list[str]) -> list[str]:
         content = card.read_text(errors="replace")
         of_a_hub = re.match(r"---\n.*?\n---\n", content, re.DOTALL)
         if of_a_hub or (folder / "funnel.json").is_file():
-            found.append(
-                f"## Training data in {folder}\n\n{_taken_over(content[of_a_hub.end() :] if of_a_hub else content)}"
+            sections.append(
+                f"## Training data in {folder}\n\n{_embed_card(content[of_a_hub.end() :] if of_a_hub else content)}"
             )
-    return found
+    return sections
 
 
-def _taken_over(card: str) -> str:
-    """A data card as part of another: its headings lower, without pictures and links to files beside it."""
+def _embed_card(card: str) -> str:
+    """A data card for embedding: with lower headings, without pictures and links to local files."""
     card = re.sub(r"!\[[^\]]*\]\([^)]*\)\n?", "", card)
     card = re.sub(r"\[([^\]]*)\]\((?!https?://)[^)]*\)", r"\1", card)
     card = re.sub(r"^#", "###", card, flags=re.MULTILINE).strip()
-    cut = len(card) > MOST_OF_A_DATA_CARD
-    return card[:MOST_OF_A_DATA_CARD] + ("\n\n(cut off here)\n" if cut else "\n")
+    cut = len(card) > DATA_CARD_CHARACTERS
+    return card[:DATA_CARD_CHARACTERS] + ("\n\n(shortened)\n" if cut else "\n")
 
 
 def _cell(value: str) -> str:

@@ -16,7 +16,7 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.options import Options, default_of, describe, public_fields, strip_annotation, written
 from verl_longrl.rollout.options import AffinityOptions
 
-from recipe.longrl.curriculum.plan import StageFile
+from recipe.longrl.curriculum.plan import StageOptions
 
 
 class Section(NamedTuple):
@@ -39,7 +39,7 @@ SECTIONS = (
     Section(
         "Stages of a curriculum",
         "STAGE.",
-        StageFile,
+        StageOptions,
         "A YAML file of stages by name, for `python -m recipe.longrl.curriculum curriculum=FILE`. On the command line, "
         "`STAGE.KEY=VALUE` changes one stage.",
     ),

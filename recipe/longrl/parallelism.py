@@ -1,4 +1,4 @@
-"""How the trainer's GPUs share the work, under the names that FSDP and Megatron have for it."""
+"""Read the trainer's parallelism from the configuration, for FSDP and Megatron alike."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,18 @@ MEGATRON = "megatron"
 
 
 class Parallel(NamedTuple):
-    """sequence: GPUs that share the tokens of a sequence (Ulysses, or context parallelism). model: GPUs that hold one
-    copy of the model between them beside that (tensor times pipeline parallelism; FSDP gathers each layer whole).
-    sequence_key: under actor_rollout_ref, what sets `sequence`."""
+    """The degrees of parallelism."""
 
     sequence: int
+    """GPUs that share the tokens of a sequence: Ulysses or context parallelism."""
     model: int
+    """GPUs that share one copy of the model: tensor times pipeline parallelism, or 1 with FSDP."""
     sequence_key: str
+    """The key below actor_rollout_ref that sets `sequence`."""
 
     @property
     def rank(self) -> int:
-        """GPUs of a data-parallel rank."""
+        """GPUs in one data-parallel rank."""
         return self.sequence * self.model
 
 

@@ -1,4 +1,4 @@
-"""With what a run was started: a line for each start in the run's folder, from which its model card is made."""
+"""Record each start of a run: time, command, commit and versions, which the model card lists."""
 
 import subprocess
 import time
@@ -12,11 +12,11 @@ from recipe.longrl.preflight.environment import PINNED, installed
 STARTS, TIME = "starts.jsonl", "%Y-%m-%dT%H:%M:%SZ"
 
 
-def record(output_dir: Path, command: str) -> None:
-    """Add this start: time (UTC), command, commit of the code (None: not known), versions of LongRL and packages."""
+def record_start(output_dir: Path, command: str) -> None:
+    """Append this start: time (UTC), command, commit of the code (None if unknown), versions of LongRL and packages."""
     versions = {name: version for name in ("longrl", *PINNED) if (version := installed(name)) is not None}
     time_now = time.strftime(TIME, time.gmtime())
-    start = {"time": time_now, "command": command, "commit": commit(Path(__file__)), "versions": versions}
+    start = {"time": time_now, "command": command, "commit": describe_commit(Path(__file__)), "versions": versions}
     output_dir.mkdir(parents=True, exist_ok=True)
     drop_partial_line(output_dir / STARTS)
     try:
@@ -24,16 +24,16 @@ def record(output_dir: Path, command: str) -> None:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        print(f"this start is not in {output_dir / STARTS}: {error.strerror}", flush=True)
+        print(f"this start is not recorded in {output_dir / STARTS}: {error.strerror}", flush=True)
 
 
-def starts(output_dir: Path) -> list[dict[str, Any]]:
-    """All starts of the run, oldest first; [] for a run from before they were recorded."""
+def read_starts(output_dir: Path) -> list[dict[str, Any]]:
+    """All starts of the run, oldest first; [] if its version of LongRL did not record them."""
     return read_jsonl(output_dir / STARTS, ("time", "command", "commit", "versions"))
 
 
-def commit(file: Path) -> str | None:
-    """The commit that `file` is of, marked if tracked files differ from it; None where git does not know the file."""
+def describe_commit(file: Path) -> str | None:
+    """The commit of `file`, with a note if tracked files have changed; None where git does not track the file."""
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     name, changed = _git(file.parent, "rev-parse", "HEAD"), _git(file.parent, "diff", "HEAD", "--name-only")
@@ -41,7 +41,7 @@ def commit(file: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers, or None where it cannot."""
+    """The output of git, or None if it fails."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,11 +1,12 @@
-"""`python -m recipe.longrl.ray_job [--no-wait] [MODULE] [overrides...]`: a run as a Ray Job, followed to its end.
+"""`python -m recipe.longrl.ray_job [--no-wait] [MODULE] [overrides...]`: submit a run as a Ray Job and follow it.
 
-The job runs in the cluster, so it outlives the connection; its runtime environment carries our variables and plugin
-to every worker (`workers.carried`). The preflight goes first, where the training will be. The exit status is the job's
-own, which Ray's command line reduces to 1. `scripts/ray/submit.sh` is this with its variables explained.
+The job runs in the cluster, so it outlives the connection. Its runtime environment forwards our variables and plugin to
+every worker (`worker_env.py`). The job runs the preflight, then the training. The exit status is that of the job, which
+Ray's own command line reduces to 1. `scripts/ray/submit.sh` wraps this module and explains its variables.
 
-Keys stay here: what a job is submitted with is open to all who reach the cluster's dashboard, and in Ray's logs. The
-job finds them in a file on a disk of the cluster (LONGRL_SECRETS_FILE), or in the environment of its head node.
+Secrets are not submitted: everybody who can reach the cluster's dashboard or Ray's logs can read what a job is
+submitted with. The job reads them from a file on a disk of the cluster (LONGRL_SECRETS_FILE), or from the environment
+of the head node's Ray.
 """
 
 import asyncio
@@ -28,61 +29,60 @@ from recipe.longrl import worker_env
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = "recipe.longrl.main"
 PACKAGES = ("recipe", "data_gen", "verl/verl_longrl")
-HOW_TO_REACH_IT = (
+CLUSTER_ADDRESS = (
     "RAY_ADDRESS=http://HEAD:8265, or HEAD:6379 from a node of the cluster; `bash scripts/ray/start.sh` starts one"
 )
-HOW_TO_GIVE_KEYS = (
-    f"Where the job needs them: {secrets.FILE_VARIABLE}=PATH, of a file on a disk of the cluster with "
-    f"{secrets.EXAMPLE}, mode "
-    "600; or start the head's Ray with them in its environment"
+PROVIDE_SECRETS = (
+    f"If the job needs them, set {secrets.FILE_VARIABLE}=PATH to a file on a disk of the cluster with "
+    f"{secrets.EXAMPLE}, mode 600; or start the head's Ray with them in its environment"
 )
-THE_TOKEN = (
-    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE; on the hosts of a start.sh it is the file token in "
-    "${TMPDIR:-/tmp}/longrl-ray-UID/PORT"
+AUTH_TOKEN = (
+    "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE; scripts/ray/start.sh writes the file `token` in "
+    "${TMPDIR:-/tmp}/longrl-ray-UID/PORT of each host"
 )
 STOPPED = 128 + signal.SIGINT
 RECONNECT_S, RECONNECT_FOR_S = 5.0, 600.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns the exit status: the job's, 130 if it was stopped, 2 if there was none."""
+    """The command line. Returns the exit status: that of the job, 130 if it was stopped, 2 if none was submitted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    wait, given = "--no-wait" not in arguments, [a for a in arguments if a != "--no-wait"]
-    module = given.pop(0) if given and is_module(given[0]) else TRAINING
+    wait, arguments = "--no-wait" not in arguments, [a for a in arguments if a != "--no-wait"]
+    module = arguments.pop(0) if arguments and is_module(arguments[0]) else TRAINING
     try:
-        environment, left_out = runtime_env(os.environ), left_here(os.environ)
-        command = entrypoint(module, given, os.environ)
+        environment, withheld = job_environment(os.environ), secrets_not_submitted(os.environ)
+        command = job_command(module, arguments, os.environ)
         if secrets.redact(command) != command:
-            raise worker_env.ForwardError(f"a key or a password is no part of a command: {secrets.redact(command)}")
+            raise worker_env.ForwardError(f"a command must not contain a key or a password: {secrets.redact(command)}")
         client = JobSubmissionClient()
         job = client.submit_job(entrypoint=command, runtime_env=environment)
     except (worker_env.ForwardError, secrets.SecretsError) as error:
         print(f"submit: {error}", file=sys.stderr)
         return 2
     except AuthenticationError as error:
-        print(f"submit: {error.message}\nno job was submitted. Fix: {THE_TOKEN}", file=sys.stderr)
+        print(f"submit: {error.message}\nno job was submitted. Fix: {AUTH_TOKEN}", file=sys.stderr)
         return 2
     except (ConnectionError, RuntimeError) as error:
-        print(f"submit: {error}\nno job was submitted. Fix: {HOW_TO_REACH_IT}", file=sys.stderr)
+        print(f"submit: {error}\nno job was submitted. Fix: {CLUSTER_ADDRESS}", file=sys.stderr)
         return 2
     address = client.get_address()
-    print(f"submit: {job} at {address}, carrying {', '.join(sorted(environment['env_vars']))}", flush=True)
-    if left_out:
-        print(f"submit: {', '.join(left_out)} stay here, for a job's variables are no secret. {HOW_TO_GIVE_KEYS}")
+    print(f"submit: {job} at {address}, forwarding {', '.join(sorted(environment['env_vars']))}", flush=True)
+    if withheld:
+        print(f"submit: not submitted, because a job's variables can be read: {', '.join(withheld)}. {PROVIDE_SECRETS}")
     if not wait:
-        print(f"follow it:  ray job logs --follow --address {address} {job}")
-        print(f"stop it:    ray job stop --no-wait --address {address} {job}   (saves a checkpoint first)")
+        print(f"follow:  ray job logs --follow --address {address} {job}")
+        print(f"stop:    ray job stop --no-wait --address {address} {job}   (saves a checkpoint first)")
         return 0
-    return asyncio.run(follow(client, job))
+    return asyncio.run(follow_job(client, job))
 
 
 def is_module(argument: str) -> bool:
-    """Whether an argument is no override or flag but a module: recipe.longrl.curriculum."""
+    """Whether an argument names a module (recipe.longrl.curriculum), rather than an override or a flag."""
     return "=" not in argument and all(part.isidentifier() for part in argument.split("."))
 
 
-def entrypoint(module: str, arguments: list[str], environment: Mapping[str, str]) -> str:
-    """The job's command line: in the folder it is submitted from, the preflight and, if that passes, the module."""
+def job_command(module: str, arguments: list[str], environment: Mapping[str, str]) -> str:
+    """The job's command line: go to the submitting folder, run the preflight and, if that passes, the module."""
     python = environment.get("LONGRL_JOB_PYTHON") or sys.executable
     folder = environment.get("LONGRL_JOB_DIR") or os.getcwd()
     steps = [["cd", folder], ["export", "RAY_DEDUP_LOGS=0"]]
@@ -92,35 +92,36 @@ def entrypoint(module: str, arguments: list[str], environment: Mapping[str, str]
     return " && ".join(shlex.join(step) for step in steps)
 
 
-def runtime_env(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The job's runtime environment: what is carried, time to save when it is stopped and, with LONGRL_SHIP=1, this
-    checkout's packages. Raises ForwardError."""
-    variables = worker_env.carried(environment).variables
-    # Ray kills what it stops after 3 s, too soon for a checkpoint.
+def job_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The job's runtime environment: forwarded variables, the time to save when it is stopped and, with LONGRL_SHIP=1,
+    this checkout's packages. Raises ForwardError."""
+    variables = worker_env.forwarded_env(environment).variables
+    # Ray kills a job 3 s after it was told to stop, too soon for a checkpoint.
     variables["RAY_JOB_STOP_WAIT_TIME_S"] = environment.get("LONGRL_STOP_WAIT_S", "1800")
     shipped = environment.get("LONGRL_SHIP", "0") == "1"
     return {"env_vars": variables} | ({"py_modules": [str(ROOT / name) for name in PACKAGES]} if shipped else {})
 
 
-def left_here(environment: Mapping[str, str]) -> list[str]:
+def secrets_not_submitted(environment: Mapping[str, str]) -> list[str]:
     """The secrets that are set here and that the job will not have.
 
-    Raises ForwardError when LONGRL_FORWARD_ENV asks for one of them, SecretsError when $LONGRL_SECRETS_FILE is here too
-    and cannot be used.
+    Raises ForwardError when LONGRL_FORWARD_ENV names one of them, and SecretsError when $LONGRL_SECRETS_FILE is visible
+    here and invalid.
     """
-    place = Path(environment.get(secrets.FILE_VARIABLE, ""))
-    given = secrets.read_file(place) if place.is_file() else {}
-    missing = [name for name in worker_env.carried(environment).secrets if name not in given]
-    if secrets.FILE_VARIABLE in environment and not given:  # on the cluster, and not to be seen from here
+    file = Path(environment.get(secrets.FILE_VARIABLE, ""))
+    in_file = secrets.read_file(file) if file.is_file() else {}
+    # The file may be on a disk that only the cluster has.
+    if secrets.FILE_VARIABLE in environment and not in_file:
         return []
-    if asked := [name for name in missing if name in worker_env.forwarded(environment)]:
-        raise worker_env.ForwardError(f"{worker_env.FORWARD} names {', '.join(asked)}, a secret. {HOW_TO_GIVE_KEYS}")
+    missing = [name for name in worker_env.forwarded_env(environment).secrets if name not in in_file]
+    if requested := [name for name in missing if name in worker_env.requested_names(environment)]:
+        raise worker_env.ForwardError(f"{worker_env.FORWARD} names a secret: {', '.join(requested)}. {PROVIDE_SECRETS}")
     return missing
 
 
-async def follow(client: JobSubmissionClient, job: str) -> int:
-    """Print the job's log until it ends. The first Ctrl-C (or SIGTERM) stops the job, which saves first; the second
-    leaves it alone. Returns the exit status."""
+async def follow_job(client: JobSubmissionClient, job: str) -> int:
+    """Print the job's log until it ends. The first Ctrl-C (or SIGTERM) stops the job, which saves a checkpoint first;
+    the second one stops following it. Returns the exit status."""
     log, stopping = asyncio.ensure_future(_print_log(client, job)), asyncio.Event()
 
     def interrupted() -> None:
@@ -128,7 +129,7 @@ async def follow(client: JobSubmissionClient, job: str) -> int:
             log.cancel()
             return
         stopping.set()
-        print(f"submit: stopping {job}, which saves first (Ctrl-C again: no longer wait for it)", file=sys.stderr)
+        print(f"submit: stopping {job}, which saves a checkpoint first (Ctrl-C again to stop waiting)", file=sys.stderr)
         client.stop_job(job)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -136,13 +137,13 @@ async def follow(client: JobSubmissionClient, job: str) -> int:
     try:
         await log
     except asyncio.CancelledError:
-        print(f"submit: no longer waiting; `ray job status {job}` says how it stands", file=sys.stderr)
+        print(f"submit: no longer waiting; `ray job status {job}` shows its state", file=sys.stderr)
         return STOPPED
     return exit_status(client, job)
 
 
 def exit_status(client: JobSubmissionClient, job: str) -> int:
-    """Of a job that has ended: its own, 128 + signal if one ended it, 130 if it was stopped, 1 if it never ran."""
+    """The exit status of a job that has ended; 128 + signal if one ended it, 130 if stopped, 1 if it never ran."""
     info = client.get_job_info(job)
     if info.status == JobStatus.SUCCEEDED:
         return 0
@@ -157,22 +158,23 @@ def exit_status(client: JobSubmissionClient, job: str) -> int:
 
 
 async def _print_log(client: JobSubmissionClient, job: str) -> None:
-    """The job's log until the job has ended. A lost connection is tried again for RECONNECT_FOR_S, then raised."""
+    """Print the job's log until the job has ended. Reconnects for RECONNECT_FOR_S before it raises an error."""
     printed, lost_at = 0, None
     while True:
-        passed = 0  # Ray tells a log from its beginning each time
+        # Ray sends the log from its beginning on every call.
+        received = 0
         try:
             async for text in client.tail_job_logs(job):
-                print(secrets.redact(text[max(0, printed - passed) :]), end="", flush=True)
-                passed, lost_at = passed + len(text), None
-                printed = max(printed, passed)
+                print(secrets.redact(text[max(0, printed - received) :]), end="", flush=True)
+                received, lost_at = received + len(text), None
+                printed = max(printed, received)
             if client.get_job_status(job).is_terminal():
                 return
         except (RuntimeError, OSError, aiohttp.ClientError) as error:
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > RECONNECT_FOR_S:
                 raise
-            print(f"submit: lost the log of {job} ({error}), trying again; the job goes on", file=sys.stderr)
+            print(f"submit: lost the log of {job} ({error}), reconnecting; the job keeps running", file=sys.stderr)
         await asyncio.sleep(RECONNECT_S)
 
 

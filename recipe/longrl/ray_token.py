@@ -1,7 +1,7 @@
-"""Ray's token is for its owner alone: whoever has it can run code in every Ray of theirs.
+"""Keep Ray's authentication token private: anybody who has it can run code in the user's Ray.
 
-Ray 2.60 writes ~/.ray/auth_token as the umask says, which mostly is for all to read, and homes may be on a disk that
-many mount.
+Ray 2.60 creates ~/.ray/auth_token with the permissions of the umask, usually readable by all, and home folders may be
+on a shared disk.
 """
 
 import os
@@ -11,19 +11,19 @@ from omegaconf import DictConfig
 
 from recipe.longrl.preflight import cluster
 
-TOLD_OTHERWISE = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""Variables that say which token is used, or that there is none."""
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables that select another token, or none."""
 
 
-def keep_private(config: DictConfig) -> None:
-    """Before ray.init: have the token that Ray would make, or has made, readable for this user alone."""
+def make_token_private(config: DictConfig) -> None:
+    """Make the token readable only for this user; call it before ray.init, which would create one."""
     from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
     token = Path.home() / ".ray" / "auth_token"
     if token.exists():
         if token.stat().st_uid == os.getuid():
             token.chmod(0o600)
-    elif cluster.starts_here(config) and not any(os.environ.get(name) for name in TOLD_OTHERWISE):
+    elif cluster.starts_here(config) and not any(os.environ.get(name) for name in TOKEN_VARIABLES):
         before = os.umask(0o077)
         try:
             generate_and_save_token()

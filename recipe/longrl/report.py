@@ -1,8 +1,9 @@
-"""What a run achieved: a table before -> after, plots by step, summary.json. Made from metrics.jsonl alone.
+"""Report a run from its metrics.jsonl: a table of metrics before and after training, plots, and summary.json.
 
-Means of training rollouts are over all that were sampled, those of groups without signal, which are replaced, too.
+Means of training rollouts are over all sampled rollouts, including those of groups without signal, which are replaced
+before the update.
 
-`python -m recipe.longrl.report RUN_FOLDER` makes them again at any time, also while the run is going.
+`python -m recipe.longrl.report RUN_FOLDER` writes the report again at any time, also while the run is training.
 """
 
 import json
@@ -25,17 +26,17 @@ SHOWN = {
 }
 
 
-def write(output_dir: Path, command: str | None = None, seconds: float | None = None) -> dict[str, Any]:
-    """Write summary.json and plots/training.png into the run's folder, print the table; returns the summary.
+def write_report(output_dir: Path, command: str | None = None, seconds: float | None = None) -> dict[str, Any]:
+    """Write summary.json and plots/training.png into the run's folder and print the table; returns the summary.
 
-    Before and after are the first and the last validation; in a run without any, the first and the last training
-    step. command, seconds: of the training just done (its last start); None keeps what an earlier summary says.
-    Raises FileNotFoundError when the run has no complete step yet.
+    `before` and `after` are the first and the last validation; in a run without validation, the first and the last
+    training step. command, seconds: of the run's last start; None keeps those of an earlier summary.
+    Raises FileNotFoundError when the run has no completed step yet.
     """
-    rows = read(output_dir)
-    compared = compare(rows)
+    rows = read_metrics(output_dir)
+    compared = compare_first_and_last(rows)
     if compared is None:
-        raise FileNotFoundError(f"{output_dir}/metrics.jsonl holds no step: the run has not come that far")
+        raise FileNotFoundError(f"{output_dir}/metrics.jsonl contains no completed step yet")
     earlier = read_summary(output_dir)
     summary = {
         "before": compared.before,
@@ -51,16 +52,16 @@ def write(output_dir: Path, command: str | None = None, seconds: float | None = 
 
 
 def read_summary(output_dir: Path) -> dict[str, Any]:
-    """A run's summary.json; {} where there is none, or it was cut off."""
+    """A run's summary.json; {} where it is missing or incomplete."""
     try:
-        found: dict[str, Any] = json.loads((output_dir / "summary.json").read_text())
+        summary: dict[str, Any] = json.loads((output_dir / "summary.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return found
+    return summary
 
 
 class Comparison(NamedTuple):
-    """Means by part at the steps `first` and `last`, and in words over what they are."""
+    """Means of each part at the steps `first` and `last`; `where` says over which rollouts."""
 
     before: dict[str, float]
     after: dict[str, float]
@@ -69,28 +70,30 @@ class Comparison(NamedTuple):
     where: str
 
     def lines(self) -> list[tuple[str, float, float]]:
-        """Name, before and after of each part that is worth showing."""
+        """Name, before and after of each part that the table shows."""
         before, after = self.before, self.after
         shown = _shown([before, after]).items()
         return [(label, before[part], after[part]) for part, label in shown if part in before and part in after]
 
 
-def read(output_dir: Path) -> list[dict[str, Any]]:
-    """Of a run's hundreds of metrics a step those that are compared or drawn, so that a long run's fit into memory;
-    without those that are no number."""
-    return [
-        {
-            name: value
-            for name, value in row.items()
-            if name in ("split", "step") or (name.startswith(("val/", "sampled/")) and value is not None)
-        }
-        for row in iterate_jsonl(output_dir / "metrics.jsonl", ("split", "step"))
-    ]
+def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
+    """The metrics of each step that are compared or plotted.
+
+    A step has hundreds of others, which would not fit into memory for a long run. Values that are not numbers (null)
+    are left out.
+    """
+    rows = []
+    for row in iterate_jsonl(output_dir / "metrics.jsonl", ("split", "step")):
+        reported = {k: v for k, v in row.items() if k.startswith(("val/", "sampled/")) and v is not None}
+        rows.append({"split": row["split"], "step": row["step"], **reported})
+    return rows
 
 
-def compare(rows: list[dict[str, Any]], step: int | None = None) -> Comparison | None:
-    """The first and the last validation, in a run without any training step; None without either. step: the last one
-    that counts."""
+def compare_first_and_last(rows: list[dict[str, Any]], step: int | None = None) -> Comparison | None:
+    """Compare the first with the last validation, or training steps in a run without validation; None without either.
+
+    step: ignore later steps.
+    """
     rows = [row for row in rows if step is None or row["step"] <= step]
     validations = [row for row in rows if row["split"] == "val"]
     compared, prefix = (validations, "val") if validations else (rows, "sampled")
@@ -102,13 +105,17 @@ def compare(rows: list[dict[str, Any]], step: int | None = None) -> Comparison |
 
 
 def _parts(row: dict[str, Any], prefix: str) -> dict[str, float]:
-    """`<prefix>/<part>` -> value under the part's name; parts of single tasks keep `<task>/<part>`."""
+    """The values of `<prefix>/<part>` by part; metrics of a single task are named `<task>/<part>`."""
     return {name.removeprefix(f"{prefix}/"): value for name, value in row.items() if name.startswith(f"{prefix}/")}
 
 
 def _shown(rows: list[dict[str, float]]) -> dict[str, str]:
-    """`SHOWN`, without what is said of citations where there are none; each task's reward where there are several."""
-    cites = any(row.get("context") for row in rows)  # recall and precision are also those of lists
+    """The parts to show and their labels: `SHOWN`, and the reward of each task where there are several.
+
+    Citation metrics are left out where no response cites. `context` decides, because answers that are lists also have
+    recall and precision.
+    """
+    cites = any(row.get("context") for row in rows)
     shown = {part: label for part, label in SHOWN.items() if cites or part not in ("context", "recall", "precision")}
     tasks = sorted({part.removesuffix("/score") for row in rows for part in row if part.endswith("/score")})
     return shown | ({f"{task}/score": f"reward, {task}" for task in tasks} if len(tasks) > 1 else {})
@@ -161,9 +168,9 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def main(run: Annotated[Path, typer.Argument(help="The run's folder, e.g. outputs/demo.")]) -> None:
-    """Print the table of a run and write its summary.json and plots again."""
+    """Print the table of a run, and write its summary.json and plots again."""
     try:
-        write(run)
+        write_report(run)
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""A run is alone in its folder and in that of its checkpoints, from before it writes there until its end."""
+"""Lock a run's folder and its checkpoints' folder, so that only one process writes there."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,15 +8,17 @@ from verl_longrl import folder_lock
 from verl_longrl.data.jsonl import is_disk_full
 
 FIX = (
-    "wait for its end, or stop it (`touch stop` in the folder, or SIGTERM: it saves first); or give this run its own "
-    "folder with trainer.experiment_name=NAME"
+    "wait for it, or stop it (`touch stop` in the folder, or SIGTERM; it saves a checkpoint first), or give this run "
+    "its own folder with trainer.experiment_name=NAME"
 )
 
 
 @contextmanager
-def alone(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold these folders during the block (`verl_longrl.folder_lock`). Raises FolderInUse with what to do about it, and
-    OSError where a disk is full."""
+def hold(folders: Iterable[Path]) -> Iterator[None]:
+    """Lock these folders while it lasts (`verl_longrl.folder_lock`).
+
+    Raises FolderInUse with a fix, and OSError where a disk is full.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_lock.hold_folders(folders))
@@ -26,12 +28,13 @@ def alone(folders: Iterable[Path]) -> Iterator[None]:
             if is_disk_full(error):
                 raise
             raise folder_lock.FolderInUse(
-                f"{error.filename or 'the run folder'} cannot be written: {error.strerror}. Fix: free or name another"
+                f"{error.filename or 'the run folder'} cannot be written: {error.strerror}. Fix: make it writable, or "
+                "name another folder"
             ) from error
         yield
 
 
 def other_holder(folders: Iterable[Path]) -> folder_lock.Owner | None:
-    """Another process that holds one of the folders, or may hold it."""
+    """Another process that has locked one of the folders, or may have; None without one."""
     owners = (folder_lock.find_holder(folder) for folder in folders)
     return next((owner for owner in owners if owner and not owner.is_this_process()), None)

@@ -1,7 +1,7 @@
-"""From the composed configuration to a consistent one: what follows from other keys is set here, once.
+"""Compose the configuration, check it, and derive keys that follow from others.
 
-Users set lengths, batch, hardware. Everything that merely follows (vLLM's context length, checkpoint rotation, RoPE
-on both engines, quiet placement of files) is derived, so that it cannot disagree.
+Users set lengths, batch sizes and hardware. Keys that follow from these (vLLM's context length, checkpoint rotation,
+RoPE scaling of both engines, absolute paths) are set here, in one place, so that they cannot disagree.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from verl_longrl import secret_settings, secrets
 from verl_longrl.config import LongRLConfig
 
 from recipe.longrl import worker_env
-from recipe.longrl.model_folder import ModelFolderError, prepared
+from recipe.longrl.model_folder import ModelFolderError, prepare_model
 from recipe.longrl.parallelism import uses_megatron
 from recipe.longrl.run_lock import other_holder
 
@@ -34,7 +34,7 @@ REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path"
 
 RESUME_MODES = ("auto", "disable", "resume_path")
 MEGATRON_NAMES = {"grad_clip": "optim.clip_grad", "optim.lr_scheduler_type": "optim.lr_decay_style"}
-"""Keys of actor_rollout_ref.actor that methods set under FSDP's names, and what Megatron's configuration calls them."""
+"""Keys of actor_rollout_ref.actor: FSDP's names, which methods set, and Megatron's."""
 
 GROUPS = ("method", "model", "hardware")
 AT_LEAST_ONE = (
@@ -42,33 +42,39 @@ AT_LEAST_ONE = (
     *("data.max_prompt_length", "data.max_response_length", "reward.num_workers"),
     *("actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.ppo_mini_batch_size"),
 )
-"""Keys that count something a run cannot do without."""
+"""Keys that must be positive whole numbers."""
 DERIVED_ON_CPUS = ("trainer.n_gpus_per_node", "data.max_prompt_length", "data.max_response_length")
-"""Of these, what may be null with hardware=cpu: `recipe.longrl.derived_settings` decides."""
+"""Keys among them that may be null with hardware=cpu; `recipe.longrl.derived_settings` chooses their values."""
 
 
 class SettingsError(ValueError):
-    """A configuration that cannot be run; the message names the key, its value and the fix, and shows no secret."""
+    """A configuration that cannot be run; the message names the key, its value and the fix. Secrets are redacted."""
 
     def __init__(self, message: str) -> None:
         super().__init__(secrets.redact(message))
 
 
-def compose(overrides: list[str]) -> DictConfig:
-    """The configuration of these Hydra overrides. Raises SettingsError naming an unknown key's nearest valid one.
+def force_free_key(override: str) -> str:
+    """The override with Hydra's `++` (set, or add) before a key that Hydra need not know.
 
-    Every command that starts something begins with it, so secrets that the user keeps in a file are loaded here.
+    Under `longrl.`, a mistyped key reaches LongRLConfig, which names the nearest valid one. A worker's environment
+    variable may have any name.
+    """
+    return f"++{override}" if override.startswith(("longrl.", f"{worker_env.VARIABLES}.")) else override
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Compose the configuration of these Hydra overrides. Raises SettingsError, with the nearest key to an unknown one.
+
+    Every command that starts something calls it first, so it also loads the secrets that the user keeps in a file.
     """
     try:
         secrets.load()
     except secrets.SecretsError as error:
         raise SettingsError(str(error)) from error
-    # `++` lets a mistyped longrl.* key through to LongRLConfig, which knows what it could have been, and a variable of
-    # any name to the workers.
-    free = ("longrl.", f"{worker_env.VARIABLES}.")
-    overrides = [f"++{override}" if override.startswith(free) else override for override in map(_renamed, overrides)]
+    overrides = [force_free_key(_renamed(override)) for override in overrides]
     ConfigStore.instance().store("longrl_options", {"longrl": {"output_dir": MISSING, **LongRLConfig.defaults()}})
-    # verl's files by their folder: by its package Hydra would import verl, and torch, for seconds.
+    # verl's files are found by folder: by package name, Hydra would import verl and torch, which takes seconds.
     ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
         try:
@@ -191,10 +197,10 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
                 count_devices(config)
         if not partial:
             _prepare_models(config, longrl, weights=not dry_run)
-        worker_env.leave_sizes_to_the_cluster(config)
+        worker_env.drop_sizes_when_joining(config)
     try:
-        worker_env.variables_as_text(config)
-        worker_env.carried_by(config)
+        worker_env.convert_variables_to_text(config)
+        worker_env.env_of_config(config)
     except worker_env.ForwardError as error:
         raise SettingsError(str(error)) from error
     return longrl
@@ -224,10 +230,10 @@ def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> 
     sequence = 0 if None in lengths else sum(lengths)  # open ones are chosen later, within what the folder can do
     longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len or 0)
     try:
-        model.path = prepared(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
+        model.path = prepare_model(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
         if judge.enable and judge.model_path:
             longest = judge.rollout.max_model_len or 0
-            judge.model_path = prepared(judge.model_path, folder / "judge_model", length=longest, weights=weights)
+            judge.model_path = prepare_model(judge.model_path, folder / "judge_model", length=longest, weights=weights)
     except ModelFolderError as error:
         raise SettingsError(str(error)) from error
 

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGUSR1 ask a run to save a checkpoint and end; a second one ends it at once.
+"""SIGTERM or SIGUSR1 makes a run save a checkpoint and exit; a second signal makes it exit immediately.
 
-Slurm sends the first ahead of a job's time limit, and schedulers, Kubernetes and `kill` the second. The trainer is
-another process, perhaps on another machine, so what reaches it is a file in the run's folder, which it looks for
-(`verl_longrl.trainer.interruption`). Once the training has ended there is nothing to save: each signal ends at once.
+Slurm sends SIGUSR1 ahead of a job's time limit; schedulers, Kubernetes and `kill` send SIGTERM. The trainer is another
+process, perhaps on another machine, so the signal is passed on as a file in the run's folder, which the trainer polls
+(`verl_longrl.trainer.interruption`). After the training there is nothing to save, and any signal exits immediately.
 """
 
 import os
@@ -18,43 +18,46 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
-class Stoppable:
-    """A task runner's Ray class for `run_ppo`, which asks for an instance as soon as Ray is up: the first moment at
-    which signals can be handled, for `ray.init` sets a handler of its own that ends the process."""
+class StoppableRunner:
+    """A task runner's Ray class for `run_ppo` that installs the signal handlers when it is instantiated.
+
+    `ray.init` installs a handler that ends the process, so ours must come after it. verl instantiates the task runner
+    right after `ray.init`.
+    """
 
     runner: Any
     stop_file: Path
 
-    def options(self, **options: Any) -> "Stoppable":
-        return Stoppable(self.runner.options(**options), self.stop_file)
+    def options(self, **options: Any) -> "StoppableRunner":
+        return StoppableRunner(self.runner.options(**options), self.stop_file)
 
     def remote(self) -> Any:
-        handle(self.stop_file)
+        save_on_signal(self.stop_file)
         return self.runner.remote()
 
 
-def handle(stop_file: Path) -> None:
-    """From now on, the first signal makes `stop_file` (its text names the signal), a second one exits."""
-    asked = False
+def save_on_signal(stop_file: Path) -> None:
+    """From now on, the first signal creates `stop_file`, with the signal's name in it, and a second one exits."""
+    stop_requested = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
+        nonlocal stop_requested
         name = signal.Signals(number).name
-        if asked:
+        if stop_requested:
             sys.exit(128 + number)
         try:
             stop_file.write_text(name)
         except OSError as error:
-            _say(f"{name}: ending at once, for the trainer cannot be asked to save ({error})")
+            _say(f"{name}: exiting now, because the trainer cannot be told to save: {error}")
             sys.exit(128 + number)
-        asked = True
-        _say(f"{name}: the run will save a checkpoint and end (once more: at once)")
+        stop_requested = True
+        _say(f"{name}: saving a checkpoint, then exiting (send the signal again to exit now)")
 
     _on_signals(on_signal)
 
 
-def end_at_once() -> None:
-    """From now on, each signal exits, after cleaning up."""
+def exit_on_signals() -> None:
+    """From now on, each signal exits, running cleanup handlers."""
     _on_signals(lambda number, frame: sys.exit(128 + number))
 
 
@@ -64,4 +67,5 @@ def _on_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
 
 
 def _say(line: str) -> None:
-    os.write(2, f"{line}\n".encode())  # print is not to be used in a handler: it may have been interrupted itself
+    # print must not be used in a signal handler: it may be what the signal interrupted.
+    os.write(2, f"{line}\n".encode())

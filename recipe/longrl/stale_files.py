@@ -1,5 +1,6 @@
-"""What killed starts of a run have left half-written is deleted when it starts again, before anything else is written:
-it may be what fills the disk. Only one start at a time may use a run's folder.
+"""Delete the incomplete files that killed starts of a run have left, before a new start writes anything.
+
+They may be what fills the disk. The run's folder must be locked (`run_lock.py`).
 """
 
 from collections.abc import Iterator
@@ -11,15 +12,17 @@ from verl_longrl.trainer import checkpoints
 from recipe.longrl import export, run_identity
 
 
-def sweep(config: DictConfig) -> Iterator[str]:
-    """Delete checkpoints, an export and single files that were being written. A line for each checkpoint, and for what
-    cannot be told from the user's own."""
+def remove_stale_files(config: DictConfig) -> Iterator[str]:
+    """Delete incomplete checkpoints, exports and single files.
+
+    Yields a line for each checkpoint, and one for files that may be the user's and are kept.
+    """
     output_dir = Path(config.longrl.output_dir)
     yield from checkpoints.sweep(Path(config.trainer.default_local_dir))
     checkpoints.sweep_asides(output_dir, run_identity.STORED, "metrics.jsonl")
     for path in (output_dir / "rollouts").glob("*.partial"):
         path.unlink()
     try:
-        export.sweep(output_dir / "export")
+        export.remove_leftovers(output_dir / "export")
     except checkpoints.CheckpointError as error:
         yield str(error)

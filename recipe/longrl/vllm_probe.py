@@ -1,10 +1,10 @@
-"""Can the installed vLLM load a model? `python -m recipe.longrl.vllm_probe ARGUMENTS...`, each its engine's, as JSON.
+"""Check whether the installed vLLM can load models: `python -m recipe.longrl.vllm_probe ARGUMENTS...`.
 
-Asks what vLLM's start asks, in its order: its engine arguments, its model registry, the verification of config.json,
-and then its model class, whose layers are built as a start would build them, on the meta device, so without weights.
-Needs no GPU: where vLLM sees none, its CPU platform answers. Not tried yet on a machine with a GPU. Prints a line of
-JSON for each, the last ones: `vllm` (its version), `platform`, `quantization` (as vLLM understands the checkpoint),
-`error` (null, or `type` and `message`).
+Each argument is JSON with the engine arguments of one model. The checks are those of vLLM's start, in its order: engine
+arguments, model registry, verification of config.json, and construction of the model class's layers, on the meta device
+and so without weights. No GPU is needed: without one, vLLM's CPU platform is used. Not yet tested on a machine with a
+GPU. The last lines of the output are one line of JSON for each argument: `vllm` (its version), `platform`,
+`quantization` (as vLLM understands the checkpoint), `error` (null, or `type` and `message`).
 """
 
 import importlib.metadata
@@ -17,17 +17,17 @@ from typing import Any, cast
 
 
 def main() -> None:
-    """Answer for each of the arguments on the command line."""
+    """Print an answer for each argument of the command line."""
     answers = []
     for arguments in sys.argv[1:]:
         answer: dict[str, Any] = {"vllm": _version(), "platform": None, "quantization": None, "error": None}
         try:
             _load(json.loads(arguments), answer)
-        except Exception as error:  # noqa: BLE001  the answer
+        except Exception as error:  # noqa: BLE001  any error is the answer
             answer["error"] = {"type": _kind(error), "message": _message(error)}
         answers.append(json.dumps(answer))
     print("", *answers, sep="\n", flush=True)
-    os._exit(0)  # threads and process groups that wait for a shutdown
+    os._exit(0)  # does not wait for vLLM's threads and process groups
 
 
 def _version() -> str | None:
@@ -42,7 +42,8 @@ def _version() -> str | None:
 def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
     import vllm.platforms
 
-    if not vllm.platforms.current_platform.device_type:  # a GPU build without a GPU
+    # A GPU build on a machine without a GPU has no platform.
+    if not vllm.platforms.current_platform.device_type:
         from vllm.platforms.cpu import CpuPlatform
 
         vllm.platforms.current_platform = CpuPlatform()
@@ -63,7 +64,7 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
     config = EngineArgs(**known).create_engine_config()
     answer["quantization"] = config.model_config.quantization
     if answer["quantization"] is not None:
-        return  # refused for the trainer's sake, whatever its kernels are
+        return  # the caller refuses it because of the trainer
     with tempfile.TemporaryDirectory() as folder, set_current_vllm_config(config):
         init_distributed_environment(1, 0, (Path(folder) / "store").as_uri(), 0, "gloo")
         initialize_model_parallel(1)
@@ -72,7 +73,8 @@ def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:
             with torch.device("meta"):
                 initialize_model(config)
         finally:
-            destroy_model_parallel()  # for the next model, which may need other groups
+            # The next model may need other process groups.
+            destroy_model_parallel()
             destroy_distributed_environment()
 
 
@@ -82,7 +84,7 @@ def _kind(error: Exception) -> str:
 
 
 def _message(error: Exception) -> str:
-    """What an exception says; of pydantic's, what the code that it checked said."""
+    """The message of an exception; for a pydantic error, the messages of the validators."""
     details = getattr(error, "errors", None)
     if callable(details):
         return "; ".join(str(detail["msg"]).removeprefix("Value error, ") for detail in details())

@@ -1,12 +1,13 @@
-"""What is set where the run is started reaches every worker, also those of a Ray that ran before it.
+"""Forward environment variables from the process that starts a run to every Ray worker.
 
-Workers of a Ray started by the run inherit its environment; those of a running cluster have the environment of the
-`ray start` on their node, and verl hands them a dozen variables of its own. So ours go with the job: Ray reads a
-job's runtime environment from a variable (its own way for Ray Jobs) and gives it to every worker. Keys and tokens go
-beside it, in a file (`verl_longrl.secrets`): Ray logs runtime environments and passes them on command lines.
+Workers of a Ray that the run starts inherit its environment. Workers of a running cluster have the environment of the
+`ray start` on their node, and verl sets only a dozen variables for them. So we add ours to the job's runtime
+environment, which Ray reads from a variable (as it does for Ray Jobs) and gives to every worker. Keys and tokens are
+passed in a file instead (`verl_longrl.secrets`), because Ray logs runtime environments and puts them on command lines.
 
-Carried: `PREFIXES`, `NAMES`, the judge's key, and what LONGRL_FORWARD_ENV=A,B names. Not carried: what a node or a
-process has for itself. What the configuration says (ray_kwargs.ray_init.runtime_env.env_vars) is above all of it.
+Forwarded are variables in `PREFIXES` and `NAMES`, the judge's key, and those that LONGRL_FORWARD_ENV=A,B names.
+Variables that belong to a node or a process are not forwarded. The configuration's
+ray_kwargs.ray_init.runtime_env.env_vars takes precedence over all of them.
 """
 
 import json
@@ -21,22 +22,23 @@ from verl_longrl import secrets
 from verl_longrl.rewards.options import JudgeOptions
 
 JOB_CONFIG, OVERRIDE = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_OVERRIDE_JOB_RUNTIME_ENV"
-"""Where ray.init reads a job's runtime environment, and whether what it is given itself goes above it."""
+"""Ray reads a job's runtime environment from the first; the second lets arguments of ray.init take precedence."""
 
 EXECUTABLE = "ray_kwargs.ray_init.runtime_env.py_executable"
-"""What Ray calls in the place of python to start a worker."""
+"""The command that Ray starts a worker with, instead of python."""
 
 SETUP_HOOK = "ray_kwargs.ray_init.runtime_env.worker_process_setup_hook"
-"""What every worker calls before anything else, if a user says it; else it is ours."""
+"""A function that every worker calls first; ours unless the user sets one."""
 HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
-"""The variable by which Ray names it to the workers."""
+"""The variable in which Ray passes the name of that function to the workers."""
 
 FORWARD = "LONGRL_FORWARD_ENV"
-"""Names the user's own variables, separated by commas."""
+"""Lists further variables to forward, separated by commas."""
 
 PLUGIN = "verl_longrl.plugin"
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
-"""Modules that verl imports in every process, or fails; a plugin it only finds by itself, it skips without a word."""
+"""Lists modules that verl imports in every process. verl fails if it cannot import one of these, but silently skips a
+plugin that it discovers itself."""
 
 PREFIXES = (
     *("LONGRL_", "VERL_", "VLLM_", "SGLANG_", "NCCL_", "GLOO_", "UCX_", "TORCH_", "PYTORCH_", "NVTE_"),
@@ -51,88 +53,89 @@ OF_THE_NODE = (
     *("TORCH_HOME", "TORCH_EXTENSIONS_DIR", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_HOST_IP", "VLLM_PORT"),
     *("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"),
 )
-"""Under the prefixes, but caches and addresses of one node; LONGRL_FORWARD_ENV carries them all the same."""
+"""Caches and addresses of one node, which match the prefixes; only LONGRL_FORWARD_ENV forwards them."""
 
 OF_THE_PROCESS = ("CUDA_VISIBLE_DEVICES", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OF_THE_PROCESS_PREFIXES = ("RAY_", "SLURM_", "SLURMD_", "PMI_", "PMIX_", "OMPI_")
-"""What Ray, Slurm or MPI set for one process: in another it is wrong, so it is never carried."""
+"""Set by Ray, Slurm or MPI for one process and wrong in any other, so never forwarded."""
 
 VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
-"""Of the configuration. Numbers and truth values become text as YAML writes them (2, 0.5, true); null leaves the
-variable to the process that starts the run."""
+"""The configuration's variables. Numbers and truth values become text as in YAML (2, 0.5, true); null removes an entry,
+so that the variable of the starting process applies."""
 
 SIZES = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
-"""Keys of ray_kwargs.ray_init that a running cluster has for itself, and ray.init refuses when it joins one."""
+"""Keys of ray_kwargs.ray_init that ray.init refuses when it joins a running cluster."""
 
 
 class ForwardError(ValueError):
-    """A variable that cannot be carried; the message says which and why."""
+    """A variable that cannot be forwarded; the message names it and the reason."""
 
 
-class Carried(NamedTuple):
-    """What every worker gets: variables of its runtime environment, and secrets, from the run's file."""
+class ForwardedEnv(NamedTuple):
+    """The forwarded variables: public ones for the runtime environment, and secrets for the run's file."""
 
     variables: dict[str, str]
     secrets: dict[str, str]
 
 
-def carried(environment: Mapping[str, str], names: Iterable[str] = ()) -> Carried:
-    """What every worker gets of `environment`. names: others that are carried if they are set.
+def forwarded_env(environment: Mapping[str, str], names: Iterable[str] = ()) -> ForwardedEnv:
+    """The variables of `environment` that every worker gets. names: further ones, forwarded if they are set.
 
-    Raises ForwardError when LONGRL_FORWARD_ENV names one that is not set or belongs to a process.
+    Raises ForwardError when LONGRL_FORWARD_ENV names a variable that is not set or belongs to a process.
     """
-    asked = forwarded(environment)
-    if absent := [name for name in asked if name not in environment]:
-        raise ForwardError(f"{FORWARD} names {', '.join(absent)}, not set here; export it, or leave it out")
-    if own := [name for name in asked if name in OF_THE_PROCESS or name.startswith(OF_THE_PROCESS_PREFIXES)]:
-        raise ForwardError(f"{FORWARD} names {', '.join(own)}, which each process is given for itself; leave it out")
-    found = {name for name in environment if name.startswith(PREFIXES) or name in NAMES} - {*OF_THE_NODE}
-    chosen = sorted(found | {*asked} | {name for name in names if name in environment})
-    hidden = secrets.select({name: environment[name] for name in chosen})
+    requested = requested_names(environment)
+    if missing := [name for name in requested if name not in environment]:
+        raise ForwardError(f"{FORWARD} names {', '.join(missing)}: not set here. Fix: export it, or leave it out")
+    if fixed := [name for name in requested if name in OF_THE_PROCESS or name.startswith(OF_THE_PROCESS_PREFIXES)]:
+        raise ForwardError(f"{FORWARD} names {', '.join(fixed)}: set for each process separately. Fix: leave it out")
+    matching = {name for name in environment if name.startswith(PREFIXES) or name in NAMES} - {*OF_THE_NODE}
+    chosen = sorted(matching | {*requested} | {name for name in names if name in environment})
+    secret = secrets.select({name: environment[name] for name in chosen})
+    public = {name: environment[name] for name in chosen if name not in secret}
+    # Our plugin comes last, after the user's modules.
     modules = [module for module in environment.get(EXTERNAL, "").split(",") if module and module != PLUGIN]
-    open_ones = {name: environment[name] for name in chosen if name not in hidden}
-    return Carried(open_ones | {EXTERNAL: ",".join([*modules, PLUGIN])}, hidden)
+    return ForwardedEnv(public | {EXTERNAL: ",".join([*modules, PLUGIN])}, secret)
 
 
-def forwarded(environment: Mapping[str, str]) -> list[str]:
+def requested_names(environment: Mapping[str, str]) -> list[str]:
     """The names in LONGRL_FORWARD_ENV."""
     return [name.strip() for name in environment.get(FORWARD, "").split(",") if name.strip()]
 
 
-def carried_by(config: DictConfig) -> Carried:
-    """What every worker of a run gets of this process's variables. Raises ForwardError."""
+def env_of_config(config: DictConfig) -> ForwardedEnv:
+    """The variables of this process that every worker of a run gets. Raises ForwardError."""
     key = config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)
     secrets.declare(key)
-    return carried(os.environ, [key])
+    return forwarded_env(os.environ, [key])
 
 
-def variables(config: DictConfig) -> dict[str, str]:
-    """All but secrets that workers of a run get above the environment that they start in. Raises ForwardError."""
-    return carried_by(config).variables | runtime_env(config)["env_vars"]
+def public_variables(config: DictConfig) -> dict[str, str]:
+    """All variables except secrets that workers of a run get, from here and the configuration. Raises ForwardError."""
+    return env_of_config(config).variables | runtime_env(config)["env_vars"]
 
 
 def runtime_env(config: DictConfig) -> dict[str, Any]:
-    """The runtime environment that ray.init is given for a run: verl's, and above it the configuration's."""
+    """The runtime environment of a run for ray.init: verl's, overridden by the configuration's."""
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-    own = config.ray_kwargs.ray_init.get("runtime_env") or {}
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(config), own), resolve=True)
-    return {**merged, "env_vars": as_text(merged.get("env_vars") or {})}
+    configured = config.ray_kwargs.ray_init.get("runtime_env") or {}
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(config), configured), resolve=True)
+    return {**merged, "env_vars": values_as_text(merged.get("env_vars") or {})}
 
 
-def variables_as_text(config: DictConfig) -> None:
-    """Make the configuration's variables text, in place, which is all that Ray accepts; null ones are dropped.
+def convert_variables_to_text(config: DictConfig) -> None:
+    """Convert the configuration's variables to text, which is all that Ray accepts, in place; null ones are dropped.
 
-    Raises ForwardError for a value that no variable can have.
+    Raises ForwardError for a value that a variable cannot have.
     """
-    given = OmegaConf.select(config, VARIABLES)
-    if given is not None:
-        own = config.ray_kwargs.ray_init.runtime_env
-        own.env_vars = as_text(OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given)
+    variables = OmegaConf.select(config, VARIABLES)
+    if variables is not None:
+        plain = OmegaConf.to_container(variables, resolve=True) if OmegaConf.is_config(variables) else variables
+        config.ray_kwargs.ray_init.runtime_env.env_vars = values_as_text(plain)
 
 
-def as_text(variables: Any) -> dict[str, str]:
-    """Variables with their values as text, without those that are null. Raises ForwardError."""
+def values_as_text(variables: Any) -> dict[str, str]:
+    """Variables with their values as text, without null ones. Raises ForwardError."""
     if not isinstance(variables, dict):
         raise ForwardError(f"{VARIABLES} = {variables!r}: expected names and values, such as {{OMP_NUM_THREADS: 2}}")
     texts = {}
@@ -147,27 +150,27 @@ def as_text(variables: Any) -> dict[str, str]:
 
 
 @contextmanager
-def carrying(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
-    """While it lasts, ray.init gives every worker what is carried, and workers can be started. Yields the names. Raises
-    ForwardError, SecretsError.
+def forward_env(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
+    """While it lasts, ray.init forwards variables and secrets to every worker. Yields the forwarded names.
 
-    visiting: a run may be going on in the folder, and workers that cannot read its files are to say so themselves.
+    visiting: for checks that may run while a run uses the folder: they keep the run's files, and workers do not load
+    the secrets, so that one that cannot read the file reports that itself. Raises ForwardError, SecretsError.
     """
-    found, folder = carried_by(config), Path(config.longrl.output_dir)
-    loading = {}
+    forwarded, folder = env_of_config(config), Path(config.longrl.output_dir)
+    hook = {}
     if not visiting:
         secrets.remove_leftover_files(folder)
         if not OmegaConf.select(config, SETUP_HOOK):
-            loading = {HOOK: "verl_longrl.secrets.load"}
-    with secrets.file_for_run(folder, found.secrets) as place:
+            hook = {HOOK: "verl_longrl.secrets.load"}
+    with secrets.file_for_run(folder, forwarded.secrets) as place:
         ours = {
-            **_job_config({**found.variables, **loading, secrets.FILE_VARIABLE: place[secrets.FILE_VARIABLE]}),
+            **_job_config({**forwarded.variables, **hook, secrets.FILE_VARIABLE: place[secrets.FILE_VARIABLE]}),
             **place,
         }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:
-            yield sorted({**found.variables, **found.secrets})
+            yield sorted({**forwarded.variables, **forwarded.secrets})
         finally:
             for name, value in before.items():
                 if value is None:
@@ -177,15 +180,15 @@ def carrying(config: DictConfig, visiting: bool = False) -> Iterator[list[str]]:
 
 
 def _job_config(variables: Mapping[str, str]) -> dict[str, str]:
-    """The job's runtime environment with these variables too, in the variables that ray.init reads it from."""
+    """The variables that ray.init reads the job's runtime environment from, with these variables added to it."""
     job: dict[str, Any] = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     runtime_env = job.get("runtime_env") or {}
-    runtime_env = {**runtime_env, "env_vars": {**as_text(runtime_env.get("env_vars") or {}), **variables}}
+    runtime_env = {**runtime_env, "env_vars": {**values_as_text(runtime_env.get("env_vars") or {}), **variables}}
     return {JOB_CONFIG: json.dumps({"metadata": {}, **job, "runtime_env": runtime_env}), OVERRIDE: "1"}
 
 
-def leave_sizes_to_the_cluster(config: DictConfig) -> None:
-    """Drop what a hardware group says about a Ray of the run's own, when there is one to join by its address."""
+def drop_sizes_when_joining(config: DictConfig) -> None:
+    """Drop the sizes that a hardware group sets for the run's own Ray when the run joins a cluster by its address."""
     ray_init = config.ray_kwargs.ray_init
     if (os.environ.get("RAY_ADDRESS") or ray_init.get("address") or "local") != "local":
         for key in SIZES:

@@ -250,7 +250,7 @@ def run_pipeline(documents: int, url: str) -> None:
         with source.open("w") as file:
             for seed in range(documents):
                 file.write(json.dumps({"text": planted_fact_docs.document(seed)[0]}) + "\n")
-        tokenizer.build([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(model)
+        tokenizer.build_tokenizer([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(model)
         settings = GroundingConfig.load(None, [*overrides, f"tokenizer={model}"])
         store = Store(Path(folder) / "run", PARTS_OF)
         for name in STAGES:

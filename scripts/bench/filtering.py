@@ -25,7 +25,7 @@ import typer
 from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.trainer.group_filtering import DISCARDED
 
-from recipe.longrl.demo.build import build
+from recipe.longrl.demo.assets import build_assets
 from recipe.longrl.demo.keychain.build import KeychainBuild
 
 BATCH = 16
@@ -75,7 +75,7 @@ def main(
     results: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("docs/results/filtering.json"),
 ) -> None:
     """Run the benchmark and write the JSON."""
-    assets = build(KeychainBuild(), folder / "assets")
+    assets = build_assets(KeychainBuild(), folder / "assets")
     runs: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     for number in range(rounds):
         for variant, overrides in VARIANTS.items():

@@ -48,7 +48,7 @@ COUNTER = "vllm:prompt_tokens_by_source_total"
 
 def build_model(folder: Path) -> int:
     """Save a random one-layer Qwen3 for 8K tokens with the demo's tokenizer. Returns the size of the vocabulary."""
-    tokenizer = demo_tokenizer.build()
+    tokenizer = demo_tokenizer.build_tokenizer()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

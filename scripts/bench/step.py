@@ -57,7 +57,7 @@ def train(variant: str, assets: Path, steps: int, log: Path) -> None:
             config.reward.reward_manager.source, config.reward.reward_manager.name = "register", "naive"
             config.reward.custom_reward_function.path = str(Path(__file__).resolve())
             config.reward.custom_reward_function.name = "reward"
-    with worker_env.carrying(config):
+    with worker_env.forward_env(config):
         run_ppo(config, task_runner_class=TaskRunnerV1 if variant == "plain" else LongRLTaskRunner)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from faults import invariants, nan_injection, rollout_replay, small_run
 from faults.catalog import DONE, FAULTS, Fault
 from faults.trial import MAX_STARTS, FaultMissed, Trial, read_rows
-from recipe.longrl.local_ray import KERNELS, kernels_of_this_user
+from recipe.longrl.local_ray import KERNELS, kernel_cache_folder
 
 EXTERNAL = "VERL_USE_EXTERNAL_MODULES"
 REFERENCE = "reference"
@@ -81,7 +81,7 @@ class Campaign:
 
     def _trial(self, name: str, environment: dict[str, str]) -> Trial:
         # Compiled kernels take half a minute to build. The user's runs share them.
-        kernels = kernels_of_this_user()
+        kernels = kernel_cache_folder()
         variables = {EXTERNAL: ",".join([rollout_replay.__name__, nan_injection.__name__]), KERNELS: str(kernels)}
         folder = self.folder / name
         return Trial(name, folder, self.assets, self.seed, variables | environment, self.step_seconds, [kernels])

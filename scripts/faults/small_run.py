@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from recipe.longrl.demo import assets
 from recipe.longrl.demo import run as demo
-from recipe.longrl.demo.build import build
-from recipe.longrl.demo.grounded.build import GroundedBuild
-from recipe.longrl.demo.grounded.lessons import SHORT, Stage
+from recipe.longrl.demo.grounded.build import SHORT, GroundedBuild, GroundedStage
 
 STEPS, SAVE_EVERY, CHECKPOINTS_KEPT = 6, 2, 2
 PROMPTS, ROLLOUTS = 4, 4
@@ -14,8 +13,8 @@ PROMPTS, ROLLOUTS = 4, 4
 
 def build_assets(folder: Path) -> Path:
     """Build the demo's data and a barely trained model, whose rollouts differ. Takes half a minute."""
-    config = GroundedBuild(train_documents=64, val_documents=8, warm_start=(Stage(60, 4, SHORT, 0.5),))
-    return build(config, folder)
+    config = GroundedBuild(train_documents=64, val_documents=8, warm_start=(GroundedStage(60, 4, SHORT, 0.5),))
+    return assets.build_assets(config, folder)
 
 
 def batch_overrides() -> list[str]:

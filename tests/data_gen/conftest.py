@@ -22,7 +22,7 @@ def server():
 def tokenizer_folder(tmp_path_factory) -> Path:
     """A small word-level tokenizer with a chat template."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    demo_tokenizer.build([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(folder)
+    demo_tokenizer.build_tokenizer([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(folder)
     return folder
 
 

@@ -100,9 +100,9 @@ class Run:
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the campaign of faults trains on as well."""
-    from faults.world import small_assets
+    from faults.small_run import build_assets
 
-    return small_assets(tmp_path_factory.mktemp("assets") / "demo")
+    return build_assets(tmp_path_factory.mktemp("assets") / "demo")
 
 
 @pytest.fixture

@@ -27,12 +27,11 @@ hard:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The KeyChain world with a model that has barely been warmed up."""
-    from recipe.longrl.demo.build import build
-    from recipe.longrl.demo.keychain.build import SHORT, KeychainBuild
-    from recipe.longrl.demo.keychain.lessons import Stage
+    from recipe.longrl.demo.assets import build_assets
+    from recipe.longrl.demo.keychain.build import SHORT, KeychainBuild, KeychainStage
 
-    config = KeychainBuild(train_rows=96, val_rows=2, warm_start=(Stage(100, SHORT, 0.8),))
-    return build(config, tmp_path_factory.mktemp("world") / "assets")
+    config = KeychainBuild(train_rows=96, val_rows=2, warm_start=(KeychainStage(100, SHORT, 0.8),))
+    return build_assets(config, tmp_path_factory.mktemp("world") / "assets")
 
 
 def start(world: Path, folder: Path, *more: str) -> subprocess.Popen[str]:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 from support import secret_canaries
 
-from recipe.longrl.export import export
+from recipe.longrl.export import export_checkpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -102,7 +102,7 @@ def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run,
     assert {*Judge.keys} == {f"Bearer {secret_canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
     refused = "out of service for Bearer [secret LONGRL_JUDGE_API_KEY]"
     assert any(refused in file.read_text() for file in (run.output / "rollouts").glob("[0-9]*.jsonl"))
-    export(run.output / "checkpoints", run.output / "export")
+    export_checkpoint(run.output / "checkpoints", run.output / "export")
     logs = [*ray_folder.rglob("runtime_env_agent.log"), *(run.output / "ray_logs").rglob("runtime_env_agent.log")]
     assert any("Creating runtime env" in log.read_text() for log in logs)
     assert [*secret_canaries.files_with(run.folder), *secret_canaries.files_with(ray_folder)] == []

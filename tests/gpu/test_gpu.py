@@ -157,13 +157,12 @@ needs_whole_environment = pytest.mark.skipif(
 @needs_whole_environment
 def test_two_steps_of_training(tmp_path, record_property):
     """`python -m recipe.longrl.main hardware=1gpu` on the demo's model and data, with the shared prompt."""
-    from recipe.longrl.demo.build import build
-    from recipe.longrl.demo.grounded.build import GroundedBuild
-    from recipe.longrl.demo.grounded.lessons import SHORT, Stage
+    from recipe.longrl.demo.assets import build_assets
+    from recipe.longrl.demo.grounded.build import SHORT, GroundedBuild, GroundedStage
     from recipe.longrl.demo.run import overrides
 
-    config = GroundedBuild(train_documents=16, val_documents=4, warm_start=(Stage(20, 4, SHORT, 0.5),))
-    assets, output = build(config, tmp_path / "assets"), tmp_path / "run"
+    config = GroundedBuild(train_documents=16, val_documents=4, warm_start=(GroundedStage(20, 4, SHORT, 0.5),))
+    assets, output = build_assets(config, tmp_path / "assets"), tmp_path / "run"
     command = [sys.executable, "-m", "recipe.longrl.main", *overrides(assets), "hardware=1gpu"]
     command += [f"longrl.output_dir={output}", "longrl.engine=shared_prompt", "trainer.total_training_steps=2"]
     command += ["data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4"]

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.engine
 
 
 def test_flags_and_overrides_are_told_apart():
-    assert command_flags.split(["--config", "a=-1", "~b", "+c=1"], main.FLAGS) == ({"--config"}, ["a=-1", "~b", "+c=1"])
+    assert command_flags.split_flags(["--config", "a=-1", "~b", "+c=1"], main.FLAGS) == (
+        {"--config"},
+        ["a=-1", "~b", "+c=1"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_flags_and_overrides_are_told_apart():
 )
 def test_an_unknown_flag_is_named(flag: str, message: str):
     with pytest.raises(settings.SettingsError) as error:
-        command_flags.split(["a=1", flag, "b=2"], main.FLAGS)
+        command_flags.split_flags(["a=1", flag, "b=2"], main.FLAGS)
     assert message in str(error.value)
 
 
@@ -47,7 +50,7 @@ def demo(monkeypatch, capsys):
     """demo(arguments) -> exit status, output and errors of the demo's command, which must not come to building."""
 
     def run(*arguments: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(demo_run, "build", lambda *_: pytest.fail("the demo was built"))
+        monkeypatch.setattr(demo_run, "build_assets", lambda *_: pytest.fail("the demo was built"))
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         status: object = 0
         try:
@@ -76,8 +79,8 @@ def test_the_demo_trains_nothing_else(demo, arguments: tuple[str, ...], message:
 
 def test_the_demos_help_is_about_the_demo(demo):
     _, shown, _ = demo("--help")
-    assert "needs no data and no model" in shown
-    assert "needed:" not in shown
+    assert "built in outputs/demo/assets" in shown
+    assert "required:" not in shown
 
 
 def test_the_demos_own_configuration_is_shown(demo):

@@ -28,15 +28,21 @@ SMALL = LlamaConfig(
 )
 """A model that a CPU can train: SmolLM2-135M's shape."""
 
-PAIRS = {
-    *((method, "custom", hardware) for method, hardware in product(GROUPS["method"], GROUPS["hardware"])),
-    *(("longrlvr", model, hardware) for model, hardware in product(GROUPS["model"], GROUPS["hardware"])),
-    *((method, model, "8gpu") for method, model in product(GROUPS["method"], GROUPS["model"])),
-}
-"""Any two groups together: what clashes, clashes in pairs."""
+COMBINATIONS = [
+    (GROUPS["method"][(i + j) % len(GROUPS["method"])], model, hardware)
+    for i, model in enumerate(GROUPS["model"])
+    for j, hardware in enumerate(GROUPS["hardware"])
+]
+"""Any two groups together, in as few compositions as that takes: the method alternates over models and hardware."""
 
 
-@pytest.mark.parametrize(("method", "model", "hardware"), sorted(PAIRS))
+def test_combinations_have_every_pair_of_groups():
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        names = [list(GROUPS.values())[at] for at in (first, second)]
+        assert {(combination[first], combination[second]) for combination in COMBINATIONS} == set(product(*names))
+
+
+@pytest.mark.parametrize(("method", "model", "hardware"), COMBINATIONS)
 def test_combination(composed, method: str, model: str, hardware: str):
     overrides = [f"method={method}", f"model={model}", f"hardware={hardware}"]
     if model in ("custom", "demo_keychain"):  # these name no weights of their own
@@ -45,7 +51,10 @@ def test_combination(composed, method: str, model: str, hardware: str):
         overrides.append("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=180224")
     config = composed(*overrides)
     longrl = settings.resolve(config)
-    chosen = [*derived_settings.lengths(config, SMALL, lambda _: 700), *derived_settings.sizes(config, SMALL)]
+    chosen = [
+        *derived_settings.derive_lengths(config, SMALL, lambda _: 700),
+        *derived_settings.derive_sizes(config, SMALL),
+    ]
     assert [check.status for check in chosen] == ["ok"] * len(chosen), chosen
     assert longrl.reward.method == method
     checks = list(batch.checks(config))
@@ -230,6 +239,12 @@ def test_only_what_is_meant_for_users_is_offered(composed):
     assert "search path" not in str(error.value)
 
 
+def test_the_quick_composition_of_these_tests_is_the_real_one(composed):
+    overrides = ["method=loongrl", "longrl.reward.eta=0.3", "data.train_files=[a.parquet]", "+data.kind=new"]
+    overrides += ["data.val_files=[b.parquet]", "actor_rollout_ref.model.path=some/model", "~trainer.test_freq"]
+    assert composed(*overrides) == settings.compose(overrides)
+
+
 def test_composing_imports_neither_torch_nor_verl():
     """Which is what makes a mistyped override known within a second or two."""
     code = (
@@ -306,7 +321,7 @@ def test_a_value_that_hydra_reads_otherwise_is_told_how_to_quote(composed):
 
 def test_a_dry_run_fetches_no_weights(composed, tmp_path: Path, monkeypatch):
     asked = []
-    monkeypatch.setattr(settings, "prepared", lambda model, *_, weights, **__: asked.append(weights) or model)
+    monkeypatch.setattr(settings, "prepare_model", lambda model, *_, weights, **__: asked.append(weights) or model)
     for dry_run in (False, True):
         config = composed("longrl.rope={rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}")
         settings.resolve(config, dry_run=dry_run)

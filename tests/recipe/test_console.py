@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from recipe.longrl.console import logged
+from recipe.longrl.console import log_output
 
 
 def test_marked_lines_reach_the_terminal(tmp_path: Path, capsys):
-    with logged(tmp_path / "train.log"):
+    with log_output(tmp_path / "train.log"):
         print("\x1b[36m(LongRLTaskRunner pid=12)\x1b[0m longrl: step 1/2")
         print("(vLLMHttpServer pid=13, ip=10.0.0.1) INFO noise")
         print("longrl: of this process")
@@ -23,7 +23,7 @@ def test_rays_own_logger_goes_to_the_log(tmp_path: Path, capsys):
     logger, handler = logging.getLogger("ray"), logging.StreamHandler()  # as Ray makes one when it is imported
     logger.addHandler(handler)
     try:
-        with logged(tmp_path / "train.log"):
+        with log_output(tmp_path / "train.log"):
             logger.warning("authentication is enabled")
         logger.warning("afterwards")
     finally:
@@ -36,7 +36,7 @@ def test_rays_own_logger_goes_to_the_log(tmp_path: Path, capsys):
 
 def test_failure_shows_the_end_of_the_log(tmp_path: Path, capsys):
     def train() -> None:
-        with logged(tmp_path / "train.log"):
+        with log_output(tmp_path / "train.log"):
             print("the cause of it all")
             raise RuntimeError
 
@@ -50,7 +50,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, capsys):
     log.write_text("an earlier start\n" * 1_000_000)
 
     def train() -> None:
-        with logged(log):
+        with log_output(log):
             raise RuntimeError
 
     tracemalloc.start()
@@ -65,7 +65,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path, capsys):
 
 def test_verbose_shows_everything(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setenv("LONGRL_VERBOSE", "1")
-    with logged(tmp_path / "train.log"):
+    with log_output(tmp_path / "train.log"):
         print("noise")
     assert "noise" in capsys.readouterr().out
 
@@ -73,9 +73,9 @@ def test_verbose_shows_everything(tmp_path: Path, capsys, monkeypatch):
 def test_a_full_disk_costs_lines_of_the_log_alone(tmp_path: Path, capsys):
     log = tmp_path / "train.log"
     log.symlink_to("/dev/full")
-    with logged(log):
+    with log_output(log):
         print("lost")
         print("longrl: step 1/2")
     shown = capsys.readouterr()
     assert shown.out.splitlines()[1:] == ["step 1/2"]
-    assert shown.err == f"{log}: No space left on device: lines of it are lost\n"
+    assert shown.err == f"{log}: No space left on device: log lines are dropped\n"

@@ -58,7 +58,10 @@ def decided(composed, machine):
         config = composed(*(overrides if any("hardware=" in o for o in overrides) else ("hardware=cpu", *overrides)))
         settings.resolve(config)
         known = None if name is None else SHAPES[name]
-        chosen = [*derived_settings.lengths(config, known, lambda _: longest), *derived_settings.sizes(config, known)]
+        chosen = [
+            *derived_settings.derive_lengths(config, known, lambda _: longest),
+            *derived_settings.derive_sizes(config, known),
+        ]
         return config, {line.name: line for line in chosen}
 
     return make
@@ -85,7 +88,7 @@ def test_what_was_fixed_before_is_refused_for_a_real_vocabulary(decided):
     found = {line.name: line for line in memory_fit.checks(config, longrl, SHAPES["smollm2-135m"], dry_run=True)}
     assert found["memory"].status == "FAIL"
     assert chosen["weight transfer"].status == "FAIL"
-    assert f"{BUCKET} = 16 MB, but the largest tensor takes 108; raise it to that" in chosen["weight transfer"].detail
+    assert f"{BUCKET} = 16: the largest tensor takes 108 MB. Fix: {BUCKET}=108" in chosen["weight transfer"].detail
 
 
 def test_the_budget_is_the_largest_that_fits(decided):
@@ -169,7 +172,7 @@ def test_the_kv_cache_holds_a_longest_sequence(decided):
         ("qwen2.5-14b", ["hardware=8gpu"], 2970, "the largest tensor takes 2970"),
         ("smollm2-135m", ["hardware=8gpu"], 2048, "the largest tensor takes 108"),
         ("qwen2.5-14b", ["hardware=8gpu", "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16"], 2048, "takes 1485"),
-        ("qwen2.5-14b", ["hardware=8gpu", f"{BUCKET}=512"], 512, "2970 and is sent on its own, by a handle to GPU"),
+        ("qwen2.5-14b", ["hardware=8gpu", f"{BUCKET}=512"], 512, "2970 and is sent separately, by a handle to GPU"),
         (None, ["hardware=8gpu"], 2048, "unknown before the start"),
     ],
 )

@@ -14,8 +14,8 @@ import pytest
 from verl_longrl.trainer.checkpoints import CheckpointError, begin, seal
 
 from recipe.longrl import export as module
-from recipe.longrl.export import export
-from recipe.longrl.model_folder import prepared
+from recipe.longrl.export import export_checkpoint
+from recipe.longrl.model_folder import prepare_model
 
 pytestmark = pytest.mark.engine
 WEIGHTS = {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}"}
@@ -72,7 +72,7 @@ FSDP = {"fsdp_config.json": "{}", "model_world_size_2_rank_0.pt": "shard"}
     [
         (1, "", "Traceback\nValueError: no shard 3\n", "exit status 1: ValueError: no shard 3"),
         (2, "out of disk\n", "", "exit status 2: out of disk"),
-        (-9, "", "", "exit status -9: it said nothing"),
+        (-9, "", "", "exit status -9: it printed nothing"),
     ],
 )
 def test_a_merger_that_dies_is_quoted(checkpoint, tmp_path: Path, monkeypatch, returncode, stdout, stderr, said):
@@ -80,65 +80,67 @@ def test_a_merger_that_dies_is_quoted(checkpoint, tmp_path: Path, monkeypatch, r
     died = subprocess.CompletedProcess([], returncode, stdout, stderr)
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: died)
     with pytest.raises(CheckpointError, match=said):
-        export(tmp_path / "checkpoints", tmp_path / "export")
+        export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_nothing_to_export(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="no whole checkpoint under"):
-        export(tmp_path, tmp_path / "export")
+    with pytest.raises(CheckpointError, match="no complete checkpoint to export under"):
+        export_checkpoint(tmp_path, tmp_path / "export")
 
 
 def test_a_step_of_choice(checkpoint, merges, tmp_path: Path):
     for step in (10, 20, 30):
         checkpoint(step, FSDP)
     (tmp_path / "checkpoints" / "global_step_30" / "actor" / "fsdp_config.json").unlink()
-    target = export(tmp_path / "checkpoints", tmp_path / "export", 10)
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export", 10)
     assert json.loads((target / module.MARKER).read_text())["step"] == 10
-    export(tmp_path / "checkpoints", target)
+    export_checkpoint(tmp_path / "checkpoints", target)
     assert json.loads((target / module.MARKER).read_text())["step"] == 20
-    for step, reason in ((15, "there is none"), (30, "fsdp_config.json is missing")):
-        with pytest.raises(CheckpointError, match=rf"step {step} under .*: .*{reason}; whole ones: 10, 20"):
-            export(tmp_path / "checkpoints", target, step)
+    for step, reason in ((15, "not found"), (30, "fsdp_config.json is missing")):
+        with pytest.raises(CheckpointError, match=rf"step {step} under .*: .*{reason}. Complete steps: 10, 20"):
+            export_checkpoint(tmp_path / "checkpoints", target, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
 
 
 def test_the_same_checkpoint_once_and_one_of_a_new_run_again(checkpoint, merges, tmp_path: Path):
     folder = checkpoint(10, FSDP)
-    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     (target / "README.md").write_text("edited")
-    assert module.is_current(tmp_path / "checkpoints", target)
-    export(tmp_path / "checkpoints", target)
+    assert module.is_up_to_date(tmp_path / "checkpoints", target)
+    export_checkpoint(tmp_path / "checkpoints", target)
     assert (len(merges), (target / "README.md").read_text()) == (1, "edited")
     manifest = folder / "complete.json"
     os.utime(manifest, ns=(0, manifest.stat().st_mtime_ns + 1))
-    export(tmp_path / "checkpoints", target)
+    export_checkpoint(tmp_path / "checkpoints", target)
     assert len(merges) == 2
     assert "step 10" in (target / "README.md").read_text()
 
 
 def test_files_of_others_stay(checkpoint, merges, tmp_path: Path):
     checkpoint(10, FSDP)
-    with pytest.raises(CheckpointError, match="holds files that no export wrote"):
-        export(tmp_path / "checkpoints", written(tmp_path / "papers", {"thesis.tex": "years"}))
+    with pytest.raises(CheckpointError, match="contains files that no export wrote"):
+        export_checkpoint(tmp_path / "checkpoints", written(tmp_path / "papers", {"thesis.tex": "years"}))
     assert (tmp_path / "papers" / "thesis.tex").read_text() == "years"
     assert merges == []
-    export(tmp_path / "checkpoints", written(tmp_path / "old", {"longrl_step.txt": "4"}))  # of an earlier version
+    export_checkpoint(
+        tmp_path / "checkpoints", written(tmp_path / "old", {"longrl_step.txt": "4"})
+    )  # of an earlier version
     assert not (tmp_path / "old" / "longrl_step.txt").exists()
     assert (tmp_path / "old.old" / "longrl_step.txt").exists()  # which did not list what else was of the export
 
 
 def test_what_somebody_added_to_an_export_stays(checkpoint, merges, tmp_path: Path):
     checkpoint(10, FSDP)
-    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     checkpoint(20, FSDP)
     written(target, {"evaluation/results.json": "mine"})
-    with pytest.raises(CheckpointError, match=r"export did not write: evaluation/results\.json; move them away"):
-        export(tmp_path / "checkpoints", target)
+    with pytest.raises(CheckpointError, match=r"export did not write: evaluation/results\.json\. Fix: move them"):
+        export_checkpoint(tmp_path / "checkpoints", target)
     assert (target / "evaluation" / "results.json").read_text() == "mine"
     assert json.loads((target / module.MARKER).read_text())["step"] == 10
     (target / "evaluation" / "results.json").unlink()
-    export(tmp_path / "checkpoints", target)
+    export_checkpoint(tmp_path / "checkpoints", target)
     assert json.loads((target / module.MARKER).read_text())["step"] == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
 
@@ -147,9 +149,9 @@ def test_a_link_to_another_disk_stays_one(checkpoint, merges, tmp_path: Path):
     checkpoint(10, FSDP)
     (tmp_path / "bulk" / "model").mkdir(parents=True)
     (tmp_path / "export").symlink_to(tmp_path / "bulk" / "model")
-    export(tmp_path / "checkpoints", tmp_path / "export")
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     checkpoint(20, FSDP)
-    export(tmp_path / "checkpoints", tmp_path / "export")
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert (tmp_path / "export").is_symlink()
     assert json.loads((tmp_path / "bulk" / "model" / module.MARKER).read_text())["step"] == 20
     assert [path.name for path in (tmp_path / "bulk").iterdir()] == ["model"]
@@ -162,15 +164,15 @@ def test_what_killed_exports_left_goes_what_others_put_there_does_not(checkpoint
     written(
         tmp_path / ".export.before", {module.MARKER: '{"files": ["model.safetensors"]}', "model.safetensors": "old"}
     )
-    module.sweep(tmp_path / "export")  # killed between two renames: it has its name again
+    module.remove_leftovers(tmp_path / "export")  # killed between two renames: it has its name again
     assert (tmp_path / "export" / "model.safetensors").read_text() == "old"
-    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "export"]
 
     checkpoint(20, FSDP)
     written(tmp_path / ".export.partial", {"thesis.tex": "years"})
-    with pytest.raises(CheckpointError, match="no export wrote it; move it away"):
-        export(tmp_path / "checkpoints", target)
+    with pytest.raises(CheckpointError, match="which no export wrote"):
+        export_checkpoint(tmp_path / "checkpoints", target)
     assert (tmp_path / ".export.partial" / "thesis.tex").is_file()
 
 
@@ -180,7 +182,7 @@ def test_two_at_a_time(checkpoint, merges, tmp_path: Path):
     exporter = {"pid": other.pid, "started": other.create_time()}
     written(tmp_path / ".export.partial", {module.EXPORTER: json.dumps(exporter)})
     with pytest.raises(CheckpointError, match=f"process {other.pid} is exporting to"):
-        export(tmp_path / "checkpoints", tmp_path / "export")
+        export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
 
 
 def flip(path: Path, content: bytes) -> None:
@@ -212,8 +214,9 @@ def test_a_damaged_checkpoint_is_not_exported(checkpoint, merges, tmp_path: Path
         tmp_path / "checkpoints" / "global_step_20" / "actor" / "optim_world_size_1_rank_0.pt", struct.pack("<f", 20.0)
     )
     with pytest.raises(CheckpointError, match=r"step 30 under .*model_world_size_1_rank_0\.pt is damaged: record "):
-        export(tmp_path / "checkpoints", tmp_path / "export", 30)
-    target = export(tmp_path / "checkpoints", tmp_path / "export")  # 20, of which the optimizer's state is not read
+        export_checkpoint(tmp_path / "checkpoints", tmp_path / "export", 30)
+    # 20 is exported: the state of its optimizer, which is not read, is what is damaged.
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert json.loads((target / module.MARKER).read_text())["step"] == 20
     said = capsys.readouterr().out
     assert f"export: {folder} is not used: actor/model_world_size_1_rank_0.pt is damaged" in said
@@ -231,7 +234,7 @@ def test_a_checkpoint_that_wants_to_run_code_is_not_exported(checkpoint, merges,
     torch.save(Attack(), folder / "actor" / "model_world_size_1_rank_0.pt")
     seal(folder, world_size=1)
     with pytest.raises(CheckpointError, match=r"model_world_size_1_rank_0\.pt calls posix\.system to be loaded"):
-        export(tmp_path / "checkpoints", tmp_path / "export")
+        export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert merges == []
 
 
@@ -241,8 +244,8 @@ from pathlib import Path
 from recipe.longrl import export
 export._write_weights = lambda folder, target, config: export.subprocess.run(
     [sys.executable, "-c", {child!r}, str(export.os.getpid()), "--backend", "fsdp"], capture_output=True)
-with export.ending_at_once():
-    export.export(Path("checkpoints"), Path("export"))
+with export.exit_on_signals():
+    export.export_checkpoint(Path("checkpoints"), Path("export"))
 """
 MERGING = """
 import sys, time
@@ -265,7 +268,7 @@ def test_an_export_that_is_ended_takes_its_merger_with_it(checkpoint, tmp_path: 
     until(lambda: not merging.is_running() or merging.status() == psutil.STATUS_ZOMBIE)
     if number == signal.SIGTERM:
         assert process.returncode == 75
-        assert said.strip() == "SIGTERM: training is complete, its export is not; the same command goes on with it"
+        assert said.strip() == "SIGTERM: training is complete, its export is not. Rerun the same command to export"
         assert not (tmp_path / ".export.partial").exists()
     else:
         assert (tmp_path / ".export.partial" / module.EXPORTER).is_file()  # so that the next start knows it
@@ -283,7 +286,7 @@ def test_permissions_are_those_of_other_files(checkpoint, merges, tmp_path: Path
     checkpoint(10, FSDP)
     before = os.umask(umask)
     try:
-        target = export(tmp_path / "checkpoints", tmp_path / "export")
+        target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     finally:
         os.umask(before)
     for path in (target, *target.rglob("*")):
@@ -292,14 +295,14 @@ def test_permissions_are_those_of_other_files(checkpoint, merges, tmp_path: Path
 
 def test_shards_go_to_the_merger_of_the_engine_that_wrote_them(checkpoint, merges, tmp_path: Path):
     checkpoint(10, FSDP | {"huggingface/config.json": "{}"})
-    export(tmp_path / "checkpoints", tmp_path / "fsdp")
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "fsdp")
     tied = json.dumps({"tie_word_embeddings": True})
     shards = {"ckpt_contents.json": megatron("megatron_dist_checkpoint"), "model/huggingface/config.json": tied}
     checkpoint(20, shards)
-    export(tmp_path / "checkpoints", tmp_path / "megatron")
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "megatron")
     (tmp_path / "config.yaml").write_text("actor_rollout_ref: {model: {trust_remote_code: true, path: a/b}}\n")
-    export(tmp_path / "checkpoints", tmp_path / "fsdp", 10)
-    export(tmp_path / "checkpoints", tmp_path / "again", 10)
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "fsdp", 10)
+    export_checkpoint(tmp_path / "checkpoints", tmp_path / "again", 10)
     fsdp, dist, trusting = merges
     actor = tmp_path / "checkpoints" / "global_step_10" / "actor"
     assert fsdp[1:-1] == [
@@ -332,7 +335,7 @@ def test_shards_go_to_the_merger_of_the_engine_that_wrote_them(checkpoint, merge
 )
 def test_a_model_in_the_checkpoint_is_copied(checkpoint, merges, tmp_path: Path, files, where):
     checkpoint(10, files | {f"{where}/{name}": text for name, text in WEIGHTS.items()})
-    target = export(tmp_path / "checkpoints", tmp_path / "export")
+    target = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert merges == []
     assert {name: (target / name).read_text() for name in WEIGHTS} == WEIGHTS
 
@@ -345,14 +348,14 @@ def test_a_model_in_the_checkpoint_is_copied(checkpoint, merges, tmp_path: Path,
         ({"ckpt_contents.json": megatron("megatron_dist_checkpoint")}, "without config and tokenizer.*save_contents"),
         (
             {"ckpt_contents.json": megatron("huggingface"), "model/huggingface/config.json": "{}"},
-            "no complete Hugging Face model: .*no complete model weights",
+            "not a complete Hugging Face model: .*no complete model weights",
         ),
     ],
 )
 def test_what_cannot_be_exported_says_why(checkpoint, merges, tmp_path: Path, files, message):
     checkpoint(10, files)
     with pytest.raises(CheckpointError, match=message):
-        export(tmp_path / "checkpoints", tmp_path / "export")
+        export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
@@ -363,7 +366,7 @@ def test_the_command(checkpoint, tmp_path: Path):
     command = [sys.executable, "-m", "recipe.longrl.export", "checkpoints", "export", "--step"]
     done = subprocess.run([*command, "11"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "whole ones: 10" in " ".join(done.stderr.split())
+    assert "Complete steps: 10" in " ".join(done.stderr.split())
     done = subprocess.run([*command, "10"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"exported step 10 to {tmp_path / 'export'}" in done.stdout
@@ -380,7 +383,7 @@ def test_the_export_of_a_prepared_model_needs_no_preparing(tmp_path: Path):
     shape.dual_chunk_attention_config = chunk
     AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "model")
     assert "dual_chunk_attention_config" in (tmp_path / "model" / "config.json").read_text()
-    run = prepared(str(tmp_path / "model"), tmp_path / "run" / "model", length=4096)
+    run = prepare_model(str(tmp_path / "model"), tmp_path / "run" / "model", length=4096)
 
     actor = tmp_path / "checkpoints" / "global_step_1" / "actor"
     trained = AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32)
@@ -389,6 +392,6 @@ def test_the_export_of_a_prepared_model_needs_no_preparing(tmp_path: Path):
     (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 1}))
     seal(actor.parent, world_size=1)
 
-    exported = export(tmp_path / "checkpoints", tmp_path / "export")
+    exported = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert "dual_chunk_attention_config" not in json.loads((exported / "config.json").read_text())
-    assert prepared(str(exported), tmp_path / "next" / "model", length=4096) == str(exported)
+    assert prepare_model(str(exported), tmp_path / "next" / "model", length=4096) == str(exported)

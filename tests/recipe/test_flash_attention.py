@@ -21,8 +21,8 @@ def chosen(composed, monkeypatch):
         monkeypatch.setattr(flash_attention, "installed_version", lambda name: "2.8.3" if here else None)
         config = composed(*overrides)
         settings.resolve(config)
-        list(engine_choice.decide(config, Qwen2Config()))
-        lines = list(flash_attention.choose(config, dry_run))
+        list(engine_choice.decide_engine(config, Qwen2Config()))
+        lines = list(flash_attention.choose_attention(config, dry_run))
         return settings.OmegaConf.select(config, KEY), *((line.status, line.detail) for line in lines)
 
     return run
@@ -33,7 +33,7 @@ def test_the_shared_prompt_needs_none(chosen, here: bool):
     """So it is the same choice on every node, whatever is installed there."""
     attention, (status, detail) = chosen(here=here)
     assert (attention, status) == ("sdpa", "ok")
-    assert "the shared prompt's own, by torch; flash-attn is not needed" in detail
+    assert "the shared prompt's attention, in torch; flash-attn is not needed" in detail
 
 
 @pytest.mark.parametrize("name", ["response_logits", "upstream"])
@@ -46,7 +46,7 @@ def test_without_it_upstreams_ulysses_is_refused(chosen):
     """transformers' sdpa is not exchanged for heads: every GPU would attend to its own part of the tokens."""
     attention, (status, detail) = chosen("longrl.engine=response_logits")
     assert (attention, status) == ("flash_attention_2", "FAIL")
-    assert "sdpa does not go with actor_rollout_ref.actor.ulysses_sequence_parallel_size = 4" in detail
+    assert "sdpa does not work with actor_rollout_ref.actor.ulysses_sequence_parallel_size = 4" in detail
     assert chosen("longrl.engine=response_logits", dry_run=True)[1][0] == "warn"
 
 
@@ -55,7 +55,7 @@ def test_ulysses_with_an_attention_that_does_not_know_it_is_refused(chosen, give
     for here in (False, True):
         status, detail = chosen("longrl.engine=upstream", f"+{KEY}={given}", here=here, dry_run=True)[1]
         assert status == "FAIL"
-        assert f"{KEY} = {given} does not go with" in detail
+        assert f"{KEY} = {given} does not work with" in detail
     assert chosen(f"+{KEY}={given}")[1][0] == "ok"  # the shared prompt exchanges by itself
     assert chosen("longrl.engine=upstream", ONE, f"+{KEY}={given}")[1][0] == "ok"
 
@@ -64,11 +64,11 @@ def test_without_ulysses_sdpa_has_a_price(chosen):
     more = [ONE, "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=69632"]
     attention, (status, detail) = chosen("longrl.engine=response_logits", *more)
     assert (attention, status) == ("sdpa", "warn")
-    assert "a mask of 69,632 x 69,632 tokens (13.5 GiB in bytes and in bfloat16) for each micro-batch" in detail
+    assert "each micro-batch has a mask of 69,632 x 69,632 tokens (13.5 GiB in bytes and in bfloat16)" in detail
     assert "row by row" not in detail
     assert "longrl.engine=auto" in detail
     detail = chosen("longrl.engine=upstream", *more)[1][1]
-    assert "log-probabilities row by row, with three more copies of the logits" in detail
+    assert "log-probabilities are computed row by row, with three more copies of the logits" in detail
 
 
 def test_what_the_user_set_stays(chosen, monkeypatch):
@@ -76,7 +76,7 @@ def test_what_the_user_set_stays(chosen, monkeypatch):
     assert (attention, status) == ("kernels-community/flash-attn2", "ok")
     attention, (status, detail) = chosen(f"+{KEY}=flash_attention_2")
     assert (attention, status) == ("flash_attention_2", "FAIL")
-    assert f"{KEY} = flash_attention_2, and flash-attn is not installed here. Fix" in detail
+    assert f"{KEY} = flash_attention_2: flash-attn is not installed here. Fix" in detail
 
 
 def test_a_driver_without_it_may_have_nodes_with_it(chosen, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_critic_is_upstreams(chosen):
     attention, actor, critic = chosen("critic.enable=true")
     assert (attention, actor[0]) == ("sdpa", "ok")
     assert critic[0] == "warn"
-    assert "sdpa, for flash-attn is not installed here" in critic[1]
+    assert "sdpa, because flash-attn is not installed here" in critic[1]
     assert "row by row" in critic[1]
 
 
@@ -116,10 +116,10 @@ def test_a_run_continues_with_the_attention_that_is_there_now(composed, tmp_path
     config = composed(f"longrl.output_dir={tmp_path}")
     settings.resolve(config)
     before = config.copy()
-    list(flash_attention.choose(config, dry_run=True))
-    run_identity.store(config)
+    list(flash_attention.choose_attention(config, dry_run=True))
+    run_identity.store_config(config)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    assert run_identity.check(before).startswith("continues")
+    assert run_identity.check_folder(before).startswith("continues")
 
 
 def test_verl_still_asks_for_it():

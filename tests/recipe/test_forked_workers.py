@@ -38,7 +38,7 @@ def started(monkeypatch):
 def test_a_ray_of_its_own_without_gpus_forks_with_all_that_workers_are_given(started, monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     config = settings.compose(["hardware=cpu"])
-    given = worker_env.variables(config)  # and verl is imported, which sets variables of its own
+    given = worker_env.public_variables(config)  # and verl is imported, which sets variables of its own
     with forked_workers.forking_python(config) as python:
         assert python == "/some/python"
         (environment,) = started

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine
 PROGRAM = """
 import signal, time
 import ray
-from recipe.longrl.gcs_watch import ControlStoreLost, watched
+from recipe.longrl.gcs_watch import ControlStoreLost, watch_control_store
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup
 
@@ -28,7 +28,7 @@ class TaskRunner:
         time.sleep(600)
 
 try:
-    with watched():
+    with watch_control_store():
         ray.init(num_cpus=1, include_dashboard=False)
         runner = TaskRunner.remote()
         ray.get(runner.ready.remote())
@@ -62,7 +62,7 @@ def store(monkeypatch):
 
 def test_it_comes_back(store):
     address = store.getsockname()
-    with gcs_watch.watched():
+    with gcs_watch.watch_control_store():
         time.sleep(0.1)
         store.close()
         time.sleep(0.2)
@@ -73,11 +73,11 @@ def test_it_comes_back(store):
 def test_it_does_not_come_back(store):
     before = signal.getsignal(gcs_watch.WAKING)
     Timer(0.1, store.close).start()
-    with pytest.raises(gcs_watch.ControlStoreLost, match="gone"), gcs_watch.watched():
+    with pytest.raises(gcs_watch.ControlStoreLost, match="gone"), gcs_watch.watch_control_store():
         time.sleep(10)
     assert signal.getsignal(gcs_watch.WAKING) == before
 
 
 def test_what_interrupts_otherwise_is_passed_on(store):
-    with pytest.raises(KeyboardInterrupt), gcs_watch.watched():
+    with pytest.raises(KeyboardInterrupt), gcs_watch.watch_control_store():
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,13 @@ def dry_run(files: list[str], endpoint: str, tmp_path: Path) -> subprocess.Compl
 def rows(tmp_path: Path) -> list[str]:
     from verl_longrl.data.schema import write_samples
 
+    from recipe.longrl.demo.assets import add_lengths
     from recipe.longrl.demo.grounded import dataset, world
     from recipe.longrl.demo.grounded.build import GroundedBuild
 
     build = GroundedBuild()
-    drawn = world.documents(build.world, 32, "train")
-    write_samples(tmp_path / "rows.parquet", dataset.samples(build.tokenizer(), drawn, "train"))
+    samples = dataset.samples(islice(world.documents(build.world, "train"), 32), "train")
+    write_samples(tmp_path / "rows.parquet", add_lengths(build.tokenizer(), samples))
     return [f"data.train_files=[{tmp_path / 'rows.parquet'}]", f"data.val_files=[{tmp_path / 'rows.parquet'}]"]
 
 
@@ -108,7 +110,7 @@ def test_published_figures_are_enough_for_a_dry_run_alone(composed, monkeypatch,
 
 
 def test_the_look_is_short(silent_hub, monkeypatch):
-    monkeypatch.setattr(hub_access, "LOOK_S", 0.5)
+    monkeypatch.setattr(hub_access, "TIMEOUT_S", 0.5)
     started = time.monotonic()
     assert not hub_access._answers.__wrapped__(silent_hub[0])
     assert time.monotonic() - started < 5
@@ -120,4 +122,4 @@ def test_the_look_is_short(silent_hub, monkeypatch):
     [("org/model", True), ("gpt2", True), ("/no", False), ("a/b/c", False), ("hdfs://a", False), (".", False)],
 )
 def test_names_are_told_from_places(model: str, name: bool):
-    assert hub_access.is_name(model) == name
+    assert hub_access.is_hub_name(model) == name

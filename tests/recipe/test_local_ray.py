@@ -25,7 +25,7 @@ def alone(monkeypatch):
 @pytest.mark.parametrize("hardware", ["cpu", "1gpu", "8gpu"])
 def test_it_is_on_loopback_and_its_files_are_in_a_private_folder(hardware):
     config = settings.compose([f"hardware={hardware}", PYTHON])
-    before, root = dict(os.environ), private_folders.of_this_user()
+    before, root = dict(os.environ), private_folders.user_folder()
     with local_ray.own_ray(config) as python:
         assert python is None
         assert services.get_node_ip_address() == "127.0.0.1"
@@ -61,7 +61,7 @@ def test_what_torch_compiles_stays_for_the_next_run():
             asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
             kept.append([os.path.realpath(folder) for folder in asked.stdout.split()])
     assert kept[0] == kept[1]
-    assert {Path(folder).is_relative_to(private_folders.of_this_user() / "torchinductor") for folder in kept[0]} == {
+    assert {Path(folder).is_relative_to(private_folders.user_folder() / "torchinductor") for folder in kept[0]} == {
         True
     }
 

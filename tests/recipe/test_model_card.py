@@ -30,10 +30,10 @@ def run(composed, tmp_path: Path):
         output = tmp_path / "run"
         config = composed(*files, f"longrl.output_dir={output}", "trainer.experiment_name=wells", *overrides)
         settings.resolve(config)
-        run_identity.store(config)
+        run_identity.store_config(config)
         if recorded:
-            provenance.record(output, "python -m recipe.longrl.main a=1")
-            provenance.record(output, "python -m recipe.longrl.main a=2")
+            provenance.record_start(output, "python -m recipe.longrl.main a=1")
+            provenance.record_start(output, "python -m recipe.longrl.main a=2")
         rows = [{"split": "val", "step": 0, "val/score": 0.25, "val/answer": 0.125}]
         rows += [{"split": "train", "step": step, "sampled/score": 0.5} for step in range(1, 31)]
         rows[11:11] = [{"split": "val", "step": 10, "val/score": 0.5, "val/answer": 0.375}]
@@ -45,7 +45,7 @@ def run(composed, tmp_path: Path):
 
 
 def card(folder: Path, step: int = 30) -> str:
-    return model_card.text(folder, folder / f"global_step_{step}")
+    return model_card.compose_card(folder, folder / f"global_step_{step}")
 
 
 def fact(text: str, name: str) -> str:
@@ -59,8 +59,8 @@ def test_a_run_that_says_everything(run, tmp_path: Path):
     assert "license" not in metadata_load(tmp_path / "README.md")
     assert "# wells, step 30" in text
     assert fact(text, "base model") == "org/base"
-    assert fact(text, "method") == "reward longrlvr, advantages grpo, their estimator for tasks tmn"
-    assert fact(text, "step") == "30, of 32 prompts with 8 rollouts each"
+    assert fact(text, "method") == "reward longrlvr, advantages grpo, task-aware estimator tmn"
+    assert fact(text, "step") == "30, with 32 prompts of 8 rollouts each"
     assert fact(text, "lengths") == "prompts of up to 65536 tokens, responses of up to 4096"
     assert fact(text, "training data") == f"{tmp_path / 'data' / 'train.parquet'} (4 bytes)"
     assert fact(text, "license") == "unknown"
@@ -78,7 +78,7 @@ def test_an_earlier_step_is_compared_as_far_as_it_came(run):
     assert "| reward | 0.250 | 0.500 |" in card(checkpoints, 20)
     assert "| | step 0 | step 10 |" in card(checkpoints, 20)
     once = card(checkpoints, 5)
-    assert "which were looked at once.\n\n| | step 0 |" in once
+    assert "which were measured once.\n\n| | step 0 |" in once
     assert "| reward | 0.250 |\n" in once
 
 
@@ -99,7 +99,7 @@ def test_a_run_from_before_starts_were_recorded(run):
     output = run(recorded=False)
     text = card(output / "checkpoints")
     assert (fact(text, "code"), fact(text, "versions")) == ("unknown", "unknown")
-    assert "Unknown: the run's folder does not say." in text
+    assert "Unknown: the run's folder does not contain it." in text
     (output / "summary.json").write_text(json.dumps({"command": "python -m x"}))
     assert "python -m x" in card(output / "checkpoints")
 
@@ -108,7 +108,7 @@ def test_checkpoints_without_a_run(tmp_path: Path):
     text = card(tmp_path / "checkpoints")
     for name in ("base model", "license", "method", "lengths", "training data", "code", "versions"):
         assert fact(text, name) == "unknown"
-    assert "Unknown: there is no metrics.jsonl" in text
+    assert "Unknown: the run has no metrics.jsonl" in text
     assert fact(text, "step") == "30"
     assert "base_model" not in text
 
@@ -118,8 +118,8 @@ def test_checkpoints_elsewhere(run, tmp_path: Path):
     assert "| reward | 0.250 | 0.750 |" in card(tmp_path / "ckpt" / "wells")
     output.rename(tmp_path / "gone")
     text = card(tmp_path / "ckpt" / "wells")
-    assert "Unknown: there is no metrics.jsonl" in text
-    assert fact(text, "step") == "30, of 32 prompts with 8 rollouts each"
+    assert "Unknown: the run has no metrics.jsonl" in text
+    assert fact(text, "step") == "30, with 32 prompts of 8 rollouts each"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_base_model_in_a_folder(run, tmp_path: Path, folder: str, tags: str, h
     text = card(run(f"actor_rollout_ref.model.path={base}") / "checkpoints")
     (tmp_path / "card.md").write_text(text)
     assert metadata_load(tmp_path / "card.md").get("base_model") == hub_name
-    assert fact(text, "license") == "of the base model, as its card says: apache-2.0"
+    assert fact(text, "license") == "of the base model, according to its card: apache-2.0"
     (base / "README.md").write_text("---\n[broken\n---\n")
     assert fact(card(tmp_path / "run" / "checkpoints"), "license") == "unknown"
 
@@ -161,11 +161,11 @@ def test_the_commit_is_of_the_code_itself(tmp_path: Path):
     other.parent.mkdir()
     for file in (code, other):
         file.write_text("x = 1\n")
-    assert provenance.commit(code) is None
+    assert provenance.describe_commit(code) is None
     git("init", "-q")
     git("add", "code.py")
     git("commit", "-q", "-m", "one")
-    assert provenance.commit(code) == git("rev-parse", "HEAD")
-    assert provenance.commit(other) is None  # installed into a folder of somebody else's repository
+    assert provenance.describe_commit(code) == git("rev-parse", "HEAD")
+    assert provenance.describe_commit(other) is None  # installed into a folder of somebody else's repository
     code.write_text("x = 2\n")
-    assert provenance.commit(code) == f"{git('rev-parse', 'HEAD')} with uncommitted changes"
+    assert provenance.describe_commit(code) == f"{git('rev-parse', 'HEAD')} with uncommitted changes"

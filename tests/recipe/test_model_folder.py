@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from recipe.longrl.model_folder import ModelFolderError, linked_elsewhere, origin, prepared
+from recipe.longrl.model_folder import ModelFolderError, find_links_elsewhere, original_model, prepare_model
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
 
 
 def scaled(model: str, target: Path, **more: bool) -> Path:
-    return Path(prepared(model, target, length=4096, rope=YARN, **more))
+    return Path(prepare_model(model, target, length=4096, rope=YARN, **more))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_another_model_in_the_same_folder_brings_its_own_weights(model: Path, tm
     (other / "model-00001.safetensors").write_bytes(b"other weights")
     scaled(str(model), tmp_path / "scaled")
     folder = scaled(str(other), tmp_path / "scaled")
-    assert origin(str(folder)) == str(other)
+    assert original_model(str(folder)) == str(other)
     assert json.loads((folder / "config.json").read_text())["x"] == 2
     assert sorted(f.name for f in folder.glob("*.safetensors")) == ["model-00001.safetensors"]
     assert (model / "model.safetensors").read_bytes() == b"weights"  # the links went, not what they pointed to
@@ -50,7 +50,7 @@ def test_another_model_in_the_same_folder_brings_its_own_weights(model: Path, tm
 def test_a_folder_of_other_files_is_left_alone(model: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(ModelFolderError, match=r"holds files of another origin \(notes.txt\)"):
+    with pytest.raises(ModelFolderError, match=r"contains other files \(notes.txt\)"):
         scaled(str(model), tmp_path / "mine")
     with pytest.raises(ModelFolderError, match=r"the model is .* itself"):
         scaled(str(model), model)
@@ -75,7 +75,7 @@ def test_a_dry_run_fetches_no_weights(model: Path, tmp_path: Path, monkeypatch, 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     folder = scaled("org/model", tmp_path / "scaled", weights=weights)
     ((name, patterns),) = asked
-    assert name == "org/model" == origin(str(folder))
+    assert name == "org/model" == original_model(str(folder))
     assert (patterns is None) == weights
     assert not any("safetensors" in pattern or "bin" in pattern for pattern in patterns or [])
 
@@ -85,7 +85,7 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch):
         raise OSError("offline")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with pytest.raises(ModelFolderError, match="cannot fetch 'org/model': offline; give the model's folder"):
+    with pytest.raises(ModelFolderError, match=r"cannot fetch 'org/model': offline\. Fix: give the model's folder"):
         scaled("org/model", tmp_path / "scaled")
 
 
@@ -109,37 +109,37 @@ def chunked(model: Path) -> Path:
 
 
 def test_a_model_that_needs_no_change_is_run_as_it_is(model: Path, tmp_path: Path):
-    assert prepared(str(model), tmp_path / "prepared", length=4096) == str(model)
-    assert prepared("hdfs://models/a", tmp_path / "prepared", length=4096) == "hdfs://models/a"
+    assert prepare_model(str(model), tmp_path / "prepared", length=4096) == str(model)
+    assert prepare_model("hdfs://models/a", tmp_path / "prepared", length=4096) == "hdfs://models/a"
     assert not (tmp_path / "prepared").exists()
 
 
 @pytest.mark.parametrize("length", [4096, 262144])
 def test_dual_chunk_attention_is_left_out_where_it_is_plain_attention(chunked: Path, tmp_path: Path, length: int):
-    folder = Path(prepared(str(chunked), tmp_path / "prepared", length=length))
+    folder = Path(prepare_model(str(chunked), tmp_path / "prepared", length=length))
     assert folder == tmp_path / "prepared"
     assert json.loads((folder / "config.json").read_text()) == {
         "model_type": "qwen2",
         "max_position_embeddings": 1010000,
     }
     assert {f.name for f in folder.iterdir()} == {"config.json", "longrl_origin.json", "model.safetensors"}
-    assert origin(str(folder)) == str(chunked)
+    assert original_model(str(folder)) == str(chunked)
     assert "dual_chunk_attention_config" in (chunked / "config.json").read_text()  # the user's is left alone
 
 
 def test_dual_chunk_attention_in_the_text_part(chunked: Path, tmp_path: Path):
     nested = {"text_config": {"dual_chunk_attention_config": CHUNKED, "vocab_size": 8}, "vision_config": {}}
     (chunked / "config.json").write_text(json.dumps(nested))
-    folder = Path(prepared(str(chunked), tmp_path / "prepared", length=4096))
+    folder = Path(prepare_model(str(chunked), tmp_path / "prepared", length=4096))
     assert json.loads((folder / "config.json").read_text()) == {"text_config": {"vocab_size": 8}, "vision_config": {}}
 
 
 @pytest.mark.parametrize(
     ("settings", "length", "message"),
     [
-        (CHUNKED, 262145, r"up to 262144 tokens only.* up to 262145.*within 262144"),
-        ({**CHUNKED, "chunk_size": 32768}, 69632, r"up to 32768 tokens only.*up to 69632"),
-        ({**CHUNKED, "original_max_position_embeddings": 32768}, 69632, r"up to 32768 tokens only"),
+        (CHUNKED, 262145, r"only up to 262144 tokens.* up to 262145.*within 262144"),
+        ({**CHUNKED, "chunk_size": 32768}, 69632, r"only up to 32768 tokens.*up to 69632"),
+        ({**CHUNKED, "original_max_position_embeddings": 32768}, 69632, r"only up to 32768 tokens"),
         ({"local_size": 8192}, 4096, r"dual_chunk_attention_config = .* has no chunk_size"),
     ],
 )
@@ -148,7 +148,7 @@ def test_beyond_the_chunk_the_model_is_refused(chunked: Path, tmp_path: Path, se
     config = json.loads((chunked / "config.json").read_text())
     (chunked / "config.json").write_text(json.dumps({**config, "dual_chunk_attention_config": settings}))
     with pytest.raises(ModelFolderError, match=message):
-        prepared(str(chunked), tmp_path / "prepared", length=length, rope=rope)
+        prepare_model(str(chunked), tmp_path / "prepared", length=length, rope=rope)
     assert not (tmp_path / "prepared").exists()
 
 
@@ -181,27 +181,27 @@ def test_a_hub_model_is_fetched_only_when_its_config_changes(cached: Path, chunk
         return str(chunked)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with pytest.raises(ModelFolderError, match="org/model asks for dual chunk attention"):
-        prepared("org/model", tmp_path / "prepared", length=300000)
+    with pytest.raises(ModelFolderError, match="org/model sets dual chunk attention"):
+        prepare_model("org/model", tmp_path / "prepared", length=300000)
     assert asked == []
-    assert prepared("org/model", tmp_path / "prepared", length=4096) == str(tmp_path / "prepared")
+    assert prepare_model("org/model", tmp_path / "prepared", length=4096) == str(tmp_path / "prepared")
     assert asked == [None]
     (cached / "config.json").write_text('{"model_type": "qwen2"}')
-    assert prepared("org/model", tmp_path / "prepared", length=300000) == "org/model"
-    assert prepared("org/unknown", tmp_path / "prepared", length=300000) == "org/unknown"
+    assert prepare_model("org/model", tmp_path / "prepared", length=300000) == "org/model"
+    assert prepare_model("org/unknown", tmp_path / "prepared", length=300000) == "org/unknown"
     assert asked == [None]
 
 
 def test_links_to_another_file_system_are_seen(chunked: Path, tmp_path: Path, monkeypatch):
-    folder = prepared(str(chunked), tmp_path / "prepared", length=4096)
-    assert linked_elsewhere(folder) is None
-    assert linked_elsewhere(str(chunked)) is None
+    folder = prepare_model(str(chunked), tmp_path / "prepared", length=4096)
+    assert find_links_elsewhere(folder) is None
+    assert find_links_elsewhere(str(chunked)) is None
     (chunked / "model.safetensors").unlink()
     elsewhere = Path("/dev/shm")  # always a file system of its own
     weights = elsewhere / f"longrl-{tmp_path.name}.safetensors"
     weights.write_bytes(b"weights")
     try:
         (chunked / "model.safetensors").symlink_to(weights)
-        assert linked_elsewhere(prepared(str(chunked), tmp_path / "prepared", length=4096)) == str(elsewhere)
+        assert find_links_elsewhere(prepare_model(str(chunked), tmp_path / "prepared", length=4096)) == str(elsewhere)
     finally:
         weights.unlink()

@@ -22,7 +22,7 @@ def tmp(tmp_path, monkeypatch):
 def test_a_run_has_a_folder_that_nobody_else_can_look_into(tmp):
     before = os.umask(0)
     try:
-        with private_folders.of_a_run() as folder, private_folders.of_a_run() as other:
+        with private_folders.run_folder() as folder, private_folders.run_folder() as other:
             assert folder != other
             for made in (folder, folder.parent):
                 assert stat.S_IMODE(made.stat().st_mode) == 0o700
@@ -35,7 +35,7 @@ def test_a_run_has_a_folder_that_nobody_else_can_look_into(tmp):
 
 def test_a_folder_that_others_could_read_is_closed_to_them(tmp):
     (tmp / f"longrl-{os.getuid()}").mkdir(mode=0o755)
-    assert stat.S_IMODE(private_folders.of_this_user().stat().st_mode) == 0o700
+    assert stat.S_IMODE(private_folders.user_folder().stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_what_somebody_else_may_have_made_is_refused(tmp, monkeypatch, kind):
         (tmp / "theirs").mkdir()
         name.symlink_to(tmp / ("theirs" if kind == "a link to a folder" else "absent"))
     with pytest.raises(private_folders.NotPrivate, match=f"{name}.*Fix: "):
-        private_folders.of_this_user()
+        private_folders.user_folder()
 
 
 KILLED = """
 import os
 from recipe.longrl import private_folders
 private_folders.LONGEST = 1000
-with private_folders.of_a_run() as folder:
+with private_folders.run_folder() as folder:
     print(folder, flush=True)
     os.kill(os.getpid(), 9)
 """
@@ -74,8 +74,8 @@ def test_what_a_killed_run_left_is_removed_and_a_living_ones_is_not(tmp):
     environment = {**os.environ, "TMPDIR": str(tmp)}
     killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, env=environment)
     left = Path(killed.stdout.strip())
-    assert left.parent == private_folders.of_this_user(), killed.stderr
-    with private_folders.of_a_run() as living, private_folders.of_a_run():
+    assert left.parent == private_folders.user_folder(), killed.stderr
+    with private_folders.run_folder() as living, private_folders.run_folder():
         assert living.is_dir()
         assert not left.exists()
 
@@ -83,5 +83,5 @@ def test_what_a_killed_run_left_is_removed_and_a_living_ones_is_not(tmp):
 def test_rays_sockets_fit_below_it(tmp, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp / ("long" * 20)))
-    with private_folders.of_a_run() as folder:
+    with private_folders.run_folder() as folder:
         assert len(str(folder)) <= private_folders.LONGEST

@@ -24,7 +24,7 @@ def test_the_command_line_survives_the_shell(tmp_path):
     python.chmod(0o755)
     environment = {"LONGRL_JOB_PYTHON": str(python), "LONGRL_JOB_DIR": str(folder)}
     given = ["longrl.mix.weights='{a: 4}'", "data.train_files=['a b.parquet']"]
-    command = ray_job.entrypoint("recipe.longrl.main", given, environment)
+    command = ray_job.job_command("recipe.longrl.main", given, environment)
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.returncode == 75
     both = [[str(folder), "-m", f"recipe.longrl.{module}", *given] for module in ("preflight", "main")]
@@ -35,7 +35,7 @@ def test_a_failed_preflight_is_the_jobs_end(tmp_path):
     python = tmp_path / "python"
     python.write_text('#!/usr/bin/env bash\necho "$2"; exit 2\n')
     python.chmod(0o755)
-    command = ray_job.entrypoint("recipe.longrl.main", [], {"LONGRL_JOB_PYTHON": str(python)})
+    command = ray_job.job_command("recipe.longrl.main", [], {"LONGRL_JOB_PYTHON": str(python)})
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "recipe.longrl.preflight\n")
 
@@ -46,7 +46,7 @@ def test_a_failed_preflight_is_the_jobs_end(tmp_path):
 )
 def test_without_a_preflight(module: str, environment: dict[str, str]):
     """The curriculum checks each of its stages itself."""
-    command = ray_job.entrypoint(module, ["a=1"], environment)
+    command = ray_job.job_command(module, ["a=1"], environment)
     assert "preflight" not in command
     assert command.endswith(shlex.join(["exec", sys.executable, "-m", module, "a=1"]))
 
@@ -58,14 +58,14 @@ def test_a_module_is_told_from_an_override():
 
 
 def test_the_runtime_environment():
-    assert ray_job.runtime_env({"NCCL_DEBUG": "INFO", "PATH": "/bin"}) == {
+    assert ray_job.job_environment({"NCCL_DEBUG": "INFO", "PATH": "/bin"}) == {
         "env_vars": {
             "NCCL_DEBUG": "INFO",
             "VERL_USE_EXTERNAL_MODULES": "verl_longrl.plugin",
             "RAY_JOB_STOP_WAIT_TIME_S": "1800",
         }
     }
-    shipped = ray_job.runtime_env({"LONGRL_SHIP": "1", "LONGRL_STOP_WAIT_S": "60"})
+    shipped = ray_job.job_environment({"LONGRL_SHIP": "1", "LONGRL_STOP_WAIT_S": "60"})
     assert shipped["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "60"
     assert [path.rpartition("/")[2] for path in shipped["py_modules"]] == ["recipe", "data_gen", "verl_longrl"]
 
@@ -73,22 +73,22 @@ def test_the_runtime_environment():
 def test_keys_stay_here(tmp_path):
     """A job's variables are in Ray's logs, and shown to all who reach its dashboard."""
     environment = {"WANDB_API_KEY": "k" * 20, "HF_TOKEN": "t" * 20}
-    assert ray_job.runtime_env(environment)["env_vars"].keys().isdisjoint(environment)
-    assert ray_job.left_here(environment) == ["HF_TOKEN", "WANDB_API_KEY"]
+    assert ray_job.job_environment(environment)["env_vars"].keys().isdisjoint(environment)
+    assert ray_job.secrets_not_submitted(environment) == ["HF_TOKEN", "WANDB_API_KEY"]
     file = tmp_path / "keys.json"
     file.write_text('{"HF_TOKEN": "t"}')
     file.chmod(0o600)
     given = {**environment, "LONGRL_SECRETS_FILE": str(file)}
-    assert ray_job.runtime_env(given)["env_vars"]["LONGRL_SECRETS_FILE"] == str(file)
-    assert ray_job.left_here(given) == ["WANDB_API_KEY"]
-    assert ray_job.left_here({**environment, "LONGRL_SECRETS_FILE": "/on/the/cluster.json"}) == []
+    assert ray_job.job_environment(given)["env_vars"]["LONGRL_SECRETS_FILE"] == str(file)
+    assert ray_job.secrets_not_submitted(given) == ["WANDB_API_KEY"]
+    assert ray_job.secrets_not_submitted({**environment, "LONGRL_SECRETS_FILE": "/on/the/cluster.json"}) == []
 
 
 def test_a_key_that_the_job_is_to_have_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("MY_TOKEN", "t" * 20)
     monkeypatch.setenv("LONGRL_FORWARD_ENV", "MY_TOKEN")
     assert ray_job.main(["a=1"]) == 2
-    assert "LONGRL_FORWARD_ENV names MY_TOKEN, a secret. Where the job needs them: LONGRL_SECRETS_FILE=PATH" in (
+    assert "LONGRL_FORWARD_ENV names a secret: MY_TOKEN. If the job needs them, set LONGRL_SECRETS_FILE=PATH" in (
         capsys.readouterr().err
     )
 
@@ -96,7 +96,7 @@ def test_a_key_that_the_job_is_to_have_is_refused(monkeypatch, capsys):
 def test_a_key_is_no_part_of_the_jobs_command(capsys):
     assert ray_job.main(["longrl.judge.endpoints=[https://me:password@host/v1]"]) == 2
     said = capsys.readouterr().err
-    assert "a key or a password is no part of a command" in said
+    assert "a command must not contain a key or a password" in said
     assert ":password@" not in said
 
 

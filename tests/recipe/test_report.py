@@ -19,21 +19,21 @@ def test_before_and_after(tmp_path: Path, capsys):
         {"split": "train", "step": 1, "sampled/context": 0.5},
         {"split": "val", "step": 2, "val/context": 0.75, "val/longrlvr/context": 0.75},
     )
-    summary = report.write(tmp_path, command="python -m x", seconds=1.25)
+    summary = report.write_report(tmp_path, command="python -m x", seconds=1.25)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert summary["before"] == {"context": 0.25, "longrlvr/context": 0.25}
     assert summary["after"]["context"] == 0.75
     assert (summary["steps"], summary["seconds"], summary["command"]) == (2, 1.2, "python -m x")
     assert "+0.500" in capsys.readouterr().out
     assert (tmp_path / "plots" / "training.png").stat().st_size > 1000
-    again = report.write(tmp_path)
+    again = report.write_report(tmp_path)
     assert (again["seconds"], again["command"]) == (1.2, "python -m x")
 
 
 def test_a_run_without_validation_compares_training_steps(tmp_path: Path, capsys):
     steps = [{"split": "train", "step": step, "sampled/recall": recall} for step, recall in ((1, 0.5), (2, 0.75))]
     rows(tmp_path / "metrics.jsonl", *steps)
-    summary = report.write(tmp_path)
+    summary = report.write_report(tmp_path)
     assert (summary["before"], summary["after"], summary["steps"]) == ({"recall": 0.5}, {"recall": 0.75}, 2)
     assert "training rollouts, step 1 -> step 2" in capsys.readouterr().out
 
@@ -50,7 +50,7 @@ def test_several_tasks_are_shown_one_by_one(tmp_path: Path, capsys):
         } | tasks
 
     rows(tmp_path / "metrics.jsonl", row(0, 0.5, 0.25), row(10, 1.0, 0.375))
-    report.write(tmp_path)
+    report.write_report(tmp_path)
     shown = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
     assert list(shown) == ["reward", "reward, golongrl_exhaustive", "reward, golongrl_qa"]
     assert "+0.125" in shown["reward, golongrl_exhaustive"]
@@ -58,8 +58,8 @@ def test_several_tasks_are_shown_one_by_one(tmp_path: Path, capsys):
 
 
 def test_a_run_without_steps_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="holds no step"):
-        report.write(tmp_path)
+    with pytest.raises(FileNotFoundError, match="contains no completed step"):
+        report.write_report(tmp_path)
 
 
 def test_what_is_no_number_is_left_out(tmp_path: Path, capsys):
@@ -71,6 +71,6 @@ def test_what_is_no_number_is_left_out(tmp_path: Path, capsys):
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "metrics.jsonl").write_text("\n".join([lines[0], "\0\0", '{"split": "tr', *lines[1:]]) + "\n")
     (tmp_path / "summary.json").write_text('{"torn')
-    summary = report.write(tmp_path)
+    summary = report.write_report(tmp_path)
     assert (summary["before"], summary["after"]) == ({"score": 0.5}, {"score": 0.75, "answer": 0.5})
     assert "2 lines (the first: 2) damaged" in capsys.readouterr().err

@@ -1,10 +1,14 @@
 """A folder goes on with the configuration it was started with, in all that decides what is trained."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
+from verl_longrl.config import LongRLConfig
+from verl_longrl.rewards.options import JudgeOptions, RewardOptions
 from verl_longrl.trainer.checkpoints import seal
 
 from recipe.longrl import content_digest, run_identity, settings
@@ -33,7 +37,7 @@ def started(configure, tmp_path: Path):
 
     def start(*overrides: str) -> None:
         config = configure(*overrides)
-        run_identity.store(config)
+        run_identity.store_config(config)
         step = Path(config.trainer.default_local_dir) / "global_step_10"
         step.mkdir(parents=True)
         seal(step, world_size=8)
@@ -62,13 +66,13 @@ def started(configure, tmp_path: Path):
     ],
 )
 def test_another_run_is_refused_with_what_differs(started, configure, tmp_path: Path, monkeypatch, override, line):
-    monkeypatch.setattr(settings, "prepared", lambda model, *_, **__: model)
+    monkeypatch.setattr(settings, "prepare_model", lambda model, *_, **__: model)
     started()
-    with pytest.raises(run_identity.OtherRun) as refused:
-        run_identity.check(configure(override))
+    with pytest.raises(run_identity.RunMismatch) as refused:
+        run_identity.check_folder(configure(override))
     message = str(refused.value)
     assert line in message
-    assert f"{tmp_path / 'run' / 'checkpoints'} holds checkpoints up to global_step_10" in message
+    assert f"{tmp_path / 'run' / 'checkpoints'} has checkpoints up to global_step_10" in message
     assert "trainer.experiment_name=NAME" in message
     assert f"or delete {tmp_path / 'run'}" in message
     assert len(message.splitlines()) <= 6, message  # nothing else is said to differ
@@ -95,50 +99,101 @@ def test_what_may_change_freely(started, configure):
         "longrl.export=false",
         "longrl.reward.max_failure_share=0.5",
         "longrl.reward.timeout_s=9",
-        "+longrl.judge.timeout_s=9",
+        "longrl.judge.timeout_s=9",
         "longrl.judge.endpoints=[http://other/v1]",
+        "longrl.judge.patience_minutes=5",
+        "actor_rollout_ref.actor.freeze_vision_tower=true",
+        "actor_rollout_ref.actor.fsdp_config.full_determinism=true",
+        "data.custom_cls.name=Mine",
+        "trainer.v1.sampler.max_off_policy_threshold=4",
         "ray_kwargs.ray_init.num_cpus=64",
         "hardware=16gpu",
     )
     started()
-    assert run_identity.check(configure(*changed)).startswith("continues: ")
+    assert run_identity.check_folder(configure(*changed)).startswith("continues: ")
+
+
+CANNOT_CHANGE_WHAT_IS_TRAINED = {
+    "longrl.reward": {"timeout_s", "workers", "worker_memory_gib", "scorer_network", "max_failure_share", "verdict"},
+    "longrl.judge": {
+        *("endpoints", "api_key_env", "concurrency", "timeout_s", "attempts", "backoff_s", "max_backoff_s"),
+        *("cooldown_s", "cache_size", "patience_minutes"),
+    },
+    "longrl": {
+        *("output_dir", "engine", "prompt_affinity", "max_filtered_batches", "checkpoints_to_keep", "log_rollouts"),
+        *("watchdog_minutes", "watch", "export", "trust_folder", "gpu_memory_gib"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [("longrl", LongRLConfig), ("longrl.reward", RewardOptions), ("longrl.judge", JudgeOptions)],
+)
+def test_a_new_option_of_ours_is_on_one_of_the_two_lists(section: str, options: type):
+    names = {field.name for field in fields(options)} - CANNOT_CHANGE_WHAT_IS_TRAINED[section]
+    compared = {
+        key.removeprefix(f"{section}.").split(".")[0] for key in run_identity.MUST_MATCH if key.startswith(section)
+    }
+    assert names == compared
+
+
+def test_verl_has_every_key_that_must_match(composed):
+    keys = {key for key in run_identity.MUST_MATCH if not key.startswith("longrl.")}
+    for hardware in ("8gpu", "128gpu-megatron"):
+        config = composed(f"hardware={hardware}")
+        keys -= {key for key in keys if OmegaConf.select(config, key, default="absent") != "absent"}
+    assert keys == set()
+
+
+def test_other_versions_may_have_other_keys(started, configure, tmp_path: Path):
+    started()
+    file = tmp_path / "run" / "config.yaml"
+    stored = yaml.safe_load(file.read_text())
+    stored["algorithm"]["gone"] = True  # verl had it
+    # verl and LongRL did not have these; what a stored configuration lacks had its default
+    del stored["algorithm"]["pf_ppo"], stored["longrl"]["reward"]["retrieval"], stored["longrl"]["judge"]
+    file.write_text(yaml.safe_dump(stored))
+    assert run_identity.check_folder(configure()).startswith("continues: ")
+    with pytest.raises(run_identity.RunMismatch, match=r"longrl\.reward\.retrieval: fraction -> all"):
+        run_identity.check_folder(configure("longrl.reward.retrieval=all"))
 
 
 def test_the_same_path_with_other_data_is_other_data(started, configure, tmp_path: Path):
     started()
     (tmp_path / "train.parquet").write_bytes(b"more rows")
-    with pytest.raises(run_identity.OtherRun, match=r"train.parquet \(4 bytes\).*train.parquet \(9 bytes\)"):
-        run_identity.check(configure())
+    with pytest.raises(run_identity.RunMismatch, match=r"train.parquet \(4 bytes\).*train.parquet \(9 bytes\)"):
+        run_identity.check_folder(configure())
 
 
 def test_the_model_behind_a_scaled_folder(started, configure, tmp_path: Path, monkeypatch):
     """With longrl.rope both runs name <output_dir>/model; what it was made of is compared."""
-    monkeypatch.setattr(run_identity.model_folder, "origin", lambda path: "/models/a")
+    monkeypatch.setattr(run_identity.model_folder, "original_model", lambda path: "/models/a")
     started()
-    monkeypatch.setattr(run_identity.model_folder, "origin", lambda path: "/models/b")
-    with pytest.raises(run_identity.OtherRun, match=r"model\.path: /models/a -> /models/b"):
-        run_identity.check(configure())
+    monkeypatch.setattr(run_identity.model_folder, "original_model", lambda path: "/models/b")
+    with pytest.raises(run_identity.RunMismatch, match=r"model\.path: /models/a -> /models/b"):
+        run_identity.check_folder(configure())
 
 
 def test_a_model_that_is_prepared_now_and_was_not_before(started, configure, tmp_path: Path, monkeypatch):
     """A run continues when its model's name gives way to the folder prepared from it, judge's included."""
     judge = ["longrl.reward.answer.by=reward_model", "reward.reward_model.model_path=some/judge"]
     started(*judge)
-    monkeypatch.setattr(settings, "prepared", lambda model, target, **_: str(target))
+    monkeypatch.setattr(settings, "prepare_model", lambda model, target, **_: str(target))
     for name, model in (("model", "some/model"), ("judge_model", "some/judge")):
         (tmp_path / "run" / name).mkdir()
         (tmp_path / "run" / name / "longrl_origin.json").write_text(f'{{"model": "{model}"}}')
     config = configure(*judge)
     assert config.actor_rollout_ref.model.path == str(tmp_path / "run" / "model")
     assert config.reward.reward_model.model_path == str(tmp_path / "run" / "judge_model")
-    assert run_identity.check(config).startswith("continues: ")
+    assert run_identity.check_folder(config).startswith("continues: ")
 
 
 def test_a_folder_without_results_may_start_anew(configure, tmp_path: Path):
-    run_identity.store(configure())
+    run_identity.store_config(configure())
     another = configure("longrl.reward.eta=0.2")
-    assert run_identity.check(another) == f"{tmp_path / 'run'} is new"
-    run_identity.store(another)
+    assert run_identity.check_folder(another) == f"{tmp_path / 'run'} is new"
+    run_identity.store_config(another)
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["longrl"]["reward"]["eta"] == 0.2
 
 
@@ -146,50 +201,54 @@ def test_what_no_run_wrote_is_not_replaced_and_an_empty_folder_is_nothing(config
     """A disk for the rollouts, say."""
     rollouts = tmp_path / "run" / "rollouts"
     rollouts.mkdir(parents=True)
-    assert run_identity.check(configure()) == f"{tmp_path / 'run'} is new"
+    assert run_identity.check_folder(configure()) == f"{tmp_path / 'run'} is new"
     (rollouts / "mine.txt").write_text("x")
-    with pytest.raises(run_identity.OtherRun, match=r"holds rollouts, which no run wrote and this one would replace"):
-        run_identity.check(configure())
+    with pytest.raises(
+        run_identity.RunMismatch, match=r"contains rollouts, which no run wrote and this run would replace"
+    ):
+        run_identity.check_folder(configure())
 
 
 def test_metrics_alone_are_results(configure, tmp_path: Path):
-    run_identity.store(configure())
+    run_identity.store_config(configure())
     (tmp_path / "run" / "metrics.jsonl").write_text('{"split": "val", "step": 0}\n')
-    assert run_identity.check(configure()).startswith("continues: ")
-    with pytest.raises(run_identity.OtherRun, match="holds metrics of a run without checkpoints"):
-        run_identity.check(configure("longrl.reward.eta=0.2"))
+    assert run_identity.check_folder(configure()).startswith("continues: ")
+    with pytest.raises(run_identity.RunMismatch, match="has metrics of a run without checkpoints"):
+        run_identity.check_folder(configure("longrl.reward.eta=0.2"))
 
 
 def test_the_first_configuration_stays(started, configure, tmp_path: Path):
     started()
     before = (tmp_path / "run" / "config.yaml").read_text()
-    run_identity.store(configure("trainer.save_freq=1"))
+    run_identity.store_config(configure("trainer.save_freq=1"))
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
 def test_resume_mode_disable_needs_a_new_folder(started, configure):
     started()
     with pytest.raises(
-        run_identity.OtherRun, match=r"resume_mode = disable, but .*\n.*continue with trainer\.resume_mode=auto"
+        run_identity.RunMismatch, match=r"resume_mode = disable: .*\n.*resume with trainer\.resume_mode=auto"
     ):
-        run_identity.check(configure("trainer.resume_mode=disable"))
+        run_identity.check_folder(configure("trainer.resume_mode=disable"))
 
 
 def test_checkpoints_elsewhere_are_compared_too(started, configure, tmp_path: Path):
     """CKPT_SAVE_PATH of two differently named runs."""
     elsewhere = f"trainer.default_local_dir={tmp_path / 'ckpt'}"
     started(elsewhere)
-    with pytest.raises(run_identity.OtherRun, match=r"eta: 0\.1 -> 0\.2") as refused:
-        run_identity.check(configure(elsewhere, f"longrl.output_dir={tmp_path / 'second'}", "longrl.reward.eta=0.2"))
+    with pytest.raises(run_identity.RunMismatch, match=r"eta: 0\.1 -> 0\.2") as refused:
+        run_identity.check_folder(
+            configure(elsewhere, f"longrl.output_dir={tmp_path / 'second'}", "longrl.reward.eta=0.2")
+        )
     assert "another trainer.default_local_dir (CKPT_SAVE_PATH)" in str(refused.value)
 
 
 def test_runs_from_before_go_on(started, configure, tmp_path: Path):
     started()
     (tmp_path / "run" / "config.yaml").unlink()
-    assert "not compared" in run_identity.check(configure("longrl.reward.eta=0.2"))
-    run_identity.store(configure("longrl.reward.eta=0.2"))
-    assert "not compared" not in run_identity.check(configure("longrl.reward.eta=0.2"))
+    assert "nothing is compared" in run_identity.check_folder(configure("longrl.reward.eta=0.2"))
+    run_identity.store_config(configure("longrl.reward.eta=0.2"))
+    assert "nothing is compared" not in run_identity.check_folder(configure("longrl.reward.eta=0.2"))
 
 
 MODEL = {
@@ -221,28 +280,28 @@ def own(tmp_path: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("val.parquet", r"data\.val_files\[0\]: .*val\.parquet \(4 bytes\) -> .* \(4 bytes\), with other content"),
-        ("model/config.json", r"model\.path: .*, with other content: config\.json"),
-        ("model/tokenizer.json", r"model\.path: .*, with other content: tokenizer\.json"),
-        ("model/chat_template.jinja", r"model\.path: .*, with other content: chat_template\.jinja"),
-        ("model/model.safetensors", r"model\.path: .*, with other content: model\.safetensors"),
-        ("model/vocab.json", r"model\.path: .*, with other content: vocab\.json"),
-        ("mine.py", r"longrl\.reward\.scorers\[0\]: .*mine\.py -> .*mine\.py, with other content"),
-        ("their_scorers/parts.py", r"longrl\.reward\.scorers\[1\]: .*, with other content: parts\.py"),
+        ("val.parquet", r"data\.val_files\[0\]: .*val\.parquet \(4 bytes\) -> .* \(4 bytes\), with different content"),
+        ("model/config.json", r"model\.path: .*, with different content: config\.json"),
+        ("model/tokenizer.json", r"model\.path: .*, with different content: tokenizer\.json"),
+        ("model/chat_template.jinja", r"model\.path: .*, with different content: chat_template\.jinja"),
+        ("model/model.safetensors", r"model\.path: .*, with different content: model\.safetensors"),
+        ("model/vocab.json", r"model\.path: .*, with different content: vocab\.json"),
+        ("mine.py", r"longrl\.reward\.scorers\[0\]: .*mine\.py -> .*mine\.py, with different content"),
+        ("their_scorers/parts.py", r"longrl\.reward\.scorers\[1\]: .*, with different content: parts\.py"),
     ],
 )
 def test_other_content_at_the_same_path(started, configure, own, tmp_path: Path, monkeypatch, file: str, line: str):
     """Of the same size, and with its times put back."""
     monkeypatch.syspath_prepend(tmp_path)
     started(*own)
-    assert run_identity.check(configure(*own)).startswith("continues: ")
+    assert run_identity.check_folder(configure(*own)).startswith("continues: ")
     path = tmp_path / file
     before = path.read_bytes() if path.exists() else b"{}"
     stat = os.stat(path if path.exists() else tmp_path)
     path.write_bytes(before.replace(b"1", b"2") if b"1" in before else b"#" + before[1:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(run_identity.OtherRun, match=line) as refused:
-        run_identity.check(configure(*own))
+    with pytest.raises(run_identity.RunMismatch, match=line) as refused:
+        run_identity.check_folder(configure(*own))
     assert len(str(refused.value).splitlines()) == 3, f"something else is said to differ: {refused.value}"
 
 
@@ -250,9 +309,9 @@ def test_what_decides_nothing_may_change(started, configure, own, tmp_path: Path
     monkeypatch.syspath_prepend(tmp_path)
     started(*own)
     (tmp_path / "model" / "README.md").write_text("about")
-    assert run_identity.check(
+    assert run_identity.check_folder(
         configure(*own)
-    ) == f"continues: {tmp_path / 'run' / 'checkpoints'} holds checkpoints up to " + ("global_step_10")
+    ) == f"continues: {tmp_path / 'run' / 'checkpoints'} has checkpoints up to " + ("global_step_10")
 
 
 def test_moved_files_are_the_same(started, configure, own, tmp_path: Path, monkeypatch):
@@ -264,10 +323,10 @@ def test_moved_files_are_the_same(started, configure, own, tmp_path: Path, monke
         (tmp_path / name).rename(moved / name)
     overrides = [override.replace(f"{tmp_path}/", f"{moved}/") for override in own]
     files = [f"data.{split}_files=[{moved / f'{split}.parquet'}]" for split in ("train", "val")]
-    assert run_identity.check(configure(*overrides, *files)).endswith("holds checkpoints up to global_step_10")
+    assert run_identity.check_folder(configure(*overrides, *files)).endswith("has checkpoints up to global_step_10")
     (moved / "train.parquet").write_bytes(b"ROWS")
-    with pytest.raises(run_identity.OtherRun, match=r"data\.train_files\[0\]: .*, with other content"):
-        run_identity.check(configure(*overrides, *files))
+    with pytest.raises(run_identity.RunMismatch, match=r"data\.train_files\[0\]: .*, with different content"):
+        run_identity.check_folder(configure(*overrides, *files))
 
 
 def test_more_files_and_another_order_are_other_data(started, configure, tmp_path: Path):
@@ -275,8 +334,8 @@ def test_more_files_and_another_order_are_other_data(started, configure, tmp_pat
     both = [tmp_path / "train.parquet", tmp_path / "val.parquet"]
     started(f"data.train_files=[{both[0]},{both[1]}]")
     for files in (f"{both[1]},{both[0]}", f"{both[0]}"):
-        with pytest.raises(run_identity.OtherRun, match=r"data\.train_files"):
-            run_identity.check(configure(f"data.train_files=[{files}]"))
+        with pytest.raises(run_identity.RunMismatch, match=r"data\.train_files"):
+            run_identity.check_folder(configure(f"data.train_files=[{files}]"))
 
 
 def test_a_model_of_the_hub_is_its_commit(started, configure, tmp_path: Path, monkeypatch):
@@ -288,14 +347,14 @@ def test_a_model_of_the_hub_is_its_commit(started, configure, tmp_path: Path, mo
 
     cached("abc1")
     started()
-    assert run_identity.check(configure()).startswith("continues: ")
+    assert run_identity.check_folder(configure()).startswith("continues: ")
     cached("def2")
     with pytest.raises(
-        run_identity.OtherRun, match=r"model\.path: some/model -> some/model, .*: commit abc1 -> commit def2"
+        run_identity.RunMismatch, match=r"model\.path: some/model -> some/model, .*: commit abc1 -> commit def2"
     ):
-        run_identity.check(configure())
+        run_identity.check_folder(configure())
     snapshot = tmp_path / "models--some--model" / "snapshots" / "abc1"
-    assert run_identity.check(configure(f"actor_rollout_ref.model.path={snapshot}")).startswith("continues: ")
+    assert run_identity.check_folder(configure(f"actor_rollout_ref.model.path={snapshot}")).startswith("continues: ")
 
 
 def test_a_run_from_before_contents_were_stored(started, configure, own, tmp_path: Path, monkeypatch):
@@ -306,23 +365,23 @@ def test_a_run_from_before_contents_were_stored(started, configure, own, tmp_pat
     del stored[run_identity.CONTENT]
     file.write_text(yaml.safe_dump(stored))
     (tmp_path / "mine.py").write_text("z = 1\n")
-    assert "from before contents were stored" in run_identity.check(configure(*own))
-    with pytest.raises(run_identity.OtherRun, match=r"model\.path: .* -> another/model"):
-        run_identity.check(configure(own[1], "actor_rollout_ref.model.path=another/model"))
+    assert "stored no digests" in run_identity.check_folder(configure(*own))
+    with pytest.raises(run_identity.RunMismatch, match=r"model\.path: .* -> another/model"):
+        run_identity.check_folder(configure(own[1], "actor_rollout_ref.model.path=another/model"))
 
 
 def test_a_large_file_is_read_once(configure, started, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(content_digest, "REMEMBERED_BYTES", 3)
+    monkeypatch.setattr(content_digest, "CACHED_BYTES", 3)
     for split in ("train", "val"):
         os.utime(tmp_path / f"{split}.parquet", (1, 1))
     started()
-    content_digest._known.clear()  # as another process
+    content_digest._cache.clear()  # as another process
     monkeypatch.setattr(content_digest, "_digest", lambda *_: pytest.fail("read again"))
-    assert run_identity.check(configure()).startswith("continues: ")
+    assert run_identity.check_folder(configure()).startswith("continues: ")
     (tmp_path / "run" / "content.json").write_text("{")
     monkeypatch.undo()
-    content_digest._known.clear()
-    assert run_identity.check(configure()).startswith("continues: ")
+    content_digest._cache.clear()
+    assert run_identity.check_folder(configure()).startswith("continues: ")
 
 
 @pytest.mark.parametrize(
@@ -333,23 +392,11 @@ def test_a_folder_with_files_of_somebody_else_is_refused(configure, tmp_path: Pa
     file = tmp_path / "run" / name
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    with pytest.raises(run_identity.OtherRun, match=name.partition("/")[0]):
-        run_identity.check(configure())
+    with pytest.raises(run_identity.RunMismatch, match=name.partition("/")[0]):
+        run_identity.check_folder(configure())
 
 
 def test_a_resume_writes_nothing(started, configure, monkeypatch):
     started()
     monkeypatch.setattr(run_identity, "write_atomic", lambda *_: pytest.fail("written"))
-    run_identity.store(configure())
-
-
-def test_a_run_from_before_a_key_existed_resumes(started, configure, tmp_path: Path):
-    """A key that a stored configuration lacks had its default."""
-    started()
-    file = tmp_path / "run" / run_identity.STORED
-    stored = yaml.safe_load(file.read_text())
-    del stored["longrl"]["judge"], stored["longrl"]["reward"]["answer"]["skip_exact"]
-    file.write_text(yaml.safe_dump(stored))
-    assert run_identity.check(configure()).startswith("continues")
-    with pytest.raises(run_identity.OtherRun, match="skip_exact: True -> False"):
-        run_identity.check(configure("longrl.reward.answer.skip_exact=false"))
+    run_identity.store_config(configure())

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import pytest
 from verl_longrl.trainer.interruption import STOP_FILE
 
-from recipe.longrl.signals import Stoppable
+from recipe.longrl.signals import StoppableRunner
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from recipe.longrl.signals import handle
-handle(Path(sys.argv[1]))
+from recipe.longrl.signals import save_on_signal
+save_on_signal(Path(sys.argv[1]))
 exec(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -41,19 +41,19 @@ def test_first_asks_second_ends(tmp_path, first):
     with running(stop) as process:
         process.send_signal(first)
         line = process.stderr.readline()
-        assert line == f"{first.name}: the run will save a checkpoint and end (once more: at once)\n"
+        assert line == f"{first.name}: saving a checkpoint, then exiting (send the signal again to exit now)\n"
         assert stop.read_text() == first.name
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
 
 
-def test_a_stop_that_was_asked_for_otherwise_is_no_first_signal(tmp_path):
+def test_a_stop_file_made_by_hand_is_not_a_first_signal(tmp_path):
     stop = tmp_path / STOP_FILE
     stop.touch()  # as a person does, before Slurm's time limit comes
     with running(stop) as process:
         process.send_signal(signal.SIGTERM)
-        assert process.stderr.readline().startswith("SIGTERM: the run will save a checkpoint and end")
+        assert process.stderr.readline().startswith("SIGTERM: saving a checkpoint, then exiting")
         assert process.poll() is None
         process.kill()
 
@@ -66,12 +66,14 @@ def test_without_the_runs_folder_it_ends_at_once(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
         said = process.stderr.read()
-        assert said.startswith("SIGTERM: ending at once, for the trainer cannot be asked to save")
+        assert said.startswith("SIGTERM: exiting now, because the trainer cannot be told to save")
         assert "Traceback" not in said
 
 
 def test_after_the_training_each_signal_ends_at_once(tmp_path):
-    with running(tmp_path / STOP_FILE, "from recipe.longrl.signals import end_at_once; end_at_once()") as process:
+    with running(
+        tmp_path / STOP_FILE, "from recipe.longrl.signals import exit_on_signals; exit_on_signals()"
+    ) as process:
         process.send_signal(signal.SIGUSR1)
         assert process.wait(30) == 128 + signal.SIGUSR1
         assert process.stderr.read() == ""
@@ -88,7 +90,7 @@ def test_handled_from_when_the_runner_is_made(tmp_path):
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        stoppable = Stoppable(Runner(), tmp_path / STOP_FILE).options(num_gpus=0)
+        stoppable = StoppableRunner(Runner(), tmp_path / STOP_FILE).options(num_gpus=0)
         assert signal.getsignal(signal.SIGUSR1) == before[signal.SIGUSR1]
         assert stoppable.remote() != before[signal.SIGUSR1]
     finally:

@@ -26,7 +26,7 @@ def test_what_killed_starts_left(tmp_path: Path):
     for name in mine:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    half_written, unknown = stale_files.sweep(config)
+    half_written, unknown = stale_files.remove_stale_files(config)
     assert "global_step_3, half-written" in half_written
-    assert ".export.before is where exports are written, and no export wrote it" in unknown
+    assert ".export.before, which no export wrote" in unknown
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)

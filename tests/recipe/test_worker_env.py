@@ -29,7 +29,7 @@ pytestmark = pytest.mark.engine
     ],
 )
 def test_what_goes(name: str, goes: bool):
-    found = worker_env.carried({name: "x"})
+    found = worker_env.forwarded_env({name: "x"})
     assert (name in {**found.variables, **found.secrets}) == goes
 
 
@@ -41,26 +41,26 @@ def test_the_users_own_go_by_name_even_a_nodes():
         "KEY": "k",
         "LONGRL_FORWARD_ENV": "MINE, HF_HOME,",
     }
-    found = worker_env.carried(environment, ["KEY", "ABSENT"])
+    found = worker_env.forwarded_env(environment, ["KEY", "ABSENT"])
     assert found.variables.keys() == {"MINE", "HF_HOME", "LONGRL_FORWARD_ENV", worker_env.EXTERNAL}
     assert found.secrets == {"KEY": "k"}
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "SLURM_JOB_ID", "RANK"])
 def test_what_belongs_to_a_process_is_refused(name: str):
-    with pytest.raises(worker_env.ForwardError, match=f"names {name}, which each process is given for itself"):
-        worker_env.carried({name: "0", "LONGRL_FORWARD_ENV": name})
+    with pytest.raises(worker_env.ForwardError, match=f"names {name}: set for each process separately"):
+        worker_env.forwarded_env({name: "0", "LONGRL_FORWARD_ENV": name})
 
 
 def test_a_mistyped_name_stops_the_run(composed, monkeypatch):
     monkeypatch.setenv("LONGRL_FORWARD_ENV", "MIEN")
-    with pytest.raises(settings.SettingsError, match="LONGRL_FORWARD_ENV names MIEN, not set here"):
+    with pytest.raises(settings.SettingsError, match="LONGRL_FORWARD_ENV names MIEN: not set here"):
         settings.resolve(composed())
 
 
 def test_verl_imports_the_plugin_or_fails_and_the_users_modules_before():
-    assert worker_env.carried({}).variables[worker_env.EXTERNAL] == "verl_longrl.plugin"
-    again = worker_env.carried({worker_env.EXTERNAL: "mine,verl_longrl.plugin"})
+    assert worker_env.forwarded_env({}).variables[worker_env.EXTERNAL] == "verl_longrl.plugin"
+    again = worker_env.forwarded_env({worker_env.EXTERNAL: "mine,verl_longrl.plugin"})
     assert again.variables[worker_env.EXTERNAL] == "mine,verl_longrl.plugin"
 
 
@@ -86,7 +86,9 @@ def test_ray_init_hands_it_on_and_what_it_is_given_wins(composed, monkeypatch, g
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
     monkeypatch.setenv("MY_JUDGE", "key")
     before = dict(os.environ)
-    with worker_env.carrying(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")) as names:
+    with worker_env.forward_env(
+        composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")
+    ) as names:
         job = given({"working_dir": None, "env_vars": {"VLLM_LOGGING_LEVEL": "WARN"}})
     assert dict(os.environ) == before
     assert {"NCCL_DEBUG", "VLLM_LOGGING_LEVEL", "MY_JUDGE"} <= {*names}
@@ -102,7 +104,7 @@ def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, 
     monkeypatch.setenv("LONGRL_FORWARD_ENV", "AWS_SECRET_ACCESS_KEY")
     leftover = tmp_path / ".secrets-0.json"
     leftover.write_text("{}")
-    with worker_env.carrying(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")):
+    with worker_env.forward_env(composed("longrl.judge.api_key_env=MY_JUDGE", f"longrl.output_dir={tmp_path}")):
         job = given({"env_vars": {}})["env_vars"]
         assert "of-the-" not in os.environ[worker_env.JOB_CONFIG]
         file = Path(job[secrets.FILE_VARIABLE])
@@ -122,9 +124,9 @@ def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, 
 
 def test_a_visit_leaves_the_files_of_a_run_alone(composed, tmp_path):
     config = composed(f"longrl.output_dir={tmp_path}")
-    with worker_env.carrying(config):
+    with worker_env.forward_env(config):
         file = Path(os.environ[secrets.FILE_VARIABLE])
-        with worker_env.carrying(config, visiting=True):
+        with worker_env.forward_env(config, visiting=True):
             assert os.environ[secrets.FILE_VARIABLE] != str(file)
         assert os.environ[secrets.FILE_VARIABLE] == str(file)
         assert file.exists()
@@ -132,7 +134,7 @@ def test_a_visit_leaves_the_files_of_a_run_alone(composed, tmp_path):
 
 def test_a_users_own_hook_stays(composed, given, tmp_path):
     hook = "+ray_kwargs.ray_init.runtime_env.worker_process_setup_hook=mine.hook"
-    with worker_env.carrying(composed(hook, f"longrl.output_dir={tmp_path}")):
+    with worker_env.forward_env(composed(hook, f"longrl.output_dir={tmp_path}")):
         assert worker_env.HOOK not in given({"env_vars": {}})["env_vars"]
 
 
@@ -140,7 +142,7 @@ def test_inside_a_ray_job_its_own_environment_stays(composed, monkeypatch, given
     job = '{"runtime_env": {"working_dir": "gcs://a.zip", "env_vars": {"OF_THE_JOB": "1"}}, "metadata": {"name": "j"}}'
     monkeypatch.setenv(worker_env.JOB_CONFIG, job)
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
-    with worker_env.carrying(composed(f"longrl.output_dir={tmp_path}")):
+    with worker_env.forward_env(composed(f"longrl.output_dir={tmp_path}")):
         merged = given({"env_vars": {}})
         assert yaml.safe_load(os.environ[worker_env.JOB_CONFIG])["metadata"] == {"name": "j"}
     assert os.environ[worker_env.JOB_CONFIG] == job
@@ -154,8 +156,8 @@ def test_no_secret_is_in_a_configuration(composed, monkeypatch, tmp_path):
     monkeypatch.setenv("LONGRL_JUDGE_API_KEY", "a-secret")
     config = composed(f"longrl.output_dir={tmp_path}")
     settings.resolve(config)
-    with worker_env.carrying(config):
-        run_identity.store(config)
+    with worker_env.forward_env(config):
+        run_identity.store_config(config)
         assert "a-secret" not in OmegaConf.to_yaml(config, resolve=True)
     assert "a-secret" not in (tmp_path / run_identity.STORED).read_text()
 

@@ -147,8 +147,8 @@ def read(monkeypatch, capsys):
 
     monkeypatch.setattr(settings, "resolve", checked)
     monkeypatch.setattr(cli.Pipeline, "store", stop)
-    for module in ("build", "run", "keychain.run"):
-        monkeypatch.setattr(f"recipe.longrl.demo.{module}.build", stop)
+    for module in ("assets", "run"):
+        monkeypatch.setattr(f"recipe.longrl.demo.{module}.build_assets", stop)
     monkeypatch.setattr(os, "_exit", sys.exit)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from verl_longrl.data.schema import write_samples
 from recipe.longrl import main, settings
 from recipe.longrl.curriculum import __main__ as curriculum
 from recipe.longrl.curriculum import plan
+from recipe.longrl.demo.assets import add_lengths
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.memory import shapes
@@ -86,7 +88,7 @@ def test_a_script_composes_the_published_run(launched, name):
         configs = [settings.compose(overrides)]
         assert configs[0].data.train_files == "/data/a b=TRAIN_FILES.parquet"
     else:
-        configs = [stage.config for stage in plan.read(overrides).stages]
+        configs = [stage.config for stage in plan.read_plan(overrides).stages]
         assert configs[-1].data.train_files == "/data/a b=STAGE2_FILES.parquet"
     for config in configs:
         settings.resolve(config, dry_run=True)
@@ -117,7 +119,8 @@ def rows(tmp_path_factory) -> str:
     """A file with as many rows as the largest published batch has."""
     file = tmp_path_factory.mktemp("rows") / "rows.parquet"
     build = GroundedBuild()
-    samples = list(dataset.samples(build.tokenizer(), world.documents(build.world, 512, "train"), "train"))
+    documents = islice(world.documents(build.world, "train"), 512)
+    samples = list(add_lengths(build.tokenizer(), dataset.samples(documents, "train")))
     write_samples(file, samples[:512])
     return str(file)
 
@@ -186,5 +189,5 @@ def test_prompts_longer_than_the_chunk_are_rejected(published, rows, tmp_path, c
     with pytest.raises(SystemExit) as refused:
         main.main([*files, f"actor_rollout_ref.model.path={model}", "data.max_prompt_length=300000", "--dry-run"])
     assert refused.value.code == 2
-    assert "asks for dual chunk attention" in capsys.readouterr().err
+    assert "sets dual chunk attention" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

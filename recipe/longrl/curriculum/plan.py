@@ -1,4 +1,4 @@
-"""What a curriculum's stages are: a file names them in order, the command line adds to all of them or to one.
+"""Read a curriculum: a file lists its stages in order, and the command line adds overrides to all or one of them.
 
     warmup:
       overrides: [trainer.total_epochs=1]
@@ -6,8 +6,8 @@
       mine: {rollouts: 8}
       overrides: [trainer.total_epochs=9]
 
-An override that begins with a stage's name and a dot (`stage2.trainer.total_epochs=5`, `stage2.mine.rollouts=16`) is
-that stage's alone, and wins; any other is every stage's.
+An override that begins with a stage's name and a dot (`stage2.trainer.total_epochs=5`, `stage2.mine.rollouts=16`)
+applies to that stage only and takes precedence. All other overrides apply to every stage.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from recipe.longrl import settings
 from recipe.longrl.curriculum.mining import MineOptions
 
 SHIPPED = resources.files("recipe.longrl.config") / "curriculum"
-_OF_A_STAGE = re.compile(r"([+~]*)([\w-]+)\.(.*)", re.DOTALL)
+_STAGE_OVERRIDE = re.compile(r"([+~]*)([\w-]+)\.(.*)", re.DOTALL)
+"""Hydra's prefix (+, ++, ~), the possible name of a stage, and the rest."""
 
 
 @option_group(frozen=True)
-class StageFile(Options):
+class StageOptions(Options):
     """A stage in a curriculum's file."""
 
     overrides: tuple[str, ...] = ()
@@ -42,15 +43,15 @@ class StageFile(Options):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage to run: `config` composed of `overrides`. It begins with the weights in `before`, which the stage before
-    exports; the first (None) with the model that was given."""
+class CurriculumStage:
+    """A stage to run, with the configuration that its overrides compose to."""
 
     name: str
     overrides: tuple[str, ...]
     config: DictConfig
     mine: MineOptions | None
-    before: Path | None
+    initial_weights: Path | None
+    """The export of the stage before; None for the first stage, which starts from the given model."""
 
     @property
     def folder(self) -> Path:
@@ -58,74 +59,78 @@ class Stage:
 
     @property
     def export(self) -> Path:
-        """Where its last weights will be."""
+        """The folder of its final weights."""
         return self.folder / "export"
 
     @property
     def marker(self) -> Path:
-        """Written when the stage is done."""
+        """The file that is written when the stage is done."""
         return self.folder / "done.json"
 
 
 @dataclass
-class Plan:
+class CurriculumPlan:
     """Stages in order, under one folder."""
 
     name: str
     folder: Path
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[CurriculumStage] = field(default_factory=list)
 
 
-def read(arguments: Sequence[str]) -> Plan:
-    """The plan of a command line. Raises SettingsError for what does not exist or does not compose."""
-    given = [argument for argument in arguments if argument.startswith("curriculum=")]
-    files = _stages((given or ["curriculum=loongrl-7b"])[-1].partition("=")[2])
+def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
+    """The plan of a command line. Raises SettingsError for a stage or key that does not exist."""
+    choices = [argument for argument in arguments if argument.startswith("curriculum=")]
+    stages = _read_stages((choices or ["curriculum=loongrl-7b"])[-1].partition("=")[2])
     common: list[str] = []
-    own: dict[str, list[str]] = {name: [] for name in files}
-    for argument in (argument for argument in arguments if argument not in given):
-        match = _OF_A_STAGE.fullmatch(argument)
-        if match and match[2] in files:
-            own[match[2]].append(match[1] + match[3])
+    of_stage: dict[str, list[str]] = {name: [] for name in stages}
+    for argument in (argument for argument in arguments if argument not in choices):
+        match = _STAGE_OVERRIDE.fullmatch(argument)
+        if match and match[2] in stages:
+            of_stage[match[2]].append(match[1] + match[3])
         else:
             common.append(argument)
     if not any(argument.startswith("method=") for argument in common):
         common.insert(0, "method=loongrl")
     run = settings.compose(common)
-    if clash := sorted(set(files) & set(run)):
+    if clash := sorted(set(stages) & set(run)):
         raise settings.SettingsError(f"a stage cannot be called {clash[0]}: that is a section of a run's configuration")
-    plan = Plan(run.trainer.experiment_name, settings.run_folders(run)[0])
-    checkpoints = _given(common, "trainer.default_local_dir")
-    before: Path | None = None
-    for name, stage in files.items():
-        mine = [argument for argument in own[name] if argument.startswith("mine.")]
+    plan = CurriculumPlan(run.trainer.experiment_name, settings.run_folders(run)[0])
+    checkpoints = _last_value(common, "trainer.default_local_dir")
+    initial_weights: Path | None = None
+    for name, stage in stages.items():
+        mine_overrides = [override for override in of_stage[name] if override.startswith("mine.")]
+        # Later overrides win: the command line's for this stage, then the keys that chain the stages.
         overrides = (
             *common,
             *stage.overrides,
-            *(argument for argument in own[name] if argument not in mine),
+            *(override for override in of_stage[name] if override not in mine_overrides),
             f"trainer.experiment_name={plan.name}-{name}",
-            f"longrl.output_dir={quoted(plan.folder / name)}",
-            *([f"trainer.default_local_dir={quoted(Path(checkpoints) / name)}"] if checkpoints else []),
-            *([f"actor_rollout_ref.model.path={quoted(before)}"] if before else []),
+            f"longrl.output_dir={quote_path(plan.folder / name)}",
+            *([f"trainer.default_local_dir={quote_path(Path(checkpoints) / name)}"] if checkpoints else []),
+            *([f"actor_rollout_ref.model.path={quote_path(initial_weights)}"] if initial_weights else []),
         )
-        plan.stages.append(_stage(name, overrides, _mine(name, stage.mine, mine), before))
-        before = plan.stages[-1].export
+        mine = _mine_options(name, stage.mine, mine_overrides)
+        plan.stages.append(_compose_stage(name, overrides, mine, initial_weights))
+        initial_weights = plan.stages[-1].export
     return plan
 
 
-def _stage(name: str, overrides: tuple[str, ...], mine: MineOptions | None, before: Path | None) -> Stage:
+def _compose_stage(
+    name: str, overrides: tuple[str, ...], mine: MineOptions | None, initial_weights: Path | None
+) -> CurriculumStage:
     try:
         config = settings.compose(list(overrides))
     except settings.SettingsError as error:
         raise settings.SettingsError(f"stage {name}: {error}") from error
     if not config.longrl.export or config.trainer.save_freq <= 0:
         raise settings.SettingsError(
-            f"stage {name}: longrl.export = {config.longrl.export} and trainer.save_freq = {config.trainer.save_freq}; "
-            "the next stage begins with what this one exports: export must be true and save_freq above 0"
+            f"stage {name}: longrl.export = {config.longrl.export}, trainer.save_freq = {config.trainer.save_freq}: "
+            "the next stage starts from this stage's export. Fix: longrl.export=true and a positive trainer.save_freq"
         )
-    return Stage(name, overrides, config, mine, before)
+    return CurriculumStage(name, overrides, config, mine, initial_weights)
 
 
-def _stages(name: str) -> dict[str, StageFile]:
+def _read_stages(name: str) -> dict[str, StageOptions]:
     """The stages of a file, or of a curriculum that is shipped, in order."""
     shipped = {path.name.removesuffix(".yaml"): path for path in SHIPPED.iterdir() if path.name.endswith(".yaml")}
     if name.endswith((".yaml", ".yml")):
@@ -136,39 +141,42 @@ def _stages(name: str) -> dict[str, StageFile]:
     elif name in shipped:
         text = shipped[name].read_text()
     else:
-        near = difflib.get_close_matches(name, shipped, n=1, cutoff=0.0)
+        nearest = difflib.get_close_matches(name, shipped, n=1, cutoff=0.0)[0]
         raise settings.SettingsError(
-            f"curriculum={name} is none of {', '.join(sorted(shipped))} (nearest: {near[0]}), nor a .yaml file"
+            f"curriculum={name} is unknown; the nearest is {nearest} (known: {', '.join(sorted(shipped))}, or a .yaml "
+            "file)"
         )
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.create(text))
-        if not isinstance(found, dict) or not found:
+        stages: Any = OmegaConf.to_container(OmegaConf.create(text))
+        if not isinstance(stages, dict) or not stages:
             raise ValueError("expected stages by name, each with overrides: [...]")
-        if bad := [stage for stage in found if not re.fullmatch(r"[\w-]+", str(stage))]:
-            raise ValueError(f"{bad[0]!r} cannot name a stage: use letters, digits, _ and -")
-        return {str(stage): StageFile.from_dict(values, f"{stage}.") for stage, values in found.items()}
+        if invalid := [stage for stage in stages if not re.fullmatch(r"[\w-]+", str(stage))]:
+            raise ValueError(f"{invalid[0]!r} cannot name a stage: use letters, digits, _ and -")
+        return {str(stage): StageOptions.from_dict(values, f"{stage}.") for stage, values in stages.items()}
     except Exception as error:
         raise settings.SettingsError(f"curriculum={name}: {error}") from error
 
 
-def _mine(name: str, own: MineOptions | None, given: list[str]) -> MineOptions | None:
-    if not given:
-        return own
+def _mine_options(name: str, of_file: MineOptions | None, overrides: list[str]) -> MineOptions | None:
+    """The stage's mining options, with those of the command line above those of the file."""
+    if not overrides:
+        return of_file
     try:
-        values = settings.plain(OmegaConf.from_dotlist([argument.removeprefix("mine.") for argument in given]))
-        return MineOptions.from_dict({**(vars(own) if own else {}), **values}, f"{name}.mine.")
+        values = settings.plain(OmegaConf.from_dotlist([override.removeprefix("mine.") for override in overrides]))
+        return MineOptions.from_dict({**(vars(of_file) if of_file else {}), **values}, f"{name}.mine.")
     except ValueError as error:
         raise settings.SettingsError(str(error)) from error
 
 
-def _given(overrides: Sequence[str], key: str) -> str | None:
-    found = [
+def _last_value(overrides: Sequence[str], key: str) -> str | None:
+    """The value that the last override of this key sets, or None."""
+    values = [
         override.partition("=")[2].strip("'\"") for override in overrides if override.lstrip("+").startswith(f"{key}=")
     ]
-    return found[-1] if found else None
+    return values[-1] if values else None
 
 
-def quoted(path: Path) -> str:
-    """A path as a value of Hydra's."""
+def quote_path(path: Path) -> str:
+    """A path as a value in a Hydra override."""
     text = str(path).replace("'", "\\'")
     return f"'{text}'"

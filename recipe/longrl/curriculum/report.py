@@ -1,4 +1,4 @@
-"""What a curriculum achieved: each task's answers before the first stage and after every one, and over all steps."""
+"""Report a curriculum: each task's correct answers before the first stage, after every stage, and over all steps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from verl_longrl.data.jsonl import dumps
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl import report as run_report
-from recipe.longrl.curriculum.plan import Plan
+from recipe.longrl.curriculum.plan import CurriculumPlan
 
 
-def write(plan: Plan, command: str) -> dict[str, Any]:
-    """Write summary.json and plots/curriculum.png into the plan's folder, print the table; returns the summary.
+def write_report(plan: CurriculumPlan, command: str) -> dict[str, Any]:
+    """Write summary.json and plots/curriculum.png into the plan's folder and print the table; returns the summary.
 
-    `before` is the first stage's first validation, `after` the last one's last, each as in a run's summary.json.
+    `before` is the first validation of the first stage, `after` the last validation of the last stage.
     """
     summaries = {stage.name: json.loads((stage.folder / "summary.json").read_text()) for stage in plan.stages}
-    first, *_, last = [*summaries.values()] * 2
+    ordered = list(summaries.values())
     summary = {
-        "before": first["before"],
-        "after": last["after"],
-        "steps": sum(stage["steps"] for stage in summaries.values()),
+        "before": ordered[0]["before"],
+        "after": ordered[-1]["after"],
+        "steps": sum(stage["steps"] for stage in ordered),
         "seconds": round(sum(json.loads(stage.marker.read_text())["seconds"] for stage in plan.stages), 1),
         "command": command,
         "stages": {
@@ -40,15 +40,14 @@ def write(plan: Plan, command: str) -> dict[str, Any]:
 
 
 def _tasks(summaries: dict[str, Any]) -> list[str]:
-    """Names under which answers are measured in every stage, all tasks together last."""
-    common = set.intersection(*(set(summary["after"]) for summary in summaries.values()))
-    return [name for name in next(iter(summaries.values()))["after"] if name in common and name.endswith("/answer")] + [
-        "answer"
-    ]
+    """Metrics of answers that every stage has, in the order of the first stage, with that of all tasks last."""
+    first, *others = (summary["after"] for summary in summaries.values())
+    tasks = [name for name in first if name.endswith("/answer") and all(name in after for after in others)]
+    return [*tasks, "answer"]
 
 
-def _print(plan: Plan, summaries: dict[str, Any]) -> None:
-    table = Table(title=f"{plan.name}: answers right, held-out", title_justify="left")
+def _print(plan: CurriculumPlan, summaries: dict[str, Any]) -> None:
+    table = Table(title=f"{plan.name}: correct answers, held out", title_justify="left")
     for column in ("task", "before", *summaries):
         table.add_column(column, justify="left" if column == "task" else "right")
     first = next(iter(summaries.values()))
@@ -59,7 +58,7 @@ def _print(plan: Plan, summaries: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
+def _plot(plan: CurriculumPlan, summaries: dict[str, Any]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,12 +69,12 @@ def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
     lines: dict[str, list[tuple[int, float]]] = {}
     for stage in plan.stages:
         last = 0
-        for row in run_report.read(stage.folder):
+        for row in run_report.read_metrics(stage.folder):
             last = max(last, row["step"])
             at = start + row["step"]
             if row["split"] == "train":
                 if "sampled/answer" in row:
-                    lines.setdefault("training, all that was sampled", []).append((at, row["sampled/answer"]))
+                    lines.setdefault("training, all sampled rollouts", []).append((at, row["sampled/answer"]))
             else:
                 for task in _tasks(summaries):
                     if f"val/{task}" in row:
@@ -87,7 +86,7 @@ def _plot(plan: Plan, summaries: dict[str, Any]) -> None:
         held_out = name.endswith("answer")
         label = f"held-out {name.removesuffix('answer').rstrip('/') or 'all'}" if held_out else name
         axis.plot(*zip(*points, strict=True), "o-" if held_out else "-", label=label, markersize=4, linewidth=1.2)
-    axis.set(xlabel="step", ylabel="answers right", ylim=(-0.03, 1.08), title=plan.name)
+    axis.set(xlabel="step", ylabel="correct answers", ylim=(-0.03, 1.08), title=plan.name)
     axis.grid(alpha=0.3)
     axis.legend()
     path = plan.folder / "plots" / "curriculum.png"

@@ -1,18 +1,18 @@
-"""Initial weights that already hold two induction heads, so that a tiny model learns look-up in seconds.
+"""Initial weights that contain induction heads, so that a tiny model learns to look up facts in seconds.
 
-From random weights a two-layer model sits at chance look-up for minutes: the head that reads an earlier token
-and the head that uses what it read must appear together. Here both are written down before training (compare
-mimetic initialisation, Trockman & Kolter 2023, and induction heads, Olsson et al. 2022); everything else stays
-random, and no training data is involved.
+From random weights, a two-layer model stays at chance for minutes: the head that reads an earlier token and the head
+that uses it must appear together. Here both are written into the weights before training (compare mimetic
+initialisation, Trockman & Kolter 2023, and induction heads, Olsson et al. 2022). All other weights stay random, and no
+training data is used.
 
-- Dimension 0 of every embedding is one constant, so that a head of layer 0 can attend by position alone: its
-  query and its key, rotated by n steps, agree best n tokens back. It writes what it reads into a subspace of
-  its own.
-- The same head of layer 1 compares its own token with that subspace, on the slow rotary frequencies, which
-  distances of hundreds of tokens leave in phase, and adds the token it finds to the output.
-- n = 1 continues a text seen before: the key behind a dash, the value behind a key, the tag behind a value. Which
-  n a world needs follows from how its facts are worded; each world's build says.
-- Tokens that are to suggest one another, such as the tags of a chunk, start out with like embeddings.
+- Dimension 0 of every embedding is a constant, so that a head of layer 0 can attend by position alone: its query and
+  its key, rotated by n steps, match best n tokens back. The head writes the token that it reads into a separate
+  subspace.
+- The same head of layer 1 compares the current token with that subspace, using the slow rotary frequencies, which stay
+  in phase over hundreds of tokens, and adds the token that it attends to to the output.
+- n = 1 continues a text that has appeared before: the key after a dash, the value after a key, the tag after a value.
+  The n that a world needs follows from the wording of its facts; see each world's build.
+- Pairs of tokens that predict one another, such as the tags of a chunk, start with similar embeddings.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ CONSTANT = 0.3
 SHARPNESS = 2.0
 """Initial query and key norm weights: 1 would leave attention nearly flat over hundreds of tokens."""
 QUIET = 0.1
-"""Scale of all other writers into the residual stream, which would drown the head's signal."""
+"""Scale of all other outputs into the residual stream, which would otherwise hide the head's signal."""
 
 
 @dataclass(frozen=True)
 class Circuits:
-    """What is written down.
-
-    offsets: tokens back that head 0, 1, ... of layer 0 looks. reach: tokens over which the match must hold; rotary
-    frequencies slower than 1 / reach carry it. alike: (word, word) pairs whose embeddings shall start alike.
-    """
+    """The induction heads of a model."""
 
     offsets: tuple[int, ...]
+    """How many tokens back head 0, 1, ... of layer 0 attends."""
     reach: float = 400.0
+    """Distance in tokens over which two tokens must match; only rotary frequencies below 1 / reach are compared."""
     alike: tuple[tuple[str, str], ...] = ()
+    """Pairs of words whose embeddings start similar."""
 
 
 @torch.no_grad()
@@ -69,24 +68,28 @@ def write_induction_heads(
     first, second = (layer.self_attn for layer in model.model.layers)
     frequencies = rope_theta ** (-torch.arange(head // 2) / (head / 2))
     slow = (frequencies < 1 / circuits.reach).repeat(2)[:, None]
-    # (head, width) each, at right angles to one another
+    # Subspaces of shape (head, width), orthogonal to one another.
     reads, *marks = _orthonormal(width, width).split(head)[: 1 + len(circuits.offsets)]
     for rows in (reads, *marks, second.q_proj.weight, second.k_proj.weight):
         rows[:, 0] = 0.0
     for number, (offset, mark) in enumerate(zip(circuits.offsets, marks, strict=True)):
-        own = slice(number * head, (number + 1) * head)
-        _look_back(first.q_proj.weight[own], first.k_proj.weight[own], frequencies[: head // 12], offset)
-        first.v_proj.weight[own] = 0.5 * reads
-        first.o_proj.weight[:, own] = mark.T
+        of_head = slice(number * head, (number + 1) * head)
+        _look_back(first.q_proj.weight[of_head], first.k_proj.weight[of_head], frequencies[: head // 12], offset)
+        first.v_proj.weight[of_head] = 0.5 * reads
+        first.o_proj.weight[:, of_head] = mark.T
         mix = _orthonormal(head, head)
-        second.q_proj.weight[own] = (mix @ reads) * slow
-        second.k_proj.weight[own] = (mix @ mark) * slow
-        second.v_proj.weight[own] = reads
-        second.o_proj.weight[:, own] = reads.T
+        second.q_proj.weight[of_head] = (mix @ reads) * slow
+        second.k_proj.weight[of_head] = (mix @ mark) * slow
+        second.v_proj.weight[of_head] = reads
+        second.o_proj.weight[:, of_head] = reads.T
 
 
 def _look_back(query: torch.Tensor, key: torch.Tensor, frequencies: torch.Tensor, offset: int) -> None:
-    """Make one head, (head, width) rows of each projection, attend `offset` tokens back."""
+    """Make one head attend `offset` tokens back. query, key: the head's rows of the projections, (head, width).
+
+    For the pair of dimensions that rotates with frequency f, the query is a constant and the key is turned ahead by
+    offset * f, so that rotary embeddings bring both into phase at a distance of `offset`.
+    """
     half = len(query) // 2
     for rows in (query, key):
         rows *= QUIET

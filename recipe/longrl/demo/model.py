@@ -1,9 +1,9 @@
-"""A Qwen3 model of about 0.5M parameters: two layers are the least that can look a fact up.
+"""A Qwen3 model with about 0.5M parameters: two layers, the fewest that can look up a fact.
 
-Three heads of 64 (vLLM's CPU attention takes 32, 64, ...): at 32 too few rotary frequencies are slow enough to
-match a token hundreds of tokens away. It starts with induction heads (`circuits`). Not Qwen2: transformers 5
-forces every `qwen2` folder to the byte-level Qwen2Tokenizer (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS), so
-AutoTokenizer, verl and vLLM would not load ours.
+It has three heads of size 64 (vLLM's CPU attention supports 32, 64, ...): with size 32, too few rotary frequencies are
+slow enough to match a token hundreds of tokens away. It starts with induction heads (`circuits.py`). It is not a Qwen2
+model, because transformers 5 loads the byte-level Qwen2Tokenizer for every `qwen2` folder
+(MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS) instead of ours.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from recipe.longrl.demo.circuits import Circuits, write_induction_heads
 ROPE_THETA = 1e6
 
 
-def build(tokenizer: PreTrainedTokenizerFast, circuits: Circuits, seed: int) -> Qwen3ForCausalLM:
-    """Initialised model in float32 for `tokenizer`, with `circuits`; the same seed gives the same weights."""
+def build_model(tokenizer: PreTrainedTokenizerFast, circuits: Circuits, seed: int) -> Qwen3ForCausalLM:
+    """An initialised float32 model for `tokenizer`, with `circuits`; the same seed gives the same weights."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=192,
@@ -44,7 +44,7 @@ def build(tokenizer: PreTrainedTokenizerFast, circuits: Circuits, seed: int) -> 
     return model
 
 
-def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_model(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write weights (safetensors), config, generation config and tokenizer as one Hugging Face folder."""
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
@@ -52,6 +52,6 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
         do_sample=True,
         temperature=1.0,
     )
-    disable_progress_bar()  # two megabytes
+    disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,8 +1,8 @@
-"""A word-level tokenizer whose vocabulary is a demo world: one token per word, tag, chunk id and chain key.
+"""A word-level tokenizer for the demo worlds: one token per word, tag, chunk id and chain key.
 
-The tags a response is made of (`<CHUNK_7>`, `<answer>`, ...) are ordinary words, so decoding with
-`skip_special_tokens=True` keeps them and the reward parser sees the response as written. White space is not
-kept beyond the newline: `decode(encode(text))` has exactly one space between tokens.
+The tags of a response (`<CHUNK_7>`, `<answer>`, ...) are ordinary words, so decoding with `skip_special_tokens=True`
+keeps them and the reward parser sees the response as written. Newlines are kept, other white space is not:
+`decode(encode(text))` has exactly one space between tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAD, EOS, START, UNKNOWN = "<|pad|>", "<|im_end|>", "<|im_start|>", "<|unknown|>
 TAGS = ("<think>", "</think>", "<useful_chunks>", "</useful_chunks>", "<answer>", "</answer>")
 SPACE = r"(?<!\":)[^\S\n]+"
 TOKEN = r"\n|<\|\w+\|>|</?\w+>|\\boxed\{|\{\"|\": \"|\"\}\.|\w+|[^\w\s]"
-"""A box and the frame of a chain's pair are few tokens, as byte-pair encodings make of what is frequent."""
+"""\\boxed{ and the punctuation of a chain's pair are single tokens, as frequent strings are in byte-pair encodings."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + ' ' + message['content'] + '<|im_end|>' }}"
@@ -31,9 +31,10 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary(texts: Iterable[str] = ()) -> list[str]:
-    """All tokens in id order: special ones, tags, chunk ids, the world's words, then new words of `texts`."""
+    """All tokens in the order of their ids: special tokens, tags, chunk ids, common words, new words of `texts`."""
     split = _pre_tokenizer()
-    words = [PAD, EOS, START, UNKNOWN, "\n", *TAGS]  # verl wants the newline of a Qwen model as one token
+    # verl expects the newline of a Qwen model to be one token.
+    words = [PAD, EOS, START, UNKNOWN, "\n", *TAGS]
     words += [f"<{slash}CHUNK_{i}>" for slash in ("", "/") for i in range(MAX_CHUNKS)]
     words += [*KEYS, *VALUES, *SPEAKERS, *VERBS, *SIGHTS]
     words += ["system", "user", "assistant", "colors", "of", "done", "-", "?", ".", ":"]
@@ -41,8 +42,8 @@ def vocabulary(texts: Iterable[str] = ()) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def build(texts: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer; `texts` (say, the prompt's fixed wording) add their words to the vocabulary."""
+def build_tokenizer(texts: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """Build the tokenizer; `texts` (such as the prompt's fixed wording) add their words to the vocabulary."""
     ids = {word: index for index, word in enumerate(vocabulary(texts))}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = _pre_tokenizer()

@@ -1,10 +1,10 @@
-"""Supervised warm start of a tiny model: it learns a format and to look things up from demonstrations, in a minute.
+"""Supervised warm start of a tiny model: in a minute it learns a response format and to look up facts.
 
-What the demonstrations teach is for the worlds to say (their `lessons.py`): a teacher with a bad habit leaves something
-to reinforcement learning.
+Each world has a teacher (in its `build.py`) whose demonstrations have a bad habit, which leaves something to learn by
+reinforcement.
 
-Prompts about one document share its prefix: they lie behind it in one sequence, each sees the document and itself
-only, and positions restart after the document. That makes a step several times cheaper.
+Prompts about one document share its prefix. They follow the document in one sequence, each attends only to the document
+and to itself, and positions restart after the document. That makes a step several times cheaper.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from verl_longrl.data.schema import Message
 
 @dataclass(frozen=True)
 class Lesson:
-    """Chats that begin alike, for one document is in all of them, and the demonstrated response to each."""
+    """Chats about one document, and the demonstrated response to each."""
 
     prompts: tuple[list[Message], ...]
     responses: tuple[str, ...]
@@ -33,7 +33,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Peak learning rate, and steps until it is reached."""
+    """Peak learning rate, and the number of steps until it is reached."""
 
     lr: float = 5e-3
     warmup: int = 20
@@ -41,7 +41,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Packed:
-    """Sequences of one document and its questions. B documents, T tokens.
+    """A batch of documents, each in one sequence with its questions. B documents, T tokens.
 
     Shapes: ids_BT, positions_BT, blocks_BT (0 the shared prefix, 1.. the questions, -1 padding), targets_BT
     (the next token, or -100 where nothing is learned).
@@ -61,30 +61,31 @@ class Packed:
 
 
 def pack(tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]) -> Packed:
-    """Each lesson as one sequence."""
-    lines = [_line(tokenizer, lesson) for lesson in lessons]
-    longest = max(len(line) for line in lines)
-    filler = (tokenizer.pad_token_id, 0, -1, -100)
-    packed = torch.tensor([line + [filler] * (longest - len(line)) for line in lines])
+    """Pack each lesson into one sequence."""
+    sequences = [_pack_lesson(tokenizer, lesson) for lesson in lessons]
+    longest = max(len(sequence) for sequence in sequences)
+    padding = (tokenizer.pad_token_id, 0, -1, -100)
+    packed = torch.tensor([sequence + [padding] * (longest - len(sequence)) for sequence in sequences])
     return Packed(*(packed[..., column] for column in range(4)))
 
 
-def _line(tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> list[tuple[int, int, int, int]]:
-    """(id, position, block, target) per token."""
-    shown = tokenizer.apply_chat_template(list(lesson.prompts), add_generation_prompt=True, tokenize=False)
-    prompts = tokenizer(shown)["input_ids"]
-    written = tokenizer([text + tokenizer.eos_token for text in lesson.responses])["input_ids"]
+def _pack_lesson(tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> list[tuple[int, int, int, int]]:
+    """(id, position, block, target) of each token."""
+    prompt_texts = tokenizer.apply_chat_template(list(lesson.prompts), add_generation_prompt=True, tokenize=False)
+    prompts = tokenizer(prompt_texts)["input_ids"]
+    responses = tokenizer([text + tokenizer.eos_token for text in lesson.responses])["input_ids"]
     shared = _common_prefix(prompts)
-    line = [(token, at, 0, -100) for at, token in enumerate(prompts[0][:shared])]
-    for block, (prompt, response_ids) in enumerate(zip(prompts, written, strict=True), start=1):
+    sequence = [(token, at, 0, -100) for at, token in enumerate(prompts[0][:shared])]
+    for block, (prompt, response_ids) in enumerate(zip(prompts, responses, strict=True), start=1):
         tokens = prompt + response_ids
+        # The target of each token is the next token; the prompt's last token predicts the response's first.
         targets = [-100] * (len(prompt) - 1) + response_ids + [-100]
-        line += [(tokens[at], at, block, targets[at]) for at in range(shared, len(tokens))]
-    return line
+        sequence += [(tokens[at], at, block, targets[at]) for at in range(shared, len(tokens))]
+    return sequence
 
 
 def _common_prefix(prompts: list[list[int]]) -> int:
-    """Tokens all prompts begin with; 0 for a single prompt, which shares nothing."""
+    """Number of tokens that all prompts start with; 0 for a single prompt, which shares nothing."""
     if len(prompts) == 1:
         return 0
     alike = (len(set(column)) == 1 for column in zip(*prompts, strict=False))
@@ -108,7 +109,7 @@ def warm_start(
     optimisation: Optimisation = Optimisation(),
     on_step: Callable[[int, float], None] = lambda step, value: None,
 ) -> list[float]:
-    """Train `model` in place on `batches`, of which there are `steps`; returns the loss of every step.
+    """Train `model` in place on `steps` batches; returns the loss of every step.
 
     Args:
         on_step: called with (steps done, loss) after each step.
@@ -134,10 +135,10 @@ def warm_start(
 
 
 def _optimizers(model: Qwen3ForCausalLM, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, which learns to copy in far fewer steps than Adam; Adam for the rest."""
+    """Muon for the layers' matrices, which learn to copy in far fewer steps than with Adam; Adam for all others."""
     matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
-    taken = {id(weight) for weight in matrices}
-    rest = [weight for weight in model.parameters() if id(weight) not in taken]
+    matrix_ids = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if id(weight) not in matrix_ids]
     return [
         torch.optim.Muon(matrices, lr=0.4 * lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98)),
@@ -145,13 +146,13 @@ def _optimizers(model: Qwen3ForCausalLM, lr: float) -> list[torch.optim.Optimize
 
 
 class _InFloat32(TorchFunctionMode):
-    """torch's Muon orthogonalises in bfloat16, which takes most of a step on a CPU that has no instructions for it."""
+    """Keep torch's Muon in float32: its bfloat16 products are slow on CPUs without instructions for them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0].clone() if func is torch.Tensor.bfloat16 else func(*args, **(kwargs or {}))
 
 
 def _lr_factor(step: int, *, steps: int, warmup: int) -> float:
-    """Linear warm-up, then a cosine to a tenth."""
+    """Linear warm-up, then cosine decay to a tenth of the peak."""
     rise = min(1.0, (step + 1) / warmup)
     return rise * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))

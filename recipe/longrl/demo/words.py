@@ -1,4 +1,4 @@
-"""The words of the demo's worlds: things that are asked about, colors that answer, and talk that says nothing."""
+"""Words of the demo worlds: things that questions ask about, colors that answer them, and words of chatter."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ SIGHTS = ("rain", "snow", "birds", "music", "bread", "stars", "clouds", "horses"
 
 
 def chatter(rng: random.Random) -> str:
-    """A sentence of four words that answers nothing."""
+    """A sentence of four words that answers no question."""
     return f"{rng.choice(SPEAKERS)} {rng.choice(VERBS)} {rng.choice(SIGHTS)} ."

@@ -1,1 +1,1 @@
-"""Fixed weights answer rows of a dataset on vLLM replicas: used by hard mining."""
+"""Answer rows of a dataset with fixed weights on vLLM replicas; used by hard mining."""

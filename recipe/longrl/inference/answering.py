@@ -1,6 +1,6 @@
-"""Rows answered by fixed weights and scored, as in training: same prompt tokens, sampling, decoding and reward.
+"""Answer rows with fixed weights and score the answers as in training: same prompts, sampling, decoding and rewards.
 
-Rows are handed to the engines as they drain and come back in any order, each when it is done.
+Rows are sent to the engines as these become free, and are returned in any order, each when it is done.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from recipe.longrl import settings
 from recipe.longrl.inference.replicas import Replicas
 
 
-def sampling_of(config: DictConfig, **given: Any) -> dict[str, Any]:
-    """vLLM's sampling parameters of a run's training rollouts; `given` ones that are not None replace them."""
+def sampling_of(config: DictConfig, **overrides: Any) -> dict[str, Any]:
+    """vLLM's sampling parameters of a run's training rollouts, with `overrides` that are not None."""
     rollout = config.actor_rollout_ref.rollout
-    own = {name: rollout[name] for name in ("temperature", "top_p", "top_k", "ignore_eos")}
-    return {**own, "max_tokens": config.data.max_response_length, **{k: v for k, v in given.items() if v is not None}}
+    training = {name: rollout[name] for name in ("temperature", "top_p", "top_k", "ignore_eos")}
+    changed = {name: value for name, value in overrides.items() if value is not None}
+    return {**training, "max_tokens": config.data.max_response_length, **changed}
 
 
 class Answering:
     """Answers rows and scores the answers. `async with Answering(...) as answering` starts Ray, vLLM and the scorers.
 
-    sampling: of vLLM, with `n` answers per row.
-    Raises SettingsError for a judge that only training has (longrl.reward.answer.by=reward_model).
+    sampling: vLLM's sampling parameters, with `n` answers per row.
+    Raises SettingsError for a judge that verl serves only during training (longrl.reward.answer.by=reward_model).
     """
 
     def __init__(self, config: DictConfig, longrl: LongRLConfig, sampling: dict[str, Any]) -> None:
         if longrl.reward.answer.by == "reward_model":
             raise settings.SettingsError(
-                "longrl.reward.answer.by = reward_model is served by verl during training only; to mine, serve the "
-                "judge yourself and give longrl.reward.answer.by=judge longrl.judge.endpoints=[...]"
+                "longrl.reward.answer.by = reward_model: verl serves this judge only during training. Fix: serve the "
+                "judge separately and set longrl.reward.answer.by=judge longrl.judge.endpoints=[...]"
             )
         self.config, self.longrl, self.sampling = config, longrl, sampling
         self.replicas = Replicas(config)
-        in_flight = 2 * config.actor_rollout_ref.rollout.max_num_seqs // sampling["n"]
-        self.most = self.replicas.count * max(1, in_flight)
+        # Twice the sequences that an engine computes at once, so that it never waits for rows.
+        rows_per_replica = 2 * config.actor_rollout_ref.rollout.max_num_seqs // sampling["n"]
+        self.max_in_flight = self.replicas.count * max(1, rows_per_replica)
 
     async def __aenter__(self) -> Self:
         from verl.utils.tokenizer import hf_tokenizer
@@ -66,12 +68,12 @@ class Answering:
             await self.judge.close()
 
     async def lines(self, rows: Iterable[tuple[int, int, Sample]]) -> AsyncGenerator[dict[str, Any]]:
-        """For each (file, row, sample) a line with file, row, task, and answers (the scores' `answer` parts), statuses
-        and responses; or `too_long`, the prompt's tokens, when it is longer than data.max_prompt_length."""
+        """A line for each (file, row, sample): file, row, task, answers (the scores' `answer` parts), statuses and
+        responses. A prompt longer than data.max_prompt_length is not answered; its line has `too_long`, its tokens."""
         running: set[asyncio.Task[dict[str, Any]]] = set()
         try:
             for file, row, sample in rows:
-                if len(running) >= self.most:
+                if len(running) >= self.max_in_flight:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
                         yield task.result()
@@ -84,12 +86,12 @@ class Answering:
 
     async def _line(self, file: int, row: int, sample: Sample) -> dict[str, Any]:
         extra_info = decode_extra_info(sample.to_row()["extra_info"])
-        about = {"file": file, "row": row, "task": task_name(sample.data_source, extra_info)}
+        identity = {"file": file, "row": row, "task": task_name(sample.data_source, extra_info)}
         ids = self.tokenizer.apply_chat_template(
             sample.prompt, add_generation_prompt=True, tokenize=True, return_dict=False, **self.template
         )
         if len(ids) > self.config.data.max_prompt_length:
-            return {**about, "too_long": len(ids)}
+            return {**identity, "too_long": len(ids)}
         responses = await self.replicas.generate(f"{file}-{row}", ids, self.sampling)
         texts = [self.tokenizer.decode(response, skip_special_tokens=True) for response in responses]
         scores = await asyncio.gather(
@@ -108,7 +110,7 @@ class Answering:
             )
         )
         return {
-            **about,
+            **identity,
             "answers": [score.parts.get("answer", 0.0) for score in scores],
             "statuses": [score.status for score in scores],
             "responses": texts if self.longrl.log_rollouts else None,

@@ -1,7 +1,7 @@
-"""vLLM on the cluster's GPUs, for rolling out fixed weights: one engine per tensor-parallel group, fed as it drains.
+"""vLLM replicas on the cluster's GPUs for generating with fixed weights: one engine per tensor-parallel group.
 
-Training has vLLM share its GPUs with the trainer and take new weights every step; to roll out one set of weights, that
-would cost memory and start-up for nothing. The engines here are plain, with the rollout settings of the run.
+In training, vLLM shares its GPUs with the trainer and receives new weights every step. For fixed weights, that would
+waste memory and start-up time, so the engines here are plain ones with the rollout settings of the run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from recipe.longrl import ray_token
 from recipe.longrl.local_ray import own_ray
 from recipe.longrl.settings import plain
-from recipe.longrl.worker_env import carrying, runtime_env
+from recipe.longrl.worker_env import forward_env, runtime_env
 
 
 class _Replica:
@@ -43,9 +43,9 @@ class _Replica:
 
 
 class Replicas:
-    """All engines that a run's hardware has room for, for use within one event loop, between `start` and `stop`.
+    """As many engines as a run's hardware has room for, to use in one event loop between `start` and `stop`.
 
-    config: resolved; model, `actor_rollout_ref.rollout` and hardware are as training would have them.
+    config: a resolved configuration, with the model, `actor_rollout_ref.rollout` and hardware of training.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -54,8 +54,8 @@ class Replicas:
         devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
         if self.gpus > config.trainer.n_gpus_per_node:
             raise ValueError(
-                f"actor_rollout_ref.rollout.tensor_model_parallel_size = {self.gpus}, and a node has "
-                f"{config.trainer.n_gpus_per_node} GPUs; an engine that rolls out fixed weights lives on one node"
+                f"actor_rollout_ref.rollout.tensor_model_parallel_size = {self.gpus}: an engine with fixed weights "
+                f"needs all its GPUs on one node, which has {config.trainer.n_gpus_per_node}"
             )
         self.count = devices // self.gpus
 
@@ -63,16 +63,18 @@ class Replicas:
         """Join or start Ray, and wait until every engine is ready."""
         with ExitStack() as running:
             python = running.enter_context(own_ray(self.config))
-            running.enter_context(carrying(self.config))
+            running.enter_context(forward_env(self.config))
             _start_ray(self.config, python)
             actor: Any = ray.remote(_Replica).options(num_gpus=self.gpus, num_cpus=1, max_concurrency=1000)
             self._actors: list[Any] = [actor.remote() for _ in range(self.count)]
             self._waiting = [0] * self.count
             arguments = engine_arguments(self.config)
-            seed = self.config.actor_rollout_ref.rollout.seed  # vLLM's CPU build cannot take one per request
+            # Each engine has its own seed, because vLLM's CPU build does not support a seed for each request.
+            seed = self.config.actor_rollout_ref.rollout.seed
             starts = (actor.start.remote({**arguments, "seed": seed + at}) for at, actor in enumerate(self._actors))
             await asyncio.gather(*starts)
-            self._running = running.pop_all()  # until `stop`
+            # Keeps Ray and the forwarded variables until `stop`.
+            self._running = running.pop_all()
 
     async def stop(self) -> None:
         """End the engines and leave Ray."""
@@ -83,7 +85,7 @@ class Replicas:
         self._running.close()
 
     async def generate(self, name: str, prompt_ids: list[int], sampling: dict[str, Any]) -> list[list[int]]:
-        """Token ids of `sampling["n"]` responses, by the engine with the fewest prompts. name: unique."""
+        """Token ids of `sampling["n"]` responses from the engine with the fewest prompts. name: unique."""
         least = min(range(self.count), key=lambda at: self._waiting[at])
         self._waiting[least] += 1
         try:
@@ -93,9 +95,9 @@ class Replicas:
 
 
 def engine_arguments(config: DictConfig) -> dict[str, Any]:
-    """Of vLLM's engine, as verl's replicas have them (vllm_async_server.py), less what live weights need."""
+    """Arguments of vLLM's engine, as verl sets them (vllm_async_server.py), except those for updating weights."""
     rollout, model = config.actor_rollout_ref.rollout, config.actor_rollout_ref.model
-    same = (
+    copied = (
         "dtype",
         "max_model_len",
         "max_num_seqs",
@@ -108,7 +110,7 @@ def engine_arguments(config: DictConfig) -> dict[str, Any]:
         "model": model.path,
         "tokenizer": model.tokenizer_path or model.path,
         "trust_remote_code": model.trust_remote_code,
-        **{name: rollout[name] for name in same},
+        **{name: rollout[name] for name in copied},
         "enable_prefix_caching": True,
         "gpu_memory_utilization": rollout.gpu_memory_utilization,
         "tensor_parallel_size": rollout.tensor_model_parallel_size,
@@ -118,9 +120,12 @@ def engine_arguments(config: DictConfig) -> dict[str, Any]:
 
 
 def _start_ray(config: DictConfig, python: str | None) -> None:
-    """Join or start Ray as training does (verl's run_ppo). python: what it starts workers with, if not this one."""
+    """Join or start Ray as training does (verl's run_ppo).
+
+    python: the command that starts workers; None for this Python.
+    """
     settings, environment = plain(config.ray_kwargs.ray_init), runtime_env(config)
     if python is not None:
         environment["py_executable"] = python
-    ray_token.keep_private(config)
+    ray_token.make_token_private(config)
     ray.init(**{**settings, "runtime_env": environment}, log_to_driver=True)

@@ -38,8 +38,8 @@ def main(
         settings.resolve(config, dry_run=True, partial=True)
         shape = shapes.read_shape(config.actor_rollout_ref.model)
         chosen = [
-            *derived_settings.lengths(config, shape.config, lambda _: None),
-            *derived_settings.sizes(config, shape.config),
+            *derived_settings.derive_lengths(config, shape.config, lambda _: None),
+            *derived_settings.derive_sizes(config, shape.config),
         ]
     except (settings.SettingsError, shapes.ShapeError) as error:
         print(f"configuration error: {error}", file=sys.stderr)

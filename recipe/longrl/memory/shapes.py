@@ -33,7 +33,7 @@ def read_shape(model: DictConfig) -> ModelShape:
     """
     path = str(model.hf_config_path or model.path)
     is_local = Path(path).exists()
-    cached = hub_access.offline(path)
+    cached = hub_access.is_offline(path)
     try:
         source = path if is_local else f"{path}, {'from the cache' if cached else 'on the hub'}"
         return ModelShape(_load(path, model.trust_remote_code, cached), source)

@@ -33,8 +33,8 @@ def decide(config: DictConfig, dry_run: bool = False) -> tuple[Any, list[Check]]
     """Fill in, in place, what a resolved configuration leaves open (`derived_settings`, whose SettingsError this
     raises). Returns the model's Hugging Face config, None if it cannot be read, and the lines that say all this."""
     shape, unreadable = model.read("model", config.actor_rollout_ref.model, dry_run)
-    lengths = list(derived_settings.lengths(config, shape, data.longest_prompt))
-    return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived_settings.sizes(config, shape))]
+    lengths = list(derived_settings.derive_lengths(config, shape, data.longest_prompt))
+    return shape, [*unreadable, *lengths, *collect("sizes", lambda: derived_settings.derive_sizes(config, shape))]
 
 
 def run(config: DictConfig, dry_run: bool = False, python: str | None = None) -> list[Check]:
@@ -55,8 +55,8 @@ def run(config: DictConfig, dry_run: bool = False, python: str | None = None) ->
             *collect("batch", lambda: batch.checks(config)),
             *collect("cluster", lambda: cluster.checks(config, dry_run)),
         ]
-        checks += collect("engine", lambda: engine_choice.decide(config, shape))
-        checks += collect("attention", lambda: flash_attention.choose(config, dry_run))
+        checks += collect("engine", lambda: engine_choice.decide_engine(config, shape))
+        checks += collect("attention", lambda: flash_attention.choose_attention(config, dry_run))
         checks += collect("GPU software", lambda: gpu_software.here(config, dry_run))
         if shape is not None:
             checks += collect("model", lambda: model.checks(config, shape))

@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     try:
         seconds, rest = _timeout(arguments)
-        asked, overrides = command_flags.split(rest, FLAGS)
-        if command_flags.answered(asked, HELP):
+        asked, overrides = command_flags.split_flags(rest, FLAGS)
+        if command_flags.answer_flags(asked, HELP):
             return
         config = settings.compose(overrides)
         settings.resolve(config)

@@ -90,13 +90,13 @@ def _tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
     fix = "give actor_rollout_ref.model.tokenizer_path, or put the tokenizer's files into the model's folder"
     if settings.is_url(path):
         return None, Check("tokenizer", "warn", f"{path} is fetched when the run starts; prompt lengths unchecked")
-    offline = hub_access.offline(path)
+    offline = hub_access.is_offline(path)
     try:
         tokenizer = hf_tokenizer(path, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # noqa: BLE001  transformers raises what it likes
         if offline:
             status: Status = "warn" if dry_run and published_config(path) is not None else "FAIL"
-            return None, Check("tokenizer", status, f"prompts are not counted: {hub_access.why(path)}")
+            return None, Check("tokenizer", status, f"prompts are not counted: {hub_access.explain_offline(path)}")
         return None, Check("tokenizer", "FAIL", f"cannot read a tokenizer from {path!r}: {describe(error)}; {fix}")
     if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():  # transformers makes one of nothing
         return None, Check("tokenizer", "FAIL", f"the tokenizer of {path!r} has no vocabulary; {fix}")

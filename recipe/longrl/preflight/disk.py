@@ -32,7 +32,7 @@ def checks(
     needs = [_checkpoints(config, longrl, sizes.checkpoint, plan)]
     if (target := export_of(config)) is not None:
         gib = sizes.parameters * 2 / memory.GIB  # in bfloat16
-        there = not needs[0].gib and export.is_current(needs[0].folder, target)
+        there = not needs[0].gib and export.is_up_to_date(needs[0].folder, target)
         needs.append(Need(target.absolute(), f"an export {gib:.2f} GiB", 0.0 if there else gib, "to export"))
         if _device(needs[0].folder) == _device(needs[1].folder):
             first, second = needs

@@ -28,12 +28,12 @@ def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
         detail = f"{config.longrl.output_dir} {'is' if known else 'may be'} in use by {owner}. Fix: {run_lock.FIX}"
         yield Check("in use", "FAIL" if known and not dry_run else "warn", detail)
     try:
-        yield Check("run folder", "ok", run_identity.check(config))
-    except run_identity.OtherRun as error:
+        yield Check("run folder", "ok", run_identity.check_folder(config))
+    except run_identity.RunMismatch as error:
         yield Check("run folder", "FAIL", str(error))
     yield from write_access.checks(config, dry_run)
     yield from _resume(config)
-    if (exported := export_of(config)) is not None and (other := export.in_the_way(exported)) is not None:
+    if (exported := export_of(config)) is not None and (other := export.find_conflict(exported)) is not None:
         yield Check("export", "FAIL", f"{other}, or set longrl.export=false")
 
 
@@ -65,14 +65,14 @@ def _of_another_run(config: DictConfig, folder: Path | None) -> list[str]:
     trained."""
     if folder is None or folder.parent.resolve() == Path(config.trainer.default_local_dir).resolve():
         return []
-    stored = run_identity.stored_beside(folder.parent)
+    stored = run_identity.find_stored_config(folder.parent)
     if stored is None:
         return [f"no {run_identity.STORED} beside it says how that run was configured, so not compared"]
     try:
-        lines = run_identity.differences(stored, config)
-    except run_identity.OtherRun as error:
+        lines = run_identity.list_differences(stored, config)
+    except run_identity.RunMismatch as error:
         return [str(error)]
-    return [f"of a run with another configuration ({stored}):", *lines[: run_identity.MOST_SHOWN]] if lines else []
+    return [f"of a run with a different configuration ({stored}):", *lines[: run_identity.MOST_SHOWN]] if lines else []
 
 
 def existing(path: Path) -> Path:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipe.longrl import hub_access
 from recipe.longrl.memory.shapes import published_config
-from recipe.longrl.model_folder import linked_elsewhere
+from recipe.longrl.model_folder import find_links_elsewhere
 from recipe.longrl.parallelism import parallel
 from recipe.longrl.preflight.check import Check, describe
 from recipe.longrl.settings import is_url, plain
@@ -24,7 +24,7 @@ def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list
     from verl.utils.config import omega_conf_to_dataclass
 
     path = str(model.get("hf_config_path") or model.path)
-    offline = hub_access.offline(path)
+    offline = hub_access.is_offline(path)
     try:
         alone = {"load_tokenizer": False, "custom_chat_template": None, "use_shm": False}
         return omega_conf_to_dataclass(OmegaConf.create(plain(model) | alone)).hf_config, []
@@ -32,7 +32,9 @@ def read(name: str, model: DictConfig, dry_run: bool = False) -> tuple[Any, list
         if offline:
             figures = published_config(path) if dry_run else None
             found = "cannot read its config" if figures is None else "checked by its published figures"
-            return figures, [Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub_access.why(path)}")]
+            return figures, [
+                Check(name, "FAIL" if figures is None else "warn", f"{found}: {hub_access.explain_offline(path)}")
+            ]
         cause = error.__cause__ or error
         return None, [Check(name, "FAIL", f"cannot read the model config of {model.path!r}: {describe(cause)}")]
 
@@ -42,7 +44,7 @@ def checks(config: DictConfig, shape: Any) -> Iterator[Check]:
     yield _context(config, shape.get_text_config())
     yield _heads(config, shape.get_text_config())
     path = config.actor_rollout_ref.model.path
-    if config.trainer.nnodes > 1 and (elsewhere := linked_elsewhere(path)) is not None:
+    if config.trainer.nnodes > 1 and (elsewhere := find_links_elsewhere(path)) is not None:
         detail = f"{path} links to files in {elsewhere}, on another file system: every node must see both"
         fix = "If they do not, set HF_HOME to a shared folder, or give the model's folder on a shared file system"
         yield Check("model files", "warn", f"{detail}. {fix}; python -m recipe.longrl.preflight looks at every node")

@@ -33,7 +33,7 @@ class Asked:
 
     def __init__(self, config: DictConfig, python: str | None = None) -> None:
         self.python, self.arguments = python or sys.executable, vllm_arguments(config)
-        self.variables = worker_env.variables(config)
+        self.variables = worker_env.public_variables(config)
 
     def __enter__(self) -> Self:
         if self.arguments is not None and self.arguments not in _answers:

@@ -24,10 +24,10 @@ def stage_done(folder: Path, before: float, after: float, steps: int, seconds: f
 
 def test_from_before_the_first_stage_to_after_the_last(tmp_path: Path, capsys):
     (tmp_path / "two.yaml").write_text(STAGES)
-    stages = plan.read([f"curriculum={tmp_path / 'two.yaml'}", f"longrl.output_dir={tmp_path / 'run'}"])
+    stages = plan.read_plan([f"curriculum={tmp_path / 'two.yaml'}", f"longrl.output_dir={tmp_path / 'run'}"])
     stage_done(tmp_path / "run" / "one", 0.1, 0.5, steps=3, seconds=10.0)
     stage_done(tmp_path / "run" / "two", 0.5, 0.9, steps=2, seconds=20.5)
-    summary = report.write(stages, "python -m x")
+    summary = report.write_report(stages, "python -m x")
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["before"]["answer"], summary["after"]["answer"]) == (0.1, 0.9)
     assert (summary["steps"], summary["seconds"], summary["command"]) == (5, 30.5, "python -m x")

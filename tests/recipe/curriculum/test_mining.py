@@ -1,4 +1,4 @@
-"""Rows are kept by their pass rate, and what was mined is never mixed with what was mined otherwise."""
+"""Rows are kept by their pass rate, and rows that were mined with different settings are never mixed."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def mined(composed, tmp_path: Path, monkeypatch):
             path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
 
         monkeypatch.setattr(mining, "_roll_out", roll_out)
-        mining.mine(config, MineOptions(rollouts=4, **options))
+        mining.mine_files(config, MineOptions(rollouts=4, **options))
         return mining.kept_files(config)
 
     run.config = config
@@ -71,7 +71,7 @@ def test_what_is_always_right_goes(mined, tmp_path: Path, capsys):
         **{"file": "", "rows": 4, "kept": 3, "solved": 1, "unsolved": 1, "too_long": 0, "unscored": 0}
     }
     assert (tmp_path / "run" / "mining" / "mining.png").stat().st_size > 1000
-    mining.show(mined.config)
+    mining.print_summary(mined.config)
     assert "0/4: 2  1/4: 2  2/4: 0  3/4: 2  4/4: 2" in capsys.readouterr().out
 
 
@@ -105,13 +105,15 @@ def test_a_file_without_hard_rows_is_left_out(mined, tmp_path: Path):
 
 def test_too_few_rows_for_a_batch_are_an_error(mined):
     mined.config.data.train_batch_size = 8
-    with pytest.raises(MiningError, match="kept 6 rows, and a batch has 8"):
+    with pytest.raises(MiningError, match="kept 6 rows, fewer than one batch of 8"):
         mined(answered())
 
 
 def test_another_question_about_the_same_folder_is_refused(mined):
     mined(answered())
-    with pytest.raises(MiningError, match=r"mined otherwise:\noptions: .*'drop_unsolved': False.* -> .*True"):
+    with pytest.raises(
+        MiningError, match=r"mined with different settings:\noptions: .*'drop_unsolved': False.* -> .*True"
+    ):
         mined(answered(), drop_unsolved=True)
     assert mined([])[0].is_file()  # the same question: nothing is asked again
 

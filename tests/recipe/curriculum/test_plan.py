@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_every_stage_has_everybodys_overrides_its_own_and_a_folder(file: str, tmp_path: Path):
-    found = plan.read(
+    found = plan.read_plan(
         [
             file,
             MODEL,
@@ -47,28 +47,28 @@ def test_every_stage_has_everybodys_overrides_its_own_and_a_folder(file: str, tm
     assert easy.config.longrl.reward.method == "loongrl"  # unless the user names another method
     assert easy.mine is None
     assert hard.mine == MineOptions(rollouts=4, drop_unsolved=True)
-    assert easy.before is None
+    assert easy.initial_weights is None
     assert easy.config.actor_rollout_ref.model.path == "some/model"
-    assert hard.before == easy.export == tmp_path / "run" / "easy" / "export"
+    assert hard.initial_weights == easy.export == tmp_path / "run" / "easy" / "export"
     assert hard.config.actor_rollout_ref.model.path == str(easy.export)
     assert hard.config.trainer.default_local_dir == str(tmp_path / "run" / "hard" / "checkpoints")
 
 
 def test_checkpoints_of_stages_are_kept_apart(file: str):
-    found = plan.read([file, MODEL, "trainer.default_local_dir=/disk/ckpt"])
+    found = plan.read_plan([file, MODEL, "trainer.default_local_dir=/disk/ckpt"])
     assert [stage.config.trainer.default_local_dir for stage in found.stages] == ["/disk/ckpt/easy", "/disk/ckpt/hard"]
 
 
 @pytest.mark.parametrize("name", ["loongrl-7b", "loongrl-14b", "demo"])
 def test_what_is_shipped_composes(name: str):
-    found = plan.read([f"curriculum={name}", MODEL])
+    found = plan.read_plan([f"curriculum={name}", MODEL])
     assert [stage.name for stage in found.stages][-2:] == ["stage1", "stage2"]
     assert found.stages[-1].mine == MineOptions()
     assert found.stages[-2].mine is None
 
 
 def test_the_published_batches():
-    seven, fourteen = (plan.read([f"curriculum=loongrl-{size}", MODEL]).stages for size in ("7b", "14b"))
+    seven, fourteen = (plan.read_plan([f"curriculum=loongrl-{size}", MODEL]).stages for size in ("7b", "14b"))
     assert [stage.config.trainer.total_epochs for stage in seven] == [1, 4, 9]
     assert [stage.config.trainer.total_epochs for stage in fourteen] == [2, 3]
     assert {stage.config.data.train_batch_size for stage in seven} == {512}
@@ -78,19 +78,22 @@ def test_the_published_batches():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("curriculum=loongrl-8b", "none of demo, loongrl-14b, loongrl-7b .nearest: loongrl-"),
+        (
+            "curriculum=loongrl-8b",
+            r"is unknown; the nearest is loongrl-\d+b \(known: demo, loongrl-14b, loongrl-7b, or a .yaml file",
+        ),
         ("curriculum=missing.yaml", "cannot be read"),
         ("hard.data.train_fils=[x]", "stage hard: unknown key data.train_fils; nearest valid ones: data.train_files"),
         ("hard.mine.rollout=3", "hard.mine.rollout = 3: unknown key. Fix: .* the nearest is hard.mine.rollouts"),
         ("hard.mine.rollouts=0", "hard.mine.rollouts = 0: expected a whole number of at least 1"),
-        ("trainer.save_freq=-1", "stage easy: .*save_freq above 0"),
+        ("trainer.save_freq=-1", "stage easy: .*positive trainer.save_freq"),
         ("longrl.export=false", "stage easy: longrl.export = False"),
     ],
 )
 def test_what_cannot_run_is_named(file: str, argument: str, message: str):
     given = [argument] if argument.startswith("curriculum=") else [file, argument]
     with pytest.raises(SettingsError, match=message):
-        plan.read([MODEL, *given])
+        plan.read_plan([MODEL, *given])
 
 
 @pytest.mark.parametrize(
@@ -106,4 +109,4 @@ def test_what_cannot_run_is_named(file: str, argument: str, message: str):
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(SettingsError, match=message):
-        plan.read([MODEL, f"curriculum={tmp_path / 'bad.yaml'}"])
+        plan.read_plan([MODEL, f"curriculum={tmp_path / 'bad.yaml'}"])

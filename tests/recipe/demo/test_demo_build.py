@@ -1,6 +1,7 @@
 """Tokenizer, model, warm start and the build as a whole, at a size of seconds."""
 
 import json
+from itertools import islice
 
 import pytest
 import torch
@@ -10,18 +11,16 @@ from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 from verl_longrl.rewards import score
 
-from recipe.longrl.demo import build as builder
-from recipe.longrl.demo import model
+from recipe.longrl.demo import assets, model
 from recipe.longrl.demo.grounded import dataset
-from recipe.longrl.demo.grounded.build import GroundedBuild
-from recipe.longrl.demo.grounded.lessons import Stage, lessons
-from recipe.longrl.demo.grounded.world import WorldConfig, documents, response
+from recipe.longrl.demo.grounded.build import GroundedBuild, GroundedStage
+from recipe.longrl.demo.grounded.world import GroundedWorld, documents, response
 from recipe.longrl.demo.warm_start import Lesson, pack, warm_start
 
 pytestmark = pytest.mark.engine
 
-SMALL = WorldConfig(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0)), questions_per_document=4)
-TINY = GroundedBuild(train_documents=6, val_documents=3, warm_start=(Stage(2, 1, SMALL, 0.5),))
+SMALL = GroundedWorld(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0)), questions_per_document=4)
+TINY = GroundedBuild(train_documents=6, val_documents=3, warm_start=(GroundedStage(2, 1, SMALL, 0.5),))
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,11 @@ def words():
 
 def shown(words, doc):
     """The first question's prompt as the model sees it."""
-    return words.apply_chat_template(
-        dataset.messages(doc, doc.questions[0]), add_generation_prompt=True, tokenize=False
-    )
+    return words.apply_chat_template(dataset.prompt(doc, doc.questions[0]), add_generation_prompt=True, tokenize=False)
 
 
 def test_decoded_response_is_parsed_and_graded_like_the_text(words):
-    for doc in documents(WorldConfig(), 30, 0):
+    for doc in islice(documents(GroundedWorld(), 0), 30):
         ask = doc.questions[0]
         ids = words(response(ask) + words.eos_token)["input_ids"]
         assert words.unk_token_id not in ids
@@ -46,7 +43,7 @@ def test_decoded_response_is_parsed_and_graded_like_the_text(words):
 
 
 def test_prompts_hold_no_unknown_words_open_the_reasoning_and_fit(words):
-    for doc in documents(WorldConfig(), 100, 1):
+    for doc in islice(documents(GroundedWorld(), 1), 100):
         ids = words(shown(words, doc))["input_ids"]
         assert words.unk_token_id not in ids
         assert words.convert_ids_to_tokens(ids[-1]) == "<think>"
@@ -54,9 +51,9 @@ def test_prompts_hold_no_unknown_words_open_the_reasoning_and_fit(words):
 
 
 def test_a_packed_question_sees_what_it_would_see_alone(words):
-    policy = model.build(words, TINY.circuits, 0).eval()
-    doc = documents(SMALL, 1, 0)[0]
-    prompts = tuple(dataset.messages(doc, ask) for ask in doc.questions)
+    policy = model.build_model(words, TINY.circuits, 0).eval()
+    doc = next(documents(SMALL, 0))
+    prompts = tuple(dataset.prompt(doc, ask) for ask in doc.questions)
     packed = pack(words, [Lesson(prompts, tuple(response(ask) for ask in doc.questions))])
     with torch.no_grad():
         together = policy(
@@ -69,18 +66,18 @@ def test_a_packed_question_sees_what_it_would_see_alone(words):
 
 
 def test_model_starts_with_a_previous_token_head(words):
-    policy = model.build(words, TINY.circuits, 0)
+    policy = model.build_model(words, TINY.circuits, 0)
     policy.set_attn_implementation("eager")
-    doc = documents(SMALL, 1, 0)[0]
+    doc = next(documents(SMALL, 0))
     ids = words(shown(words, doc), return_tensors="pt")["input_ids"]
     attention_LL = policy(input_ids=ids, output_attentions=True).attentions[0][0, 0]
     assert attention_LL.diagonal(-1).mean() > 0.9
 
 
 def test_a_few_warm_start_steps_lower_the_loss(words):
-    policy = model.build(words, TINY.circuits, 0)
+    policy = model.build_model(words, TINY.circuits, 0)
     seen = []
-    batches = lessons((Stage(25, 2, SMALL, 0.5),), seed=0)
+    batches = GroundedBuild(warm_start=(GroundedStage(25, 2, SMALL, 0.5),)).lessons()
     with Products() as products:
         losses = warm_start(policy, words, batches, 25, on_step=lambda step, value: seen.append(step))
     assert seen == list(range(1, 26))
@@ -103,14 +100,14 @@ class Products(TorchFunctionMode):
 
 
 def test_build_is_complete_resumable_and_deterministic(tmp_path):
-    first = builder.build(TINY, tmp_path / "first")
-    again = builder.build(TINY, tmp_path / "again")
+    first = assets.build_assets(TINY, tmp_path / "first")
+    again = assets.build_assets(TINY, tmp_path / "again")
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     for name in names:
         assert (first / name).read_bytes() == (again / name).read_bytes(), name
     stamp = (first / "build.json").stat().st_mtime_ns
-    builder.build(TINY, first)
+    assets.build_assets(TINY, first)
     assert (first / "build.json").stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob(".*"))
 
@@ -128,7 +125,7 @@ def test_build_is_complete_resumable_and_deterministic(tmp_path):
     assert policy.config.vocab_size == len(loaded)
 
 
-def test_a_folder_that_is_no_build_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_build_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not empty"):
-        builder.build(TINY, tmp_path)
+    with pytest.raises(FileExistsError, match=r"contains thesis\.txt, which no build wrote"):
+        assets.build_assets(TINY, tmp_path)

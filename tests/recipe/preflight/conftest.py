@@ -1,6 +1,7 @@
 """A good configuration on the demo's data, a tiny model folder, the preflight of both with overrides, programs."""
 
 import os
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from verl_longrl.data.schema import write_samples
 
 from recipe.longrl import preflight, settings
 from recipe.longrl.demo import model
+from recipe.longrl.demo.assets import add_lengths
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.preflight import model_loading
@@ -21,9 +23,9 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = GroundedBuild()
     words = build.tokenizer()
     for split in ("train", "val"):
-        drawn = world.documents(build.world, 8, split)
-        write_samples(folder / f"{split}.parquet", dataset.samples(words, drawn, split))
-    model.save(model.build(words, build.circuits, 0), words, folder / "model")
+        samples = dataset.samples(islice(world.documents(build.world, split), 8), split)
+        write_samples(folder / f"{split}.parquet", add_lengths(words, samples))
+    model.save_model(model.build_model(words, build.circuits, 0), words, folder / "model")
     return folder
 
 

@@ -16,7 +16,7 @@ def decided(composed):
 
     def run(shape, *overrides):
         config = composed(*overrides)
-        (line,) = engine_choice.decide(config, shape)
+        (line,) = engine_choice.decide_engine(config, shape)
         return config, line
 
     return run
@@ -92,7 +92,7 @@ def test_the_models_attention_decides(decided):
 
 def test_one_switch_turns_it_off(decided):
     config, line = decided(Qwen2Config(), "longrl.engine=upstream")
-    assert line.detail == "upstream: prompts are computed for each rollout, with logits"
+    assert line.detail == "upstream: prompts are computed for each rollout, logits at all tokens"
     assert handed_over(config) == (None, None)
     assert handed_over(decided(Qwen2Config(), "longrl.engine=response_logits")[0])[0] == "longrl_response_logits"
 
@@ -104,7 +104,7 @@ def test_megatron_is_upstreams(decided):
 def test_libraries_of_the_user_stay(decided):
     config, _ = decided(Qwen2Config(), f"{MODEL}.external_lib=mine")
     assert handed_over(config)[1] == ["mine", "verl_longrl.engine.register"]
-    list(engine_choice.decide(config, Qwen2Config()))
+    list(engine_choice.decide_engine(config, Qwen2Config()))
     assert handed_over(config)[1] == ["mine", "verl_longrl.engine.register"]
 
 

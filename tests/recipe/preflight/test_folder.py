@@ -26,20 +26,20 @@ def test_a_folder_continues_only_its_own_run(check, configure, tmp_path):
     found = check()
     assert found["run folder"] == ("ok", f"{tmp_path / 'run'} is new")
     assert "resume" not in found
-    run_identity.store(configure())
+    run_identity.store_config(configure())
     step = checkpoint(tmp_path / "run", 20)
     found = check()
     assert found["resume"] == ("ok", f"from {step}")
     status, detail = found["run folder"]
     assert status == "ok"
-    assert "holds checkpoints up to global_step_20" in detail
+    assert "has checkpoints up to global_step_20" in detail
     status, detail = check("longrl.reward.eta=0.5", dry_run=True)["run folder"]
     assert status == "FAIL"
     assert "longrl.reward.eta: 0.1 -> 0.5" in detail
 
 
 def test_a_checkpoint_that_cannot_be_resumed_from_is_told_before_anything_starts(check, configure, tmp_path):
-    run_identity.store(configure())
+    run_identity.store_config(configure())
     older, newer = (checkpoint(tmp_path / "run", step) for step in (20, 30))
     (newer / "data.pt").unlink()
     status, detail = check()["resume"]
@@ -50,7 +50,7 @@ def test_a_checkpoint_that_cannot_be_resumed_from_is_told_before_anything_starts
 
 
 def test_another_runs_checkpoint(check, configure, tmp_path):
-    run_identity.store(configure(f"longrl.output_dir={tmp_path / 'other'}"))
+    run_identity.store_config(configure(f"longrl.output_dir={tmp_path / 'other'}"))
     given = checkpoint(tmp_path / "other", 20)
     resume = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={given}"]
     assert check(*resume)["resume"] == ("ok", f"from {given}")
@@ -73,7 +73,7 @@ def test_another_programs_checkpoints_and_exports(check, tmp_path):
     assert found["resume"][0] == "FAIL"
     assert "holds global_step_100 without complete.json" in found["resume"][1]
     assert found["export"][0] == "FAIL"
-    assert "holds files that no export wrote" in found["export"][1]
+    assert "contains files that no export wrote" in found["export"][1]
     assert "export" not in check("longrl.export=false")
 
 

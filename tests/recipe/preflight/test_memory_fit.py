@@ -205,7 +205,7 @@ def test_a_run_that_has_come_to_its_end_needs_room_for_the_export_alone(lines, m
     done = Plan(rows=160, epoch=20, steps=20, written=2, kept=2)
     assert "14 needed to export" in lines("qwen2.5-7b-1m", plan=done)["disk"].detail
     assert lines("qwen2.5-7b-1m", "longrl.export=false", plan=done)["disk"].status == "ok"
-    monkeypatch.setattr(disk.export, "is_current", lambda checkpoints, target: True)
+    monkeypatch.setattr(disk.export, "is_up_to_date", lambda checkpoints, target: True)
     assert lines("qwen2.5-7b-1m", plan=done)["disk"].status == "ok"
 
 

@@ -74,8 +74,8 @@ def look(composed):
     def run(*overrides: str, gpus: float = 8, free: float = 8) -> list[tuple[str, str]]:
         config = composed(*overrides)
         settings.resolve(config)
-        list(engine_choice.decide(config, Qwen2Config()))
-        list(flash_attention.choose(config, dry_run=True))
+        list(engine_choice.decide_engine(config, Qwen2Config()))
+        list(flash_attention.choose_attention(config, dry_run=True))
         node = Node("0", "n0", "127.0.0.1", gpus, free, 64, 0)
         found = looks.look("GPU software", Question(config, node, Driver("", "")))
         return [(finding.status, finding.detail) for finding in found]
@@ -250,7 +250,7 @@ def test_flash_attn_where_it_will_be_used(look, nvidia_smi, installed):
     nvidia_smi(8)
     ((status, detail),) = look(*UPSTREAM, ASKED)
     assert status == "FAIL"
-    assert "flash-attn is not installed, and actor_rollout_ref.model.override_config.attn_implementation =" in detail
+    assert "override_config.attn_implementation = flash_attention_2: flash-attn is not installed" in detail
     installed(flash_attn="raise ImportError('undefined symbol: _ZN3c104cuda9SetDeviceEi')")
     ((status, detail),) = look(*UPSTREAM, ASKED)
     assert status == "FAIL"
@@ -298,7 +298,7 @@ def test_numbers_are_in_the_line_of_this_machine(composed, nvidia_smi, installed
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     config = composed()
     settings.resolve(config)
-    list(engine_choice.decide(config, Qwen2Config()))
+    list(engine_choice.decide_engine(config, Qwen2Config()))
     (line,) = gpu_software.here(config, dry_run=False)
     assert "tried on one GPU: largest error 0.004 forward and 0.008 backward" in line.detail
 

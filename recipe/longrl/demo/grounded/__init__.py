@@ -1,1 +1,1 @@
-"""Questions that need several chunks of a document, which LongRLVR rewards citing."""
+"""The grounded world: questions that need several chunks of a document, which LongRLVR rewards citing."""

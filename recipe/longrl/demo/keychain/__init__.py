@@ -1,1 +1,1 @@
-"""Questions behind chains of keys, LoongRL's task, in a world of few words."""
+"""The KeyChain world: questions hidden behind chains of keys, which is LoongRL's task."""

@@ -1,60 +1,104 @@
-"""The KeyChain world's build: what the curriculum's no-GPU run trains on, stage by stage, and is measured by."""
+"""The KeyChain world's build, which the curriculum's CPU run trains on, and the teacher of its warm start.
+
+At every look-up the teacher continues with probability `patience`; otherwise it answers with a random color of the
+text. So the student can follow a chain to its end but rarely does: with h look-ups, about `patience ** h` of its
+answers are correct. Sampling finds complete paths, and reinforcement learning makes them the habit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import ClassVar
 
 from transformers import PreTrainedTokenizerFast
 from verl_longrl.data.schema import Sample
 
 from recipe.longrl.demo import tokenizer
-from recipe.longrl.demo.build import BuildConfig
+from recipe.longrl.demo.assets import WorldBuild, draw_steps
 from recipe.longrl.demo.circuits import Circuits
 from recipe.longrl.demo.keychain import dataset
-from recipe.longrl.demo.keychain.lessons import Stage, lessons
-from recipe.longrl.demo.keychain.world import WorldConfig, identifiers
+from recipe.longrl.demo.keychain.world import KeychainDocument, KeychainWorld, documents, identifiers
 from recipe.longrl.demo.warm_start import Lesson
 
-SHORT = (WorldConfig(112), WorldConfig(112), WorldConfig(112), WorldConfig(112, density=0.0))
-MIXED = (WorldConfig(112), WorldConfig(176), WorldConfig(), WorldConfig(density=2.0), WorldConfig(density=0.0))
+SHORT = (KeychainWorld(112), KeychainWorld(112), KeychainWorld(112), KeychainWorld(112, density=0.0))
+MIXED = (
+    *(KeychainWorld(112), KeychainWorld(176), KeychainWorld()),
+    *(KeychainWorld(density=2.0), KeychainWorld(density=0.0)),
+)
+PROMPTS_PER_TEXT = 16
 
 
 @dataclass(frozen=True)
-class KeychainBuild(BuildConfig):
-    """Texts of each file, and what the warm start teaches.
+class KeychainStage:
+    """`steps` of one fresh text from each of `worlds`, with a teacher of this `patience`."""
 
-    plain, keychain, hard: training rows without chains, with chains, and with twice as many; val: held-out rows, open
-    and hidden questions of the training length, and hidden ones of twice and four times that. A fact or pair is looked
-    up two words back; what is asked for, and the color found, stand five words before where they are repeated.
+    steps: int
+    worlds: tuple[KeychainWorld, ...]
+    patience: float
+
+
+@dataclass(frozen=True)
+class KeychainBuild(WorldBuild):
+    """Number of texts in each file, and the warm start.
+
+    plain, keychain, hard: training rows without chains, with chains, and with twice as many chains. val: held-out rows,
+    with open and hidden questions of the training length and hidden questions of two and four times that length.
+
+    A fact or pair is looked up two words back. The subject and the color that was found are five words before the place
+    where they are repeated.
     """
 
     circuits: ClassVar[Circuits] = Circuits(offsets=(2, 5), reach=1200.0)
-    world: WorldConfig = field(default_factory=WorldConfig)
+    world: KeychainWorld = field(default_factory=KeychainWorld)
     train_rows: int = 1024
     val_rows: int = 128
-    warm_start: tuple[Stage, ...] = (Stage(140, SHORT, 0.95), Stage(200, MIXED, 0.95), Stage(60, MIXED, 0.75))
+    warm_start: tuple[KeychainStage, ...] = (
+        KeychainStage(140, SHORT, 0.95),
+        KeychainStage(200, MIXED, 0.95),
+        KeychainStage(60, MIXED, 0.75),
+    )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return tokenizer.build([dataset.frame(), " ".join(identifiers())])
+        return tokenizer.build_tokenizer([dataset.fixed_wording(), " ".join(identifiers())])
 
-    def files(self, words: PreTrainedTokenizerFast) -> Iterator[tuple[str, Iterator[Sample]]]:
-        open_world = replace(self.world, density=0.0)
-        train = {"plain": open_world, "keychain": self.world, "hard": replace(self.world, density=2.0)}
+    def files(self) -> Iterator[tuple[str, Iterator[Sample]]]:
+        train = {
+            "plain": replace(self.world, density=0.0),
+            "keychain": self.world,
+            "hard": replace(self.world, density=2.0),
+        }
         for name, world in train.items():
-            yield name, dataset.samples(words, world, self.train_rows, "train", f"{self.seed}-{name}")
-        yield "val", self._held_out(words, open_world)
+            yield name, dataset.samples(world, self.train_rows, "train", f"{self.seed}-{name}")
+        yield "val", self._held_out()
 
-    def _held_out(self, words: PreTrainedTokenizerFast, open_world: WorldConfig) -> Iterator[Sample]:
-        worlds = {"plain_1x": open_world}
+    def _held_out(self) -> Iterator[Sample]:
+        worlds = {"plain_1x": replace(self.world, density=0.0)}
         worlds |= {f"keychain_{times}x": replace(self.world, tokens=times * self.world.tokens) for times in (1, 2, 4)}
         for task, world in worlds.items():
-            yield from dataset.samples(words, world, self.val_rows, "val", f"{self.seed}-{task}", task)
+            yield from dataset.samples(world, self.val_rows, "val", f"{self.seed}-{task}", task)
 
-    @property
-    def steps(self) -> int:
-        return sum(stage.steps for stage in self.warm_start)
+    def draw(self, stage: KeychainStage, seed: str) -> Iterator[Sequence[KeychainDocument]]:
+        streams = [documents(world, f"{seed}-{at}") for at, world in enumerate(stage.worlds)]
+        return islice(zip(*streams, strict=True), stage.steps)
 
-    def lessons(self) -> Iterator[list[Lesson]]:
-        return lessons(self.warm_start, self.seed)
+    def teach(self, rng: random.Random, document: KeychainDocument, stage: KeychainStage) -> Lesson:
+        """A quarter of the prompts are open questions. Chains start from any of their keys, so that later look-ups are
+        demonstrated as often as first ones."""
+        keys = [key for chain in document.chains for key in chain]
+        hidden = rng.sample(keys, min(len(keys), PROMPTS_PER_TEXT * 3 // 4))
+        plain = rng.sample(document.things, min(len(document.things), PROMPTS_PER_TEXT - len(hidden)))
+        starts = [(start, True) for start in hidden] + [(start, False) for start in plain]
+        return Lesson(
+            tuple(dataset.prompt(document, start, is_key) for start, is_key in starts),
+            tuple(demonstrate(rng, document, start, stage.patience) for start, _ in starts),
+        )
+
+
+def demonstrate(rng: random.Random, document: KeychainDocument, start: str, patience: float) -> str:
+    """A response that gives up at each look-up with probability 1 - `patience`."""
+    path = document.path(start)
+    reached = draw_steps(rng, len(path), patience)
+    return dataset.response(path if reached == len(path) else [*path[:reached], rng.choice(document.colors)])

@@ -5,52 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from transformers import PreTrainedTokenizerFast
-from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message, Sample
 
 from data_gen.keychain.prompts import messages
-from recipe.longrl.demo.keychain.world import Document, WorldConfig, documents
-
-FRAME_TOKENS = 16
-"""More than a prompt has beside its text."""
+from recipe.longrl.demo.keychain.world import KeychainDocument, KeychainWorld, documents
 
 
-def prompt(document: Document, start: str, hidden: bool) -> list[Message]:
-    """The prompt that asks for the color which a thing (or, hidden, a chain that begins at `start`) leads to."""
+def prompt(document: KeychainDocument, start: str, hidden: bool) -> list[Message]:
+    """The prompt that asks for the color that a thing, or (hidden) the chain that begins at `start`, leads to."""
     task = f'Begin with the key "{start}"' if hidden else f'Question "{start}"'
     return messages(f"{document.text} \n\n {task}")
 
 
 def response(path: list[str]) -> str:
-    """What is written after `<think>`: every step of a path, and its end as the answer."""
+    """The text after `<think>`: every step of a path, and its end as the answer."""
     return f"{' '.join(path)} is it . </think> \\boxed{{ {path[-1]} }}"
 
 
-def frame() -> str:
-    """The fixed wording of prompts and responses, for the tokenizer's vocabulary."""
-    nothing = Document("", {}, (), ())
-    asked = " ".join(prompt(nothing, "-", hidden)[0]["content"] for hidden in (True, False))
-    return f'{asked} {response(["-"])} is by {{"-": "-"}}.'
+def fixed_wording() -> str:
+    """The words that all prompts and responses have, for the tokenizer's vocabulary."""
+    empty = KeychainDocument("", {}, (), ())
+    prompts = " ".join(prompt(empty, "-", hidden)[0]["content"] for hidden in (True, False))
+    return f'{prompts} {response(["-"])} is by {{"-": "-"}}.'
 
 
-def samples(
-    words: PreTrainedTokenizerFast, config: WorldConfig, count: int, split: str, seed: str, task: str | None = None
-) -> Iterator[Sample]:
-    """`count` samples, one per text: hidden questions where the world has chains, else open ones.
+def samples(config: KeychainWorld, count: int, split: str, seed: str, task: str | None = None) -> Iterator[Sample]:
+    """`count` samples, one per text: hidden questions where the world has chains, open ones otherwise.
 
-    task: under which metrics are reported; the data source's name when None.
+    task: the name under which metrics are reported; None for the data source's name.
     """
-    counter = PromptCounter(words)
     hidden = bool(config.chains)
     source = "loongrl_keychain" if hidden else "loongrl_qa"
     for index, document in enumerate(islice(documents(config, f"{split}-{seed}"), count)):
         start = document.chains[0][0] if hidden else document.things[index % len(document.things)]
         path = document.path(start)
-        shown = prompt(document, start, hidden)
         yield Sample(
             data_source=source,
-            prompt=shown,
+            prompt=prompt(document, start, hidden),
             ground_truth=path[-1],
             index=index,
             split=split,
@@ -58,6 +49,4 @@ def samples(
             task=task or source,
             ability="longcontext_qa",
             payload={"document": f"{split}-{seed}-{index}", "path": path},
-            prompt_tokens=counter.count([shown])[0],
-            tokenizer_fingerprint=counter.fingerprint,
         )

@@ -1,19 +1,14 @@
-"""LoongRL's three stages where there is no GPU: `python -m recipe.longrl.demo.keychain.run [--dry-run] [overrides...]`.
+"""LoongRL's three stages on the CPU: `python -m recipe.longrl.demo.keychain.run [--dry-run] [overrides...]`.
 
-Builds the KeyChain world in outputs/demo_keychain/assets, then runs the curriculum on it as on any other model and data
-(config/curriculum/demo.yaml). Overrides are those of `recipe.longrl.curriculum`.
+Builds the KeyChain world in outputs/demo_keychain/assets, then runs the curriculum on it (config/curriculum/demo.yaml).
+The overrides are those of `recipe.longrl.curriculum`.
 """
 
-import sys
 from pathlib import Path
 
-import torch
-
-from recipe.longrl import command_flags, settings
 from recipe.longrl.curriculum import __main__ as curriculum
-from recipe.longrl.demo.build import build
 from recipe.longrl.demo.keychain.build import KeychainBuild
-from recipe.longrl.main import refuse
+from recipe.longrl.demo.run import run
 
 ASSETS = Path("outputs/demo_keychain/assets")
 
@@ -33,27 +28,20 @@ def overrides(assets: Path) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Build if needed, then hand over to `recipe.longrl.curriculum` with the demo's overrides ahead of the user's."""
-    given = sys.argv[1:]
-    try:
-        asked, own = command_flags.split(given, curriculum.FLAGS)
-    except settings.SettingsError as error:
-        refuse(error)
-    if asked & {"--help", "-h"}:
-        print(f"{__doc__}\n{curriculum.HELP}")
-        return
-    if "--version" in asked:
-        print(command_flags.versions())
-        return
-    hardware = "1gpu" if torch.cuda.is_available() else "cpu"
-    groups = {argument.partition("=")[0] for argument in given}  # a group may be named once
-    ours = [o for o in (*overrides(ASSETS), f"hardware={hardware}") if o.partition("=")[0] not in groups]
-    curriculum.read([*ours, *own])  # a typo is named at once
-    print(f"demo: texts, tokenizer and warm-started model in {ASSETS}", flush=True)
-    build(KeychainBuild(), ASSETS)
-    curriculum.main([*ours, *given])
+def check_curriculum(user_overrides: list[str], defaults: list[str], arguments: list[str]) -> None:
+    """Exits with a plain message where the overrides do not compose."""
+    curriculum.read_or_exit(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    # Braces in the curriculum's help are not fields to be filled in.
+    help_text = f"{__doc__}\n{curriculum.HELP}".replace("{", "{{").replace("}", "}}")
+    run(
+        KeychainBuild(),
+        ASSETS,
+        overrides(ASSETS),
+        flags=curriculum.FLAGS,
+        help_text=help_text,
+        check=check_curriculum,
+        start=curriculum.main,
+    )

@@ -1,14 +1,15 @@
 """A tiny world of texts in which a color is found by following things and keys, as in LoongRL's KeyChain.
 
-A text is sentences of four words. Some say that a thing is of a color ("lamp is amber ."), some that it is by another
-thing ("door by lamp ."), whose color is asked for then; the rest is talk. Pairs of keys stand between sentences, in the
-form that `data_gen.keychain` writes: each chain ends in a thing. Everything that is looked up stands two words behind
-what it is looked up by, and every text draws its own colors, so that nothing can be answered without reading.
+A text consists of sentences of four words. Some say that a thing has a color ("lamp is amber ."), some that it is by
+another thing ("door by lamp ."), whose color is then the answer. The rest is chatter. Between sentences are pairs of
+keys in the form that `data_gen.keychain` writes, and each chain of pairs ends in a thing. Every value is two words
+after the key or thing that it is looked up by, and every text draws its own colors, so that nothing can be answered
+without reading.
 
     plain      Question "door"                       door lamp amber
     KeyChain   Begin with the key "3f0c91aa"         3f0c91aa 77d2e018 ... door lamp amber
 
-Everything is a function of `(WorldConfig, seed)`.
+Everything is a function of `(KeychainWorld, seed)`.
 """
 
 from __future__ import annotations
@@ -23,30 +24,33 @@ from data_gen.keychain.chain_text import ordered
 from recipe.longrl.demo.words import KEYS, VALUES, chatter
 
 IDENTIFIERS = 256
-"""Keys of chains that the tokenizer knows."""
+"""Number of chain keys in the tokenizer's vocabulary."""
 TOKENS_PER_CHAIN, TOKENS_PER_FACT = 64, 24
 SENTENCE_TOKENS = 4
 
 
 @dataclass(frozen=True)
-class WorldConfig:
-    """tokens: length of a text, in words as the tokenizer counts them. density: chains for every 64 tokens; 0 for
-    none. hops: pairs of a chain. near: share of things that are by another thing."""
+class KeychainWorld:
+    """Sizes of the texts."""
 
     tokens: int = 224
+    """Length of a text."""
     density: float = 1.0
+    """Chains for every 64 tokens; 0 for no chains."""
     hops: int = 4
+    """Pairs in a chain."""
     near: float = 0.5
+    """Share of things that are by another thing."""
 
     @property
     def chains(self) -> int:
-        """Chains of a text."""
+        """Number of chains in a text."""
         return max(2, round(self.density * self.tokens / TOKENS_PER_CHAIN)) if self.density else 0
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text, what every key and thing leads to, and what can be asked: things, and for each chain its keys."""
+class KeychainDocument:
+    """A text, the target of every key and thing, and the subjects of questions: things, and the keys of each chain."""
 
     text: str
     leads_to: Mapping[str, str]
@@ -73,7 +77,7 @@ def identifiers() -> list[str]:
     return list(pool)[:IDENTIFIERS]
 
 
-def documents(config: WorldConfig, seed: int | str) -> Iterator[Document]:
+def documents(config: KeychainWorld, seed: int | str) -> Iterator[KeychainDocument]:
     """Texts without end; the same `(config, seed)` gives the same texts."""
     rng = random.Random(f"longrl-demo-keychain-{seed}")
     pool = identifiers()
@@ -81,7 +85,7 @@ def documents(config: WorldConfig, seed: int | str) -> Iterator[Document]:
         yield _document(rng, config, pool)
 
 
-def _document(rng: random.Random, config: WorldConfig, pool: list[str]) -> Document:
+def _document(rng: random.Random, config: KeychainWorld, pool: list[str]) -> KeychainDocument:
     count = max(config.chains, config.tokens // TOKENS_PER_FACT)
     things = rng.sample(KEYS, count)
     near = round(config.near * count)
@@ -89,36 +93,35 @@ def _document(rng: random.Random, config: WorldConfig, pool: list[str]) -> Docum
     leads_to |= {thing: rng.choice(things[near:]) for thing in things[:near]}
     links, keys = _chains(rng, config, things, pool) if config.chains else ([], [])
     leads_to |= {key: value for line in keys for key, value in itertools.pairwise(line)}
-    sentences = [
-        [f"{thing} by {leads_to[thing]} .", chatter(rng)]  # talk behind it: a thing must not follow its last word
-        if thing in things[:near]
-        else [f"{thing} is {leads_to[thing]} ."]
-        for thing in things
-    ]
+    sentences = []
+    for thing in things:
+        if thing in things[:near]:
+            # The chatter keeps the next sentence's thing away from this sentence's.
+            sentences.append([f"{thing} by {leads_to[thing]} .", chatter(rng)])
+        else:
+            sentences.append([f"{thing} is {leads_to[thing]} ."])
     link_tokens = sum(6 if "?" in link else 5 for link in links)
     room = config.tokens - link_tokens - SENTENCE_TOKENS * sum(map(len, sentences))
     if room < 0:
-        raise ValueError(f"the facts and chains of {config} take {-room} tokens more than a text has")
+        raise ValueError(f"the facts and chains of {config} need {-room} tokens more than a text has")
     sentences += [[chatter(rng)] for _ in range(room // SENTENCE_TOKENS)]
     rng.shuffle(sentences)
     lines = [sentence for group in sentences for sentence in group]
     for at, link in zip(sorted(rng.choices(range(1, len(lines) + 1), k=len(links)), reverse=True), links, strict=True):
         lines.insert(at, link)
-    return Document(" ".join(lines), leads_to, tuple(things), tuple(line[:-1] for line in keys))
+    return KeychainDocument(" ".join(lines), leads_to, tuple(things), tuple(line[:-1] for line in keys))
 
 
 def _chains(
-    rng: random.Random, config: WorldConfig, things: list[str], pool: list[str]
+    rng: random.Random, config: KeychainWorld, things: list[str], pool: list[str]
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Pairs as text, and each chain with the thing that it ends in; the true one is the first."""
+    """Pairs as text, and each chain with the thing that it ends in; the true chain is the first."""
     drawn = chains.puzzle(rng, chains.ChainOptions(hops=config.hops), config.chains, len(pool))
-    asked = rng.sample(things, drawn.questions)
+    ends = rng.sample(things, drawn.questions)
 
     def value(pair: chains.Pair) -> str:
-        return pool[pair.key2] if pair.key2 is not None else f"{asked[pair.question or 0]} ?"
+        return pool[pair.key2] if pair.key2 is not None else f"{ends[pair.question or 0]} ?"
 
     links = [prompts.link(pool[pair.key], value(pair)).strip() for pair in ordered(rng, drawn, "random")]
-    lines = [
-        (*(pool[pair.key] for pair in line), asked[line[-1].question or 0]) for line in (drawn.true, *drawn.others)
-    ]
+    lines = [(*(pool[pair.key] for pair in line), ends[line[-1].question or 0]) for line in (drawn.true, *drawn.others)]
     return links, lines

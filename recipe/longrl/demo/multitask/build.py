@@ -1,8 +1,15 @@
-"""The multi-task world's build: what TMN-Reweight is compared with plain GRPO on."""
+"""The multi-task world's build, which TMN-Reweight is compared with plain GRPO on, and the teacher of its warm start.
+
+The teacher decides correctly with probability `care`. It takes the next step of a path or names a random color; it
+lists the next room or stops; it takes the color that a place has now or had before; it writes down the earliest
+remaining day or rank or any of those that remain. So the student finds the facts of a text, and its answers are partly
+correct, in each task by another metric. Sampling finds better answers, and reinforcement learning makes them the habit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,46 +17,86 @@ from transformers import PreTrainedTokenizerFast
 from verl_longrl.data.schema import Sample
 
 from recipe.longrl.demo import tokenizer
-from recipe.longrl.demo.build import BuildConfig
+from recipe.longrl.demo.assets import WorldBuild, draw_steps, in_steps
 from recipe.longrl.demo.circuits import Circuits
 from recipe.longrl.demo.multitask import dataset
-from recipe.longrl.demo.multitask.lessons import Stage, lessons
-from recipe.longrl.demo.multitask.world import WorldConfig
+from recipe.longrl.demo.multitask.dataset import QUESTIONS, facts, list_response, path_response, question
+from recipe.longrl.demo.multitask.world import MultitaskDocument, MultitaskWorld, documents
 from recipe.longrl.demo.warm_start import Lesson
 
-SHORT = WorldConfig(chatter=0, paths=2)
-CAREFUL = dict.fromkeys(dataset.QUESTIONS, 0.95)
+SHORT = MultitaskWorld(chatter=0, paths=2)
+CAREFUL = dict.fromkeys(QUESTIONS, 0.95)
 CARELESS = {"retrieval": 0.7, "exhaustive": 0.6, "matching": 0.5, "ordering": 0.3, "ranking": 0.3}
+ROUNDS = 3
+"""Prompts of each task about a text."""
 
 
 @dataclass(frozen=True)
-class MultitaskBuild(BuildConfig):
-    """Samples of each task in the training and the held-out file, and what the warm start teaches.
+class MultitaskStage:
+    """`steps` of `documents_per_step` fresh texts from `world`, with a teacher of this `care`, by task."""
 
-    A fact is looked up one word back, or two where "is" and "was" stand between. What is asked for stands behind "of",
-    and comes first behind `<think>`.
+    steps: int
+    documents_per_step: int
+    world: MultitaskWorld
+    care: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MultitaskBuild(WorldBuild):
+    """Samples of each task in the training and the held-out file, and the warm start.
+
+    A fact is looked up one word back, or two words back over "is" and "was". The subject of a question comes after
+    "of", and is the first word after `<think>`.
     """
 
     circuits: ClassVar[Circuits] = Circuits(offsets=(1, 2), alike=(("of", "<think>"),))
     train_samples: int = 512
     val_samples: int = 64
-    world: WorldConfig = field(default_factory=WorldConfig)
-    warm_start: tuple[Stage, ...] = (
-        Stage(60, 4, SHORT, CAREFUL),
-        Stage(240, 4, WorldConfig(), CAREFUL),
-        Stage(60, 4, WorldConfig(), CARELESS),
+    world: MultitaskWorld = field(default_factory=MultitaskWorld)
+    warm_start: tuple[MultitaskStage, ...] = (
+        MultitaskStage(60, 4, SHORT, CAREFUL),
+        MultitaskStage(240, 4, MultitaskWorld(), CAREFUL),
+        MultitaskStage(60, 4, MultitaskWorld(), CARELESS),
     )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return tokenizer.build([dataset.frame()])
+        return tokenizer.build_tokenizer([dataset.fixed_wording()])
 
-    def files(self, words: PreTrainedTokenizerFast) -> Iterator[tuple[str, Iterator[Sample]]]:
+    def files(self) -> Iterator[tuple[str, Iterator[Sample]]]:
         for split, count in (("train", self.train_samples), ("val", self.val_samples)):
-            yield split, dataset.samples(words, self.world, count, split, str(self.seed))
+            yield split, dataset.samples(self.world, count, split, str(self.seed))
 
-    @property
-    def steps(self) -> int:
-        return sum(stage.steps for stage in self.warm_start)
+    def draw(self, stage: MultitaskStage, seed: str) -> Iterator[Sequence[MultitaskDocument]]:
+        return in_steps(documents(stage.world, seed), stage.steps, stage.documents_per_step)
 
-    def lessons(self) -> Iterator[list[Lesson]]:
-        return lessons(self.warm_start, self.seed)
+    def teach(self, rng: random.Random, document: MultitaskDocument, stage: MultitaskStage) -> Lesson:
+        subjects = [(task, document.paths[at % len(document.paths)]) for at in range(ROUNDS) for task in QUESTIONS]
+        return Lesson(
+            tuple(dataset.prompt(document, question(task, path)) for task, path in subjects),
+            tuple(demonstrate(rng, task, document, path, stage.care[task]) for task, path in subjects),
+        )
+
+
+def demonstrate(rng: random.Random, task: str, document: MultitaskDocument, path: Sequence[str], care: float) -> str:
+    """A response that decides correctly with probability `care` at each step."""
+    if task == "retrieval":
+        reached = draw_steps(rng, len(path), care)
+        return path_response(path if reached == len(path) else [*path[:reached], rng.choice(document.colors)])
+    stated = facts(task, document)
+    match task:
+        case "exhaustive":
+            lines = dataset.answer_lines(stated)[: draw_steps(rng, len(stated), care)]
+        case "matching":
+            chosen = {place: (stated if rng.random() < care else document.before)[place] for place in stated}
+            lines = dataset.answer_lines(chosen)
+        case _:
+            lines = _order(rng, dataset.answer_lines(stated), care)
+    return list_response(question(task, path), lines)
+
+
+def _order(rng: random.Random, lines: Sequence[str], care: float) -> list[str]:
+    """The lines, where each is the first of those that remain with probability `care`, otherwise any of them."""
+    remaining, order = list(lines), []
+    while remaining:
+        order.append(remaining.pop(0 if rng.random() < care else rng.randrange(len(remaining))))
+    return order

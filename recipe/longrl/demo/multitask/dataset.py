@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from transformers import PreTrainedTokenizerFast
-from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message, Sample
 
 from data_gen.multitask.computed_tasks import ABILITIES, data_source
-from recipe.longrl.demo.multitask.world import DAYS, PLACES, RANKS, ROOMS, Document, WorldConfig, documents
+from recipe.longrl.demo.multitask.world import DAYS, PLACES, RANKS, ROOMS, MultitaskDocument, MultitaskWorld, documents
 
 QUESTIONS = {
     "retrieval": "color of {} ?",
@@ -19,16 +17,16 @@ QUESTIONS = {
     "ordering": "order of days ?",
     "ranking": "order of ranks ?",
 }
-"""What is asked, by the task's name; for retrieval {} is where a path starts."""
+"""Questions by the name of the task; for retrieval, {} is the start of a path."""
 
 
 def question(task: str, path: Sequence[str]) -> str:
-    """What is asked, for retrieval of where `path` ends."""
+    """The question of a task; for retrieval, it asks for the end of `path`."""
     return QUESTIONS[task].format(path[0])
 
 
-def facts(task: str, document: Document) -> Mapping[str, str]:
-    """What the text says and a list has to hold, in its order."""
+def facts(task: str, document: MultitaskDocument) -> Mapping[str, str]:
+    """The facts of the text that the answer must list, in order."""
     return {
         "exhaustive": document.rooms,
         "matching": document.now,
@@ -37,57 +35,53 @@ def facts(task: str, document: Document) -> Mapping[str, str]:
     }[task]
 
 
-def gold(task: str, document: Document, path: Sequence[str]) -> str | list[str]:
-    """The answer: for retrieval the end of `path`, else a list."""
-    return path[-1] if task == "retrieval" else items(facts(task, document))
+def gold(task: str, document: MultitaskDocument, path: Sequence[str]) -> str | list[str]:
+    """The answer: the end of `path` for retrieval, a list for all other tasks."""
+    return path[-1] if task == "retrieval" else answer_lines(facts(task, document))
 
 
-def items(said: Mapping[str, str]) -> list[str]:
+def answer_lines(facts: Mapping[str, str]) -> list[str]:
     """Facts as the lines of an answer."""
-    return [f"{name} {value}" for name, value in said.items()]
+    return [f"{name} {value}" for name, value in facts.items()]
 
 
-def prompt(document: Document, asked: str) -> list[Message]:
+def prompt(document: MultitaskDocument, question: str) -> list[Message]:
     """The prompt as a chat: text and question."""
-    return [{"role": "user", "content": f"{document.text} \n\n {asked}"}]
+    return [{"role": "user", "content": f"{document.text} \n\n {question}"}]
 
 
-def listing(asked: str, lines: Sequence[str]) -> str:
-    """What is written after `<think>`: what is asked for, and the lines of the answer."""
-    about = asked.split()[-2]
-    return " \n ".join([f"{about} . </think> [Answer]", *lines])
+def list_response(question: str, lines: Sequence[str]) -> str:
+    """The text after `<think>`: the subject of the question, and the lines of the answer."""
+    subject = question.split()[-2]
+    return " \n ".join([f"{subject} . </think> [Answer]", *lines])
 
 
-def bare(path: Sequence[str]) -> str:
-    """What is written after `<think>` for retrieval: every step of a path, and its end as the answer."""
+def path_response(path: Sequence[str]) -> str:
+    """The text after `<think>` for retrieval: every step of a path, and its end as the answer."""
     return f"{' '.join(path)} . </think> {path[-1]}"
 
 
-def frame() -> str:
-    """The fixed wording of prompts and responses, for the tokenizer's vocabulary."""
+def fixed_wording() -> str:
+    """The words that all prompts and responses have, for the tokenizer's vocabulary."""
     names = " ".join((*ROOMS, *DAYS, *RANKS, *PLACES))
-    asked = " ".join(text.format("-") for text in QUESTIONS.values())
-    return f"{names} is was {asked} {listing(QUESTIONS['ordering'], ['-'])}"
+    questions = " ".join(text.format("-") for text in QUESTIONS.values())
+    return f"{names} is was {questions} {list_response(QUESTIONS['ordering'], ['-'])}"
 
 
-def samples(words: PreTrainedTokenizerFast, config: WorldConfig, count: int, split: str, seed: str) -> Iterator[Sample]:
+def samples(config: MultitaskWorld, count: int, split: str, seed: str) -> Iterator[Sample]:
     """`count` samples of each task in turn, one per text."""
-    counter = PromptCounter(words)
     tasks = list(QUESTIONS)
     for index, document in enumerate(islice(documents(config, f"{split}-{seed}"), count * len(tasks))):
         task, path = tasks[index % len(tasks)], document.paths[0]
-        asked = question(task, path)
-        shown = prompt(document, asked)
+        text = question(task, path)
         yield Sample(
             data_source=data_source(task),
-            prompt=shown,
+            prompt=prompt(document, text),
             ground_truth=gold(task, document, path),
             index=index,
             split=split,
-            question=asked,
+            question=text,
             task=data_source(task),
             ability=ABILITIES[task],
             payload={"document": f"{split}-{seed}-{index}"},
-            prompt_tokens=counter.count([shown])[0],
-            tokenizer_fingerprint=counter.fingerprint,
         )

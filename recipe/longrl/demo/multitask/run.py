@@ -1,4 +1,4 @@
-"""GoLongRL where there is no GPU: `python -m recipe.longrl.demo.multitask.run [--dry-run] [hydra overrides...]`.
+"""GoLongRL on the CPU: `python -m recipe.longrl.demo.multitask.run [--dry-run] [hydra overrides...]`.
 
 Builds the multi-task world in outputs/demo_multitask/assets, then trains on its five tasks with TMN-Reweight, or with
 longrl.advantage.estimator=upstream by plain GRPO.

@@ -1,7 +1,8 @@
-"""A tiny world of texts about which five of GoLongRL's tasks are asked, each rewarded by its own metric.
+"""A tiny world of texts with questions of five of GoLongRL's tasks, each rewarded by its own metric.
 
-A text is short sentences in random order. Some put a thing into a room, on a day, or at a rank; some say which color a
-place has now and which it had before; some lead from thing to thing and at last to a color; the rest is talk.
+A text consists of short sentences in random order. Some put a thing into a room, on a day, or at a rank. Some say
+which color a place has now and which it had before. Some lead from thing to thing and finally to a color. The rest is
+chatter.
 
     task                 metric    question             sentences                               answer
     golongrl_retrieval   EM        color of door ?      door lamp .  lamp amber .               amber
@@ -10,10 +11,10 @@ place has now and which it had before; some lead from thing to thing and at last
     golongrl_ordering    pairs     order of days ?      monday gate .                           monday gate, ...
     golongrl_ranking     NDCG      order of ranks ?     second mill .                           first pond, ...
 
-Everything that is looked up stands one or two words behind what it is looked up by, and every text draws its own things
-and colors, so that nothing can be answered without reading. Days go by the week, ranks from the first.
+Every value is one or two words after the word that it is looked up by, and every text draws its own things and colors,
+so that nothing can be answered without reading. Days are in the order of the week, ranks in ascending order.
 
-Everything is a function of `(WorldConfig, seed)`.
+Everything is a function of `(MultitaskWorld, seed)`.
 """
 
 from __future__ import annotations
@@ -32,20 +33,23 @@ PLACES = ("north", "south", "east", "west", "center", "corner")
 
 
 @dataclass(frozen=True)
-class WorldConfig:
-    """listed: fewest and most rooms, and places, of a text. hops: fewest and most sentences that lead from a
-    thing to a color. paths: things that can be asked for so. chatter: sentences that say nothing."""
+class MultitaskWorld:
+    """Sizes of the texts."""
 
     listed: tuple[int, int] = (3, 6)
+    """Fewest and most rooms, and places, in a text."""
     hops: tuple[int, int] = (2, 4)
+    """Fewest and most sentences from a thing to a color."""
     paths: int = 3
+    """Things that lead to a color over such sentences."""
     chatter: int = 24
+    """Sentences of chatter."""
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text and what it says: what is in each room, on each day and at each rank, all in their order; the colors of
-    places, `now` and `before`; and `paths` from a thing to a color, both included."""
+class MultitaskDocument:
+    """A text and its facts: the thing in each room, on each day and at each rank, in order; the colors of places, `now`
+    and `before`; and `paths` from a thing to a color, both included."""
 
     text: str
     rooms: Mapping[str, str]
@@ -57,35 +61,35 @@ class Document:
 
     @property
     def colors(self) -> tuple[str, ...]:
-        """The colors that paths end in."""
+        """The colors at the ends of the paths."""
         return tuple(path[-1] for path in self.paths)
 
 
-def documents(config: WorldConfig, seed: int | str) -> Iterator[Document]:
+def documents(config: MultitaskWorld, seed: int | str) -> Iterator[MultitaskDocument]:
     """Texts without end; the same `(config, seed)` gives the same texts."""
     rng = random.Random(f"longrl-demo-multitask-{seed}")
     while True:
         yield _document(rng, config)
 
 
-def _document(rng: random.Random, config: WorldConfig) -> Document:
+def _document(rng: random.Random, config: MultitaskWorld) -> MultitaskDocument:
     things, colors = iter(rng.sample(KEYS, len(KEYS))), iter(rng.sample(VALUES, len(VALUES)))
-    drawn, places = (_some(rng, names, config) for names in (ROOMS, PLACES))
-    rooms, days, ranks = (dict(zip(names, things, strict=False)) for names in (drawn, DAYS, RANKS))
+    room_names, places = (_some_names(rng, names, config) for names in (ROOMS, PLACES))
+    rooms, days, ranks = (dict(zip(names, things, strict=False)) for names in (room_names, DAYS, RANKS))
     now, before = (dict(zip(places, colors, strict=False)) for _ in range(2))
     paths = tuple(
         (*(next(things) for _ in range(rng.randint(*config.hops))), next(colors)) for _ in range(config.paths)
     )
-    said = [f"{name} {thing} ." for facts in (rooms, days, ranks) for name, thing in facts.items()]
-    said += [f"{place} is {color} ." for place, color in now.items()]
-    said += [f"{place} was {color} ." for place, color in before.items()]
-    said += [f"{one} {other} ." for path in paths for one, other in itertools.pairwise(path)]
-    said += [chatter(rng) for _ in range(config.chatter)]
-    rng.shuffle(said)
-    return Document(" ".join(said), rooms, days, ranks, now, before, paths)
+    sentences = [f"{name} {thing} ." for facts in (rooms, days, ranks) for name, thing in facts.items()]
+    sentences += [f"{place} is {color} ." for place, color in now.items()]
+    sentences += [f"{place} was {color} ." for place, color in before.items()]
+    sentences += [f"{one} {other} ." for path in paths for one, other in itertools.pairwise(path)]
+    sentences += [chatter(rng) for _ in range(config.chatter)]
+    rng.shuffle(sentences)
+    return MultitaskDocument(" ".join(sentences), rooms, days, ranks, now, before, paths)
 
 
-def _some(rng: random.Random, names: tuple[str, ...], config: WorldConfig) -> tuple[str, ...]:
+def _some_names(rng: random.Random, names: tuple[str, ...], config: MultitaskWorld) -> tuple[str, ...]:
     """Some of the names, in their order."""
     drawn = set(rng.sample(names, rng.randint(*config.listed)))
     return tuple(name for name in names if name in drawn)

@@ -71,7 +71,7 @@ def _everywhere(config: DictConfig, deadline: Deadline) -> Iterator[Check]:
         marks: dict[str, str] = {}
         try:
             marks = stack.enter_context(folders.marks(config))
-            stack.enter_context(worker_env.carrying(config, visiting=True))
+            stack.enter_context(worker_env.forward_env(config, visiting=True))
         except (OSError, SecretsError) as error:
             detail = f"the driver cannot write where the run will: {describe(error)}"
             yield Check("nodes: folders", "FAIL", f"{detail}. Fix: {folders.FIX}")
@@ -113,7 +113,7 @@ def _driver(config: DictConfig, environment: dict[str, Any], marks: dict[str, st
         python=platform.python_version(),
         code=software.sources(),
         environment=software.expected_environment(
-            {**worker_env.carried_by(config).variables, **environment.get("env_vars", {})}
+            {**worker_env.env_of_config(config).variables, **environment.get("env_vars", {})}
         ),
         files=fingerprints,
         folders=marks,

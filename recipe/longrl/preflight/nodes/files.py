@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.longrl.content_digest import WHOLE_BYTES, sampled
+from recipe.longrl.content_digest import WHOLE_BYTES, digest_samples
 from recipe.longrl.preflight.check import describe
 from recipe.longrl.preflight.nodes.finding import Finding
 from recipe.longrl.preflight.nodes.question import Question
@@ -42,9 +42,9 @@ def fingerprints(path: str) -> dict[str, str]:
     if place.is_dir():
         files = [file for file in sorted(place.rglob("*")) if file.is_file()]
         visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-        return {str(file.relative_to(place)): sampled(file) for file in visible}
+        return {str(file.relative_to(place)): digest_samples(file) for file in visible}
     if place.is_absolute():
-        return {place.name: sampled(place)}
+        return {place.name: digest_samples(place)}
     return _cached(path)
 
 

@@ -102,7 +102,7 @@ def compiler_problem() -> str | None:
 def _probed(config: DictConfig, environment: dict[str, str]) -> dict[str, Any]:
     """What the probe found; if it ended otherwise, a `problem`."""
     precision = (config.actor_rollout_ref.actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16")
-    asked = {"attention": flash_attention.attention(config), "dtype": DTYPES.get(precision, precision)}
+    asked = {"attention": flash_attention.actor_attention(config), "dtype": DTYPES.get(precision, precision)}
     command = [sys.executable, "-P", probe.__file__, json.dumps(asked)]
     try:
         printed = timed_command.output(command, PROBE_TIMEOUT_S, environment)
@@ -140,7 +140,7 @@ def _problems(config: DictConfig, found: dict[str, Any], answer: nvidia.Answer) 
         yield "FAIL", f"compute capability {_dotted(capability)}; {least}. Fix: leave this machine out of the run"
     elif found.get("trial"):
         yield "FAIL", f"attention tried on one GPU: {found['trial']}"
-    yield from flash_attention.findings(config, found.get("flash_attn"))
+    yield from flash_attention.check_node(config, found.get("flash_attn"))
 
 
 def _facts(found: dict[str, Any], answer: nvidia.Answer) -> tuple[list[str], tuple[float, ...]]:
