@@ -14,7 +14,7 @@ GONE = RequestError("http://judge did not answer: ConnectionRefusedError", silen
 REFUSED = RequestError("http://judge answered 401: wrong key", 401)
 
 
-class Judge:
+class ScriptedServer:
     """Answers the n-th question with what `reply(n)` gives, after a while; asked: how often."""
 
     def __init__(self, reply, takes_s=0.0):
@@ -43,7 +43,7 @@ def ask(judge, count, minutes, said=None):
 
 def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
     said: list[str] = []
-    judge = Judge(lambda n: GONE if n < 30 else "yes")
+    judge = ScriptedServer(lambda n: GONE if n < 30 else "yes")
     found, _ = ask(judge, 100, minutes=1, said=said)
     assert found == ["yes"] * 100
     assert judge.asked == 100 + 29
@@ -53,7 +53,7 @@ def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
 
 def test_one_time_for_all_of_them():
     """Each attempt takes a tenth of the patience, as where packets are dropped; 200 questions, 4 at a time."""
-    judge = Judge(lambda n: GONE, takes_s=0.1)
+    judge = ScriptedServer(lambda n: GONE, takes_s=0.1)
     found, seconds = ask(judge, 200, minutes=1 / 60)
     assert all(isinstance(one, ServerAway) for one in found)
     assert str(found[0]) == f"the judge has been away for 1 s: {GONE}"
@@ -64,7 +64,7 @@ def test_one_time_for_all_of_them():
 def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
     monkeypatch.setattr(module, "ASK_AGAIN_S", 0.3)
     now = [GONE]
-    judge = Judge(lambda n: now[0])
+    judge = ScriptedServer(lambda n: now[0])
 
     async def run():
         patience = Patience("the judge", 0.1 / 60, 4, 0.01, lambda line: None)
@@ -82,13 +82,14 @@ def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
 
 
 def test_a_refusal_is_no_absence():
-    assert ask(Judge(lambda n: REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
-    assert ask(Judge(lambda n: GONE if n == 1 else REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
+    assert ask(ScriptedServer(lambda n: REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
+    assert ask(ScriptedServer(lambda n: GONE if n == 1 else REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
 
 
 def test_a_question_that_the_judge_breaks_on_does_not_hold_up_the_others():
     """It is asked twice, and others are answered in between: so it is not the judge that is away."""
-    poison, fine = Judge(lambda n: RequestError("http://judge answered 500", 500)), Judge(lambda n: "yes", takes_s=0.01)
+    poison = ScriptedServer(lambda n: RequestError("http://judge answered 500", 500))
+    fine = ScriptedServer(lambda n: "yes", takes_s=0.01)
 
     async def run():
         patience = Patience("the judge", 1, 4, 0.02, lambda line: None)
@@ -102,13 +103,13 @@ def test_a_question_that_the_judge_breaks_on_does_not_hold_up_the_others():
 
 
 def test_no_patience():
-    assert ask(Judge(lambda n: GONE), 3, minutes=0)[0] == [GONE] * 3
+    assert ask(ScriptedServer(lambda n: GONE), 3, minutes=0)[0] == [GONE] * 3
 
 
 def test_says_so_now_and_then(monkeypatch):
     monkeypatch.setattr(module, "SAY_EVERY_S", 0.1)
     said: list[str] = []
-    ask(Judge(lambda n: GONE), 10, minutes=0.5 / 60, said=said)
+    ask(ScriptedServer(lambda n: GONE), 10, minutes=0.5 / 60, said=said)
     assert 2 <= len(said) <= 6
 
 

@@ -109,11 +109,11 @@ def test_a_checkpoint_goes_on_where_it_was(done):
     [
         (
             {"weights": {"rarest": 2.0}},
-            "mix.weights has rarest, and no row is of that task; tasks: common, rare, single",
+            "mix.weights: no row has the task rarest. Fix: use some of common, rare, single",
         ),
         (
             {"phases": [{"max_prompt_tokens": 5}]},
-            r"mix.phases\[0\]: no row of a task .* at most 5 .*shortest of all has 10",
+            r"mix.phases\[0\].max_prompt_tokens = 5: no row of a task .*shortest of all has 10",
         ),
         ({"weights": {"rare": -1.0}}, "weights.rare = -1.0: expected a number of at least 0"),
         ({"phases": [{"max_prompt_tokens": 5}, {}]}, r"phases\[0\].prompts = null: this phase has no end"),
