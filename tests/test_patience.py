@@ -62,7 +62,7 @@ def test_one_time_for_all_of_them():
 
 
 def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
-    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.3)
+    monkeypatch.setattr(module, "RETRY_EVERY_S", 0.3)
     now = [GONE]
     judge = ScriptedServer(lambda n: now[0])
 
@@ -107,7 +107,7 @@ def test_no_patience():
 
 
 def test_says_so_now_and_then(monkeypatch):
-    monkeypatch.setattr(module, "SAY_EVERY_S", 0.1)
+    monkeypatch.setattr(module, "REPORT_EVERY_S", 0.1)
     said: list[str] = []
     ask(ScriptedServer(lambda n: GONE), 10, minutes=0.5 / 60, said=said)
     assert 2 <= len(said) <= 6
