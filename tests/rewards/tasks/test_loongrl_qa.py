@@ -25,7 +25,7 @@ def test_table(kind, case):
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case["response"])
-def test_paper_exact_pays_for_what_the_guarded_rule_does_not(case):
+def test_paper_exact_accepts_tricks_that_the_guarded_rule_rejects(case):
     assert score("loongrl_qa", case["response"], case["gold"], options=RewardOptions(paper_exact=True)).value == 1
     assert score("loongrl_qa", case["response"], case["gold"]).value == 0
 
