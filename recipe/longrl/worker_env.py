@@ -102,7 +102,7 @@ def forwarded(environment: Mapping[str, str]) -> list[str]:
 def carried_by(config: DictConfig) -> Carried:
     """What every worker of a run gets of this process's variables. Raises ForwardError."""
     key = config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)
-    secrets.declare(key)
+    secrets.declare_secrets(key)
     return carried(os.environ, [key])
 
 

@@ -1,4 +1,4 @@
-"""Logs are strict JSON; damage costs the damaged lines and one message; a full disk costs no row that memory can hold."""
+"""Logs are strict JSON; damage costs the damaged lines and one message; a full disk costs no row that fits memory."""
 
 import errno
 import json

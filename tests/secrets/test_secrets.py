@@ -90,7 +90,7 @@ def test_short_values_are_not_keys(monkeypatch):
 def test_a_declared_variable_is_a_secret_whatever_its_name(monkeypatch):
     monkeypatch.setenv("JUDGE_WORD", "abracadabra")
     assert secrets.redact("abracadabra") == "abracadabra"
-    secrets.declare("JUDGE_WORD")
+    secrets.declare_secrets("JUDGE_WORD")
     assert secrets.redact("abracadabra") == "[secret JUDGE_WORD]"
 
 
