@@ -1,4 +1,4 @@
-"""Several servers used as one, against real HTTP servers: who is asked, when, and who is left alone."""
+"""Several servers used as one, against real HTTP servers: which is sent a request, when, and which rests."""
 
 import asyncio
 import gzip
@@ -25,7 +25,7 @@ def servers():
 
 
 def recorded(server, behave):
-    """The server behaves like this, and notes when it was asked."""
+    """Let the server behave like this, and record the times of its requests."""
 
     def noting(body, n):
         server.at.append(time.monotonic())
@@ -35,7 +35,7 @@ def recorded(server, behave):
 
 
 def talk(options, *names, apart_s=0.0):
-    """What becomes of requests sent `apart_s` after one another: replies or errors, and the counters."""
+    """The replies or errors of requests sent `apart_s` after one another, and the counters."""
 
     async def run():
         endpoints = Endpoints(options)
@@ -59,7 +59,7 @@ def options(*servers, **changes):
     return ServerOptions(endpoints=tuple(server.url for server in servers), **{**quick, **changes})
 
 
-def test_nothing_is_sent_to_a_server_that_asked_to_be_left_alone(servers):
+def test_a_resting_server_is_sent_nothing(servers):
     one = servers[0]
     recorded(one, lambda body, n: failure(429, headers={"Retry-After": "0.5"}) if n == 1 else "fine")
     replies, metrics = talk(options(one), *"abcdef", apart_s=0.05)
@@ -69,7 +69,7 @@ def test_nothing_is_sent_to_a_server_that_asked_to_be_left_alone(servers):
     assert max(one.at[1:]) - min(one.at[1:]) > 0  # and did not all come at once
 
 
-def test_the_other_server_is_asked_meanwhile(servers):
+def test_requests_go_to_the_other_server_during_a_rest(servers):
     one, other = servers
     recorded(one, lambda body, n: failure(429, headers={"Retry-After": "5"}))
     started = time.monotonic()
@@ -79,7 +79,7 @@ def test_the_other_server_is_asked_meanwhile(servers):
     assert time.monotonic() - started < 4
 
 
-def test_an_earlier_request_that_succeeds_ends_nobodys_rest(servers):
+def test_a_reply_to_an_earlier_request_does_not_end_a_rest(servers):
     one = servers[0]
     recorded(one, lambda body, n: [0.3, failure(429, headers={"Retry-After": "1"}), "fine"][min(n, 3) - 1])
     replies, _ = talk(options(one), *"abc", apart_s=0.2)  # a: 0 to 0.3, b: sent away at 0.2, c: from 0.4
@@ -87,7 +87,7 @@ def test_an_earlier_request_that_succeeds_ends_nobodys_rest(servers):
     assert one.at[2] - one.at[1] >= 0.99
 
 
-def test_a_server_that_sends_everybody_away_for_ever_costs_the_attempts(servers):
+def test_a_server_that_always_answers_retry_after_costs_the_attempts(servers):
     one = servers[0]
     recorded(one, lambda body, n: failure(429, "never", {"Retry-After": "0.1"}))
     replies, _ = talk(options(one, attempts=3), *"abcdef")
@@ -95,7 +95,7 @@ def test_a_server_that_sends_everybody_away_for_ever_costs_the_attempts(servers)
     assert one.at[-1] - one.at[0] < 2
 
 
-def test_a_benched_server_is_asked_when_there_is_no_other_and_after_its_time(servers):
+def test_a_benched_server_is_used_without_another_and_after_its_cooldown(servers):
     one, other = servers
     recorded(one, lambda body, n: failure(500) if n == 1 else "fine")
     replies, metrics = talk(options(one, cooldown_s=60.0), "a", "b", apart_s=0.3)
@@ -126,7 +126,7 @@ def test_a_key_with_its_line_end_is_used_and_one_with_a_break_refused(servers, m
 
 
 @pytest.mark.parametrize("key", ["se\x00cret", "se\x7fcret", "se cret", "sécret"])
-def test_a_key_that_no_header_can_have_is_named(servers, monkeypatch, key: str):
+def test_a_key_that_a_header_cannot_hold_is_refused(servers, monkeypatch, key: str):
     monkeypatch.setattr("os.environ", {**os.environ, "LONGRL_API_KEY": key})  # a real one cannot have \x00
     ((error,), _) = talk(options(servers[0]), "a")
     assert isinstance(error, EndpointError)
@@ -145,7 +145,7 @@ def test_a_redirect_is_not_followed(servers, status: int):
     assert metrics["retries"] == 0
 
 
-def test_a_reply_without_end_is_not_read_on(servers):
+def test_an_endless_reply_is_not_read_to_its_end(servers):
     sent = []
 
     async def endless():
@@ -159,7 +159,7 @@ def test_a_reply_without_end_is_not_read_on(servers):
     assert len(sent) < 40  # what the sockets hold
 
 
-def test_a_small_reply_that_unpacks_to_a_large_one_is_not_read_on(servers):
+def test_a_compressed_bomb_is_not_read_to_its_end(servers):
     small = gzip.compress(b" " * (200 << 20), 1)
     headers = {"Content-Encoding": "gzip"}
     recorded(servers[0], lambda body, n: web.Response(body=small, headers=headers))
@@ -174,7 +174,7 @@ def test_a_small_reply_that_unpacks_to_a_large_one_is_not_read_on(servers):
 
 
 def test_a_server_that_repeats_the_key_is_not_quoted(servers, monkeypatch):
-    """Its words are in errors, and errors in logs and rollouts."""
+    """A server's message gets into errors, which get into logs and rollouts."""
     monkeypatch.setenv("MY_OWN", "a-key-of-mine")
     recorded(servers[0], lambda body, n: failure(400, f"Incorrect API key provided: {servers[0].keys[-1]}"))
     ((error,), _) = talk(options(servers[0], api_key_env="MY_OWN"), "a")

@@ -1,4 +1,4 @@
-"""One process works in a folder: a second one is refused while the first lives, and succeeds it when it is dead."""
+"""One process at a time works in a folder: a second is refused while the first lives, and takes over afterwards."""
 
 import dataclasses
 import errno
@@ -59,7 +59,7 @@ def elsewhere(folder: Path, number: int = 1, beats: int = 7) -> Path:
     return lock
 
 
-def test_a_living_holder_on_this_machine_is_named_at_once(tmp_path: Path, other):
+def test_a_living_owner_on_this_machine_is_named_at_once(tmp_path: Path, other):
     process = other(tmp_path)
     began = time.monotonic()
     with (
@@ -75,7 +75,7 @@ def test_a_living_holder_on_this_machine_is_named_at_once(tmp_path: Path, other)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_dead_one_on_this_machine_is_succeeded_at_once(tmp_path: Path, other, number: int, capsys):
+def test_a_dead_owner_on_this_machine_is_taken_over_at_once(tmp_path: Path, other, number: int, capsys):
     process = other(tmp_path)
     process.send_signal(number)  # not waited for: a zombie is dead, too
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -86,7 +86,7 @@ def test_a_dead_one_on_this_machine_is_succeeded_at_once(tmp_path: Path, other, 
     assert capsys.readouterr().err == ""
 
 
-def test_a_process_that_got_the_number_of_a_dead_one_is_not_its(tmp_path: Path):
+def test_a_reused_pid_is_not_the_owner(tmp_path: Path):
     lock = elsewhere(tmp_path)
     owner = dataclasses.asdict(dataclasses.replace(Owner.this_process(), started="1"))
     lock.write_text(f"{json.dumps(owner)}\n{7:012}\n")
@@ -94,7 +94,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_its(tmp_path: Path):
         assert locks(tmp_path) == [f"{NAME}-2"]
 
 
-def test_a_frozen_one_on_this_machine_still_holds(tmp_path: Path, other):
+def test_a_frozen_owner_on_this_machine_keeps_its_lock(tmp_path: Path, other):
     process = other(tmp_path)
     process.send_signal(signal.SIGSTOP)
     time.sleep(folder_lock.MISSED * folder_lock.BEAT_S)
@@ -102,7 +102,7 @@ def test_a_frozen_one_on_this_machine_still_holds(tmp_path: Path, other):
         pass
 
 
-def test_one_on_another_machine_that_beats_is_refused(tmp_path: Path, capsys):
+def test_a_beating_owner_on_another_machine_keeps_its_lock(tmp_path: Path, capsys):
     lock = elsewhere(tmp_path)
     timer = threading.Timer(0.1, lambda: elsewhere(tmp_path, beats=8))
     timer.start()
@@ -112,8 +112,8 @@ def test_one_on_another_machine_that_beats_is_refused(tmp_path: Path, capsys):
     assert locks(tmp_path) == [lock.name]
 
 
-def test_one_on_another_machine_that_misses_its_beats_is_succeeded(tmp_path: Path):
-    """Whatever the times of its file say: clocks differ."""
+def test_an_owner_on_another_machine_that_misses_its_beats_is_taken_over(tmp_path: Path):
+    """The times of the file do not matter: clocks differ."""
     lock = elsewhere(tmp_path)
     os.utime(lock, (time.time() + 9999,) * 2)
     assert Claim(tmp_path).require() is None
@@ -123,7 +123,7 @@ def test_one_on_another_machine_that_misses_its_beats_is_succeeded(tmp_path: Pat
         assert locks(tmp_path) == [f"{NAME}-2"]
 
 
-def test_one_that_ends_meanwhile_is_not_waited_for(tmp_path: Path, monkeypatch):
+def test_waiting_ends_when_the_owner_ends(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(folder_lock, "BEAT_S", 20.0)
     threading.Timer(0.1, elsewhere(tmp_path).unlink).start()
     began = time.monotonic()
@@ -131,7 +131,7 @@ def test_one_that_ends_meanwhile_is_not_waited_for(tmp_path: Path, monkeypatch):
         assert time.monotonic() - began < 10
 
 
-def test_of_many_that_succeed_a_dead_one_at_once_one_wins(tmp_path: Path):
+def test_one_of_many_processes_takes_over_a_dead_lock(tmp_path: Path):
     """Threads, whose locks differ like those of processes."""
     for round_ in range(5):
         folder = tmp_path / str(round_)
@@ -159,8 +159,8 @@ def test_of_many_that_succeed_a_dead_one_at_once_one_wins(tmp_path: Path):
         assert locks(folder) == []
 
 
-def test_who_judged_a_lock_long_ago_steps_back_from_what_came_since(tmp_path: Path, monkeypatch):
-    """Between its look and its own lock, another succeeded the dead one and ended; a third began with number 1."""
+def test_a_slow_process_steps_back_from_newer_locks(tmp_path: Path, monkeypatch):
+    """Between its look and its own lock, another process took over and ended, and a third one began with number 1."""
     elsewhere(tmp_path)
     judged = folder_lock._require_dead
 
@@ -176,7 +176,7 @@ def test_who_judged_a_lock_long_ago_steps_back_from_what_came_since(tmp_path: Pa
     assert locks(tmp_path) == [f"{NAME}-1"]
 
 
-def test_one_that_was_frozen_learns_that_it_was_succeeded(tmp_path: Path):
+def test_a_frozen_owner_learns_that_it_was_taken_over(tmp_path: Path):
     heard = []
     with hold_folders([tmp_path], on_taken_over=heard.append):
         claim = Claim(tmp_path)
@@ -192,7 +192,7 @@ def test_one_that_was_frozen_learns_that_it_was_succeeded(tmp_path: Path):
     assert locks(tmp_path) == [f"{NAME}-2"], "the successor's is not removed"
 
 
-def test_a_process_that_was_succeeded_ends(tmp_path: Path):
+def test_a_process_that_lost_its_lock_ends(tmp_path: Path):
     script = (
         "import sys, time; from pathlib import Path; from verl_longrl import folder_lock\n"
         "folder_lock.BEAT_S = 0.1\n"
@@ -206,7 +206,7 @@ def test_a_process_that_was_succeeded_ends(tmp_path: Path):
     assert f"{tmp_path} was taken over by another process" in done.stderr
 
 
-def test_it_beats(tmp_path: Path):
+def test_the_heartbeat_counts_up(tmp_path: Path):
     with hold_folders([tmp_path]):
         before = (tmp_path / f"{NAME}-1").read_bytes()
         time.sleep(4 * folder_lock.BEAT_S)
@@ -215,7 +215,7 @@ def test_it_beats(tmp_path: Path):
     assert len(before) == len(after)
 
 
-def test_what_was_made_and_stays_empty_is_removed(tmp_path: Path):
+def test_created_folders_that_stay_empty_are_removed(tmp_path: Path):
     with pytest.raises(KeyError), hold_folders([tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
@@ -224,7 +224,7 @@ def test_what_was_made_and_stays_empty_is_removed(tmp_path: Path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
 
 
-def test_one_folder_by_two_names_is_held_once(tmp_path: Path):
+def test_a_folder_under_two_names_is_locked_once(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to("run")
     with (
@@ -235,14 +235,14 @@ def test_one_folder_by_two_names_is_held_once(tmp_path: Path):
         pass
 
 
-def test_a_start_that_is_refused_in_one_folder_holds_no_other(tmp_path: Path, other):
+def test_a_refused_start_locks_nothing(tmp_path: Path, other):
     other(tmp_path / "checkpoints")
     with pytest.raises(FolderInUse), hold_folders([tmp_path / "run", tmp_path / "checkpoints"]):
         pass
     assert not (tmp_path / "run").exists()
 
 
-def test_on_a_full_disk_the_owner_is_written_when_there_is_room(tmp_path: Path, monkeypatch, capsys):
+def test_on_a_full_disk_the_owner_is_written_when_there_is_space(tmp_path: Path, monkeypatch, capsys):
     beat, full = folder_lock._Lock.beat, True
 
     def refused(self) -> None:

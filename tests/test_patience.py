@@ -1,4 +1,4 @@
-"""A server that is away is waited for once, not once for each question, and no longer than for its time."""
+"""One limit for waiting for a server that is away, however many requests there are."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ GONE = RequestError("http://judge did not answer: ConnectionRefusedError", silen
 REFUSED = RequestError("http://judge answered 401: wrong key", 401)
 
 
-class Judge:
-    """Answers the n-th question with what `reply(n)` gives, after a while; asked: how often."""
+class ScriptedServer:
+    """Replies to the n-th request with `reply(n)`, or raises it, after `takes_s`. asked: the number of requests."""
 
     def __init__(self, reply, takes_s=0.0):
         self.reply, self.takes_s, self.asked = reply, takes_s, 0
@@ -30,7 +30,7 @@ class Judge:
 
 
 def ask(judge, count, minutes, said=None):
-    """What becomes of so many questions at once, four in flight, and the seconds it took."""
+    """The results of `count` requests at once, four in flight, and the seconds that they took."""
 
     async def run():
         patience = Patience("the judge", minutes, 4, 0.02, (said if said is not None else []).append)
@@ -41,9 +41,9 @@ def ask(judge, count, minutes, said=None):
     return asyncio.run(run())
 
 
-def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
+def test_all_requests_are_answered_when_the_judge_comes_back():
     said: list[str] = []
-    judge = Judge(lambda n: GONE if n < 30 else "yes")
+    judge = ScriptedServer(lambda n: GONE if n < 30 else "yes")
     found, _ = ask(judge, 100, minutes=1, said=said)
     assert found == ["yes"] * 100
     assert judge.asked == 100 + 29
@@ -51,9 +51,9 @@ def test_a_judge_that_comes_back_is_asked_again_and_all_are_answered():
     assert [line.partition(" after ")[0] for line in said[1:]] == ["the judge answers again"]
 
 
-def test_one_time_for_all_of_them():
-    """Each attempt takes a tenth of the patience, as where packets are dropped; 200 questions, 4 at a time."""
-    judge = Judge(lambda n: GONE, takes_s=0.1)
+def test_the_limit_is_shared_by_all_requests():
+    """Each attempt takes a tenth of the limit, as where packets are dropped; 200 requests, 4 at a time."""
+    judge = ScriptedServer(lambda n: GONE, takes_s=0.1)
     found, seconds = ask(judge, 200, minutes=1 / 60)
     assert all(isinstance(one, ServerAway) for one in found)
     assert str(found[0]) == f"the judge has been away for 1 s: {GONE}"
@@ -61,10 +61,10 @@ def test_one_time_for_all_of_them():
     assert judge.asked < 20
 
 
-def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
-    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.3)
+def test_after_the_limit_the_server_is_retried_now_and_then(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_EVERY_S", 0.3)
     now = [GONE]
-    judge = Judge(lambda n: now[0])
+    judge = ScriptedServer(lambda n: now[0])
 
     async def run():
         patience = Patience("the judge", 0.1 / 60, 4, 0.01, lambda line: None)
@@ -81,14 +81,15 @@ def test_once_given_up_it_is_asked_again_now_and_then(monkeypatch):
     assert asyncio.run(run()) == "yes"
 
 
-def test_a_refusal_is_no_absence():
-    assert ask(Judge(lambda n: REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
-    assert ask(Judge(lambda n: GONE if n == 1 else REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
+def test_a_refusal_is_raised_at_once():
+    assert ask(ScriptedServer(lambda n: REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
+    assert ask(ScriptedServer(lambda n: GONE if n == 1 else REFUSED), 5, minutes=1)[0] == [REFUSED] * 5
 
 
-def test_a_question_that_the_judge_breaks_on_does_not_hold_up_the_others():
-    """It is asked twice, and others are answered in between: so it is not the judge that is away."""
-    poison, fine = Judge(lambda n: RequestError("http://judge answered 500", 500)), Judge(lambda n: "yes", takes_s=0.01)
+def test_a_request_that_breaks_the_judge_delays_no_other():
+    """It is sent twice, and others are answered in between: so the judge is not away."""
+    poison = ScriptedServer(lambda n: RequestError("http://judge answered 500", 500))
+    fine = ScriptedServer(lambda n: "yes", takes_s=0.01)
 
     async def run():
         patience = Patience("the judge", 1, 4, 0.02, lambda line: None)
@@ -101,14 +102,14 @@ def test_a_question_that_the_judge_breaks_on_does_not_hold_up_the_others():
     assert poison.asked == 2
 
 
-def test_no_patience():
-    assert ask(Judge(lambda n: GONE), 3, minutes=0)[0] == [GONE] * 3
+def test_zero_minutes_do_not_wait():
+    assert ask(ScriptedServer(lambda n: GONE), 3, minutes=0)[0] == [GONE] * 3
 
 
-def test_says_so_now_and_then(monkeypatch):
-    monkeypatch.setattr(module, "SAY_EVERY_S", 0.1)
+def test_progress_is_reported_now_and_then(monkeypatch):
+    monkeypatch.setattr(module, "REPORT_EVERY_S", 0.1)
     said: list[str] = []
-    ask(Judge(lambda n: GONE), 10, minutes=0.5 / 60, said=said)
+    ask(ScriptedServer(lambda n: GONE), 10, minutes=0.5 / 60, said=said)
     assert 2 <= len(said) <= 6
 
 
@@ -125,7 +126,7 @@ def test_says_so_now_and_then(monkeypatch):
         (lambda: "", False),  # a reply, and no verdict
     ],
 )
-def test_what_is_away_and_what_is_wrong(behave, away):
+def test_absence_is_told_from_other_errors(behave, away):
     server = Server()
     server.behave = lambda body, n: behave()
 

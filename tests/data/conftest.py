@@ -36,7 +36,7 @@ def make_sample():
 
 @pytest.fixture
 def make_row(make_sample):
-    """A row as it comes out of parquet, free to be broken."""
+    """A row as parquet readers return it, which tests may break."""
     return lambda: copy.deepcopy(make_sample().to_row())
 
 

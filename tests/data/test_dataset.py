@@ -248,7 +248,7 @@ def test_a_row_without_index_has_its_number_in_its_file(write, samples, tokenize
 
 
 def test_items_are_json(write, samples, tokenizer, config, LongRLDataset):
-    """They travel between processes and end in rollout dumps."""
+    """They are sent between processes and written to the rollout log."""
     item = LongRLDataset(write(samples), tokenizer, config())[1]
     del item["dummy_tensor"]
     assert json.loads(json.dumps(item)) == item

@@ -1,4 +1,4 @@
-"""Logs are strict JSON; damage costs the damaged lines, said once; a full disk costs nothing that fits into memory."""
+"""Logs are strict JSON; damage costs the damaged lines and one message; a full disk costs no row that fits memory."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from verl_longrl.data.jsonl import Journal, append_lines, dumps, encode_line, it
 
 
 def strictly(text: str | bytes):
-    """As a parser that knows no NaN."""
+    """Parse as a parser that does not accept NaN."""
 
     def refuse(name: str) -> None:
         raise ValueError(name)
@@ -29,11 +29,11 @@ def strictly(text: str | bytes):
         ({"a": "NaN", "b": "größer\u2028\ud800"}, {"a": "NaN", "b": "größer\u2028?"}),
     ],
 )
-def test_what_is_written_is_strict_json(value, written):
+def test_written_lines_are_strict_json(value, written):
     assert strictly(encode_line(value)) == written
 
 
-def test_what_json_cannot_hold_is_named():
+def test_values_that_json_cannot_hold_are_named():
     with pytest.raises(TypeError, match="set is not JSON-serialisable"):
         dumps({"x": {1}})
 
@@ -50,14 +50,14 @@ def test_what_json_cannot_hold_is_named():
         (b'{"step": ' + b"[" * 100_000 + b"\n", "line 2"),
     ],
 )
-def test_damaged_lines_are_left_out_with_their_number(tmp_path: Path, capsys, damage: bytes, lines: str):
+def test_damaged_lines_are_skipped_and_counted(tmp_path: Path, capsys, damage: bytes, lines: str):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + damage + b'{"step": 4}\n{"step": 5, "cut o')
     assert read_jsonl(path, ("step",)) == [{"step": 1}, {"step": 4}]
     assert capsys.readouterr().err == f"longrl: {path}: {lines} damaged and skipped\n"
 
 
-def test_a_line_that_is_being_written_is_no_damage(tmp_path: Path, capsys):
+def test_an_incomplete_last_line_is_not_damage(tmp_path: Path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2, "text": "\xe2\x82')
     assert read_jsonl(path) == [{"step": 1}]
@@ -70,7 +70,7 @@ def test_what_earlier_versions_wrote_for_nan_is_null(tmp_path: Path):
     assert list(iterate_jsonl(tmp_path / "metrics.jsonl")) == [{"step": 1, "loss": None, "grad_norm": None}]
 
 
-def test_half_an_appended_line_is_taken_back(tmp_path: Path, monkeypatch):
+def test_a_partly_appended_line_is_removed(tmp_path: Path, monkeypatch):
     path = tmp_path / "x.jsonl"
     append_lines(path, b'{"a": 1}\n')
     with pytest.raises(OSError, match="No space"):
@@ -79,7 +79,7 @@ def test_half_an_appended_line_is_taken_back(tmp_path: Path, monkeypatch):
 
 
 def _append_to_a_full_disk(path: Path, text: bytes, monkeypatch) -> None:
-    """The disk takes three more bytes."""
+    """The disk has space for three more bytes."""
     opened = Path.open
 
     class Full:
@@ -108,7 +108,7 @@ def _append_to_a_full_disk(path: Path, text: bytes, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, monkeypatch, number: int):
+def test_rows_that_a_full_disk_refuses_are_written_later(tmp_path: Path, monkeypatch, number: int):
     def full(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -122,12 +122,12 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path, 
     assert [row["step"] for row in read_jsonl(journal.path)] == [1, 2, 3, 4]
 
 
-def test_another_error_of_the_disk_is_not_passed_over(tmp_path: Path):
+def test_other_disk_errors_are_raised(tmp_path: Path):
     with pytest.raises(IsADirectoryError):
         Journal(tmp_path).add({"step": 1})
 
 
-def test_cutting_off_writes_nothing_where_there_is_nothing_to_cut(tmp_path: Path, monkeypatch):
+def test_truncating_writes_nothing_where_nothing_is_removed(tmp_path: Path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n{"step": 4, "c')
     truncate_before(path, lambda row: row["step"] > 3)

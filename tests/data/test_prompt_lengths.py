@@ -153,7 +153,7 @@ def test_padding_and_truncation_settings_change_nothing(samples, tokenizer):
     assert PromptCounter(tokenizer).count([s.prompt for s in samples]) == full(tokenizer, samples)
 
 
-def test_a_tokenizer_with_its_own_encoding_is_asked_itself(samples, tokenizer):
+def test_a_tokenizer_with_its_own_encoding_counts_itself(samples, tokenizer):
     """The batch path is only taken when it agrees with the tokenizer."""
 
     class Odd(type(tokenizer)):

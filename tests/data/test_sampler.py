@@ -1,4 +1,4 @@
-"""Tasks come evenly, every row once an epoch, by weight and phase, and a checkpoint goes on where it was."""
+"""Tasks are drawn evenly, every row once per epoch, by weight and phase, and a checkpoint resumes at its position."""
 
 from collections import Counter
 from itertools import islice
@@ -20,7 +20,7 @@ def sampler(options=EVEN, tasks=TASKS, lengths=None, seed=0):
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.integers(0, 5))
-def test_every_row_comes_once_an_epoch(tasks, seed):
+def test_every_row_is_drawn_once_per_epoch(tasks, seed):
     one = sampler(tasks=tasks, seed=seed)
     for _ in range(3):
         assert sorted(one) == list(range(len(tasks)))
@@ -43,14 +43,14 @@ def test_rare_tasks_are_in_every_batch_that_has_room_for_them():
     assert all("rare" in order[at : at + 16] for at in range(0, 96, 16))
 
 
-def test_rows_of_a_task_come_in_another_order_each_round_and_for_each_seed():
+def test_each_round_and_each_seed_has_its_own_order():
     first, second = list(one := sampler()), list(one)
     assert first != second
     assert first != list(sampler(seed=1))
     assert first == list(sampler())
 
 
-def test_weights_say_how_often_rows_come():
+def test_weights_decide_how_often_rows_are_drawn():
     counts = Counter(
         TASKS[row] for row in islice(_endless(sampler(MixOptions(weights={"rare": 5.0, "single": 0.0}))), 1350)
     )
@@ -74,7 +74,7 @@ def test_phases_limit_the_length_of_prompts():
 
 @pytest.mark.engine
 @pytest.mark.parametrize("done", [0, 3, 12, 13, 40])
-def test_a_checkpoint_goes_on_where_it_was(done):
+def test_a_checkpoint_resumes_at_its_position(done):
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     options = MixOptions(weights={"rare": 3.0}, phases=(Phase(prompts=50, max_prompt_tokens=60), Phase()))
@@ -109,17 +109,17 @@ def test_a_checkpoint_goes_on_where_it_was(done):
     [
         (
             {"weights": {"rarest": 2.0}},
-            "mix.weights has rarest, and no row is of that task; tasks: common, rare, single",
+            "mix.weights: no row has the task rarest. Fix: use some of common, rare, single",
         ),
         (
             {"phases": [{"max_prompt_tokens": 5}]},
-            r"mix.phases\[0\]: no row of a task .* at most 5 .*shortest of all has 10",
+            r"mix.phases\[0\].max_prompt_tokens = 5: no row of a task .*shortest of all has 10",
         ),
         ({"weights": {"rare": -1.0}}, "weights.rare = -1.0: expected a number of at least 0"),
         ({"phases": [{"max_prompt_tokens": 5}, {}]}, r"phases\[0\].prompts = null: this phase has no end"),
         ({"phases": [{"prompts": 0}]}, r"phases\[0\].prompts = 0: expected a whole number of at least 1"),
     ],
 )
-def test_what_cannot_be_mixed_is_named(options, message):
+def test_options_that_cannot_be_met_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         sampler(MixOptions.from_dict(options))

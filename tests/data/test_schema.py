@@ -1,4 +1,4 @@
-"""What is written is read back, atomically, in one schema, without heavy imports."""
+"""Samples are read back as they were written, atomically, in one schema, without heavy imports."""
 
 from __future__ import annotations
 

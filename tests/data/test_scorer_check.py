@@ -1,4 +1,4 @@
-"""Each scorer of the user's is called once before training, and what is wrong with it is a line."""
+"""Each of the user's scorers is called once before training, and each problem is one line."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def good(response, ground_truth, extra_info, options):
 
 @pytest.fixture
 def tried(tmp_path: Path):
-    """tried(body, data source) -> the trial of a scorers' file, whose {name} becomes a name of this test's, on rows of
+    """tried(body, data source) -> the trial of a file of scorers, whose {name} becomes a name of this test, on rows of
     the data source (None: of that name)."""
 
     def run(body: str, source: str | None = None, timeout_s: float = 5.0):
@@ -58,7 +58,7 @@ def test_a_good_scorer_gets_its_rows_ground_truth(tried):
         ("def f(*_):\n    import os; os._exit(3)", "the scorer's process died"),
     ],
 )
-def test_what_would_fail_in_training_is_named(tried, body: str, message: str):
+def test_failures_in_training_are_found_before(tried, body: str, message: str):
     name, trial = tried(f'@scorer("{{name}}")\n{body}\n', timeout_s=0.5)
     (problem,) = trial.problems
     assert f"the scorer of {name!r} (" in problem
@@ -67,12 +67,12 @@ def test_what_would_fail_in_training_is_named(tried, body: str, message: str):
     assert problem.endswith("expected (response, ground_truth, extra_info, options) -> Score")
 
 
-def test_one_that_scores_no_row(tried):
+def test_a_scorer_without_rows_is_a_warning(tried):
     name, trial = tried(GOOD, source="longrlvr")
     assert (trial.tried, trial.unused, trial.problems) == ([], [name], [])
 
 
-def test_one_that_scores_no_row_and_could_not(tried):
+def test_a_scorer_without_rows_and_with_a_wrong_signature(tried):
     name, trial = tried('@scorer("{name}")\ndef f(response): ...\n', source="longrlvr")
     assert trial.unused == [name]
     assert "too many positional arguments; expected (response, ground_truth" in trial.problems[0]
@@ -112,7 +112,7 @@ def test_a_file_that_never_finishes_loading(tried, monkeypatch):
 
 
 @pytest.mark.parametrize("body", [None, "def f(:\n"])
-def test_the_validator_answers_in_a_line(tmp_path: Path, body: str | None):
+def test_the_validator_reports_a_load_error_in_one_line(tmp_path: Path, body: str | None):
     write_samples(tmp_path / "rows.parquet", [Sample("longrlvr", [{"role": "user", "content": "q"}], "a", index=0)])
     if body is not None:
         (tmp_path / "mine.py").write_text(body)

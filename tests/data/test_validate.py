@@ -160,7 +160,7 @@ def test_bad_row_is_named(make_row, case):
     assert all(line.startswith("train.parquet: row 1: ") and ". Fix: " in line for line in report.lines())
 
 
-BAD_TRUTHS = {  # what is wrong, as `test_gold.py` has it of every task: source, reward_mode, truth, message
+BAD_TRUTHS = {  # what is wrong, as in `test_golongrl_gold.py`: source, reward_mode, truth, message
     "a table that is no JSON": (
         "multitableqa_pretraining",
         "",
@@ -198,7 +198,7 @@ BAD_TRUTHS = {  # what is wrong, as `test_gold.py` has it of every task: source,
 
 
 @pytest.mark.parametrize("case", BAD_TRUTHS)
-def test_what_its_scorer_cannot_read_is_named(make_row, case):
+def test_a_truth_that_its_scorer_cannot_read_is_named(make_row, case):
     source, mode, truth, message = BAD_TRUTHS[case]
     if source in ("longbench_pro", "multitableqa_pretraining", "selection", "math_longcot_math_verify"):
         items, label = (truth, "") if isinstance(truth, list) else ([], truth)
@@ -217,14 +217,14 @@ def test_rows_of_golongrls_release_are_good(tmp_path):
     assert validate_file(path).lines() == [f"{path}: ok, 58 rows ({sources})"]
 
 
-def test_an_empty_cell_of_a_table_is_no_empty_truth(make_row):
+def test_an_empty_cell_does_not_make_the_truth_empty(make_row):
     row = make_row() | {"data_source": "golongrl_table"}
     row["extra_info"]["ref_chunks"] = None
     row["reward_model"] = {"ground_truth": '[[null, 1], ["a", 2]]', "ground_truth_format": "json"}
     assert validate_rows([row]).ok
 
 
-def test_a_reader_of_the_users_that_fails_is_a_finding(make_row, monkeypatch):
+def test_a_users_reader_that_raises_is_a_problem_of_the_row(make_row, monkeypatch):
     from verl_longrl.rewards import Score, registry, scorer
 
     monkeypatch.setattr(registry, "_names", dict(registry._names))
@@ -238,7 +238,7 @@ def test_a_reader_of_the_users_that_fails_is_a_finding(make_row, monkeypatch):
 
 
 def test_left_cut_prompt_is_found(make_row):
-    """What verl's left truncation would do to a prompt."""
+    """A prompt as verl's left truncation would leave it."""
     row = make_row()
     row["prompt"][0]["content"] = row["prompt"][0]["content"][30:]
     assert "the first chunk is <CHUNK_1>" in validate_rows([row]).lines()[0]
@@ -259,7 +259,7 @@ def test_good_rows_and_ungrounded_tasks_pass(make_sample):
     assert validate_rows(samples).lines() == ["rows: ok, 3 rows (longrlvr 3)"]
 
 
-def test_an_operator_is_an_answer_and_a_missing_index_is_no_problem(make_row):
+def test_an_operator_is_an_answer_and_the_index_may_be_missing(make_row):
     row = make_row()
     row["reward_model"]["ground_truth"] = ">="
     row["extra_info"]["index"] = None

@@ -35,7 +35,7 @@ class Forged:
 
 
 def send(message):
-    """To whatever this process is connected with, as multiprocessing does."""
+    """Send to every connection of this process, as multiprocessing would."""
     for descriptor in range(3, 64):
         with contextlib.suppress(OSError):
             os.write(descriptor, struct.pack("!i", len(message)) + message)

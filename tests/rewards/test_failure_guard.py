@@ -19,7 +19,7 @@ def test_one_never_stops_and_zero_always():
     assert FailureGuard(0.0).check(["ok"] * 99 + ["timeout"]) is not None
 
 
-def test_nonsense_is_refused():
+def test_invalid_values_are_refused():
     with pytest.raises(ValueError, match="status = 'fine': expected one of"):
         FailureGuard().check(["fine"])
     with pytest.raises(ValueError, match="between 0 and 1"):

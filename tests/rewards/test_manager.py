@@ -96,8 +96,8 @@ def test_every_sample_has_the_same_keys(manager):
     assert not set(PART_KEYS) & {"depth", "hops"}
 
 
-def test_upstream_skips_columns_of_text(manager):
-    """Its validation averages columns; it must not trip over ours, present in every sample, or lose the numbers."""
+def test_verls_validation_skips_columns_of_text(manager):
+    """verl averages columns. It must skip our columns of text and keep the numbers."""
     from verl.trainer.ppo.metric_utils import process_validation_metrics
 
     infos = [asyncio.run(manager.run_single(ROLLOUTS[name]))["reward_extra_info"] for name in ("right", "own parts")]

@@ -1,4 +1,4 @@
-"""data_source -> scorer, and what a user reads when it is wrong."""
+"""data_source -> scorer, and the messages when it is wrong."""
 
 from pathlib import Path
 

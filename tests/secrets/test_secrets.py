@@ -1,4 +1,4 @@
-"""Which variables are secrets, what becomes of them in a text, and who can read the file that has them."""
+"""Variables that are secrets, how texts are redacted, and who can read the file that holds them."""
 
 import json
 import os
@@ -15,7 +15,7 @@ VALUE = 'a "key"/+= of mine'
 
 @pytest.fixture(autouse=True)
 def nothing_declared(monkeypatch):
-    """Whatever runs before in this process."""
+    """Independent of tests that ran before in this process."""
     monkeypatch.setattr(secrets, "_declared", set())
 
 
@@ -82,7 +82,7 @@ def test_credentials_that_are_in_no_variable(text: str, redacted: str):
     assert secrets.redact(text) == redacted
 
 
-def test_short_values_are_no_keys(monkeypatch):
+def test_short_values_are_not_keys(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "none")
     assert secrets.redact("none of it") == "none of it"
 
@@ -90,11 +90,11 @@ def test_short_values_are_no_keys(monkeypatch):
 def test_a_declared_variable_is_a_secret_whatever_its_name(monkeypatch):
     monkeypatch.setenv("JUDGE_WORD", "abracadabra")
     assert secrets.redact("abracadabra") == "abracadabra"
-    secrets.declare("JUDGE_WORD")
+    secrets.declare_secrets("JUDGE_WORD")
     assert secrets.redact("abracadabra") == "[secret JUDGE_WORD]"
 
 
-def test_the_file_is_its_owners_whatever_the_umask(tmp_path):
+def test_only_the_owner_can_read_the_file_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
         with secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}) as ours:
@@ -107,13 +107,13 @@ def test_the_file_is_its_owners_whatever_the_umask(tmp_path):
         assert all(again[name] != ours[name] for name in secrets.RUN_KEYS)
 
 
-def test_the_file_goes_after_errors_too(tmp_path):
+def test_the_file_is_removed_after_errors_too(tmp_path):
     with pytest.raises(ZeroDivisionError), secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_link_that_lies_in_its_place_is_not_followed(tmp_path, monkeypatch):
+def test_a_link_at_the_files_path_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("secrets.token_hex", lambda _=None: "00")
     (tmp_path / "aside").write_text("mine")
     (tmp_path / ".secrets-00.json").symlink_to(tmp_path / "aside")
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_used_is_named_and_not_quoted(tmp_path, text: str 
 
 
 @pytest.mark.engine
-def test_the_plugin_brings_them_into_every_process(tmp_path):
+def test_the_plugin_loads_secrets_in_every_process(tmp_path):
     """Also without Ray's hook: of children of workers, and where a user has a hook of their own."""
     with secrets.file_for_run(tmp_path, {"HF_TOKEN": VALUE}) as ours:
         environment = {**secrets.without(os.environ), secrets.FILE_VARIABLE: ours[secrets.FILE_VARIABLE]}

@@ -40,7 +40,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from verl_longrl.rewards.options import ServerOptions
-from verl_longrl.secrets import declare, redact
+from verl_longrl.secrets import declare_secrets, redact
 
 T = TypeVar("T")
 LONGEST_REPLY = 1 << 20
@@ -115,7 +115,7 @@ class Endpoints:
         self._latency_s = 0.0
         self._answered_at = 0.0
         self._http: aiohttp.ClientSession | None = None
-        declare(options.api_key_env)
+        declare_secrets(options.api_key_env)
 
     async def post(
         self,

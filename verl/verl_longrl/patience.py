@@ -21,10 +21,10 @@ from typing import TypeVar
 from verl_longrl.endpoints import RequestError
 
 T = TypeVar("T")
-SAY_EVERY_S = 300.0
-"""Between two lines about a server that is away."""
-ASK_AGAIN_S = 60.0
-"""Once the limit has passed, the server is tried again no more often than this."""
+REPORT_EVERY_S = 300.0
+"""Seconds between two lines about a server that is away."""
+RETRY_EVERY_S = 60.0
+"""Seconds. Once the limit has passed, the server is tried again no more often than this."""
 
 
 class ServerAway(RuntimeError):
@@ -37,18 +37,20 @@ class Patience:
     Args:
         who: the server's name in messages, such as "the judge".
         minutes: how long to wait in total; 0 does not wait.
-        at_once: requests in flight.
+        concurrency: requests in flight.
         pause_s: the longest pause between two attempts to reach the server.
-        say: prints a line.
+        report: prints a line.
     """
 
-    def __init__(self, who: str, minutes: float, at_once: int, pause_s: float, say: Callable[[str], None]) -> None:
-        self._who, self._limit, self._pause, self._say = who, 60 * minutes, pause_s, say
-        self._slots, self._one = asyncio.Semaphore(at_once), asyncio.Lock()
-        self._since: float | None = None
-        self._asked = self._answered = self._said = float("-inf")
-        self._told = False
-        self._why: RequestError | None = None
+    def __init__(
+        self, who: str, minutes: float, concurrency: int, pause_s: float, report: Callable[[str], None]
+    ) -> None:
+        self._who, self._limit, self._pause, self._report = who, 60 * minutes, pause_s, report
+        self._slots, self._one_at_a_time = asyncio.Semaphore(concurrency), asyncio.Lock()
+        self._away_since: float | None = None
+        self._last_request_at = self._last_reply_at = self._last_report_at = float("-inf")
+        self._reported = False
+        self._last_error: RequestError | None = None
 
     async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
         """The result of `request`, as soon as the server is there. Raises the errors of `request`, and ServerAway."""
@@ -56,58 +58,58 @@ class Patience:
         while True:
             # The slot is released before waiting, so that requests do not queue behind those that wait.
             async with self._slots:
-                if self._since is None:
+                if self._away_since is None:
                     try:
-                        return await self._answer(request)
+                        return await self._send(request)
                     except RequestError as error:
-                        failed_at = self._wait_for_it(error, failed_at)
-            async with self._one:
-                while self._since is not None:
-                    await self._pause_or_give_up(time.monotonic() - self._since)
+                        failed_at = self._note_failure(error, failed_at)
+            async with self._one_at_a_time:
+                while self._away_since is not None:
+                    await self._pause_or_give_up(time.monotonic() - self._away_since)
                     try:
-                        return await self._answer(request)
+                        return await self._send(request)
                     except RequestError as error:
-                        failed_at = self._wait_for_it(error, failed_at)
+                        failed_at = self._note_failure(error, failed_at)
 
-    async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
+    async def _send(self, request: Callable[[], Awaitable[T]]) -> T:
         """Send one request. Any kind of reply shows that the server is there."""
-        self._asked = time.monotonic()
+        self._last_request_at = time.monotonic()
         try:
             result = await request()
         except RequestError as error:
             if not error.away:
-                self._is_there()
+                self._note_reply()
             raise
-        self._is_there()
+        self._note_reply()
         return result
 
-    def _wait_for_it(self, error: RequestError, failed_at: float) -> float:
+    def _note_failure(self, error: RequestError, failed_at: float) -> float:
         """Note that a request found the server away; returns the current time.
 
         failed_at: when the same request failed before. Raises the error when waiting cannot help: the request itself is
         wrong, or others have been answered since it failed.
         """
-        if not error.away or not self._limit or failed_at < self._answered:
+        if not error.away or not self._limit or failed_at < self._last_reply_at:
             raise error
-        now, self._why = time.monotonic(), error
-        self._since = now if self._since is None else self._since
-        if now - self._said >= SAY_EVERY_S:
-            self._said, self._told = now, True
-            since = f"has been away for {_duration(now - self._since)}" if now > self._since else "is away"
-            self._say(f"{self._who} {since} ({error}); waiting for it for up to {_duration(self._limit)}")
+        now, self._last_error = time.monotonic(), error
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._last_report_at >= REPORT_EVERY_S:
+            self._last_report_at, self._reported = now, True
+            since = f"has been away for {_duration(now - self._away_since)}" if now > self._away_since else "is away"
+            self._report(f"{self._who} {since} ({error}); waiting for it for up to {_duration(self._limit)}")
         return now
 
-    def _is_there(self) -> None:
-        self._answered = time.monotonic()
-        if self._since is not None and self._told:
-            self._say(f"{self._who} answers again after {_duration(self._answered - self._since)}")
-        self._since, self._told = None, False
+    def _note_reply(self) -> None:
+        self._last_reply_at = time.monotonic()
+        if self._away_since is not None and self._reported:
+            self._report(f"{self._who} answers again after {_duration(self._last_reply_at - self._away_since)}")
+        self._away_since, self._reported = None, False
 
     async def _pause_or_give_up(self, away: float) -> None:
-        left = self._limit - away
-        if left <= 0 and time.monotonic() - self._asked < ASK_AGAIN_S:
-            raise ServerAway(f"{self._who} has been away for {_duration(away)}: {self._why}")
-        await asyncio.sleep(min(random.uniform(0.5, 1.0) * self._pause, max(left, 0.0)))
+        remaining = self._limit - away
+        if remaining <= 0 and time.monotonic() - self._last_request_at < RETRY_EVERY_S:
+            raise ServerAway(f"{self._who} has been away for {_duration(away)}: {self._last_error}")
+        await asyncio.sleep(min(random.uniform(0.5, 1.0) * self._pause, max(remaining, 0.0)))
 
 
 def _duration(seconds: float) -> str:

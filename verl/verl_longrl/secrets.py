@@ -1,7 +1,7 @@
 """Keep a run's secrets out of everything that is written or shown, and get them to its workers.
 
 A secret is a variable whose name says so (`is_secret`), whose value is an address with a password in it, or that an
-option names as the holder of a key (`declare`). Secrets never enter a runtime environment, a command line, a
+option names as the holder of a key (`declare_secrets`). Secrets never enter a runtime environment, a command line, a
 configuration or a log, because others may read those: Ray writes runtime environments to its logs and to the command
 lines of its workers. Their way to the workers is:
 
@@ -62,7 +62,7 @@ def _sounds_secret(name: str) -> bool:
     return bool(_NAMES.search(name.upper()) and not _PLACES.search(name.upper()))
 
 
-def declare(*names: str) -> None:
+def declare_secrets(*names: str) -> None:
     """Treat these variables as secrets from now on in this process, whatever their names are."""
     _declared.update(names)
 
@@ -146,7 +146,7 @@ def file_for_run(folder: Path, variables: Mapping[str, str]) -> Iterator[dict[st
         _write_private(path, json.dumps({**variables, **run_keys}))
     except OSError as error:
         raise SecretsError(f"{path}, for the run's keys, cannot be written: {error.strerror}") from error
-    declare(*variables)
+    declare_secrets(*variables)
     try:
         yield {FILE_VARIABLE: str(path), **run_keys}
     finally:
@@ -185,7 +185,7 @@ def load() -> None:
     """
     if path := os.environ.get(FILE_VARIABLE):
         variables = read_file(Path(path))
-        declare(*variables)
+        declare_secrets(*variables)
         os.environ.update(variables)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a response does to its scorer, it is that response's problem alone."""
+"""A response that breaks or hangs its scorer affects no other response."""
 
 import asyncio
 import dataclasses
@@ -84,7 +84,7 @@ def test_a_hang_costs_its_deadline(isolation, response):
         ("fine", Unreadable(), "cannot be sent between processes: ValueError: "),
     ],
 )
-def test_a_broken_scorer_or_sample_is_counted_and_the_pool_goes_on(isolation, response, argument, reason):
+def test_a_broken_scorer_or_sample_is_counted_and_the_pool_continues(isolation, response, argument, reason):
     before = isolation.metrics()["scorer_errors"]
     result = run(isolation, response, argument)
     assert result.status == "scorer_error"
@@ -122,7 +122,7 @@ def test_a_slow_scorer_within_its_deadline_is_not_punished(isolation):
     assert isolation.metrics()["slow"] >= 1
 
 
-def test_what_a_scorer_sends_runs_nothing(isolation, tmp_path):
+def test_scores_cannot_run_code_in_the_trainer(isolation, tmp_path):
     forged = tmp_path / "made by unpickling"
     result = run(isolation, "forged", str(forged))
     assert result.status == "scorer_error"
@@ -148,7 +148,7 @@ def test_what_a_scorer_sends_runs_nothing(isolation, tmp_path):
         *(b'[[1, {}, "ok", 3, null]]', b'[[1, {}, "ok", "", {}]]'),
     ],
 )
-def test_what_is_no_score_is_a_failure(isolation, sent):
+def test_a_result_that_is_not_a_score_is_a_failure(isolation, sent):
     result = run(isolation, "sends", sent)
     assert result.status == "scorer_error"
 
@@ -203,7 +203,7 @@ def test_workers_import_nothing_heavy(isolation):
 
 
 def test_workers_are_born_with_math_verify(isolation):
-    """Its half a second would make the first formula of every new worker late, and a late worker is not used again."""
+    """Its import takes half a second, which would make the first formula of every new worker late."""
     assert run(isolation, "imported", "math_verify").value == 1
 
 
@@ -275,7 +275,7 @@ def test_score_async_in_isolation(isolation):
 
 
 def test_a_worker_never_has_to_import_numpy_to_read_a_job():
-    """verl hands strings over as numpy.str_: unpickling one imports numpy, in every new worker, before scoring."""
+    """verl passes strings as numpy.str_, and unpickling one would import numpy in every new worker."""
     import pickle
 
     import numpy

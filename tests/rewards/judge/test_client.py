@@ -128,12 +128,12 @@ def test_a_hanging_server_costs_the_timeout_and_is_retried(server):
         "<html>busy</html>",
     ],
 )
-def test_replies_that_are_no_chat_completion_are_retried(server, text):
+def test_replies_that_are_not_chat_completions_are_retried(server, text):
     server.behave = lambda body, n: web.Response(text=text, content_type="application/json") if n == 1 else 0.0
     assert ask(options(server.url), "Paris")[0] == [True]
 
 
-def test_nobody_there():
+def test_an_unreachable_server():
     (error,), _ = ask(options(DEAD), "Paris")
     assert isinstance(error, JudgeError)
     assert DEAD in str(error)
@@ -338,7 +338,7 @@ def test_a_judge_failure_falls_back_to_the_rule_and_says_so(server):
     assert judged(DEAD, respond("Rome")).status == "judge_error"
 
 
-def test_a_judge_that_is_away_is_no_judge_that_fails():
+def test_an_unreachable_judge_is_told_from_a_failing_one():
     (error,), judge = ask(options(DEAD, patience_minutes=0.1 / 60), "Paris")
     assert isinstance(error, JudgeAway)
     assert judge.metrics()["failures"] == 1

@@ -1,4 +1,4 @@
-"""How a verdict is read, and what a quoted answer is turned into; answers against a judge are in test_judge.py."""
+"""Reading a verdict and neutralising a quoted answer; answers that attack a judge are in test_client.py."""
 
 import time
 

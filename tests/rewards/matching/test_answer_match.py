@@ -23,7 +23,7 @@ def test_table(expected, case):
     assert correctness(case["candidate"], case["gold"], RewardOptions(answer=answer)) == expected
 
 
-@pytest.mark.parametrize("mode", ["exact", "contain", "f1"])  # two_way: test_two_way.py
+@pytest.mark.parametrize("mode", ["exact", "contain", "f1"])  # two_way: test_two_way_match.py
 @pytest.mark.parametrize(
     "case", [case for case in TABLE["gaming"] if "mode" not in case], ids=lambda c: repr(c["candidate"])
 )
@@ -58,7 +58,7 @@ def test_nothing_hides_behind_the_cut(mode):
 
 
 def test_what_is_left_to_the_judge():
-    """The docstring's own words: where the rule is known to be generous, and that `exact` is not."""
+    """The known weaknesses in the docstring, which the mode `exact` does not have."""
     for candidate, gold in (("Paris France", "Paris"), ("5%", "5"), ("5 million", "5")):
         assert correctness(candidate, gold, RewardOptions()) == 1
         assert correctness(candidate, gold, RewardOptions(answer=AnswerOptions(mode="exact"))) == 0

@@ -1,4 +1,4 @@
-"""Lines as items: what is forgiven, what is not, and that two items asked for never become one."""
+"""Lines as items: what is forgiven, what is not, and that two expected items never become one."""
 
 import time
 
@@ -32,14 +32,14 @@ def test_another_item(line, gold):
     assert comparable_items([gold], [line]).recall == 0
 
 
-def test_what_was_asked_for_with_a_number_keeps_it():
+def test_a_number_in_an_expected_item_counts():
     assert comparable_items(["1. yes", "2. no"], ["2. yes", "1. no"]).recall == 0
     assert comparable_items(["1. yes", "2. no"], ["2. no", "1. yes"]).recall == 1
     assert comparable_items(["3. Liga"], ["3. Liga"]).recall == 1
 
 
 @pytest.mark.parametrize("golds", [["f(a)", "f[a]"], ["$5", "€5"], ["a - b", "a b"], ["3.10", "3.1"]])
-def test_two_items_asked_for_never_become_one(golds):
+def test_two_expected_items_never_become_one(golds):
     compared = comparable_items(golds, [golds[0].upper(), f"2. {golds[1]}"])
     assert len(compared.expected) == 2
     assert compared.recall == compared.precision == 1
@@ -78,7 +78,7 @@ def test_no_answer_is_slow(name, piece):
     assert time.perf_counter() - started < 20
 
 
-def test_an_endless_list_is_worth_nothing():
+def test_an_endless_list_earns_nothing():
     golds = [f"item {i}" for i in range(5)]
     lines = [*golds, *(f"junk {i}" for i in range(MAX_LINES))]
     assert score("golongrl_matching", "[Answer]\n" + "\n".join(lines), golds).value == 0

@@ -45,7 +45,7 @@ def test_the_published_rule(case):
     assert any(matches_as_published(case["candidate"], gold) for gold in golds) == case["pays"]
 
 
-def test_what_beats_the_other_modes_does_not_beat_this_one():
+def test_tricks_against_other_modes_do_not_pay():
     """With one exception, on purpose: a number may lack its unit."""
     paid = [case for case in ANSWERS["gaming"] if score(case["candidate"], case["gold"])]
     assert paid == [{"candidate": "10", "gold": "10km"}]
@@ -78,14 +78,14 @@ def test_no_mode_pays_for_words_that_say_nothing(candidate):
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["Anna", "Bell", "Carl", "Dora"]), min_size=1, max_size=2), st.data())
 def test_no_part_pays_for_two_answers_that_share_half_of_their_words(shared, data):
-    """The reason for "more than half": a guess at what many answers have in common is worth nothing."""
+    """The reason for "more than half": a guess at a part that many answers share earns nothing."""
     rest = data.draw(st.lists(st.just("Gray"), min_size=len(shared), max_size=4))
     assert score(" ".join(shared), " ".join([*shared, *rest])) == 0
     assert score(" ".join(shared), " ".join([*rest, *shared])) == 0
 
 
 def test_what_is_left_to_the_judge():
-    """The docstring's own words: where the rule is known to be generous."""
+    """The known weaknesses in the docstring."""
     assert score("New York City", "New York City mayor") == 1
     assert score("president of France", "vice president of France") == 1
 

@@ -1,4 +1,4 @@
-"""What validation says of a ground truth is what the scorer says of it: it passes if and only if it can be scored."""
+"""Validation and scorers agree about a ground truth: it passes if and only if it can be scored."""
 
 import json
 
@@ -27,13 +27,13 @@ def test_a_ground_truth_passes_if_and_only_if_it_can_be_scored(task):
         assert said == ({refusal} if (refusal := refused(task, truth)) else set()), truth
 
 
-def test_among_these_are_good_and_bad_ones_for_every_task():
+def test_every_task_has_good_and_bad_truths():
     for task in GOLD_ONLY:
         assert 3 <= sum(not refused(task, truth) for truth in TRUTHS) <= len(TRUTHS) - 10
 
 
 def refused(task, truth, extra_info=None):
-    """What is said against a ground truth, "" for nothing."""
+    """The problem with a ground truth, "" if there is none."""
     try:
         check_gold(task, truth, extra_info or {})
     except GoldError as error:
@@ -53,7 +53,7 @@ def test_an_unknown_task_of_longbench_pro_is_found_in_its_column():
     assert (caught.value.column, caught.value.value) == ("extra_info.reward_mode", "T3.9")
 
 
-def test_a_scorer_of_the_users_may_say_how_it_reads(monkeypatch):
+def test_a_users_scorer_can_register_a_reader(monkeypatch):
     for table in ("_names", "_readers"):
         monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     scorer("t_says", gold=lambda truth, extra_info: extra_info["unit"] + truth)(lambda *_: Score(1.0))

@@ -66,8 +66,8 @@ def test_in_a_thread_and_in_a_killable_process():
             assert asyncio.run(score_async(*job, options=options, isolation=isolation)).value == 1
 
 
-def test_nothing_with_a_name_in_it_is_evaluated():
-    """math-verify evaluates what its pattern of plain sums finds; whatever surrounds them in a response stays out."""
+def test_text_with_names_is_never_evaluated():
+    """math-verify evaluates only matches of its pattern of plain sums, not the text around them."""
     pieces = [*"1()+*-/^. \n\u0660=,%_x'\\[{·", "answer is ", "2e5", "lambda:0", "os.system", "__import__('os')"]
     draw = random.Random(0)
     texts = ["answer is " + "".join(draw.choices(pieces, k=9)) for _ in range(20000)]

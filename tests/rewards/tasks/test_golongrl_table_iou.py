@@ -67,7 +67,7 @@ def test_more_rows_than_asked_for_never_help(rows, more):
 
 
 @pytest.mark.parametrize("value", [5, "a", None, {}, {"columns": ["a"]}, {"data": 5}, [], [1, 2], [[1], 2]])
-def test_what_is_no_table(value):
+def test_json_that_is_not_a_table(value):
     assert read_table(value) is None
 
 

@@ -100,7 +100,7 @@ def test_every_status_has_the_same_metrics(status):
     assert all(isinstance(value, float) for value in metrics.values())
 
 
-def test_own_parts_are_text():
+def test_extra_parts_are_json():
     own = Score(0.5, {"answer": 1.0, "hops": 2, "a_depth": np.float32(0.5)}).extra_parts()
     assert own == '{"a_depth": 0.5, "hops": 2.0}'
     assert Score(0.5, {"answer": 1.0}).extra_parts() == "{}"

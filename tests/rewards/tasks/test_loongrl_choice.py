@@ -29,7 +29,7 @@ LETTERS = ["A", "b", "(C)", "D)", "e.", "\\text{A}"]
 
 
 @given(st.lists(st.sampled_from([*LETTERS, ",", "/", "or", "and", "$", "12 km"]), max_size=5))
-def test_whoever_names_two_letters_has_not_chosen(pieces):
+def test_two_letters_are_not_a_choice(pieces):
     right = [letter for letter in "ABCDE" if score("loongrl_choice", boxed(" ".join(pieces)), letter).value]
     assert len(right) <= (sum(piece in LETTERS for piece in pieces) == 1)
 

@@ -25,7 +25,7 @@ def test_table(kind, case):
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case["response"])
-def test_paper_exact_pays_for_what_the_guarded_rule_does_not(case):
+def test_paper_exact_accepts_tricks_that_the_guarded_rule_rejects(case):
     assert score("loongrl_qa", case["response"], case["gold"], options=RewardOptions(paper_exact=True)).value == 1
     assert score("loongrl_qa", case["response"], case["gold"]).value == 0
 
@@ -43,7 +43,7 @@ def test_a_row_without_an_answer_is_the_rows_fault(gold, paper_exact):
     assert "ground_truth" in result.reason
 
 
-class Judge:
+class FixedJudge:
     def __init__(self, verdict):
         self.verdict, self.asked = verdict, []
 
@@ -55,7 +55,7 @@ class Judge:
 @pytest.mark.parametrize("paper_exact", [False, True])
 @pytest.mark.parametrize("verdict", [True, False])
 def test_a_judge_decides_about_the_text_in_the_box(verdict, paper_exact):
-    judge = Judge(verdict)
+    judge = FixedJudge(verdict)
     options = RewardOptions.from_dict({"answer": {"by": "judge"}, "paper_exact": paper_exact})
     result = asyncio.run(
         score_async(
@@ -72,7 +72,7 @@ def test_a_judge_decides_about_the_text_in_the_box(verdict, paper_exact):
 
 
 def test_a_response_without_a_box_is_not_judged():
-    judge = Judge(True)
+    judge = FixedJudge(True)
     options = RewardOptions.from_dict({"answer": {"by": "judge"}})
     result = asyncio.run(score_async("loongrl_qa", "Paris", ["Paris"], options=options, judge=judge, truncated=True))
     assert (result.status, result.value, judge.asked) == ("truncated", 0, [])

@@ -127,7 +127,7 @@ class Journal:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """(offset, row) of each whole line; the row is None if the line is damaged. Nothing if the file is absent."""
+    """(offset, row) of each whole line, with None for a damaged row. Nothing if the file is absent."""
     if path.is_file():
         start = 0
         with path.open("rb") as handle:

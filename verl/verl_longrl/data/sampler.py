@@ -1,10 +1,10 @@
-"""The order in which rows of several tasks are trained on: evenly mixed, by weight, short ones first.
+"""Choose the order in which rows of several tasks are drawn: evenly mixed, by weight, short prompts first.
 
-Shuffled rows of a rare task come in clumps: GoLongRL's rarest tasks are under one row in a hundred, and most batches of
-128 have none or two of them. Here they come evenly, each task's rows in random order, and every row once an epoch. A
-weight has a task's rows come more or less often than that, round after round.
+Shuffled rows of a rare task are not spread evenly: GoLongRL's rarest tasks are less than one row in a hundred, so most
+batches of 128 have none of them or two. Here each task's rows are spread evenly, in random order, and every row is
+drawn once per epoch. A weight draws a task's rows more or less often than that.
 
-Everything follows from the seed, and the position in it is a checkpoint's few numbers.
+The order follows from the seed alone, so a checkpoint stores one number: the position in it.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ class MixOptions(Options):
 
     @property
     def wanted(self) -> bool:
-        """Whether the order is other than verl's."""
+        """Whether the order differs from verl's."""
         return self.balanced or bool(self.weights) or bool(self.phases)
 
 
 class TaskSampler:
-    """Numbers of rows, epoch by epoch; an epoch is as many as there are rows. Stateful, as torchdata has it.
+    """Yields row numbers, epoch by epoch; an epoch has as many draws as there are rows. Stateful, for torchdata.
 
     Args:
-        tasks: of each of N rows.
-        lengths: (N,) prompt tokens of each.
+        tasks: the task of each of N rows.
+        lengths: (N,) prompt tokens of each row.
 
     Raises:
-        ValueError: a weight for a task that no row has, or a phase that no row is for.
+        ValueError: a weight for a task that no row has, or a phase without a row to draw.
     """
 
     def __init__(self, tasks: Sequence[str], lengths: Sequence[int], options: MixOptions, seed: int):
@@ -76,8 +76,10 @@ class TaskSampler:
         self.tasks, self.lengths = np.asarray(tasks, dtype=object), np.asarray(lengths)
         if unknown := sorted(set(options.weights) - set(tasks)):
             known = ", ".join(sorted(set(tasks)))
-            raise ValueError(f"mix.weights has {', '.join(unknown)}, and no row is of that task; tasks: {known}")
-        self._phases = [self._streams(at, phase) for at, phase in enumerate(options.phases or (Phase(),))]
+            raise ValueError(f"mix.weights: no row has the task {', '.join(unknown)}. Fix: use some of {known}")
+        self._phases = [
+            self._streams_of_phase(number, phase) for number, phase in enumerate(options.phases or (Phase(),))
+        ]
         self.position = 0
 
     def __len__(self) -> int:
@@ -87,9 +89,10 @@ class TaskSampler:
         """The rest of the current epoch, or the next one."""
         end = (self.position // len(self) + 1) * len(self)
         while self.position < end:
-            phase, within = self._phase()
+            streams, within = self._current_phase()
+            # Counted before the yield: a checkpoint that is written while the row is processed must not repeat it.
             self.position += 1
-            yield phase.at(within)
+            yield streams.row_at(within)
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -97,68 +100,75 @@ class TaskSampler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.position = state["position"]
 
-    def _phase(self) -> tuple[_Streams, int]:
+    def _current_phase(self) -> tuple[_TaskStreams, int]:
         """The phase of the current position, and the position within it."""
         within = self.position
         for streams, phase in zip(self._phases, self.options.phases or (Phase(),), strict=True):
             if phase.prompts is None or within < phase.prompts:
                 return streams, within
             within -= phase.prompts
+        # All phases have an end and are over: the last one continues.
         return self._phases[-1], within + (self.options.phases[-1].prompts or 0)
 
-    def _streams(self, at: int, phase: Phase) -> _Streams:
-        most = phase.max_prompt_tokens
-        fits = np.full(len(self), True) if most is None else self.lengths <= most
+    def _streams_of_phase(self, number: int, phase: Phase) -> _TaskStreams:
+        limit = phase.max_prompt_tokens
+        fits = np.full(len(self), True) if limit is None else self.lengths <= limit
         weights = {task: self.options.weights.get(task, 1.0) for task in sorted(set(self.tasks[fits]))}
         weights = {task: weight for task, weight in weights.items() if weight}
         if not weights:
             raise ValueError(
-                f"mix.phases[{at}]: no row of a task with a weight above 0 has at most {most} prompt tokens (the "
-                f"shortest of all has {self.lengths.min()}); raise max_prompt_tokens"
+                f"mix.phases[{number}].max_prompt_tokens = {limit}: no row of a task with a weight above 0 has so few "
+                f"prompt tokens (the shortest of all has {self.lengths.min()}). Fix: raise it"
             )
         rows = [np.flatnonzero(fits & (self.tasks == task)) for task in weights]
-        return _Streams(rows, list(weights.values()), self.seed + at)
+        return _TaskStreams(rows, list(weights.values()), self.seed + number)
 
 
-class _Streams:
-    """One phase: each task's rows round after round, each round in a new order, merged so that tasks come evenly.
+class _TaskStreams:
+    """One phase: each task's rows round after round, each round in a new order, merged so that tasks are spread evenly.
 
-    The t-th row of a task with share s is due at (t + 1/2) / s, and whatever is due first comes first. So by the time
-    all rows of the data have come, each task has had its share of them, to the row.
+    The t-th row of a task with share s is due at (t + 1/2) / s, and the row that is due first is drawn first. So when
+    as many rows are drawn as the data has, each task has had its share of them, to the row. An example with two tasks,
+    A with 3 rows and B with 1, so shares 3/4 and 1/4:
+
+        A due at 0.67, 2.00, 3.33    B due at 2.00    drawn: A, A, B, A
     """
 
     def __init__(self, rows: Sequence[np.ndarray], weights: Sequence[float], seed: int):
         self.rows, self.seed = rows, seed
-        every = sum(len(own) * weight for own, weight in zip(rows, weights, strict=True))
-        self._shares = [len(own) * weight / every for own, weight in zip(rows, weights, strict=True)]
+        weighted = [len(task_rows) * weight for task_rows, weight in zip(rows, weights, strict=True)]
+        total = sum(weighted)
+        self._shares = [part / total for part in weighted]
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
-        self._begin()
+        self._restart()
 
-    def _begin(self) -> None:
-        self._position, self._taken = 0, [0] * len(self.rows)
+    def _restart(self) -> None:
+        self._position, self._drawn = 0, [0] * len(self.rows)
+        # A heap of (time at which the next row is due, task). A tie goes to the task that comes first.
         self._due = [(0.5 / share, task) for task, share in enumerate(self._shares)]
         heapq.heapify(self._due)
 
-    def at(self, position: int) -> int:
-        """The row at a position; cheap for positions in order."""
+    def row_at(self, position: int) -> int:
+        """The row at a position; cheap for positions in ascending order."""
         if position < self._position:
-            self._begin()
+            self._restart()
         while self._position < position:
-            self._next()
-        return self._row(*self._next())
+            self._draw()
+        return self._row(*self._draw())
 
-    def _next(self) -> tuple[int, int]:
-        """The task that is due, and how many of its rows have come before."""
+    def _draw(self) -> tuple[int, int]:
+        """Draw from the task that is due. Returns the task, and how many of its rows were drawn before."""
         task = self._due[0][1]
-        turn = self._taken[task]
-        self._taken[task] += 1
+        drawn_before = self._drawn[task]
+        self._drawn[task] += 1
         self._position += 1
-        heapq.heapreplace(self._due, ((turn + 1.5) / self._shares[task], task))
-        return task, turn
+        heapq.heapreplace(self._due, ((drawn_before + 1.5) / self._shares[task], task))
+        return task, drawn_before
 
-    def _row(self, task: int, turn: int) -> int:
-        number, within = divmod(turn, len(self.rows[task]))
-        if self._orders.get(task, (-1, None))[0] != number:
-            order = np.random.default_rng([self.seed, task, number]).permutation(self.rows[task])
-            self._orders[task] = (number, order)
+    def _row(self, task: int, drawn_before: int) -> int:
+        # Each round has its own order, and only the current one is in memory.
+        round_number, within = divmod(drawn_before, len(self.rows[task]))
+        if self._orders.get(task, (-1, None))[0] != round_number:
+            order = np.random.default_rng([self.seed, task, round_number]).permutation(self.rows[task])
+            self._orders[task] = (round_number, order)
         return int(self._orders[task][1][within])

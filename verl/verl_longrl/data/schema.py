@@ -94,8 +94,8 @@ def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
 class Sample:
     """One training sample, decoded; `to_row` and `from_row` convert to and from a row of `SCHEMA`.
 
-    `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the same order;
-    both are None for tasks without grounding. `prompt_tokens` is the number of tokens of the prompt as the model sees
+    `ref_chunks` are 0-based ids of the evidence chunks in the prompt, `ref_chunks_text` their texts in the same order.
+    Tasks without grounding have neither. `prompt_tokens` is the number of tokens of the prompt as the model sees
     it (chat template and generation prompt included), counted with the tokenizer that `tokenizer_fingerprint` names
     (see `verl_longrl.data.prompt_lengths`).
     """

@@ -48,11 +48,11 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTr
     except RuntimeError as error:
         raise ImportError(" ".join(str(error).split())) from error
     with isolated:
-        mine = load_scorers(options.scorers)
-        if not mine:
+        scorers = load_scorers(options.scorers)
+        if not scorers:
             trial.problems.append(f"{', '.join(options.scorers)}: no @scorer(...) in it, so it scores nothing")
         called = set()
-        for job in _jobs(options, files, mine):
+        for job in _jobs(options, files, scorers):
             function = resolve(job.data_source)
             called.add(function)
             score = isolated.score_for_each_verdict_blocking(job)[0]
@@ -61,7 +61,7 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTr
                 trial.problems.append(f"{call}, {score.reason}; expected {EXPECTED}")
             else:
                 trial.tried.append(job.data_source)
-    for name, function in mine.items():
+    for name, function in scorers.items():
         if function not in called:
             trial.unused.append(name)
             if problem := _signature_problem(function):
@@ -69,8 +69,8 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTr
     return trial
 
 
-def _jobs(options: RewardOptions, files: Iterable[str | Path], mine: dict[str, Scorer]) -> list[Job]:
-    """An empty response to the first readable row of each data source that one of `mine` scores."""
+def _jobs(options: RewardOptions, files: Iterable[str | Path], scorers: dict[str, Scorer]) -> list[Job]:
+    """An empty response to the first readable row of each data source that one of `scorers` scores."""
     jobs: dict[str, Job] = {}
     others: set[object] = set()
     for file in files:
@@ -79,7 +79,7 @@ def _jobs(options: RewardOptions, files: Iterable[str | Path], mine: dict[str, S
                 source = row.get("data_source")
                 if source in jobs or source in others:
                     continue
-                if not _is_mine(source, mine):
+                if not _is_among(source, scorers):
                     others.add(source)
                 elif (job := _job(row, options)) is not None:
                     jobs[job.data_source] = job
@@ -88,9 +88,9 @@ def _jobs(options: RewardOptions, files: Iterable[str | Path], mine: dict[str, S
     return list(jobs.values())
 
 
-def _is_mine(source: Any, mine: dict[str, Scorer]) -> bool:
+def _is_among(source: Any, scorers: dict[str, Scorer]) -> bool:
     try:
-        return isinstance(source, str) and resolve(source) in mine.values()
+        return isinstance(source, str) and resolve(source) in scorers.values()
     except LookupError:
         return False
 

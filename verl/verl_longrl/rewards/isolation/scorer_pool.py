@@ -176,7 +176,7 @@ class IsolatedScorer:
                 return
 
     def metrics(self) -> dict[str, float]:
-        """Counts since the start. restarts: workers replaced; server_restarts: of the fork server."""
+        """Counts since the start: scored, timeouts, scorer_errors, restarts (of workers), slow, server_restarts."""
         names = ("scored", "timeouts", "scorer_errors", "restarts", "slow", "server_restarts")
         with self._lock:
             return {name: float(self._counts[name]) for name in names}

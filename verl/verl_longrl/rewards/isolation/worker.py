@@ -32,7 +32,7 @@ from verl_longrl.rewards.scoring import score_for_each_verdict
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(connection: Connection, memory_gib: float) -> None:
+def serve_jobs(connection: Connection, memory_gib: float) -> None:
     """Score jobs from `connection` until it closes: a pickled `Job` in, the scores of each verdict out as JSON."""
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -49,7 +49,7 @@ def serve(connection: Connection, memory_gib: float) -> None:
         connection.send_bytes(answer)
 
 
-def template(control: socket.socket, memory_gib: float) -> None:
+def serve_forks(control: socket.socket, memory_gib: float) -> None:
     """Serve the requests "fork" (with a file descriptor; the reply is a pid) and "end PID" until the socket closes."""
     ending: set[int] = set()
     template_pid = os.getpid()
@@ -62,7 +62,7 @@ def template(control: socket.socket, memory_gib: float) -> None:
             if pid == 0:
                 control.close()
                 _die_with(template_pid)
-                serve(Connection(descriptors[0]), memory_gib)
+                serve_jobs(Connection(descriptors[0]), memory_gib)
                 os._exit(0)
             os.close(descriptors[0])
             control.send(str(pid).encode())
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     # Objects that the garbage collector does not touch stay in pages that are shared with the forks.
     gc.freeze()
     control.send(b"ready")
-    template(control, settings["memory_gib"])
+    serve_forks(control, settings["memory_gib"])
     return 0
 
 

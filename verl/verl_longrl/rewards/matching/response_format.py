@@ -258,7 +258,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _statements(opening: re.Pattern[str], text: str) -> list[str]:
-    """What follows each match of `opening`, up to the end of its line or the next match, stripped."""
+    """The text after each match of `opening`, up to the end of its line or the next match, stripped."""
     openings = list(opening.finditer(text))
     ends = [*(match.start() for match in openings[1:]), len(text)]
     return [text[match.end() : end].partition("\n")[0].strip() for match, end in zip(openings, ends, strict=False)]

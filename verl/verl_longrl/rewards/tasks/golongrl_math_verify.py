@@ -26,7 +26,7 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_label
-from verl_longrl.rewards.tasks.math import equivalent
+from verl_longrl.rewards.tasks.math import is_equivalent
 
 _PUBLISHED_CHARS = 500
 _MAX_CHARS = 1000
@@ -44,7 +44,7 @@ def golongrl_math(response: str, ground_truth: Any, extra_info: Mapping[str, Any
         return Score.of_answer(bool(text) and is_right_as_published(text[-_PUBLISHED_CHARS:], golds), error)
     boxed = parse_boxed(response, require_think=options.require_think)
     if not boxed.error:
-        return Score.of_answer(any(equivalent(boxed.answer, gold) for gold in golds))
+        return Score.of_answer(any(is_equivalent(boxed.answer, gold) for gold in golds))
     stated = parse_sentence(response, require_think=options.require_think)
     return Score.of_answer(any(_states(stated.answer, gold) for gold in golds), stated.error)
 
@@ -55,7 +55,7 @@ def _states(sentence: str, gold: str) -> bool:
         return False
     plain = sentence if "\\" in sentence or sentence.count("$") > 1 else _CURRENCY.sub("", sentence)
     extracted = _extract(_IN_PARENTHESES.sub(r"\1", plain))
-    return equivalent(sentence, gold) or (len(extracted) > 1 and equivalent(str(extracted[1]), gold))
+    return is_equivalent(sentence, gold) or (len(extracted) > 1 and is_equivalent(str(extracted[1]), gold))
 
 
 def is_right_as_published(text: str, golds: list[str]) -> bool:

@@ -19,14 +19,18 @@ from collections.abc import Iterable, Sequence
 
 def released_rouge_l(summary: str, reference: str, *, chinese: bool) -> float:
     """ROUGE-L of two texts in [0, 1]; 0 when either is empty."""
-    mine, theirs = (_sentences(text, chinese=chinese) for text in (summary, reference))
-    if not mine or not theirs:
+    summary_sentences, reference_sentences = (
+        _sentences(summary, chinese=chinese),
+        _sentences(reference, chinese=chinese),
+    )
+    if not summary_sentences or not reference_sentences:
         return 0.0
     collected: set[str] = set()
-    for expected in theirs:
-        for sentence in mine:
+    for expected in reference_sentences:
+        for sentence in summary_sentences:
             collected |= _common_words(expected, sentence)
-    precision, recall = len(collected) / len(_words(mine)), len(collected) / len(_words(theirs))
+    precision = len(collected) / len(_words(summary_sentences))
+    recall = len(collected) / len(_words(reference_sentences))
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 

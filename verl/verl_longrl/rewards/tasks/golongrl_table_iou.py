@@ -136,11 +136,11 @@ def _published(values: Sequence[Any], expected: list[Any]) -> float:
     given = values[0].get("data", []) if values and isinstance(values[0], Mapping) else []
     if not isinstance(given, list):
         return 0.0
-    mine, theirs = (
+    given_rows, expected_rows = (
         Counter(tuple(map(str, row)) if isinstance(row, list) else str(row) for row in rows)
         for rows in (given, expected)
     )
-    common = (mine & theirs).total()
+    common = (given_rows & expected_rows).total()
     return common / (len(given) + len(expected) - common)
 
 

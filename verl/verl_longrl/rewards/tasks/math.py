@@ -33,7 +33,7 @@ _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\s)(?=[0-9]{3}(?![0-9]))")
 _TAIL = re.compile(r"(?<=[\w)}\]])\s?\\?%|[\s.,;:]+\Z")
 
 
-def equivalent(candidate: str, gold: str) -> bool:
+def is_equivalent(candidate: str, gold: str) -> bool:
     """Whether two answers in LaTeX or plain text are the same mathematics or the same words. It may never return."""
     if len(candidate) > _MAX_CHARS:
         return False
@@ -85,4 +85,4 @@ def math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], option
     parsed = parse_boxed(response, require_think=options.require_think, answer_line=True)
     if parsed.error:
         return Score.format_error(parsed.error)
-    return Score.of_answer(float(any(equivalent(parsed.answer, gold) for gold in golds)))
+    return Score.of_answer(float(any(is_equivalent(parsed.answer, gold) for gold in golds)))
