@@ -75,7 +75,7 @@ def compose(overrides: list[str]) -> DictConfig:
     overrides = [force_free_key(_renamed(override)) for override in overrides]
     ConfigStore.instance().store("longrl_options", {"longrl": {"output_dir": MISSING, **LongRLConfig.defaults()}})
     # verl's files are found by folder: by package name, Hydra would import verl and torch, which takes seconds.
-    ours = [f"hydra.searchpath=['file://{_upstream_configs()}']"]
+    ours = [f"hydra.searchpath=['file://{_verl_configs()}']"]
     with hydra.initialize_config_module("recipe.longrl.config", version_base=None):
         try:
             return hydra.compose("longrl_trainer", [*ours, *overrides])
@@ -85,18 +85,18 @@ def compose(overrides: list[str]) -> DictConfig:
             cause = error.__cause__
             key = getattr(cause, "full_key", None)
             if key is None:
-                hint = "; a value with any of = , ( ) { } is quoted for Hydra: \"key='value'\""
+                hint = ". Fix: quote a value with any of = , ( ) { } for Hydra: \"key='value'\""
                 raise SettingsError(f"{error}{hint if isinstance(error, OverrideParseException) else ''}") from error
             known = _keys(hydra.compose("longrl_trainer", ours))
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.0)
             raise SettingsError(
-                f"unknown key {key}; nearest valid ones: {', '.join(near)}. A key that verl does not list is added "
-                f"with +{key}=..."
+                f"unknown key {key}; nearest valid ones: {', '.join(near)}. To add a key that verl does not list, "
+                f"write +{key}=..."
             ) from error
 
 
 def _renamed(override: str) -> str:
-    """An override in today's words. `tmn=false` of method=golongrl is now a key of `longrl:`."""
+    """The override under its current name: `tmn=false` of method=golongrl is now a key of `longrl:`."""
     key, _, value = override.lstrip("+").partition("=")
     if key != "tmn":
         return override
@@ -108,8 +108,8 @@ def _renamed(override: str) -> str:
     return replacement
 
 
-def _upstream_configs() -> Path:
-    """verl's folder of configuration files, found without importing verl."""
+def _verl_configs() -> Path:
+    """The folder of verl's configuration files, without importing verl."""
     spec = importlib.util.find_spec("verl")
     if spec is None or spec.origin is None:
         raise SettingsError("verl is not installed here. Fix: bash scripts/setup.sh")
@@ -117,21 +117,21 @@ def _upstream_configs() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """What users may choose of a configuration group: what is shipped, without the demos' worlds."""
+    """The choices of a configuration group, without those of the demos."""
     files = resources.files("recipe.longrl.config").joinpath(group).iterdir()
     names = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
     return [name for name in names if not name.startswith("demo")]
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
-    """What is wrong with an unknown choice of one of our groups, in a line; of any other, what Hydra says."""
+    """The error message for an unknown choice of a group, with the nearest one; Hydra's message for other groups."""
     group, _, choice = (error.missing_cfg_file or "").partition("/")
     if group not in GROUPS:
         return str(error)
     known = choices(group)
     near = difflib.get_close_matches(choice, known, n=1, cutoff=0.0)[0]
-    own = "; a model of your own: model=custom actor_rollout_ref.model.path=FOLDER_OR_NAME" if group == "model" else ""
-    return f"{group}={choice} is unknown; the nearest is {group}={near} (known: {', '.join(known)}){own}"
+    hint = "; for any other model: model=custom actor_rollout_ref.model.path=FOLDER_OR_NAME" if group == "model" else ""
+    return f"{group}={choice} is unknown; the nearest is {group}={near} (known: {', '.join(known)}){hint}"
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
@@ -150,16 +150,16 @@ def require_given(config: DictConfig) -> None:
     missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
     if missing:
         raise SettingsError(
-            f"{', '.join(missing)} must be given. With run_longrl.sh set TRAIN_FILES, VAL_FILES, MODEL_PATH; "
-            "otherwise e.g. data.train_files=[train.parquet]"
+            f"{', '.join(missing)} must be given. Fix: set TRAIN_FILES, VAL_FILES and MODEL_PATH for run_longrl.sh, or "
+            "add overrides such as data.train_files=[train.parquet]"
         )
 
 
 def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) -> LongRLConfig:
-    """Check the `longrl:` block and fill in derived keys, in place. Raises SettingsError.
+    """Check the configuration and fill in derived keys, in place; returns the `longrl:` block. Raises SettingsError.
 
-    dry_run: nothing will be started, so no weights are fetched. partial: it is only looked at, so data and model may
-    be missing, and the models are left as they are given: nothing is looked up or written.
+    dry_run: nothing will be started, so no weights are fetched. partial: the configuration is only printed, so data and
+    model may be missing, and models are neither looked up nor prepared.
     """
     if not partial:
         require_given(config)
@@ -170,8 +170,8 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
     _check_numbers(config)
     if config.trainer.v1.trainer_mode != "sync":
         raise SettingsError(
-            f"trainer.v1.trainer_mode = {config.trainer.v1.trainer_mode}: LongRL's trainer is synchronous; leave out "
-            "the key, or set trainer.v1.trainer_mode=sync"
+            f"trainer.v1.trainer_mode = {config.trainer.v1.trainer_mode}: LongRL's trainer is synchronous. Fix: leave "
+            "out the key, or set trainer.v1.trainer_mode=sync"
         )
     _make_paths_absolute(config)
     _check_resume(config.trainer)
@@ -185,10 +185,13 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
         if uses_megatron(config):
             _rename(config.actor_rollout_ref.actor, MEGATRON_NAMES)
         follow_lengths(config)
-        # Rotation is ours (verl_longrl.trainer.checkpoints): verl's deletes the old before the new is whole.
+        # Checkpoints are rotated by verl_longrl.trainer.checkpoints, because verl deletes the old checkpoint before the
+        # new one is complete.
         for key in ("max_actor_ckpt_to_keep", "max_critic_ckpt_to_keep"):
             if config.trainer[key] is not None:
-                raise SettingsError(f"trainer.{key} = {config.trainer[key]}: use longrl.checkpoints_to_keep instead")
+                raise SettingsError(
+                    f"trainer.{key} = {config.trainer[key]}: not supported. Fix: use longrl.checkpoints_to_keep"
+                )
         if longrl.log_rollouts:
             config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
         if longrl.reward.answer.by == "reward_model":
@@ -207,7 +210,7 @@ def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) ->
 
 
 def _check_numbers(config: DictConfig) -> None:
-    """Counts are whole numbers of at least 1; the trainer's frequencies whole ones, 0 or less meaning never."""
+    """Require counts to be whole numbers of at least 1, and the trainer's frequencies to be whole numbers."""
     optional = ["trainer.total_training_steps", *(DERIVED_ON_CPUS if config.trainer.device == "cpu" else [])]
     for key in (*AT_LEAST_ONE, "trainer.total_training_steps", "trainer.save_freq", "trainer.test_freq"):
         value, frequency = OmegaConf.select(config, key), key.endswith("_freq")
@@ -216,18 +219,21 @@ def _check_numbers(config: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and not frequency):
             expected = "a whole number of steps, or -1 for never" if frequency else "a whole number of at least 1"
             null = ", or null" if key in optional else ""
-            raise SettingsError(f"{key} = {value}; expected {expected}{null}")
+            raise SettingsError(f"{key} = {value}: expected {expected}{null}")
 
 
 def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> None:
-    """Have trainer and rollout engine read a folder whose config.json both can compute, and the judge's engine too. It
-    is in the run's folder, or in a temporary one while another process works there."""
+    """Replace the models by folders whose config.json trainer, rollout engine and the judge's engine all support.
+
+    They are in the run's folder, or in a temporary one while another process works there.
+    """
     model, folder, judge = config.actor_rollout_ref.model, Path(longrl.output_dir), config.reward.reward_model
     if other_holder([folder]):
         folder = Path(tempfile.mkdtemp(prefix="longrl-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     lengths = (config.data.max_prompt_length, config.data.max_response_length)
-    sequence = 0 if None in lengths else sum(lengths)  # open ones are chosen later, within what the folder can do
+    # Lengths that are still open are chosen later, within the model's limits.
+    sequence = 0 if None in lengths else sum(lengths)
     longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len or 0)
     try:
         model.path = prepare_model(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
@@ -239,21 +245,21 @@ def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> 
 
 
 def follow_lengths(config: DictConfig) -> None:
-    """vLLM's context length, where both lengths are known; `derived_settings` may still have to choose them."""
+    """Set vLLM's context length if both lengths are known; `derived_settings` may still have to choose them."""
     rollout, data = config.actor_rollout_ref.rollout, config.data
     if rollout.max_model_len is None and None not in (data.max_prompt_length, data.max_response_length):
         rollout.max_model_len = data.max_prompt_length + data.max_response_length
 
 
 def count_devices(config: DictConfig) -> None:
-    """The logical devices of a Ray that the run starts on the CPU: with those of a judge that verl serves."""
+    """Set the logical devices of a Ray that the run starts on the CPU, including those of a judge that verl serves."""
     judge, ray_init = config.reward.reward_model, config.ray_kwargs.ray_init
     if config.trainer.device == "cpu" and judge.enable and ray_init.get("num_gpus", 0) is not None:
         ray_init.num_gpus = cluster_gpus(config)
 
 
 def _rename(node: DictConfig, names: dict[str, str]) -> None:
-    """Move values from one dotted key to another, where there are any."""
+    """Move the values of dotted keys to other keys, where they exist."""
     for key, other in names.items():
         parent, _, name = key.rpartition(".")
         holder = OmegaConf.select(node, parent) if parent else node
@@ -262,13 +268,13 @@ def _rename(node: DictConfig, names: dict[str, str]) -> None:
 
 
 def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
-    """Have verl serve the judge on GPUs of its own, which is how scores can be computed while rollouts still run."""
+    """Make verl serve the judge on separate GPUs, so that scores can be computed while rollouts are generated."""
     judge = reward.reward_model
     if not judge.model_path:
         raise SettingsError(
-            "longrl.reward.answer.by = reward_model needs the judge's model: reward.reward_model.model_path=... "
-            "(and for its GPUs, which come on top of the trainer's, reward.reward_model.n_gpus_per_node=N, .nnodes=N, "
-            ".rollout.tensor_model_parallel_size=N)"
+            "longrl.reward.answer.by = reward_model needs the judge's model. Fix: reward.reward_model.model_path=... "
+            "and, for its GPUs in addition to the trainer's, reward.reward_model.n_gpus_per_node=N, .nnodes=N, "
+            ".rollout.tensor_model_parallel_size=N"
         )
     judge.enable = judge.enable_resource_pool = True
     judge.nnodes = judge.nnodes or 1
@@ -276,13 +282,15 @@ def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
     rollout = judge.rollout
     if OmegaConf.is_missing(rollout, "name"):
         rollout.name = "vllm"
-    rollout.free_cache_engine = False  # verl would put it to sleep at the start and, on its own GPUs, never wake it
-    if rollout.max_model_len is None:  # a token per character is the most that a question can need
+    # verl would put the engine to sleep at the start and, on separate GPUs, never wake it.
+    rollout.free_cache_engine = False
+    if rollout.max_model_len is None:
+        # At most one token for each character, and 4096 for the judge's instructions and the question.
         quoted = longrl.judge.max_context_chars + longrl.judge.max_candidate_chars
         rollout.prompt_length, rollout.response_length = quoted + 4096, longrl.judge.max_tokens
         rollout.max_model_len = rollout.prompt_length + rollout.response_length
-    # Without a reward function of the user's, verl takes the model for a classifier and passes our manager by.
-    # The manager never calls this one.
+    # Without a custom reward function, verl treats the model as a classifier and ignores our reward manager. The
+    # manager never calls this function.
     reward.custom_reward_function.path = "pkg://verl_longrl.rewards"
     reward.custom_reward_function.name = "score"
 
@@ -290,8 +298,8 @@ def _serve_judge(reward: DictConfig, longrl: LongRLConfig) -> None:
 def cluster_gpus(config: DictConfig) -> int:
     """GPUs (logical devices on the CPU) of the whole run: the trainer's and, if verl serves one, the judge's."""
     judge = config.reward.reward_model
-    own = judge.nnodes * judge.n_gpus_per_node if judge.enable and judge.enable_resource_pool else 0
-    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node + own)
+    of_judge = judge.nnodes * judge.n_gpus_per_node if judge.enable and judge.enable_resource_pool else 0
+    return int(config.trainer.nnodes * config.trainer.n_gpus_per_node + of_judge)
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -300,7 +308,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 
 def as_yaml(config: DictConfig, changed: bool = False) -> str:
-    """A resolved configuration as text, LongRL's own block first. changed: only what differs from the defaults."""
+    """A resolved configuration as text, LongRL's block first. changed: only values that differ from the defaults."""
     values = plain(config)
     if changed:
         defaults = compose([])
@@ -311,16 +319,16 @@ def as_yaml(config: DictConfig, changed: bool = False) -> str:
 
 
 def _differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The entries of nested dictionaries that `defaults` lacks or has otherwise."""
-    found = {}
+    """The entries of a nested dictionary that are not in `defaults` or differ there."""
+    differing = {}
     for key, value in values.items():
         default = defaults.get(key, {} if isinstance(value, dict) else None)
         if isinstance(value, dict) and isinstance(default, dict):
             if inner := _differing(value, default):
-                found[key] = inner
+                differing[key] = inner
         elif key not in defaults or value != default:
-            found[key] = value
-    return found
+            differing[key] = value
+    return differing
 
 
 def is_url(path: str) -> bool:
@@ -329,30 +337,34 @@ def is_url(path: str) -> bool:
 
 
 def run_folders(config: DictConfig) -> list[Path]:
-    """The folder of a composed configuration's run and that of its checkpoints, made absolute in place. Raises
-    SettingsError."""
+    """The folders of a composed configuration's run and of its checkpoints, made absolute in place.
+
+    Raises SettingsError.
+    """
     _check_name(config.trainer.experiment_name)
     keys = ("longrl.output_dir", "trainer.default_local_dir")
     for key in keys:
         path = OmegaConf.select(config, key)
         if not path or is_url(path):
-            raise SettingsError(f"{key} = {path} must be a folder of this machine; mount it, or copy it later")
+            raise SettingsError(
+                f"{key} = {path} must be a folder of this machine. Fix: mount it, or copy the run there later"
+            )
         OmegaConf.update(config, key, _absolute(path))
     return [Path(OmegaConf.select(config, key)) for key in keys]
 
 
 def _check_name(name: Any) -> None:
-    """The run's name is that of its folder under outputs/, and no way out of it."""
+    """Require the run's name to be a valid name of a folder below outputs/."""
     text = str(name)
     if not text.strip() or not text.isprintable() or re.search(r"^[.\s]|[/\\]|\s$", text) or len(text.encode()) > 200:
         raise SettingsError(
             f"trainer.experiment_name = {text!r} must be the name of one folder: not empty, no / or \\, no control "
-            "characters, no . or space at its beginning, at most 200 bytes; another place is longrl.output_dir=FOLDER"
+            "characters, no . or space at its beginning, at most 200 bytes. For another place: longrl.output_dir=FOLDER"
         )
 
 
 def _make_paths_absolute(config: DictConfig) -> None:
-    """Workers start in directories of their own, so what is relative to the user's becomes absolute."""
+    """Make paths absolute, because workers have other working directories."""
     run_folders(config)
     if config.trainer.resume_from_path is not None:
         config.trainer.resume_from_path = _absolute(config.trainer.resume_from_path)
@@ -362,7 +374,8 @@ def _make_paths_absolute(config: DictConfig) -> None:
             OmegaConf.update(config, key, [_absolute(file) for file in ([files] if isinstance(files, str) else files)])
     scorers = config.longrl.reward.get("scorers")
     scorers = [scorers] if isinstance(scorers, str) else scorers
-    if isinstance(scorers, list | ListConfig):  # files, or importable modules; anything else LongRLConfig refuses
+    # Scorers are files or importable modules. LongRLConfig refuses anything else.
+    if isinstance(scorers, list | ListConfig):
         config.longrl.reward.scorers = [_absolute(s) if str(s).endswith(".py") else s for s in scorers]
     for key in ("path", "tokenizer_path", "hf_config_path", "lora_adapter_path"):
         model = config.actor_rollout_ref.model
@@ -371,29 +384,31 @@ def _make_paths_absolute(config: DictConfig) -> None:
 
 
 def _check_resume(trainer: DictConfig) -> None:
-    """verl takes an unknown mode for none at all, and a path without its mode for no path."""
+    """Refuse an unknown mode, and a path that the mode ignores; verl accepts both without a message."""
     mode, path = trainer.resume_mode, trainer.resume_from_path
     if mode not in RESUME_MODES:
-        raise SettingsError(f"trainer.resume_mode = {mode}; expected one of {', '.join(RESUME_MODES)}")
+        raise SettingsError(f"trainer.resume_mode = {mode}: expected one of {', '.join(RESUME_MODES)}")
     if mode == "resume_path" and path is None:
         raise SettingsError(
-            "trainer.resume_mode = resume_path needs the checkpoint: trainer.resume_from_path=.../global_step_N"
+            "trainer.resume_mode = resume_path needs the checkpoint. Fix: trainer.resume_from_path=.../global_step_N"
         )
     if mode != "resume_path" and path is not None:
         raise SettingsError(
-            f"trainer.resume_from_path = {path}, but trainer.resume_mode = {mode} does not look at it; set "
-            "trainer.resume_mode=resume_path, or leave the path out"
+            f"trainer.resume_from_path = {path}: trainer.resume_mode = {mode} ignores it. Fix: set "
+            "trainer.resume_mode=resume_path, or leave out the path"
         )
     if path is not None and is_url(path):
-        raise SettingsError(f"trainer.resume_from_path = {path} must be a folder of this machine; mount it, or copy it")
+        raise SettingsError(
+            f"trainer.resume_from_path = {path} must be a folder of this machine. Fix: mount or copy it"
+        )
 
 
 def _check_saving(checkpoint: DictConfig) -> None:
-    """A checkpoint counts once it is whole on the disk, and nothing tells when a write in the background is done."""
+    """Refuse writes in the background, because nothing tells when such a checkpoint is complete."""
     if checkpoint.get("async_save"):
         raise SettingsError(
-            "actor_rollout_ref.actor.checkpoint.async_save = true: checkpoints are checked and sealed when they are "
-            "written, and this writes them later; leave it false"
+            "actor_rollout_ref.actor.checkpoint.async_save = true: not supported, because checkpoints are verified "
+            "when they are written. Fix: leave it false"
         )
 
 
@@ -402,5 +417,5 @@ def _absolute(path: str) -> str:
 
 
 def _absolute_folder(path: str) -> str:
-    """Absolute if it is a folder here; else it is the name of a model on a hub."""
+    """The absolute path of a folder; any other text is the name of a model on a hub and left as it is."""
     return _absolute(path) if os.path.isdir(os.path.expanduser(path)) else path

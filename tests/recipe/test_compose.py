@@ -181,19 +181,19 @@ def test_methods_differ_in_the_reward_alone(composed):
         ),
         ("longrl.rope={rope_type: yarn, factor: 0.5, original_max_position_embeddings: 1}", "rope.factor = 0.5"),
         ("trainer.max_actor_ckpt_to_keep=1", "use longrl.checkpoints_to_keep"),
-        ("trainer.resume_mode=latest", "resume_mode = latest; expected one of auto, disable, resume_path"),
-        ("trainer.resume_mode=resume_path", "needs the checkpoint: trainer.resume_from_path="),
-        ("actor_rollout_ref.actor.checkpoint.async_save=true", "checkpoint.async_save = true: checkpoints are checked"),
-        ("trainer.resume_from_path=global_step_2", "resume_mode = auto does not look at it"),
+        ("trainer.resume_mode=latest", "resume_mode = latest: expected one of auto, disable, resume_path"),
+        ("trainer.resume_mode=resume_path", "needs the checkpoint. Fix: trainer.resume_from_path="),
+        ("actor_rollout_ref.actor.checkpoint.async_save=true", "checkpoint.async_save = true: not supported"),
+        ("trainer.resume_from_path=global_step_2", "resume_mode = auto ignores it"),
         ("trainer.v1.trainer_mode=colocate_async", "trainer_mode = colocate_async: LongRL's trainer is synchronous"),
         ("trainer.v1.trainer_mode=nonsense", "set trainer.v1.trainer_mode=sync"),
-        ("trainer.total_epochs=0", "total_epochs = 0; expected a whole number of at least 1"),
-        ("trainer.total_training_steps=0", "total_training_steps = 0; expected a whole number of at least 1, or null"),
-        ("trainer.total_training_steps=None", "total_training_steps = None; expected .* or null"),
-        ("trainer.save_freq=often", "save_freq = often; expected a whole number of steps, or -1 for never"),
-        ("trainer.test_freq=null", "test_freq = None; expected a whole number of steps"),
-        ("data.train_batch_size=0", "data.train_batch_size = 0; expected a whole number of at least 1"),
-        ("actor_rollout_ref.rollout.n=1.5", "rollout.n = 1.5; expected a whole number"),
+        ("trainer.total_epochs=0", "total_epochs = 0: expected a whole number of at least 1"),
+        ("trainer.total_training_steps=0", "total_training_steps = 0: expected a whole number of at least 1, or null"),
+        ("trainer.total_training_steps=None", "total_training_steps = None: expected .* or null"),
+        ("trainer.save_freq=often", "save_freq = often: expected a whole number of steps, or -1 for never"),
+        ("trainer.test_freq=null", "test_freq = None: expected a whole number of steps"),
+        ("data.train_batch_size=0", "data.train_batch_size = 0: expected a whole number of at least 1"),
+        ("actor_rollout_ref.rollout.n=1.5", "rollout.n = 1.5: expected a whole number"),
     ],
 )
 def test_bad_settings_are_named(composed, override: str, message: str):
@@ -221,7 +221,7 @@ def test_outputs_and_data_are_absolute(composed, tmp_path: Path, monkeypatch):
         ("trainer.totl_epochs=3", "unknown key trainer.totl_epochs; nearest valid ones: trainer.total_epochs"),
         ("hardware=9gpu", r"hardware=9gpu is unknown; the nearest is hardware=8gpu \(known: 128gpu, .*cpu\)$"),
         ("method=longrl", "method=longrl is unknown; the nearest is method=loongrl"),
-        ("model=qwen2.5-8b", "nearest is model=qwen2.5-7b .*; a model of your own: model=custom actor_rollout_ref"),
+        ("model=qwen2.5-8b", "nearest is model=qwen2.5-7b .*; for any other model: model=custom actor_rollout_ref"),
         ("model=Qwen/Qwen3-4B", "nearest is model=qwen3-4b"),
         ("data.train_files", "train_files"),
     ],
@@ -315,7 +315,7 @@ def test_a_run_writes_into_a_folder(composed):
 
 
 def test_a_value_that_hydra_reads_otherwise_is_told_how_to_quote(composed):
-    with pytest.raises(settings.SettingsError, match="is quoted for Hydra"):
+    with pytest.raises(settings.SettingsError, match="Fix: quote a value with any of"):
         composed("actor_rollout_ref.model.path=/ckpt/step=100/hf")
 
 

@@ -84,7 +84,7 @@ def run_stages(curriculum: plan.CurriculumPlan, command: str) -> None:
         started = time.monotonic()
         overrides = list(stage.overrides)
         if stage.mine is not None:
-            options = [f"mine.{key}={'null' if value is None else value}" for key, value in vars(stage.mine).items()]
+            options = [f"mine.{key}={value}" for key, value in vars(stage.mine).items() if value is not None]
             _run_module("recipe.longrl.curriculum.mining", [*overrides, *options])
             overrides.append(_train_on_mined_files(stage))
         _run_module("recipe.longrl.main", overrides)
