@@ -72,7 +72,8 @@ def test_a_dry_run_of_a_published_model(rows: list[str], silent_hub, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"checked by its published figures: {endpoint} does not answer from here" in done.stdout
     assert "HF_HUB_OFFLINE=1" in done.stdout
-    assert "published figures, because its config.json cannot be fetched" in " ".join(done.stdout.split())  # of the table of sizes
+    # the table of sizes
+    assert "published figures, because its config.json cannot be fetched" in " ".join(done.stdout.split())
     assert "69632 of 1010000 positions" in done.stdout
     assert "Retrying" not in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
