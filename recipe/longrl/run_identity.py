@@ -45,11 +45,11 @@ MUST_MATCH = (
     # The initial weights, and which of them are trained.
     *(*MODELS, "longrl.rope", "actor_rollout_ref.model.override_config"),
     *_keys("actor_rollout_ref.model", "custom_chat_template lora_rank lora_alpha target_modules exclude_modules"),
-    # Megatron's name for the same.
-    "actor_rollout_ref.model.lora",
+    # Megatron's adapters, multi-token prediction, and quantization-aware training.
+    *("actor_rollout_ref.model.lora", "actor_rollout_ref.model.mtp", "actor_rollout_ref.actor.qat"),
     # Which prompts there are, in which order they are drawn, and which tokens they become. The held-out files do not
     # change the weights, but the validation curve of one run must be over one set of rows.
-    *(*DATA_FILES, "data.apply_chat_template_kwargs", "longrl.mix"),
+    *(*DATA_FILES, "data.custom_cls", "data.apply_chat_template_kwargs", "longrl.mix"),
     *_keys("data", "prompt_key train_max_samples val_max_samples shuffle seed filter_overlong_prompts truncation"),
     *_keys("data", "max_prompt_length max_response_length"),
     # How many prompts, rollouts and optimizer steps make a training step.

@@ -104,7 +104,6 @@ def test_what_may_change_freely(started, configure):
         "longrl.judge.patience_minutes=5",
         "actor_rollout_ref.actor.freeze_vision_tower=true",
         "actor_rollout_ref.actor.fsdp_config.full_determinism=true",
-        "data.custom_cls.name=Mine",
         "trainer.v1.sampler.max_off_policy_threshold=4",
         "ray_kwargs.ray_init.num_cpus=64",
         "hardware=16gpu",
