@@ -227,7 +227,7 @@ def _unsound(folder: Path) -> str | None:
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
     if not damaged and (folder / "actor" / "fsdp_config.json").is_file():
-        safe_loading.refuse(safe_loading.calling(folder, [name for name in expected if name.endswith(".pt")]))
+        safe_loading.refuse(safe_loading.find_calls(folder, [name for name in expected if name.endswith(".pt")]))
     return "; ".join(damaged) or None
 
 

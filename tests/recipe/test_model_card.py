@@ -35,7 +35,7 @@ def run(composed, tmp_path: Path):
             provenance.record_start(output, "python -m recipe.longrl.main a=1")
             provenance.record_start(output, "python -m recipe.longrl.main a=2")
         rows = [{"split": "val", "step": 0, "val/score": 0.25, "val/answer": 0.125}]
-        rows += [{"split": "train", "step": step, "sampled/score": 0.5} for step in range(1, 31)]
+        rows += [{"split": "train", "step": step, "reward_before_filter/score": 0.5} for step in range(1, 31)]
         rows[11:11] = [{"split": "val", "step": 10, "val/score": 0.5, "val/answer": 0.375}]
         rows += [{"split": "val", "step": 30, "val/score": 0.75, "val/answer": 0.625}]
         (output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

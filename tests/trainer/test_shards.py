@@ -19,7 +19,7 @@ def workers(monkeypatch) -> list[str]:
 def test_own_files_first_then_all_as_much():
     files = {f"actor/model_world_size_2_rank_{rank}.pt": GIB for rank in (0, 1)}
     files |= {"actor/huggingface/model.safetensors": 5 * GIB, "actor/huggingface/config.json": 1, "data.pt": 2}
-    first, second = shards.dealt(files, 2)
+    first, second = shards.assign_files(files, 2)
     assert "actor/model_world_size_2_rank_0.pt" in first
     assert "actor/model_world_size_2_rank_1.pt" in second
     assert {*first, *second} == set(files)
@@ -30,7 +30,7 @@ def test_own_files_first_then_all_as_much():
 def test_files_of_megatron_and_of_more_ranks():
     files = {"actor/optimizer/dist_ckpt/__1_0.distcp": 9, "actor/optimizer/dist_ckpt/__1_1.distcp": 8}
     files |= {"actor/model_world_size_9_rank_7.pt": 1}
-    first, second = shards.dealt(files, 2)
+    first, second = shards.assign_files(files, 2)
     assert first == ["actor/model_world_size_9_rank_7.pt"]
     assert len(second) == 2
 
