@@ -178,7 +178,7 @@ def serve(listener: socket.socket, environment: Mapping[str, str]) -> tuple[Fork
 
 
 def _receive(client: socket.socket) -> tuple[ForkRequest | None, list[int]]:
-    """A request and its file descriptors. The request is None if the client went away."""
+    """A request and its file descriptors. Without a request if the client went away."""
     received: list[int] = []
     client.settimeout(10)
     try:

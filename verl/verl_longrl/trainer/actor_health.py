@@ -60,7 +60,7 @@ class ActorWatch:
         """A line for each actor that has died for good, and for each that was restarted since the last poll."""
         dead, restarted = [], []
         for key, actor in self._actors().items():
-            if key not in self._restarts:
+            if key not in self._restarts:  # created after the watch
                 continue
             if actor["State"] == "DEAD":
                 dead.append(f"{_name(actor)} died: {_cause(actor)}")

@@ -248,7 +248,7 @@ def newest_whole(root: Path, check: Check = damage) -> tuple[Path | None, list[s
 
 
 def point_tracker(root: Path, folder: Path | None) -> None:
-    """Let verl's tracker name the checkpoint `folder` under `root`, or delete the tracker if `folder` is None.
+    """Let verl's tracker name the checkpoint `folder` under `root`, or delete the tracker without a folder.
 
     Writes nothing if the tracker is right already, so that a resume works on a full disk.
     """

@@ -99,6 +99,7 @@ def _problem_of_torch_file(path: Path, table: str | None) -> str | None:
         with zipfile.ZipFile(path) as archive:
             for record in archive.infolist():
                 where = f"record {record.filename}"
+                # zipfile compares the CRC-32 of a record when it is read to its end.
                 with archive.open(record) as content:
                     while content.read(_BLOCK):
                         pass

@@ -103,6 +103,7 @@ class EarlyStopTrainer(PPOTrainerSync):
         if checkpoints.damage(folder) is not None:
             if reason := self._why_state_is_lost():
                 return f"{reason}, so nothing could be saved; {self._how_to_resume()}"
+            # verl names the folder after `global_steps`.
             self.global_steps = step - 1
             try:
                 self._save_before_step()

@@ -69,6 +69,7 @@ class FilteringReplayBuffer(ReplayBuffer):
         used, self.waiting, self._step = len(self.waiting), set(), global_steps
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if DISCARDED in metrics:
+            # verl counts the groups that are kept as well.
             metrics[DISCARDED] -= len(self.waiting)
         return batch, {**metrics, "group/carried_over": used}
 
@@ -80,6 +81,7 @@ class FilteringReplayBuffer(ReplayBuffer):
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         super()._sync_metadata_from_transfer_queue()
+        # With sync_refill_failed_groups verl replaces failed groups itself.
         failed = 0 if self.sync_refill_failed_groups else len(self.failure_keys[self._partition])
         self.on_poll(self._partition, failed)
 

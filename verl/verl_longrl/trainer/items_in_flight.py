@@ -44,6 +44,7 @@ class ItemsInFlight:
         return self._batches(dataset, loader)
 
     def _batches(self, dataset: Any, loader: Any) -> Iterator[dict[str, Any]]:
+        # An item leaves the list before its batch is submitted, and is then in `item_of`, so a checkpoint has it once.
         while self.to_resubmit:
             yield loader.collate_fn([dataset[self.to_resubmit.pop(0)]])
         yield from loader

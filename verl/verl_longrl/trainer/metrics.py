@@ -88,6 +88,7 @@ def task_metrics(
     for task in dict.fromkeys(tasks):
         groups = [values[prompts == uid] for uid in dict.fromkeys(prompts[names == task])]
         spread[task] = [float(group.std(ddof=1)) if len(group) > 1 else 0.0 for group in groups]
+    # TMN-Reweight and GRPO learn nothing from a prompt without spread, so the spread is a task's share of the signal.
     signal = sum(map(sum, spread.values()))
     metrics: dict[str, float] = {}
     for task, deviations in spread.items():

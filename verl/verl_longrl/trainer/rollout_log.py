@@ -62,7 +62,7 @@ class RolloutLog:
         """Store a prompt and facts about it, unless it is stored already; return the key that rollouts refer to."""
         digest = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES)
         key, number = digest.hexdigest(), int.from_bytes(digest.digest())
-        at = bisect_left(self._known, number)
+        at = bisect_left(self._known, number)  # `_known` is sorted
         if at == len(self._known) or self._known[at] != number:
             append_lines(self.prompts, encode_line({"prompt": key, **about, "text": text}))
             self._known.insert(at, number)

@@ -45,6 +45,7 @@ def assign_files(files: Mapping[str, int], ranks: int) -> list[list[str]]:
         else:
             shares[int(owner[1])].append(name)
             assigned_bytes[int(owner[1])] += size
+    # `others` is sorted by size. The largest first, each to the rank with the fewest bytes.
     for name in others:
         rank = assigned_bytes.index(min(assigned_bytes))
         shares[rank].append(name)

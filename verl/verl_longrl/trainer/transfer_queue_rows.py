@@ -36,6 +36,7 @@ def put_advantages(
     )
     advantage_of = {key.rollout: value for key, value in zip(rewarded, values.tolist(), strict=True)}
     rows = spread_over_tokens(advantage_of, keys, data["response_mask"].unbind())
+    # Without a critic, returns are the advantages, as in verl's GRPO.
     nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
     fields = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
     return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)

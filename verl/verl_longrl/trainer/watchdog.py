@@ -78,7 +78,7 @@ class Watchdog:
                 before, since, patience = now, time.monotonic(), self._patience_s
             elif (idle := time.monotonic() - since) >= patience:
                 self._print_line(f"no progress for {_duration(idle)}: {now[0]}{self._details()}")
-                patience = 2 * idle
+                patience = 2 * idle  # few lines, however long it takes
 
     def _details(self) -> str:
         try:
@@ -98,6 +98,7 @@ def stage_of(frame: FrameType | None) -> str:
         frame = frame.f_back
     if not frames:
         return "the trainer's thread has ended"
+    # No known stage: name the innermost function of verl or LongRL.
     place = next((frame for frame in frames if "/verl" in frame.f_code.co_filename), frames[0])
     return f"in {place.f_code.co_name} ({place.f_code.co_filename}:{place.f_lineno})"
 
