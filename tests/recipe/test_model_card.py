@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import metadata_load
-from verl_longrl.trainer.checkpoints import seal
+from verl_longrl.trainer.checkpoints import seal_checkpoint
 
 from recipe.longrl import model_card, provenance, run_identity, settings
 
@@ -86,7 +86,7 @@ def test_starts_after_the_checkpoint_are_not_its(run):
     output = run()
     step = output / "checkpoints" / "global_step_20"
     step.mkdir(parents=True)
-    seal(step, world_size=2)
+    seal_checkpoint(step, world_size=2)
     with (output / "starts.jsonl").open("a") as handle:
         handle.write(json.dumps({"time": "2999-01-01T00:00:00Z", "command": "c", "commit": "x", "versions": {}}) + "\n")
     text = card(output / "checkpoints", 20)

@@ -12,12 +12,12 @@ from verl_longrl.trainer import checkpoints
 
 def make(root: Path, step: int, sealed: bool = True, world_size: int = 2) -> Path:
     folder = root / f"global_step_{step}"
-    checkpoints.begin(folder)
+    checkpoints.begin_checkpoint(folder)
     (folder / "actor").mkdir()
     (folder / "actor" / "model.bin").write_bytes(b"x" * 10)
     (folder / "data.bin").write_bytes(b"y")
     if sealed:
-        checkpoints.seal(folder, world_size)
+        checkpoints.seal_checkpoint(folder, world_size)
     return folder
 
 
@@ -170,7 +170,7 @@ def test_a_manifest_from_before_checksums(tmp_path: Path):
     (folder / "actor" / "model.pt").write_bytes(b"z")
     files = {"actor/model.bin": 10, "actor/model.pt": 1, "data.bin": 1}
     (folder / checkpoints.MANIFEST).write_text(json.dumps({"world_size": 2, "files": files}))
-    assert checkpoints.damage(folder) is None
+    assert checkpoints.find_damage(folder) is None
     assert checkpoints.manifest_of(folder).checkable() == {"actor/model.pt": None}
 
 
@@ -184,7 +184,7 @@ def test_everything_is_on_the_disk_before_the_manifest_and_its_name_after(tmp_pa
 
     folder = make(tmp_path, 2, sealed=False)
     monkeypatch.setattr(os, "fsync", note)
-    checkpoints.seal(folder, 2)
+    checkpoints.seal_checkpoint(folder, 2)
     at = next(n for n, name in enumerate(synced) if checkpoints.MANIFEST in name)
     assert set(synced[:at]) == {"global_step_2/actor/model.bin", "global_step_2/data.bin", "global_step_2/actor"}
     assert synced[at + 1] == "global_step_2"
@@ -204,7 +204,7 @@ def test_another_programs_checkpoints_are_refused_and_not_touched(tmp_path: Path
     with pytest.raises(checkpoints.CheckpointError, match=r"global_step_100 without .*CKPT_SAVE_PATH"):
         checkpoints.to_resume_from(mode, root, str(given), 2)
     with pytest.raises(checkpoints.CheckpointError, match="not touched"):
-        checkpoints.begin(root / "global_step_100")
+        checkpoints.begin_checkpoint(root / "global_step_100")
     assert checkpoints.sweep(root) == []
     assert everything(root) == before
     later = make(root, 200)
@@ -264,10 +264,10 @@ def test_what_users_moved_or_added_stays(tmp_path: Path):
     lines = checkpoints.rotate(make(root, 6), keep=1)
     assert steps(root) == [4, 6]
     assert "its target stays" in lines[0]
-    assert checkpoints.damage(bulk) is None
+    assert checkpoints.find_damage(bulk) is None
     assert "is not deleted: the run did not write actor/notes.txt" in lines[1]
     assert (root / "global_step_4" / "actor" / "notes.txt").read_text() == "mine"
-    assert checkpoints.damage(root / "global_step_4") is None
+    assert checkpoints.find_damage(root / "global_step_4") is None
 
 
 def test_rotation_raises_nothing(tmp_path: Path, monkeypatch):
@@ -313,7 +313,7 @@ def test_half_written_ones_of_dead_starts_are_swept(tmp_path: Path):
 def test_a_step_saved_again_makes_way_for_itself(tmp_path: Path):
     bad = make(tmp_path, 4)
     (bad / "actor" / "model_world_size_4_rank_3.pt").write_bytes(b"of an earlier start")
-    checkpoints.seal(bad, 4)
+    checkpoints.seal_checkpoint(bad, 4)
     checkpoints.set_aside(bad)
     again = make(tmp_path, 4)
     assert set(checkpoints.manifest_of(again).files) == {"actor/model.bin", "data.bin"}
@@ -357,7 +357,7 @@ def test_no_room_for_the_manifest_leaves_the_last_one_and_no_part_of_it(tmp_path
     half = make(tmp_path, 6, sealed=False)
     full()
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.seal(half, 2)
+        checkpoints.seal_checkpoint(half, 2)
     assert checkpoints.newest_whole(tmp_path)[0] == good
     assert not list(half.glob(".complete*"))
 

@@ -75,7 +75,7 @@ def ended(trainer, error, monkeypatch, updated=False):
 
 def whole(trainer) -> list[int]:
     folders = checkpoints.checkpoint_folders(trainer._checkpoint_root)
-    return [checkpoints.step_of(folder) for folder in folders if checkpoints.damage(folder) is None]
+    return [checkpoints.step_of(folder) for folder in folders if checkpoints.find_damage(folder) is None]
 
 
 @pytest.mark.parametrize("error", [DEAD, exceptions.OutOfMemoryError("running low on memory"), PEER])

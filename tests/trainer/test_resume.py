@@ -222,7 +222,7 @@ def test_a_checkpoint_of_other_data_is_named(start):
     train(one, 1)
     folder = checkpoint(one)
     (folder / "waiting.json").write_text(json.dumps([ITEMS]))
-    checkpoints.seal(folder, 2)  # with its new content
+    checkpoints.seal_checkpoint(folder, 2)  # with its new content
     with pytest.raises(checkpoints.CheckpointError, match=rf"names item {ITEMS} of the data, which has {ITEMS}"):
         start()
 
@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_longer_counts(start, tmp_pat
     by_name = {"resume_mode": "resume_path", "resume_from_path": str(newest)}
     with pytest.raises(checkpoints.CheckpointError, match=f"{file} is damaged"):
         start(default_local_dir=str(tmp_path / "other"), **by_name)
-    assert checkpoints.damage(newest) is None  # another run's is left as it is
+    assert checkpoints.find_damage(newest) is None  # another run's is left as it is
     again = start()
     assert again.global_steps == 1
     assert f"resume: {newest} is not used: {file} is damaged: " in capsys.readouterr().out
@@ -275,7 +275,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_longer_counts(start, tmp_pat
     assert "an earlier start found it damaged" in capsys.readouterr().out
     train(again, 2)
     assert checkpoint(again) == newest
-    assert checkpoints.damage(newest) is None
+    assert checkpoints.find_damage(newest) is None
 
 
 def test_metrics_of_steps_done_again_go_in_little_memory(start, tmp_path):

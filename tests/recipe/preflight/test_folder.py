@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl.folder_lock import Owner, hold_folders
-from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
+from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin_checkpoint, seal_checkpoint
 
 from recipe.longrl import run_identity
 from recipe.longrl.preflight import folder
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.engine
 
 def checkpoint(run: Path, step: int) -> Path:
     folder = run / "checkpoints" / f"global_step_{step}"
-    begin(folder)
+    begin_checkpoint(folder)
     (folder / "data.pt").write_bytes(b"x")
-    seal(folder, world_size=2)
+    seal_checkpoint(folder, world_size=2)
     return folder
 
 

@@ -57,7 +57,7 @@ class _RequestInFlight:
 
 
 @dataclass(eq=False)
-class _Replica:
+class _RoutedReplica:
     """A replica, from when it is added until it is removed. Added again it is a new one, with an empty cache."""
 
     handle: Any
@@ -86,11 +86,11 @@ class PromptAffinityBalancer:
     def __init__(self, servers: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
         options = {name: value for name, value in (config or {}).items() if name != "router_class"}
         self.options = AffinityOptions.from_dict(options)
-        self._servers: dict[str, _Replica] = {}
+        self._servers: dict[str, _RoutedReplica] = {}
         # prompt_key -> names of the replicas that have the prompt cached
         self._holders: LRUCache[bytes, list[str]] = LRUCache(self.options.max_prompts)
         # request id -> replica of the last turn, its name, and the tokens of that turn's prompt
-        self._conversations: LRUCache[str, tuple[_Replica, str, int]] = LRUCache(self.options.max_conversations)
+        self._conversations: LRUCache[str, tuple[_RoutedReplica, str, int]] = LRUCache(self.options.max_conversations)
         self._inflight = 0
         self._counts = {"requests": 0, "prompt_tokens": 0, "prefill_tokens": 0, "spilled": 0}
         self.add_servers(servers)
@@ -190,7 +190,7 @@ class PromptAffinityBalancer:
         self.remove_servers([name for name in servers if name in self._servers])
         # At 0 a new replica would get every new prompt until it has caught up with the others.
         least_prefill = min((server.prefill for server in self._servers.values()), default=0)
-        self._servers.update({name: _Replica(handle, prefill=least_prefill) for name, handle in servers.items()})
+        self._servers.update({name: _RoutedReplica(handle, prefill=least_prefill) for name, handle in servers.items()})
 
     def remove_servers(self, server_ids: Sequence[str]) -> None:
         """Remove replicas; their conversations and prompts go to others. Unknown names are ignored, as in verl."""

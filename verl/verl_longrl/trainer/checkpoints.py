@@ -5,10 +5,10 @@ like a checkpoint; if it is killed while writing the tracker, the empty tracker 
 deletes the old checkpoint before the new one is complete. Here a checkpoint is complete ("whole") only with its
 manifest, which lists every file with its size and checksum. The order of a save:
 
-1. `begin` creates the folder with the marker `INCOMPLETE`, and syncs both.
+1. `begin_checkpoint` creates the folder with the marker `INCOMPLETE`, and syncs both.
 2. The trainer ranks write their files and sync them (`shards.write_through`).
-3. `seal` syncs the remaining files and the folders, then replaces the manifest atomically, then deletes the marker,
-   then replaces verl's tracker atomically. So a manifest on disk implies that all files are on disk.
+3. `seal_checkpoint` syncs the remaining files and the folders, then replaces the manifest atomically, then deletes the
+   marker, then replaces verl's tracker atomically. So a manifest on disk implies that all files are on disk.
 4. `rotate` deletes old checkpoints, only now.
 
 A folder belongs to the run from its first moment, through the marker or the manifest. A `global_step_N` with neither
@@ -131,7 +131,7 @@ def require_room(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def begin(folder: Path) -> None:
+def begin_checkpoint(folder: Path) -> None:
     """Claim `folder` (`.../global_step_N`) for a checkpoint that is about to be written, and delete one of ours in it.
 
     Raises CheckpointError when the folder contains something else.
@@ -150,7 +150,7 @@ def begin(folder: Path) -> None:
     sync(folder.parent)
 
 
-def seal(folder: Path, world_size: int, written: Mapping[str, checksums.Written] | None = None) -> None:
+def seal_checkpoint(folder: Path, world_size: int, written: Mapping[str, checksums.Written] | None = None) -> None:
     """Make the checkpoint in `folder` (`.../global_step_N`) whole and the one to resume from, once all of it is on
     disk.
 
@@ -192,7 +192,7 @@ def step_of(folder: Path) -> int:
     return int(match[1])
 
 
-def damage(folder: Path) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """Why the checkpoint in `folder` is not whole; None if all files of its manifest exist with their sizes."""
     try:
         manifest = manifest_of(folder)
@@ -236,7 +236,7 @@ def _named(root: Path) -> list[Path]:
     return sorted((path for path in root.glob("global_step_*") if _FOLDER.fullmatch(path.name)), key=step_of)
 
 
-def newest_whole(root: Path, check: Check = damage) -> tuple[Path | None, list[str]]:
+def newest_whole(root: Path, check: Check = find_damage) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint under `root` (or None), and a line for each newer one that is skipped."""
     skipped: list[str] = []
     for folder in reversed(checkpoint_folders(root)):
@@ -263,7 +263,7 @@ def point_tracker(root: Path, folder: Path | None) -> None:
 
 
 def to_resume_from(
-    mode: str, root: Path, path: str | None, world_size: int, check: Check = damage
+    mode: str, root: Path, path: str | None, world_size: int, check: Check = find_damage
 ) -> tuple[Path | None, list[str]]:
     """The checkpoint from which a start with this configuration resumes (None: it begins at step 0), and a line for
     each newer one that is skipped.
@@ -297,7 +297,7 @@ def _require_newest(requested: Path, newest: Path | None, check: Check) -> Path:
     where, step = f"trainer.resume_from_path = {requested}", step_of(requested)
     reason = check(requested) if requested.is_dir() else "there is no such folder"
     if reason is not None:
-        whole = [str(folder) for folder in checkpoint_folders(requested.parent) if damage(folder) is None]
+        whole = [str(folder) for folder in checkpoint_folders(requested.parent) if find_damage(folder) is None]
         raise CheckpointError(f"{where}: {reason}. Complete checkpoints next to it: {', '.join(whole) or 'none'}")
     if newest is not None and step_of(newest) > step:
         raise CheckpointError(
@@ -336,7 +336,7 @@ def rotate(sealed: Path, keep: int | None) -> list[str]:
     except OSError as error:
         return [f"old checkpoints could not be listed: {error}"]
     older = [folder for folder in ours if step_of(folder) <= step_of(sealed)]
-    whole = [folder for folder in older if damage(folder) is None]
+    whole = [folder for folder in older if find_damage(folder) is None]
     if len(whole) <= keep:
         return []
     outdated = [folder for folder in older if step_of(folder) < step_of(whole[-keep])]

@@ -100,7 +100,7 @@ class EarlyStopTrainer(PPOTrainerSync):
         folder = self._checkpoint_root / f"global_step_{step - 1}"
         for pending in self._dump_futures:
             pending.result()  # it may be about to seal the folder
-        if checkpoints.damage(folder) is not None:
+        if checkpoints.find_damage(folder) is not None:
             if reason := self._why_state_is_lost():
                 return f"{reason}, so nothing could be saved; {self._how_to_resume()}"
             # verl names the folder after `global_steps`.
@@ -132,7 +132,7 @@ class EarlyStopTrainer(PPOTrainerSync):
     def _broken(self, problem: str) -> Broken:
         """The error for weights that can no longer be trusted; names the last checkpoint that can."""
         until, root = self.health.sound_until, self._checkpoint_root
-        whole = [folder for folder in checkpoints.checkpoint_folders(root) if checkpoints.damage(folder) is None]
+        whole = [folder for folder in checkpoints.checkpoint_folders(root) if checkpoints.find_damage(folder) is None]
         good = [folder for folder in whole if until is None or checkpoints.step_of(folder) <= until]
         if not good:
             last = "No good checkpoint exists"

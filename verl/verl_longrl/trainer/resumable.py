@@ -53,7 +53,7 @@ class ResumableTrainer(EarlyStopTrainer):
         if (problem := finite_weights.not_finite(self.actor_rollout_wg.workers)) is not None:
             raise self._broken(problem)
         folder = self._checkpoint_root / f"global_step_{self.global_steps}"
-        checkpoints.begin(folder)
+        checkpoints.begin_checkpoint(folder)
         try:
             super()._save_checkpoint()
         except RuntimeError:
@@ -81,7 +81,7 @@ class ResumableTrainer(EarlyStopTrainer):
     def _seal(self, unsealed: tuple[Path, dict[str, checksums.Written]] | None) -> None:
         if unsealed is not None:
             folder, synced = unsealed
-            checkpoints.seal(folder, self.actor_rollout_wg.world_size, synced)
+            checkpoints.seal_checkpoint(folder, self.actor_rollout_wg.world_size, synced)
             for line in checkpoints.rotate(folder, self.longrl.checkpoints_to_keep):
                 print_line(line)
 
@@ -139,7 +139,7 @@ class ResumableTrainer(EarlyStopTrainer):
         A damaged checkpoint of this run no longer counts as complete. Raises CheckpointError when others can write it,
         or when loading it would run code.
         """
-        if (reason := checkpoints.damage(folder)) is not None:
+        if (reason := checkpoints.find_damage(folder)) is not None:
             return reason
         if not self.longrl.trust_folder and (problem := write_access.checkpoint_problem(folder)) is not None:
             raise checkpoints.CheckpointError(problem)
