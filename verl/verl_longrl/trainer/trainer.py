@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
@@ -80,7 +81,7 @@ class LongRLTrainer(ResumableTrainer):
     """
 
     def __init__(self, config: Any) -> None:
-        self.longrl = LongRLConfig.from_dict(config.longrl)
+        self.longrl = LongRLConfig.from_dict(OmegaConf.to_container(config.longrl, resolve=True))
         rollout = config.actor_rollout_ref.rollout
         self._routed = self.longrl.prompt_affinity and not rollout.router_config_path and not rollout.full_determinism
         if self._routed:
