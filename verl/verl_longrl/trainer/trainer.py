@@ -81,7 +81,8 @@ class LongRLTrainer(ResumableTrainer):
     """
 
     def __init__(self, config: Any) -> None:
-        self.longrl = LongRLConfig.from_dict(OmegaConf.to_container(config.longrl, resolve=True))
+        block: Any = OmegaConf.to_container(config.longrl, resolve=True)
+        self.longrl = LongRLConfig.from_dict(block)
         rollout = config.actor_rollout_ref.rollout
         self._routed = self.longrl.prompt_affinity and not rollout.router_config_path and not rollout.full_determinism
         if self._routed:
