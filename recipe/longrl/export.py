@@ -27,7 +27,7 @@ from verl_longrl.trainer.checkpoints import (
     Check,
     CheckpointError,
     checkpoint_folders,
-    damage,
+    find_damage,
     manifest_of,
     newest_whole,
     step_of,
@@ -52,7 +52,7 @@ def export_checkpoint(checkpoints: Path, target: Path, step: int | None = None) 
     cannot be gathered, or `target` contains files of another origin.
     """
     checkpoints, target = Path(os.path.abspath(checkpoints)), target.resolve()
-    if _is_of(target, _find(checkpoints, step, damage)):
+    if _is_of(target, _find(checkpoints, step, find_damage)):
         return target
     if (problem := find_conflict(target)) is not None:
         raise CheckpointError(problem)
@@ -203,7 +203,7 @@ def _find(checkpoints: Path, step: int | None, check: Check) -> Path:
     folder = checkpoints / f"global_step_{step}"
     reason = check(folder) if folder.is_dir() else "not found"
     if reason is not None:
-        complete = [str(step_of(other)) for other in checkpoint_folders(checkpoints) if damage(other) is None]
+        complete = [str(step_of(other)) for other in checkpoint_folders(checkpoints) if find_damage(other) is None]
         steps = ", ".join(complete) or "none"
         raise CheckpointError(
             f"no complete checkpoint of step {step} under {checkpoints}: {reason}. Complete steps: {steps}"
@@ -216,7 +216,7 @@ def _unsound(folder: Path) -> str | None:
 
     Raises CheckpointError when loading the checkpoint would run code.
     """
-    if (reason := damage(folder)) is not None:
+    if (reason := find_damage(folder)) is not None:
         return reason
     # An export does not read the state of the optimizer and of random number generators.
     not_read = ("actor/optim", "actor/extra")
@@ -227,7 +227,7 @@ def _unsound(folder: Path) -> str | None:
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
     if not damaged and (folder / "actor" / "fsdp_config.json").is_file():
-        safe_loading.refuse(safe_loading.calling(folder, [name for name in expected if name.endswith(".pt")]))
+        safe_loading.refuse(safe_loading.find_calls(folder, [name for name in expected if name.endswith(".pt")]))
     return "; ".join(damaged) or None
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
 from verl_longrl.data.jsonl import is_disk_full
 from verl_longrl.folder_lock import FolderInUse
-from verl_longrl.trainer.write_access import only_the_owner_writes
+from verl_longrl.trainer.write_access import allow_only_owner_to_write
 
 from recipe.longrl import (
     command_flags,
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = settings.compose(overrides)
         starts_training = not dry_run and not print_config
         if starts_training and not config.longrl.trust_folder:
-            only_the_owner_writes()
+            allow_only_owner_to_write()
         with run_lock.hold(settings.run_folders(config)) if starts_training else nullcontext():
             settings.resolve(config, dry_run=not starts_training, partial=print_config and not dry_run)
             if print_config:
@@ -165,7 +165,7 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     from verl.trainer.main_ppo import run_ppo
     from verl_longrl.trainer.checkpoints import CheckpointError
     from verl_longrl.trainer.interruption import Interrupted, Stopped
-    from verl_longrl.trainer.ray_errors import death
+    from verl_longrl.trainer.ray_errors import find_death
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     ray_token.make_token_private(config)
@@ -179,7 +179,7 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     except CheckpointError as refused:
         return 2, f"refused: {getattr(refused, 'cause', refused)}"
     except Exception as error:
-        died = str(error) if isinstance(error, gcs_watch.ControlStoreLost) else death(error)
+        died = str(error) if isinstance(error, gcs_watch.ControlStoreLost) else find_death(error)
         if died is None:
             raise
         return INTERRUPTED, f"interrupted: {died}. Rerun the command to resume from the last complete checkpoint"

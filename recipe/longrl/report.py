@@ -13,9 +13,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 from rich.table import Table
-from verl_longrl.data.jsonl import dumps, iterate_jsonl
+from verl_longrl.data.jsonl import dumps
 from verl_longrl.trainer.checkpoints import write_atomic
+from verl_longrl.trainer.metrics_log import iterate_metrics
 
+SAMPLED = "reward_before_filter"
+"""Prefix of the metrics of all sampled rollouts, including those of replaced groups."""
 SHOWN = {
     "context": "context F-beta",
     "recall": "context recall",
@@ -83,8 +86,8 @@ def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
     are left out.
     """
     rows = []
-    for row in iterate_jsonl(output_dir / "metrics.jsonl", ("split", "step")):
-        reported = {k: v for k, v in row.items() if k.startswith(("val/", "sampled/")) and v is not None}
+    for row in iterate_metrics(output_dir / "metrics.jsonl", ("split", "step")):
+        reported = {k: v for k, v in row.items() if k.startswith(("val/", f"{SAMPLED}/")) and v is not None}
         rows.append({"split": row["split"], "step": row["step"], **reported})
     return rows
 
@@ -96,7 +99,7 @@ def compare_first_and_last(rows: list[dict[str, Any]], step: int | None = None) 
     """
     rows = [row for row in rows if step is None or row["step"] <= step]
     validations = [row for row in rows if row["split"] == "val"]
-    compared, prefix = (validations, "val") if validations else (rows, "sampled")
+    compared, prefix = (validations, "val") if validations else (rows, SAMPLED)
     if not compared:
         return None
     before, after = (_parts(row, prefix) for row in (compared[0], compared[-1]))
@@ -142,13 +145,13 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = _shown([_parts(row, "sampled") for row in rows])
+    shown = _shown([_parts(row, SAMPLED) for row in rows])
     lines = -(-len(shown) // 3)
     figure, axes = pyplot.subplots(lines, 3, figsize=(12, 3 * lines), layout="constrained", squeeze=False)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis, (part, label) in zip(axes.flat, shown.items(), strict=False):
-        for split, prefix, style in (("train", "sampled", "-"), ("val", "val", "o-")):
+        for split, prefix, style in (("train", SAMPLED, "-"), ("val", "val", "o-")):
             points = [
                 (row["step"], row[f"{prefix}/{part}"])
                 for row in rows

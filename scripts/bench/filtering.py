@@ -22,8 +22,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.trainer.group_filtering import DISCARDED
+from verl_longrl.trainer.metrics_log import iterate_metrics
 
 from recipe.longrl.demo.assets import build_assets
 from recipe.longrl.demo.keychain.build import KeychainBuild
@@ -51,7 +51,9 @@ def train(assets: Path, folder: Path, overrides: list[str], steps: int) -> dict[
             command, check=True, stdout=console, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
     rows = [
-        row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == "train" and row["step"] >= FIRST_STEP
+        row
+        for row in iterate_metrics(folder / "metrics.jsonl")
+        if row["split"] == "train" and row["step"] >= FIRST_STEP
     ]
 
     def mean(name: str) -> float:
@@ -64,7 +66,7 @@ def train(assets: Path, folder: Path, overrides: list[str], steps: int) -> dict[
         "kept": mean("group/carried_over"),
         "generation_s": mean("timing_s/gen"),
         "step_s": mean("timing_s/step"),
-        "answers_at_the_end": float(np.mean([row["sampled/answer"] for row in rows[-3:]])),
+        "answers_at_the_end": float(np.mean([row["reward_before_filter/answer"] for row in rows[-3:]])),
     }
 
 

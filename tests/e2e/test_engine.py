@@ -30,7 +30,7 @@ def test_two_steps_as_upstream(run, assets, tmp_path):
         found[engine] = one.rows("train")
         assert [row["step"] for row in found[engine]] == [1, 2]
     for row in found["upstream"]:  # whose rollouts were generated: 4 of a prompt, on one replica
-        assert row["rollout/prefilled"] < 0.4
+        assert row["rollout/prefill_fraction"] < 0.4
     assert "shared_prompt: each prompt is computed once" in one.console
     for upstream, ours in zip(found["upstream"], found["auto"], strict=True):
         assert ours["reward/score"] == pytest.approx(upstream["reward/score"], abs=1e-9)  # the rollouts are the same

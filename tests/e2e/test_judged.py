@@ -96,7 +96,7 @@ def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run,
     assert ended.startswith(f"step {failed_step}: ")
     assert re.search(r"\d judge_away\).* the judge has been away for \d+ s: http\S+ answered 503: ", ended)
     assert run.checkpoint(failed_step - 1)["world_size"] == 2
-    assert "repeat the command to continue" in ended
+    assert "rerun the command to resume" in ended
 
     # the keys reached whom they are for, and nobody else
     assert {*Judge.keys} == {f"Bearer {secret_canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}

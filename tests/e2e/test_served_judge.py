@@ -38,7 +38,7 @@ def test_served_judge_rope_and_filter_groups(run):
         assert row["training/rollout_probs_diff_max"] < 1e-4
 
     # groups without signal were sampled again, so none was trained on
-    assert all(row["group/no_signal"] == 0 for row in train)
+    assert all(row["group/zero_variance_frac"] == 0 for row in train)
 
     # the judge that verl serves was asked and answered; no verdict leaves the rule's score, with the reason
     scored = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / f"{step}.jsonl")]

@@ -72,7 +72,7 @@ def test_train_kill_resume(run):
     for row in train:
         assert row["training/rollout_probs_diff_valid"] == 1
         assert row["training/rollout_probs_diff_max"] < 1e-4, row["step"]
-        assert row["rollout/prompts_stored"] == 1 / 4  # of 4 rollouts
+        assert row["rollout/prompt_storage_fraction"] == 1 / 4  # of 4 rollouts
         assert {f"reward/{part}" for part in PARTS} <= set(row)
         assert {f"reward/longrlvr/{part}" for part in PARTS} <= set(row)
     assert train[0]["host_memory/trainer_gib"] > 0

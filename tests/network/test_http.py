@@ -27,8 +27,8 @@ def status(port: int, path: str, authorization: str | None, method: str = "GET")
         return error.code
 
 
-def asked(requests: list[tuple[str, str | None]]) -> list[int]:
-    """What a server that verl starts answers: to the path and the header of each."""
+def statuses(requests: list[tuple[str, str | None]]) -> list[int]:
+    """The status with which a server that verl starts answers each request, a path and a header."""
     from fastapi import FastAPI
     from verl.workers.rollout import utils
 
@@ -48,21 +48,21 @@ def asked(requests: list[tuple[str, str | None]]) -> list[int]:
     return asyncio.run(serve())
 
 
-def test_a_server_wants_the_key_on_every_path():
+def test_a_server_requires_the_key_on_every_path():
     right, wrong = "Bearer the-run's-key", ["Bearer another", "the-run's-key", "Basic dGhlOnJ1bg==", "", None]
-    assert asked([("/v1/models", right), ("/tokenize", right)]) == [200, 200]
-    assert asked([(path, header) for path in ("/v1/models", "/tokenize", "/docs", "/absent") for header in wrong]) == (
-        [401] * 20
-    )
+    assert statuses([("/v1/models", right), ("/tokenize", right)]) == [200, 200]
+    assert statuses(
+        [(path, header) for path in ("/v1/models", "/tokenize", "/docs", "/absent") for header in wrong]
+    ) == ([401] * 20)
 
 
-def test_the_router_wants_it_too_and_hands_it_on():
+def test_the_router_requires_it_too_and_forwards_it():
     from verl.experimental.reward_loop.router import naive_router
 
     router = naive_router.NaiveRouter(["http://127.0.0.1:9"])
-    assert isinstance(router.app, http.KeyWanted)
+    assert isinstance(router.app, http.RequireKey)
 
 
 def test_a_process_without_a_key_does_as_upstream(monkeypatch):
     monkeypatch.delenv(secrets.HTTP_KEY)
-    assert asked([("/v1/models", None)]) == [200]
+    assert statuses([("/v1/models", None)]) == [200]

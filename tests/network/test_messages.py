@@ -68,8 +68,8 @@ def test_what_a_stranger_sends_is_never_received(context, tmp_path, monkeypatch,
 
 
 def test_the_attack_would_work_on_what_is_received(context, tmp_path):
-    """What the tests above keep out: decoding runs code."""
-    with pytest.raises(TypeError):  # what came out is no message
+    """The attack that the tests above keep out: decoding runs code."""
+    with pytest.raises(TypeError):  # the result is not a message
         ZMQMessage.deserialize([PICKLED, pickle.dumps(Attack(tmp_path / "attacked"))])
     assert (tmp_path / "attacked").read_text() == "code ran"
 

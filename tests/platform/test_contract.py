@@ -1,4 +1,4 @@
-"""What we lean on in the installed verl wheels. When one of these fails, a bridge must change or can go."""
+"""Details of the installed verl wheels on which LongRL relies. When a test fails, a patch must change or can go."""
 
 import importlib.metadata
 import inspect
@@ -102,8 +102,7 @@ def test_patched_process_group_opens(tmp_path):
 
 
 def test_torch_still_pins_for_an_accelerator_only():
-    """The day torch pins nothing where there is none, or verl does not ask for it, `patch_pinned_offload` can
-    go."""
+    """Once torch pins no memory without an accelerator, or verl does not ask for it, `patch_pinned_offload` can go."""
     from inspect import getsource
 
     from verl.workers.engine.fsdp import transformer_impl

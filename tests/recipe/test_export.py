@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from verl_longrl.trainer.checkpoints import CheckpointError, begin, seal
+from verl_longrl.trainer.checkpoints import CheckpointError, begin_checkpoint, seal_checkpoint
 
 from recipe.longrl import export as module
 from recipe.longrl.export import export_checkpoint
@@ -40,9 +40,9 @@ def checkpoint(tmp_path: Path):
 
     def make(step: int, files: dict[str, str]) -> Path:
         folder = tmp_path / "checkpoints" / f"global_step_{step}"
-        begin(folder)
+        begin_checkpoint(folder)
         written(folder / "actor", files)
-        seal(folder, world_size=2)
+        seal_checkpoint(folder, world_size=2)
         return folder
 
     return make
@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_not_exported(checkpoint, merges, tmp_path: Path
         folder = checkpoint(step, FSDP)
         for name, content in shards(float(step)).items():
             (folder / "actor" / name).write_bytes(content)
-        seal(folder, world_size=1)
+        seal_checkpoint(folder, world_size=1)
     value = struct.pack("<f", 30.0) * 8
     flip(folder / "actor" / "model_world_size_1_rank_0.pt", value)
     flip(
@@ -232,7 +232,7 @@ def test_a_checkpoint_that_wants_to_run_code_is_not_exported(checkpoint, merges,
 
     folder = checkpoint(10, FSDP)
     torch.save(Attack(), folder / "actor" / "model_world_size_1_rank_0.pt")
-    seal(folder, world_size=1)
+    seal_checkpoint(folder, world_size=1)
     with pytest.raises(CheckpointError, match=r"model_world_size_1_rank_0\.pt calls posix\.system to be loaded"):
         export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert merges == []
@@ -390,7 +390,7 @@ def test_the_export_of_a_prepared_model_needs_no_preparing(tmp_path: Path):
     AutoConfig.from_pretrained(run).save_pretrained(actor / "huggingface")  # as FSDPCheckpointManager does
     torch.save(trained.state_dict(), actor / "model_world_size_1_rank_0.pt")
     (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 1}))
-    seal(actor.parent, world_size=1)
+    seal_checkpoint(actor.parent, world_size=1)
 
     exported = export_checkpoint(tmp_path / "checkpoints", tmp_path / "export")
     assert "dual_chunk_attention_config" not in json.loads((exported / "config.json").read_text())

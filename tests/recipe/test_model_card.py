@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import metadata_load
-from verl_longrl.trainer.checkpoints import seal
+from verl_longrl.trainer.checkpoints import seal_checkpoint
 
 from recipe.longrl import model_card, provenance, run_identity, settings
 
@@ -35,7 +35,7 @@ def run(composed, tmp_path: Path):
             provenance.record_start(output, "python -m recipe.longrl.main a=1")
             provenance.record_start(output, "python -m recipe.longrl.main a=2")
         rows = [{"split": "val", "step": 0, "val/score": 0.25, "val/answer": 0.125}]
-        rows += [{"split": "train", "step": step, "sampled/score": 0.5} for step in range(1, 31)]
+        rows += [{"split": "train", "step": step, "reward_before_filter/score": 0.5} for step in range(1, 31)]
         rows[11:11] = [{"split": "val", "step": 10, "val/score": 0.5, "val/answer": 0.375}]
         rows += [{"split": "val", "step": 30, "val/score": 0.75, "val/answer": 0.625}]
         (output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -86,7 +86,7 @@ def test_starts_after_the_checkpoint_are_not_its(run):
     output = run()
     step = output / "checkpoints" / "global_step_20"
     step.mkdir(parents=True)
-    seal(step, world_size=2)
+    seal_checkpoint(step, world_size=2)
     with (output / "starts.jsonl").open("a") as handle:
         handle.write(json.dumps({"time": "2999-01-01T00:00:00Z", "command": "c", "commit": "x", "versions": {}}) + "\n")
     text = card(output / "checkpoints", 20)

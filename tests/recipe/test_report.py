@@ -16,7 +16,7 @@ def test_before_and_after(tmp_path: Path, capsys):
     rows(
         tmp_path / "metrics.jsonl",
         {"split": "val", "step": 0, "val/context": 0.25, "val/longrlvr/context": 0.25, "val-core/x": 9.0},
-        {"split": "train", "step": 1, "sampled/context": 0.5},
+        {"split": "train", "step": 1, "reward_before_filter/context": 0.5},
         {"split": "val", "step": 2, "val/context": 0.75, "val/longrlvr/context": 0.75},
     )
     summary = report.write_report(tmp_path, command="python -m x", seconds=1.25)
@@ -31,8 +31,12 @@ def test_before_and_after(tmp_path: Path, capsys):
 
 
 def test_a_run_without_validation_compares_training_steps(tmp_path: Path, capsys):
-    steps = [{"split": "train", "step": step, "sampled/recall": recall} for step, recall in ((1, 0.5), (2, 0.75))]
-    rows(tmp_path / "metrics.jsonl", *steps)
+    former, present = "sampled/recall", "reward_before_filter/recall"  # a run that began with an earlier version
+    rows(
+        tmp_path / "metrics.jsonl",
+        {"split": "train", "step": 1, former: 0.5},
+        {"split": "train", "step": 2, present: 0.75},
+    )
     summary = report.write_report(tmp_path)
     assert (summary["before"], summary["after"], summary["steps"]) == ({"recall": 0.5}, {"recall": 0.75}, 2)
     assert "training rollouts, step 1 -> step 2" in capsys.readouterr().out
@@ -65,7 +69,7 @@ def test_a_run_without_steps_is_named(tmp_path: Path):
 def test_what_is_no_number_is_left_out(tmp_path: Path, capsys):
     rows = [
         {"split": "val", "step": 0, "val/score": 0.5, "val/answer": None},
-        {"split": "train", "step": 1, "sampled/score": None, "sampled/answer": 0.25},
+        {"split": "train", "step": 1, "reward_before_filter/score": None, "reward_before_filter/answer": 0.25},
         {"split": "val", "step": 2, "val/score": 0.75, "val/answer": 0.5},
     ]
     lines = [json.dumps(row) for row in rows]

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from verl_longrl.config import LongRLConfig
 from verl_longrl.rewards.options import JudgeOptions, RewardOptions
-from verl_longrl.trainer.checkpoints import seal
+from verl_longrl.trainer.checkpoints import seal_checkpoint
 
 from recipe.longrl import content_digest, run_identity, settings
 
@@ -40,7 +40,7 @@ def started(configure, tmp_path: Path):
         run_identity.store_config(config)
         step = Path(config.trainer.default_local_dir) / "global_step_10"
         step.mkdir(parents=True)
-        seal(step, world_size=8)
+        seal_checkpoint(step, world_size=8)
 
     return start
 

@@ -18,7 +18,7 @@ def test_what_killed_starts_left(tmp_path: Path):
             "trainer": {"default_local_dir": str(tmp_path / "checkpoints")},
         }
     )
-    checkpoints.begin(tmp_path / "checkpoints" / "global_step_3")
+    checkpoints.begin_checkpoint(tmp_path / "checkpoints" / "global_step_3")
     for name in ("rollouts/3.partial", ".metrics.jsonl.12", ".config.yaml.12", ".export.partial/.exporter.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")

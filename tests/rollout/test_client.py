@@ -1,4 +1,4 @@
-"""What of a request reaches the balancer: a few bytes, and only what it asks for. Ray is replaced by direct calls."""
+"""The balancer receives a few bytes per request, and only declared fields. Ray is replaced by direct calls."""
 
 import asyncio
 import inspect

@@ -44,6 +44,8 @@ def test_rows_of_a_batch(monkeypatch):
     import torch
     from verl.trainer.ppo.v1 import trainer_base
     from verl_longrl.trainer import trainer as module
+    from verl_longrl.trainer import transfer_queue_rows
+    from verl_longrl.trainer.step_state import StepState
 
     real = ["p_0_0", "p_0_1", "p_1_0", "q_0_0", "q_1_0"]
     lengths = {"p_0_0": 2, "p_0_1": 3, "p_1_0": 1, "q_0_0": 4, "q_1_0": 2, "pad_0_0": 2}
@@ -63,16 +65,18 @@ def test_rows_of_a_batch(monkeypatch):
         mask[order.index("q_0_0")][0] = 0  # a token the model did not write
         return {"rm_scores": nested(scores), "response_mask": nested(mask)}
 
-    monkeypatch.setattr(module.tq, "kv_batch_get", get)
-    monkeypatch.setattr(
-        module.tq, "kv_batch_put", lambda keys, partition_id, fields: stored.update(fields.items()) or "batch"
-    )
+    def put(keys, partition_id, fields):
+        stored.update(fields.items())
+        return "batch"
+
+    monkeypatch.setattr(transfer_queue_rows.tq, "kv_batch_get", get)
+    monkeypatch.setattr(transfer_queue_rows.tq, "kv_batch_put", put)
     monkeypatch.setattr(trainer_base.PPOTrainer, "_compute_advantage", lambda self, batch, metrics: batch)
     one = object.__new__(module.LongRLTrainer)
     one.config = OmegaConf.create({"algorithm": {"use_kl_in_reward": False}})
     one.longrl = SimpleNamespace(advantage=AdvantageOptions(estimator="tmn"))
     one.advantages = Advantages(one.longrl.advantage)
-    one._real_keys, one._scores = real, [{"task": "a" if key[0] == "p" else "b"} for key in real]
+    one.step_state = StepState(keys=real, scores=[{"task": "a" if key[0] == "p" else "b"} for key in real])
 
     class Batch(SimpleNamespace):
         def __len__(self):

@@ -12,12 +12,12 @@ from verl_longrl.trainer import checkpoints
 
 def make(root: Path, step: int, sealed: bool = True, world_size: int = 2) -> Path:
     folder = root / f"global_step_{step}"
-    checkpoints.begin(folder)
+    checkpoints.begin_checkpoint(folder)
     (folder / "actor").mkdir()
     (folder / "actor" / "model.bin").write_bytes(b"x" * 10)
     (folder / "data.bin").write_bytes(b"y")
     if sealed:
-        checkpoints.seal(folder, world_size)
+        checkpoints.seal_checkpoint(folder, world_size)
     return folder
 
 
@@ -64,7 +64,7 @@ MANIFESTS = ["", "[]", "{}", "null", "3", '"x"', '{"files', "[" * 100_000, "\0" 
         (lambda f: (f / "actor" / "model.bin").unlink(), "actor/model.bin is missing"),
         (lambda f: (f / "actor" / "model.bin").write_bytes(b"x"), "has 1 bytes, expected 10"),
         (lambda f: shutil.rmtree(f / "actor"), "actor/model.bin is missing"),
-        (checkpoints.set_aside, "a start found it damaged"),
+        (checkpoints.set_aside, "an earlier start found it damaged"),
         *((lambda f, text=text: (f / checkpoints.MANIFEST).write_text(text), "not readable") for text in MANIFESTS),
         (lambda f: (f / checkpoints.MANIFEST).write_bytes(b"\xff\xfe"), "not readable"),
         (lambda f: ((f / checkpoints.MANIFEST).unlink(), (f / checkpoints.MANIFEST).mkdir()), "not readable"),
@@ -115,9 +115,9 @@ def test_a_given_checkpoint_of_the_run_itself(tmp_path: Path):
 def test_a_given_checkpoint_that_cannot_be_resumed_from(tmp_path: Path):
     good, damaged = make(tmp_path / "other", 20), make(tmp_path / "other", 30, sealed=False)
     for path, reason in (
-        (damaged, rf"= {damaged}: it has no complete.json.*; whole ones in its place: {good}"),
-        (tmp_path / "other" / "global_step_40", rf"there is no such folder; whole ones in its place: {good}"),
-        (tmp_path / "nowhere" / "global_step_40", "no such folder; whole ones in its place: none"),
+        (damaged, rf"= {damaged}: it has no complete.json.*Complete checkpoints next to it: {good}"),
+        (tmp_path / "other" / "global_step_40", rf"there is no such folder. Complete checkpoints next to it: {good}"),
+        (tmp_path / "nowhere" / "global_step_40", "no such folder. Complete checkpoints next to it: none"),
         (tmp_path / "other", "expected the name global_step_<number>"),
     ):
         with pytest.raises(checkpoints.CheckpointError, match=reason):
@@ -170,7 +170,7 @@ def test_a_manifest_from_before_checksums(tmp_path: Path):
     (folder / "actor" / "model.pt").write_bytes(b"z")
     files = {"actor/model.bin": 10, "actor/model.pt": 1, "data.bin": 1}
     (folder / checkpoints.MANIFEST).write_text(json.dumps({"world_size": 2, "files": files}))
-    assert checkpoints.damage(folder) is None
+    assert checkpoints.find_damage(folder) is None
     assert checkpoints.manifest_of(folder).checkable() == {"actor/model.pt": None}
 
 
@@ -184,7 +184,7 @@ def test_everything_is_on_the_disk_before_the_manifest_and_its_name_after(tmp_pa
 
     folder = make(tmp_path, 2, sealed=False)
     monkeypatch.setattr(os, "fsync", note)
-    checkpoints.seal(folder, 2)
+    checkpoints.seal_checkpoint(folder, 2)
     at = next(n for n, name in enumerate(synced) if checkpoints.MANIFEST in name)
     assert set(synced[:at]) == {"global_step_2/actor/model.bin", "global_step_2/data.bin", "global_step_2/actor"}
     assert synced[at + 1] == "global_step_2"
@@ -204,7 +204,7 @@ def test_another_programs_checkpoints_are_refused_and_not_touched(tmp_path: Path
     with pytest.raises(checkpoints.CheckpointError, match=r"global_step_100 without .*CKPT_SAVE_PATH"):
         checkpoints.to_resume_from(mode, root, str(given), 2)
     with pytest.raises(checkpoints.CheckpointError, match="not touched"):
-        checkpoints.begin(root / "global_step_100")
+        checkpoints.begin_checkpoint(root / "global_step_100")
     assert checkpoints.sweep(root) == []
     assert everything(root) == before
     later = make(root, 200)
@@ -215,7 +215,7 @@ def test_another_programs_checkpoints_are_refused_and_not_touched(tmp_path: Path
 def test_our_own_without_its_manifest_is_refused_not_deleted(tmp_path: Path):
     copied = make(tmp_path, 4)
     (copied / checkpoints.MANIFEST).unlink()
-    with pytest.raises(checkpoints.CheckpointError, match=r"copied without these.*copy complete\.json, too"):
+    with pytest.raises(checkpoints.CheckpointError, match=r"copied without these.*copy complete\.json as well"):
         checkpoints.to_resume_from("auto", tmp_path, None, 2)
     assert checkpoints.sweep(tmp_path) == []
     assert copied.is_dir()
@@ -244,7 +244,7 @@ def test_rotation_keeps_whole_ones_and_drops_what_is_older(tmp_path: Path):
 
 def test_rotation_counts_none_that_is_newer_or_set_aside(tmp_path: Path):
     make(tmp_path, 4)
-    for step in (6, 7):  # passed over at the start that went on from 4; one could not be read, one was damaged
+    for step in (6, 7):  # skipped at the start that resumed from 4; one could not be read, one was damaged
         make(tmp_path, step)
     checkpoints.set_aside(tmp_path / "global_step_6")
     checkpoints.rotate(make(tmp_path, 5), keep=2)
@@ -263,11 +263,11 @@ def test_what_users_moved_or_added_stays(tmp_path: Path):
     (make(root, 5) / ".nfs0000000000a1").write_text("")  # of a file that another node has open: the rest goes
     lines = checkpoints.rotate(make(root, 6), keep=1)
     assert steps(root) == [4, 6]
-    assert "what it led to stays" in lines[0]
-    assert checkpoints.damage(bulk) is None
-    assert "stays: the run did not write actor/notes.txt" in lines[1]
+    assert "its target stays" in lines[0]
+    assert checkpoints.find_damage(bulk) is None
+    assert "is not deleted: the run did not write actor/notes.txt" in lines[1]
     assert (root / "global_step_4" / "actor" / "notes.txt").read_text() == "mine"
-    assert checkpoints.damage(root / "global_step_4") is None
+    assert checkpoints.find_damage(root / "global_step_4") is None
 
 
 def test_rotation_raises_nothing(tmp_path: Path, monkeypatch):
@@ -313,7 +313,7 @@ def test_half_written_ones_of_dead_starts_are_swept(tmp_path: Path):
 def test_a_step_saved_again_makes_way_for_itself(tmp_path: Path):
     bad = make(tmp_path, 4)
     (bad / "actor" / "model_world_size_4_rank_3.pt").write_bytes(b"of an earlier start")
-    checkpoints.seal(bad, 4)
+    checkpoints.seal_checkpoint(bad, 4)
     checkpoints.set_aside(bad)
     again = make(tmp_path, 4)
     assert set(checkpoints.manifest_of(again).files) == {"actor/model.bin", "data.bin"}
@@ -357,7 +357,7 @@ def test_no_room_for_the_manifest_leaves_the_last_one_and_no_part_of_it(tmp_path
     half = make(tmp_path, 6, sealed=False)
     full()
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.seal(half, 2)
+        checkpoints.seal_checkpoint(half, 2)
     assert checkpoints.newest_whole(tmp_path)[0] == good
     assert not list(half.glob(".complete*"))
 

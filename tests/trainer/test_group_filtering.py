@@ -1,4 +1,4 @@
-"""What group filtering throws away is seen: counted, and past a limit the end of the run."""
+"""Groups that the filter replaces are counted, and too many of them end the run."""
 
 from types import SimpleNamespace
 
@@ -12,8 +12,8 @@ def parts(status: str = "ok", reason: str = "") -> dict:
     return {"status": status, "reason": reason, "score": 0.0}
 
 
-def looked(partition_id: str, failed: int) -> None:
-    """No interest in how far the rollouts are."""
+def ignore_poll(partition_id: str, failed: int) -> None:
+    """No interest in the progress of the rollouts."""
 
 
 @pytest.fixture
@@ -21,11 +21,12 @@ def trainer(monkeypatch):
     """A trainer of which only the bookkeeping of filtered groups exists: two prompts a batch."""
     from verl_longrl.rewards.failure_guard import FailureGuard
     from verl_longrl.trainer import trainer as module
+    from verl_longrl.trainer.step_state import StepState
 
     one = object.__new__(module.LongRLTrainer)
     one.config = OmegaConf.create({"data": {"train_batch_size": 2}, "trainer": {"default_local_dir": "none"}})
     one.longrl = SimpleNamespace(max_filtered_batches=3)
-    one.guard, one.global_steps, one._filtered = FailureGuard(0.25), 1, []
+    one.guard, one.global_steps, one.step_state = FailureGuard(0.25), 1, StepState()
     return one
 
 
@@ -57,7 +58,7 @@ def test_upstream_hands_over_what_it_evicts(monkeypatch):
     cleared, seen = [], []
     monkeypatch.setattr(upstream.tq, "kv_clear", lambda partition_id, keys: cleared.extend(keys))
     monkeypatch.setattr(
-        group_filtering.tq,
+        upstream.tq,
         "kv_batch_get",
         lambda keys, partition_id, select_fields: {"extra_fields": [{"reward_extra_info": stored[k]} for k in keys]},
     )
@@ -68,7 +69,7 @@ def test_upstream_hands_over_what_it_evicts(monkeypatch):
         max_off_policy_strategy="drop",
         sampler_kwargs=OmegaConf.create({}),
     )
-    watched = group_filtering.WatchedReplayBuffer.watch(buffer, seen.append, looked)
+    watched = group_filtering.FilteringReplayBuffer.take_over(buffer, seen.append, ignore_poll)
     watched.partitions["train"] = {key: {} for key in stored}
     watched._evict_terminal_groups(1, "train", (set(), {"a"}, set(), upstream.Counter({1.0: 1})))
     assert seen == [[[{"score": 1.0}, {"score": 1.0}]]]
@@ -77,17 +78,16 @@ def test_upstream_hands_over_what_it_evicts(monkeypatch):
 
 
 def test_a_custom_sampler_is_refused():
-    from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
+    from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
 
     with pytest.raises(TypeError, match="custom_sampler"):
-        WatchedReplayBuffer.watch(object(), print, looked)  # type: ignore[arg-type]
+        FilteringReplayBuffer.take_over(object(), print, ignore_poll)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def queue(monkeypatch):
     """TransferQueue's keys with their tags, in memory; every group here has rewards that differ."""
     from verl.trainer.ppo.v1 import replay_buffer as upstream
-    from verl_longrl.trainer import group_filtering
 
     stored: dict[str, dict] = {}
 
@@ -101,10 +101,9 @@ def queue(monkeypatch):
         rewards = [torch.tensor([float(key.split("_")[1])]) for key in keys]
         return {"rm_scores": torch.nested.as_nested_tensor(rewards, layout=torch.jagged)}
 
-    for module in (upstream, group_filtering):
-        monkeypatch.setattr(module.tq, "kv_list", lambda: {"train": dict(stored)}, raising=False)
-        monkeypatch.setattr(module.tq, "kv_clear", clear)
-        monkeypatch.setattr(module.tq, "kv_batch_get", get)
+    monkeypatch.setattr(upstream.tq, "kv_list", lambda: {"train": dict(stored)}, raising=False)
+    monkeypatch.setattr(upstream.tq, "kv_clear", clear)
+    monkeypatch.setattr(upstream.tq, "kv_batch_get", get)
 
     def finished(step, *uids):
         for uid in uids:
@@ -130,19 +129,19 @@ def uids(batch) -> list[str]:
 
 
 def test_surplus_groups_wait_for_the_next_step_and_no_longer(queue):
-    from verl_longrl.trainer.group_filtering import DISCARDED, WatchedReplayBuffer
+    from verl_longrl.trainer.group_filtering import DISCARDED, FilteringReplayBuffer
 
     buffer, finished, stored = queue
-    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, looked, carry_steps=1)
+    watched = FilteringReplayBuffer.take_over(buffer, lambda groups: None, ignore_poll, carry_steps=1)
     finished(1, "a", "b", "c", "d", "e")
     batch, metrics = watched.sample(1, "train", 2)
     assert len(uids(batch)) == 2
-    assert (len(watched.carried), metrics[DISCARDED], metrics["group/carried_over"]) == (3, 0, 0)
+    assert (len(watched.waiting), metrics[DISCARDED], metrics["group/carried_over"]) == (3, 0, 0)
 
     batch, metrics = watched.sample(2, "train", 2)  # nothing new was needed
     assert len(uids(batch)) == 2
     assert set(uids(batch)) <= {"a", "b", "c", "d", "e"}
-    assert (len(watched.carried), metrics[DISCARDED], metrics["group/carried_over"]) == (
+    assert (len(watched.waiting), metrics[DISCARDED], metrics["group/carried_over"]) == (
         0,
         1,
         3,
@@ -153,32 +152,33 @@ def test_surplus_groups_wait_for_the_next_step_and_no_longer(queue):
     finished(2, "old")
     batch, metrics = watched.sample(3, "train", 2)
     assert "old" in uids(batch)  # the oldest first
-    assert len(watched.carried) == 2
+    assert len(watched.waiting) == 2
 
 
 def test_without_carrying_surplus_groups_go_as_upstream_has_it(queue):
-    from verl_longrl.trainer.group_filtering import DISCARDED, WatchedReplayBuffer
+    from verl_longrl.trainer.group_filtering import DISCARDED, FilteringReplayBuffer
 
     buffer, finished, stored = queue
-    watched = WatchedReplayBuffer.watch(buffer, lambda groups: None, looked)
+    watched = FilteringReplayBuffer.take_over(buffer, lambda groups: None, ignore_poll)
     finished(1, "a", "b", "c")
     batch, metrics = watched.sample(1, "train", 2)
-    assert (len(watched.carried), metrics[DISCARDED]) == (0, 1)
+    assert (len(watched.waiting), metrics[DISCARDED]) == (0, 1)
     assert {key.split("_")[0] for key in stored} == set(uids(batch))  # verl clears the batch after training
 
 
 @pytest.mark.parametrize("finished_after_s", [0.3, 3.0, 30.0, 3000.0])
-def test_a_finished_batch_is_seen_soon_and_looks_are_few(queue, monkeypatch, finished_after_s: float):
-    """Late by a tenth of the wait at most, half a second in long ones; looks no closer than 0.1 s."""
+def test_a_finished_batch_is_seen_soon_and_polls_are_few(queue, monkeypatch, finished_after_s: float):
+    """Late by a tenth of the wait at most, half a second in long ones; polls no closer than 0.1 s."""
     from verl.trainer.ppo.v1 import replay_buffer as upstream
     from verl_longrl.trainer import group_filtering
 
     buffer, finished, _ = queue
-    watched, now, looks = group_filtering.WatchedReplayBuffer.watch(buffer, lambda groups: None, looked), 0.0, 0
+    watched = group_filtering.FilteringReplayBuffer.take_over(buffer, lambda groups: None, ignore_poll)
+    now, polls = 0.0, 0
 
     def sleep(seconds: float) -> None:
-        nonlocal now, looks
-        now, looks = now + seconds, looks + 1
+        nonlocal now, polls
+        now, polls = now + seconds, polls + 1
         if now >= finished_after_s:
             finished(1, "a", "b")
 
@@ -187,7 +187,7 @@ def test_a_finished_batch_is_seen_soon_and_looks_are_few(queue, monkeypatch, fin
     batch, _ = watched.sample(1, "train", 2)
     assert uids(batch) == ["a", "b"]
     assert now - finished_after_s <= max(0.1, min(0.1 * finished_after_s, 0.5)) + 1e-9
-    assert looks <= 10 + 20 + 2 * finished_after_s
+    assert polls <= 10 + 20 + 2 * finished_after_s
 
 
 def test_a_step_asks_for_so_many_fewer(monkeypatch):
@@ -199,7 +199,7 @@ def test_a_step_asks_for_so_many_fewer(monkeypatch):
     one.config = OmegaConf.create({"data": {"train_batch_size": 4}})
     monkeypatch.setattr(module.LongRLTrainer, "_add_prompts_to_generate", lambda self, count: asked.append(count))
     monkeypatch.setattr(trainer_base.PPOTrainer, "prepare_step", lambda self: asked.append("a batch") or {})
-    for carried in ("", "a", "abcd", "abcdefg"):
-        one.groups = SimpleNamespace(carried=set(carried))
+    for waiting in ("", "a", "abcd", "abcdefg"):
+        one.groups = SimpleNamespace(waiting=set(waiting))
         one.prepare_step()
     assert asked == ["a batch", 3]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from verl_longrl.trainer.health import Health, WatchOptions
 
-NAMES = ("reward/score", "actor/entropy", "actor/grad_norm", "group/no_signal")
+NAMES = ("reward/score", "actor/entropy", "actor/grad_norm", "group/zero_variance_frac")
 REAL = json.loads(Path(__file__).with_name("health_of_a_run.json").read_text())
 """A real run of four prompts a step, as noisy as any: the demo's model, hardly warmed up."""
 
@@ -20,7 +20,7 @@ def watched(rows, options=None, first=1, health=None):
     """All lines, and (step, why) of the first step that is found broken."""
     health, lines = health or Health(options or WatchOptions()), []
     for step, metrics in enumerate(rows, first):
-        said, broken = health.look(step, metrics)
+        said, broken = health.check(step, metrics)
         lines += said
         if broken:
             return lines, (step, broken)
@@ -59,7 +59,7 @@ def test_checkpoints_do_not_count_from_the_first_bad_step_until_it_is_over():
     watched([row(), row()], health=health)
     assert (health.in_doubt, health.sound_until) == (None, None)
     watched([row(gradient=math.nan)] * 2, first=3, health=health)
-    assert health.in_doubt == "gradient norm or loss is not finite since step 3"
+    assert health.in_doubt == "gradient norm or loss has not been finite since step 3"
     assert health.sound_until == 2
     watched([row()], first=5, health=health)
     assert (health.in_doubt, health.sound_until) == (None, None)
@@ -109,11 +109,11 @@ def test_a_damaged_checkpoint_that_was_loaded_is_told_and_ends_the_run():
     damaged = row(0.0, 5.73, 0.0, 1.0)
     lines, (step, why) = watched([damaged] * 20, first=3, health=health)
     assert lines[0] == (
-        "step 3, the first since the resume, is not like those before it: reward 0 after 1.33 (1.17 to 1.33 before), "
-        "entropy 5.73 after 0.05 (0.05 to 0.06 before)"
+        "step 3, the first after the resume, differs from the steps before it: "
+        "reward 0 after 1.33 (1.17 to 1.33 before), entropy 5.73 after 0.05 (0.05 to 0.06 before)"
     )
     assert step == 12
-    assert "what was loaded is most likely damaged" in why
+    assert "the checkpoint is most likely damaged" in why
     assert health.sound_until == 1  # the step before the checkpoint that was loaded
 
 

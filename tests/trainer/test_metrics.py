@@ -18,7 +18,7 @@ def test_lengths_must_agree():
 
 def test_groups_without_signal():
     metrics = group_metrics(["u", "u", "v", "v"], [1.0, 1.0, 0.0, 1.0])
-    assert metrics == {"group/count": 2.0, "group/no_signal": 0.5}
+    assert metrics == {"group/count": 2.0, "group/zero_variance_frac": 0.5}
 
 
 def test_filtered_groups_are_told_apart():

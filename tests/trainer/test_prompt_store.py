@@ -18,8 +18,8 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import transferqueue_utils
 from verl_longrl.rollout.agent_loops import AgentLoopWorkerOncePerPrompt
-from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
-from verl_longrl.trainer.prompt_store import FIRST_ROW, SHARED, stored_share
+from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
+from verl_longrl.trainer.prompt_store import FIRST_ROW, SHARED, prompt_storage_fraction
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 UPSTREAM = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -131,8 +131,8 @@ def tags(keys, partition="train"):
 def test_readers_get_what_upstream_puts(tmp_path):
     theirs = rollouts(UPSTREAM, "up1") + rollouts(UPSTREAM, "up2")
     ours = rollouts(OURS, "our1") + rollouts(OURS, "our2")
-    assert stored_share(tags(theirs)) == 1
-    assert stored_share(tags(ours)) == 1 / 4
+    assert prompt_storage_fraction(tags(theirs)) == 1
+    assert prompt_storage_fraction(tags(ours)) == 1 / 4
     held = stored(tmp_path)
     for name in SHARED:
         assert sum(isinstance(value, dict) and FIRST_ROW in value for value in held[name].values()) == 6, name
@@ -232,7 +232,7 @@ def test_filtered_and_left_over_groups_leave_nothing(tmp_path, carry_steps):
         gen_batch_size=1,
     )
     filtered = []
-    groups = WatchedReplayBuffer.watch(buffer, filtered.extend, lambda partition, failed: None, carry_steps)
+    groups = FilteringReplayBuffer.take_over(buffer, filtered.extend, lambda partition, failed: None, carry_steps)
     equal = rollouts(OURS, "equal9", n=2)
     scores = {"rm_scores": torch.nested.as_nested_tensor([torch.ones(1), torch.ones(1)], layout=torch.jagged)}
     tq.kv_batch_put(equal, "train", fields=TensorDict(scores, batch_size=2))

@@ -1,4 +1,4 @@
-"""Whatever kind of death Ray reports is told in one line; an error of the program is none."""
+"""Each kind of death that Ray reports is explained in one line; an error of the program is not a death."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray import exceptions
 from verl_longrl.trainer.actor_health import ActorWatch, _cause
-from verl_longrl.trainer.ray_errors import death
+from verl_longrl.trainer.ray_errors import find_death
 
 pytestmark = pytest.mark.engine
 NO_ROOM = "has no room to spill to: free the disk"
@@ -42,7 +42,7 @@ def test_every_kind_wherever_it_was_raised(kind, raised):
                 raise ConnectionError("storage unit 3 does not answer")  # noqa: B904
         except ConnectionError as second:
             error = second
-    line = death(error)
+    line = find_death(error)
     assert line is not None
     assert says in line
     assert not {"\n", "\x1b"} & set(line)
@@ -52,21 +52,21 @@ def in_a_task(error):
     return exceptions.RayTaskError("f", "Traceback", error, "p", 1, "10.0.0.1").as_instanceof_cause()
 
 
-def test_a_ray_that_does_not_come_up():
+def test_a_ray_that_does_not_start():
     """Ray says it in a plain Exception."""
     error = Exception(
         "The current node timed out during startup. This could happen because some of the raylet failed to startup or "
         "the GCS has become overloaded."
     )
-    assert death(error) == "Ray did not come up on this machine, which may be too busy"
-    assert death(Exception("timed out")) is None
+    assert find_death(error) == "Ray did not start on this machine, which may be too busy"
+    assert find_death(Exception("timed out")) is None
 
 
 def test_a_vllm_server_that_lives_on_without_its_engine():
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    assert death(EngineDeadError()) == death(in_a_task(EngineDeadError()))
-    assert "a vLLM engine died" in death(EngineDeadError())
+    assert find_death(EngineDeadError()) == find_death(in_a_task(EngineDeadError()))
+    assert "a vLLM engine died" in find_death(EngineDeadError())
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_vllm_server_that_lives_on_without_its_engine():
         exceptions.RuntimeEnvSetupError("pip failed"),
     ],
 )
-def test_an_error_of_the_program_is_no_death(error):
-    assert death(error) is None
-    assert death(in_a_task(error)) is None
+def test_an_error_of_the_program_is_not_a_death(error):
+    assert find_death(error) is None
+    assert find_death(in_a_task(error)) is None
 
 
 def worker():
@@ -110,10 +110,10 @@ def test_what_ray_itself_reports(monkeypatch):
         with pytest.raises(exceptions.RayActorError) as broken:
             ray.get(actor.remote(True).die.remote())
         assert "bad configuration" in str(broken.value)
-        assert death(broken.value) is None
+        assert find_death(broken.value) is None
         with pytest.raises(exceptions.RayActorError) as killed:
             ray.get(actor.remote().die.remote())
-        line = death(killed.value)
+        line = find_death(killed.value)
         assert line is not None
         assert line.startswith("Worker (process ")
         assert "died: its process crashed or was killed, perhaps by the kernel" in line
@@ -129,7 +129,7 @@ def test_a_memory_that_was_short(monkeypatch):
         holder = worker().remote()
         with pytest.raises(exceptions.OutOfMemoryError) as short:
             ray.get(holder.hold.remote(), timeout=60)
-        line = death(short.value)
+        line = find_death(short.value)
         assert line is not None
         assert "was short (" in line
         assert "Ray's memory monitor ended Worker (process " in line

@@ -36,12 +36,14 @@ def start(tmp_path: Path, monkeypatch):
     from verl.trainer.ppo.v1 import replay_buffer, trainer_base
     from verl.utils.dataset.rl_dataset import collate_fn
     from verl_longrl.data.sampler import MixOptions, TaskSampler
-    from verl_longrl.trainer import early_stop, group_filtering, shards
+    from verl_longrl.trainer import early_stop, group_filtering, resumable, shards
     from verl_longrl.trainer import trainer as module
     from verl_longrl.trainer.advantage import AdvantageOptions, Advantages
     from verl_longrl.trainer.health import Health, WatchOptions
-    from verl_longrl.trainer.items_in_flight import ItemsAsked
-    from verl_longrl.trainer.rollout_progress import RolloutsUnderWay
+    from verl_longrl.trainer.items_in_flight import ItemsInFlight
+    from verl_longrl.trainer.metrics_log import MetricsLog
+    from verl_longrl.trainer.rollout_progress import RolloutProgress
+    from verl_longrl.trainer.step_state import StepState
 
     stored: dict[str, dict] = {}
     item_of: dict[str, int] = {}
@@ -56,10 +58,9 @@ def start(tmp_path: Path, monkeypatch):
         rewards = [float(key.split("_")[1]) if item_of[key.split("_")[0]] % 3 else 1.0 for key in keys]
         return {"rm_scores": torch.nested.as_nested_tensor([torch.tensor([r]) for r in rewards], layout=torch.jagged)}
 
-    for one in (replay_buffer, group_filtering):
-        monkeypatch.setattr(one.tq, "kv_list", lambda: {"train": dict(stored)}, raising=False)
-        monkeypatch.setattr(one.tq, "kv_clear", clear)
-        monkeypatch.setattr(one.tq, "kv_batch_get", get)
+    monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: {"train": dict(stored)}, raising=False)
+    monkeypatch.setattr(replay_buffer.tq, "kv_clear", clear)
+    monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", get)
 
     def save(self):
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
@@ -90,8 +91,8 @@ def start(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(shards, "in_ranks", lambda workers, function, each: [function(*given) for given in each])
     monkeypatch.setattr(trainer_base.PPOTrainer, "_save_checkpoint", save)
     monkeypatch.setattr(trainer_base.PPOTrainer, "_load_checkpoint", load)
-    monkeypatch.setattr(module.weights, "not_finite", lambda ranks: None)
-    monkeypatch.setattr(early_stop, "answer", lambda ranks, within_s: True)
+    monkeypatch.setattr(resumable.finite_weights, "not_finite", lambda ranks: None)
+    monkeypatch.setattr(early_stop, "all_answer", lambda ranks, within_s: True)
     monkeypatch.setattr(module.LongRLTrainer, "_submit_batch_to_rollout", submit)
 
     def make(carry_steps: int = 1, **options):
@@ -105,12 +106,12 @@ def start(tmp_path: Path, monkeypatch):
         one.longrl = SimpleNamespace(max_filtered_batches=None, checkpoints_to_keep=None, trust_folder=False)
         one.actor_rollout_wg = SimpleNamespace(world_size=2, workers=[None, None])
         one.use_critic, one._dump_futures, one.health = False, [], Health(WatchOptions())
-        one.metrics_file = tmp_path / "metrics.jsonl"
+        one.metrics_log = MetricsLog(tmp_path / "metrics.jsonl")
         one.guard = SimpleNamespace(check=lambda statuses: None)
         one.interruptions = SimpleNamespace(reason=lambda at_once: None)
         one.advantages = Advantages(AdvantageOptions(estimator="tmn", decay=0.5))
-        one._rollouts, one._routed, one._unsealed = RolloutsUnderWay(), False, None
-        one.items, one._filtered, one.asked = ItemsAsked(), [], []
+        one.progress, one._routed, one.step_state = RolloutProgress(), False, StepState()
+        one.items, one.asked = ItemsInFlight(), []
         one.train_dataset, one.train_dataloader_it, one.trainer_mode = Prompts(), None, "sync"
         sampler = TaskSampler(["a"] * ITEMS, [1] * ITEMS, MixOptions(balanced=True), seed=3)
         one.train_dataloader = StatefulDataLoader(
@@ -127,7 +128,7 @@ def start(tmp_path: Path, monkeypatch):
             train_batch_size=8,
             gen_batch_size=1,
         )
-        one.groups = group_filtering.WatchedReplayBuffer.watch(
+        one.groups = group_filtering.FilteringReplayBuffer.take_over(
             buffer, lambda groups: None, lambda partition, failed: None, carry_steps
         )
         one._load_checkpoint()
@@ -138,7 +139,7 @@ def start(tmp_path: Path, monkeypatch):
 
 def train(one, last: int) -> list[list[int]]:
     """Items asked at each step up to `last`, as `fit` does it."""
-    from verl_longrl.trainer import group_filtering
+    import transfer_queue
 
     asked = []
     for step in range(one.global_steps + 1, last + 1):
@@ -147,15 +148,19 @@ def train(one, last: int) -> list[list[int]]:
         one.prepare_step()
         batch, _ = one.groups.sample(step, "train", BATCH)
         trained = {key.split("_")[0] for key in batch.keys}
-        group_filtering.tq.kv_clear(keys=[*trained, *batch.keys], partition_id="train")
+        transfer_queue.kv_clear(keys=[*trained, *batch.keys], partition_id="train")
         asked.append(one.asked)
     return asked
 
 
+def waiting_items(one) -> list[int]:
+    return one.items.waiting(one.groups.waiting)
+
+
 def checkpoint(one) -> Path:
     one._save_checkpoint()
-    folder, _ = one._unsealed
-    one._seal(one._take_unsealed())
+    folder, _ = one.step_state.unsealed
+    one._seal(one._pop_unsealed())
     return folder
 
 
@@ -166,8 +171,8 @@ def test_groups_that_waited_are_asked_again_and_the_data_go_on_in_the_same_order
         first = start()
         before = train(first, saved)
         assert before == whole[:saved]
-        waiting = first._waiting()
-        assert len(waiting) == len(first.groups.carried)
+        waiting = waiting_items(first)
+        assert len(waiting) == len(first.groups.waiting)
         waited += len(waiting)
         folder = checkpoint(first)
 
@@ -187,9 +192,9 @@ def test_a_stop_saves_what_waited_before_the_step(start):
     from verl_longrl.trainer.trainer import Interrupted
 
     one = start()
-    while not one.groups.carried:
+    while not one.groups.waiting:
         train(one, one.global_steps + 1)
-    waiting, step = one._waiting(), one.global_steps
+    waiting, step = waiting_items(one), one.global_steps
     one.global_steps += 1
     one.on_step_begin()
     one.prepare_step()
@@ -198,14 +203,14 @@ def test_a_stop_saves_what_waited_before_the_step(start):
         one._stop(Interrupted, "asked to stop")
     folder = one._checkpoint_root / f"global_step_{step}"
     assert json.loads((folder / WAITING).read_text()) == waiting
-    assert start().items.again == waiting
+    assert start().items.to_resubmit == waiting
 
 
 def test_what_is_left_to_ask_again_is_saved_with_what_waits(start, tmp_path):
     one = start()
-    one._ask_again([5, 7, 11, 13])
+    one._resubmit([5, 7, 11, 13])
     assert train(one, 1) == [[5, 7]]
-    assert one._waiting() == [11, 13]
+    assert waiting_items(one) == [11, 13]
     checkpoint(one)
     again = start()
     assert train(again, 2)[0] == [11, 13]
@@ -217,7 +222,7 @@ def test_a_checkpoint_of_other_data_is_named(start):
     train(one, 1)
     folder = checkpoint(one)
     (folder / "waiting.json").write_text(json.dumps([ITEMS]))
-    checkpoints.seal(folder, 2)  # with its new content
+    checkpoints.seal_checkpoint(folder, 2)  # with its new content
     with pytest.raises(checkpoints.CheckpointError, match=rf"names item {ITEMS} of the data, which has {ITEMS}"):
         start()
 
@@ -261,30 +266,30 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_longer_counts(start, tmp_pat
     by_name = {"resume_mode": "resume_path", "resume_from_path": str(newest)}
     with pytest.raises(checkpoints.CheckpointError, match=f"{file} is damaged"):
         start(default_local_dir=str(tmp_path / "other"), **by_name)
-    assert checkpoints.damage(newest) is None  # another run's is left as it is
+    assert checkpoints.find_damage(newest) is None  # another run's is left as it is
     again = start()
     assert again.global_steps == 1
     assert f"resume: {newest} is not used: {file} is damaged: " in capsys.readouterr().out
     assert (older.parent / checkpoints.TRACKER).read_text() == "1"
     assert start().global_steps == 1
-    assert "a start found it damaged" in capsys.readouterr().out
+    assert "an earlier start found it damaged" in capsys.readouterr().out
     train(again, 2)
     assert checkpoint(again) == newest
-    assert checkpoints.damage(newest) is None
+    assert checkpoints.find_damage(newest) is None
 
 
 def test_metrics_of_steps_done_again_go_in_little_memory(start, tmp_path):
     one = start()
     metrics = dict.fromkeys((f"metric/{number}" for number in range(200)), 0.123456789)
-    with one.metrics_file.open("w") as handle:
+    with one.metrics_log.path.open("w") as handle:
         for step in range(1, 2001):
             handle.write(json.dumps({"split": "train", "step": step, **metrics}) + "\n")
         handle.write('{"split": "cut')
     tracemalloc.start()
     try:
-        one._forget_metrics_after(1500)
+        one.metrics_log.drop_after(1500)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-    steps = [json.loads(line)["step"] for line in one.metrics_file.read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in one.metrics_log.path.read_text().splitlines()]
     assert np.array_equal(steps, np.arange(1, 1501))

@@ -1,4 +1,4 @@
-"""What checkpoints hold is read back; a pickle that calls something else is neither called nor read."""
+"""The types in checkpoints are loaded; a pickle that calls anything else is refused and not run."""
 
 import os
 import random
@@ -31,7 +31,7 @@ def one_rank():
 
 
 def state() -> dict:
-    """What a rank saves, and what the trainer does, of every kind."""
+    """A value of every kind that a rank or the trainer saves."""
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -58,7 +58,7 @@ def test_what_checkpoints_hold_is_read_back(tmp_path: Path, one_rank):
 
     before = state()
     torch.save(before, tmp_path / "all.pt")
-    assert safe_loading.calling(tmp_path, ["all.pt"]) == []
+    assert safe_loading.find_calls(tmp_path, ["all.pt"]) == []
     with safe_loading.restricted():
         after = torch.load(tmp_path / "all.pt", weights_only=False)
     assert torch.equal(after["weights"]["b"].to_local(), torch.ones(4, 2))
@@ -84,7 +84,7 @@ def test_a_pickle_that_calls_is_named_and_not_run(tmp_path: Path, monkeypatch, a
 
     monkeypatch.chdir(tmp_path)
     torch.save(attack, tmp_path / "optim.pt")
-    lines = safe_loading.calling(tmp_path, ["optim.pt"])
+    lines = safe_loading.find_calls(tmp_path, ["optim.pt"])
     assert len(lines) == 1
     with pytest.raises(CheckpointError, match=r"optim\.pt calls .+ to be loaded\nNo checkpoint of a run needs that"):
         safe_loading.refuse(lines)
@@ -101,7 +101,7 @@ def test_other_forms_of_files(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(Attack(os.mkdir, "ran"), tmp_path / "early.pt", _use_new_zipfile_serialization=False)
     torch.save(Attack(os.mkdir, "ran"), tmp_path / "late.pt", pickle_protocol=5)
-    (line,) = safe_loading.calling(tmp_path, ["early.pt", "late.pt"])
+    (line,) = safe_loading.find_calls(tmp_path, ["early.pt", "late.pt"])
     assert "late.pt c" in line  # calls, or cannot be read
     for name in ("early.pt", "late.pt"):
         with safe_loading.restricted(), pytest.raises(Exception, match="Weights only load failed"):
@@ -115,7 +115,7 @@ def test_a_user_may_want_it_as_upstream_has_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv(safe_loading.OPPOSITE, "1")
     monkeypatch.chdir(tmp_path)
     torch.save(Attack(os.mkdir, "ran"), tmp_path / "optim.pt")
-    assert safe_loading.calling(tmp_path, ["optim.pt"]) == []
+    assert safe_loading.find_calls(tmp_path, ["optim.pt"]) == []
     with safe_loading.restricted():
         torch.load(tmp_path / "optim.pt", weights_only=False)
     assert (tmp_path / "ran").exists()

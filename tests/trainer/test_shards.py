@@ -19,7 +19,7 @@ def workers(monkeypatch) -> list[str]:
 def test_own_files_first_then_all_as_much():
     files = {f"actor/model_world_size_2_rank_{rank}.pt": GIB for rank in (0, 1)}
     files |= {"actor/huggingface/model.safetensors": 5 * GIB, "actor/huggingface/config.json": 1, "data.pt": 2}
-    first, second = shards.dealt(files, 2)
+    first, second = shards.assign_files(files, 2)
     assert "actor/model_world_size_2_rank_0.pt" in first
     assert "actor/model_world_size_2_rank_1.pt" in second
     assert {*first, *second} == set(files)
@@ -30,7 +30,7 @@ def test_own_files_first_then_all_as_much():
 def test_files_of_megatron_and_of_more_ranks():
     files = {"actor/optimizer/dist_ckpt/__1_0.distcp": 9, "actor/optimizer/dist_ckpt/__1_1.distcp": 8}
     files |= {"actor/model_world_size_9_rank_7.pt": 1}
-    first, second = shards.dealt(files, 2)
+    first, second = shards.assign_files(files, 2)
     assert first == ["actor/model_world_size_9_rank_7.pt"]
     assert len(second) == 2
 
@@ -39,7 +39,7 @@ def test_written_through_and_found_damaged(tmp_path: Path, workers):
     import torch
 
     folder = tmp_path / "global_step_3"
-    checkpoints.begin(folder)
+    checkpoints.begin_checkpoint(folder)
     (folder / "actor" / "huggingface").mkdir(parents=True)
     for rank in (0, 1):
         torch.save({"w": torch.ones(9)}, folder / "actor" / f"model_world_size_2_rank_{rank}.pt")
@@ -47,7 +47,7 @@ def test_written_through_and_found_damaged(tmp_path: Path, workers):
     torch.save({"at": 3}, folder / "data.pt")
     written = shards.write_through(folder, workers)
     assert "data.pt" not in written  # the trainer's own, which it may write once more
-    checkpoints.seal(folder, 2, written)
+    checkpoints.seal_checkpoint(folder, 2, written)
     expected = checkpoints.manifest_of(folder).checkable()
     assert expected == {name: file.crc32 for name, file in checksums.write_through(folder, expected).items()}
     assert len(expected) == 4
@@ -56,7 +56,7 @@ def test_written_through_and_found_damaged(tmp_path: Path, workers):
     raw = bytearray((folder / "data.pt").read_bytes())
     raw[raw.index(b"at")] ^= 1  # of the same size
     (folder / "data.pt").write_bytes(raw)
-    assert checkpoints.damage(folder) is None
+    assert checkpoints.find_damage(folder) is None
     (line,) = shards.damaged(folder, workers, lambda name: False)
     assert "data.pt is damaged" in line
 
@@ -71,9 +71,9 @@ def test_code_in_a_shard_is_refused_not_passed_over(tmp_path: Path, workers):
             return os.system, ("true",)
 
     folder = tmp_path / "global_step_3"
-    checkpoints.begin(folder)
+    checkpoints.begin_checkpoint(folder)
     (folder / "actor").mkdir()
     torch.save(Attack(), folder / "actor" / "optim_world_size_2_rank_1.pt")
-    checkpoints.seal(folder, 2)
+    checkpoints.seal_checkpoint(folder, 2)
     with pytest.raises(checkpoints.CheckpointError, match=r"optim_world_size_2_rank_1\.pt calls posix\.system"):
         shards.damaged(folder, workers, lambda name: name.endswith(".pt"))

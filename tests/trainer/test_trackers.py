@@ -1,4 +1,4 @@
-"""A resumed run goes on in its W&B run and its TensorBoard curves."""
+"""A resumed run continues its W&B run and its TensorBoard curves."""
 
 import errno
 import os
@@ -27,10 +27,10 @@ def log(folder, steps, value):
 
 def test_tensorboard_has_every_step_once(tmp_path):
     folder = str(tmp_path / "tensorboard")
-    trackers.continue_at(0, tmp_path, ["tensorboard"])
+    trackers.resume_at(0, tmp_path, ["tensorboard"])
     assert os.environ["TENSORBOARD_DIR"] == folder
     log(folder, range(1, 5), 0.25)
-    trackers.continue_at(2, tmp_path, ["console", "tensorboard"])  # killed in step 5, the last checkpoint is of step 2
+    trackers.resume_at(2, tmp_path, ["console", "tensorboard"])  # killed in step 5, the last checkpoint is of step 2
     log(folder, range(3, 7), 0.5)
     curve = EventAccumulator(folder).Reload().Scalars("reward/score")
     assert [(event.step, event.value) for event in curve] == [(1, 0.25), (2, 0.25), *((n, 0.5) for n in range(3, 7))]
@@ -40,7 +40,7 @@ def test_wandb_run_is_kept_on_a_resume_and_new_for_a_new_run(tmp_path, variables
     def run_id(step: int) -> str:
         for name in VARIABLES:
             variables.delenv(name, raising=False)
-        trackers.continue_at(step, tmp_path, ["wandb"])
+        trackers.resume_at(step, tmp_path, ["wandb"])
         assert os.environ["WANDB_RESUME"] == "allow"
         return os.environ["WANDB_RUN_ID"]
 
@@ -52,7 +52,7 @@ def test_wandb_run_is_kept_on_a_resume_and_new_for_a_new_run(tmp_path, variables
 def test_the_users_variables_win(tmp_path, variables):
     variables.setenv("WANDB_RUN_ID", "mine")
     variables.setenv("WANDB_RESUME", "must")
-    trackers.continue_at(0, tmp_path, ["wandb"])
+    trackers.resume_at(0, tmp_path, ["wandb"])
     assert (os.environ["WANDB_RUN_ID"], os.environ["WANDB_RESUME"]) == ("mine", "must")
     assert "TENSORBOARD_DIR" not in os.environ
 
@@ -87,5 +87,5 @@ def test_a_resume_on_a_full_disk(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", full)
-    trackers.continue_at(2, tmp_path, ["tensorboard"])
+    trackers.resume_at(2, tmp_path, ["tensorboard"])
     assert "points of curves are lost" in capsys.readouterr().out

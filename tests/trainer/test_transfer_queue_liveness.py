@@ -16,7 +16,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture
 def queue(monkeypatch):
-    monkeypatch.setattr(transfer_queue_liveness, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(transfer_queue_liveness, "POLL_EVERY_S", 0.2)
     transfer_queue_liveness.register()
     ray.init(address="local", num_cpus=8, include_dashboard=False, object_store_memory=100_000_000)
     tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
@@ -40,10 +40,10 @@ def test_an_answer_that_takes_long_is_waited_for(queue):
         client._run_coroutine(broken())
 
 
-@pytest.mark.parametrize("part", transfer_queue_liveness.PARTS)
+@pytest.mark.parametrize("part", transfer_queue_liveness.ACTOR_CLASSES)
 def test_what_waits_for_a_dead_part_ends(queue, part):
     tq.kv_put("a", "train", {"number": torch.tensor([1])}, {})
     (process,) = (p for p in psutil.Process().children(recursive=True) if part in " ".join(p.cmdline()))
     process.kill()
-    with pytest.raises(ConnectionError, match=f"{part} is gone"):
+    with pytest.raises(ConnectionError, match=f"{part} died"):
         tq.kv_batch_get(["a"], "train")

@@ -1,4 +1,4 @@
-"""A watchdog tells of standing still, with the stage, and is silent while something moves."""
+"""A watchdog prints a line when there is no progress, with the stage, and is silent while there is some."""
 
 import threading
 import time
@@ -6,21 +6,21 @@ from types import SimpleNamespace
 
 from verl_longrl.trainer.watchdog import STAGES, Watchdog, stage_of
 
-LOOK = 0.01
+POLL = 0.01
 
 
-class Said(list[str]):
-    """What was said, with a way to wait for it."""
+class PrintedLines(list[str]):
+    """The lines that were printed, with a way to wait for them."""
 
     def wait(self, lines: int = 1) -> None:
         deadline = time.monotonic() + 20
         while len(self) < lines:
             assert time.monotonic() < deadline, f"only {self}"
-            time.sleep(LOOK)
+            time.sleep(POLL)
 
 
-def watchdog(said: Said, seconds: float, progress=lambda: 0, details=lambda: "") -> Watchdog:
-    return Watchdog(seconds / 60, progress, details, said.append, look_every_s=LOOK)
+def watchdog(printed: PrintedLines, seconds: float, progress=lambda: 0, details=lambda: "") -> Watchdog:
+    return Watchdog(seconds / 60, progress, details, printed.append, poll_every_s=POLL)
 
 
 def _update_actor(wait) -> None:
@@ -28,40 +28,40 @@ def _update_actor(wait) -> None:
 
 
 def test_says_the_stage_and_what_is_waited_for_and_again_after_twice_as_long():
-    said = Said()
-    with watchdog(said, 0.05, details=lambda: "row 7 is the oldest"):
-        _update_actor(lambda: said.wait(2))
-    assert said[0].startswith("standing still for ")
-    assert said[0].endswith(": updating the actor; row 7 is the oldest")
+    printed = PrintedLines()
+    with watchdog(printed, 0.05, details=lambda: "row 7 is the oldest"):
+        _update_actor(lambda: printed.wait(2))
+    assert printed[0].startswith("no progress for ")
+    assert printed[0].endswith(": updating the actor; row 7 is the oldest")
 
 
 def test_silent_while_something_moves():
-    said, count = Said(), iter(range(10**9))
-    with watchdog(said, 5 * LOOK, progress=lambda: next(count)):
-        time.sleep(30 * LOOK)
-    assert said == []
+    printed, count = PrintedLines(), iter(range(10**9))
+    with watchdog(printed, 5 * POLL, progress=lambda: next(count)):
+        time.sleep(30 * POLL)
+    assert printed == []
 
 
 def test_a_change_of_stage_is_progress():
-    said = Said()
-    with watchdog(said, 20):
-        _update_actor(lambda: time.sleep(5 * LOOK))
-    assert said == []
+    printed = PrintedLines()
+    with watchdog(printed, 20):
+        _update_actor(lambda: time.sleep(5 * POLL))
+    assert printed == []
 
 
 def test_details_that_cannot_be_had_do_not_hide_the_line():
     def dead() -> str:
         raise ConnectionError("the balancer is gone")
 
-    said = Said()
-    with watchdog(said, 0.05, details=dead):
-        said.wait()
-    assert "what is being waited for does not answer: ConnectionError: the balancer is gone" in said[0]
+    printed = PrintedLines()
+    with watchdog(printed, 0.05, details=dead):
+        printed.wait()
+    assert "the router does not answer: ConnectionError: the balancer is gone" in printed[0]
 
 
 def test_zero_switches_it_off():
     before = threading.active_count()
-    with watchdog(Said(), 0):
+    with watchdog(PrintedLines(), 0):
         assert threading.active_count() == before
 
 
@@ -79,8 +79,8 @@ def test_the_innermost_known_function_is_the_stage():
 def test_stages_are_functions_of_upstreams_trainer_or_ours():
     from verl.checkpoint_engine import CheckpointEngineManager
     from verl.experimental.agent_loop import AgentLoopManager
-    from verl_longrl.trainer.group_filtering import WatchedReplayBuffer
+    from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
     from verl_longrl.trainer.trainer import LongRLTrainer
 
-    owners = (LongRLTrainer, WatchedReplayBuffer, CheckpointEngineManager, AgentLoopManager)
+    owners = (LongRLTrainer, FilteringReplayBuffer, CheckpointEngineManager, AgentLoopManager)
     assert [name for name in STAGES if not any(hasattr(owner, name) for owner in owners)] == []

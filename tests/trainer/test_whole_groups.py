@@ -1,14 +1,11 @@
 """The trainer's side of whole groups, with real batch metadata: the order, and metrics without n copies of prompts."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl_longrl.trainer import transfer_queue_rows as module
-from verl_longrl.trainer.trainer import LongRLTrainer
+from verl_longrl.trainer.group_balancing import keep_groups_together
 
 pytestmark = pytest.mark.engine
 
@@ -25,12 +22,7 @@ def batch(prompts, rollouts, padding=0):
 
 
 def ordered(rows, ranks, mini_batch_size, rollouts):
-    roles = {"actor": {"ppo_mini_batch_size": mini_batch_size}, "rollout": {"n": rollouts}}
-    trainer = SimpleNamespace(
-        actor_rollout_wg=SimpleNamespace(_dispatch_info={"actor": list(range(ranks))}),
-        config=OmegaConf.create({"actor_rollout_ref": roles}),
-    )
-    return LongRLTrainer._keep_groups_together(trainer, rows)
+    return keep_groups_together(rows, ranks, mini_batch_size * rollouts)
 
 
 def test_ranks_and_mini_batches_get_whole_groups():

@@ -1,8 +1,8 @@
-"""Everything LongRL adds to verl at import time, registered when this module is imported.
+"""Registers everything that LongRL adds to verl at import time, when this module is imported.
 
-verl loads the entry point group `verl.plugins` at the end of its own `__init__` in every process, and skips a
-plugin that fails with a DEBUG line. So `LOADED` is set last, and the preflight and the task runner call `check()`:
-importing this module there raises whatever verl swallowed.
+verl loads the entry point group `verl.plugins` at the end of its own `__init__` in every process. It skips a plugin
+that fails, with only a DEBUG line. So `LOADED` is set last, and the preflight and the task runner call `check()`:
+importing this module there raises the error that verl swallowed.
 """
 
 from verl.plugin.platform import get_platform

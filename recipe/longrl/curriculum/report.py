@@ -73,8 +73,8 @@ def _plot(plan: CurriculumPlan, summaries: dict[str, Any]) -> None:
             last = max(last, row["step"])
             at = start + row["step"]
             if row["split"] == "train":
-                if "sampled/answer" in row:
-                    lines.setdefault("training, all sampled rollouts", []).append((at, row["sampled/answer"]))
+                if (answer := row.get(f"{run_report.SAMPLED}/answer")) is not None:
+                    lines.setdefault("training, all sampled rollouts", []).append((at, answer))
             else:
                 for task in _tasks(summaries):
                     if f"val/{task}" in row:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from verl_longrl.config import LongRLConfig
-from verl_longrl.trainer.checkpoints import INCOMPLETE, checkpoint_folders, damage, step_of
+from verl_longrl.trainer.checkpoints import INCOMPLETE, checkpoint_folders, find_damage, step_of
 
 from recipe.longrl import export, memory
 from recipe.longrl.preflight.check import Check
@@ -57,7 +57,7 @@ def _checkpoints(config: DictConfig, longrl: LongRLConfig, each: float, plan: Pl
     keep = longrl.checkpoints_to_keep or 1
     takes, at_once = f"a checkpoint takes {each:.2f} GiB", keep + 1  # the oldest goes when the new one is whole
     folders = checkpoint_folders(root)
-    whole = [folder for folder in folders if damage(folder) is None]
+    whole = [folder for folder in folders if find_damage(folder) is None]
     if plan is not None:
         keep, at_once = plan.kept, min(plan.written, plan.kept + 1)
         takes += f", the {plan.kept} of {plan.written} that are kept {each * plan.kept:.2f} GiB"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl.trainer.checkpoints import CheckpointError, to_resume_from
-from verl_longrl.trainer.write_access import checkpoint
+from verl_longrl.trainer.write_access import checkpoint_problem
 
 from recipe.longrl import export, run_identity, run_lock
 from recipe.longrl.parallelism import n_gpus
@@ -56,7 +56,7 @@ def _resume(config: DictConfig) -> Iterator[Check]:
     if folder is not None or warnings:
         begins = f"from {folder}" if folder is not None else "at step 0: no checkpoint is whole"
         yield Check("resume", "warn" if warnings else "ok", "\n".join([begins, *warnings]))
-    if folder is not None and not config.longrl.trust_folder and (problem := checkpoint(folder)) is not None:
+    if folder is not None and not config.longrl.trust_folder and (problem := checkpoint_problem(folder)) is not None:
         yield Check("resume", "FAIL", problem)
 
 

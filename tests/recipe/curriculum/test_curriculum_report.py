@@ -14,7 +14,7 @@ def stage_done(folder: Path, before: float, after: float, steps: int, seconds: f
     summary = {"before": parts[0], "after": parts[1], "steps": steps, "seconds": 1.0, "command": "x"}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "done.json").write_text(json.dumps({"overrides": [], "seconds": seconds}))
-    rows = [{"split": "train", "step": step, "sampled/answer": before} for step in range(1, steps + 1)]
+    rows = [{"split": "train", "step": step, "reward_before_filter/answer": before} for step in range(1, steps + 1)]
     rows += [
         {"split": "val", "step": step, "val/answer": part["answer"], "val/qa_1x/answer": part["answer"]}
         for step, part in ((0, parts[0]), (steps, parts[1]))

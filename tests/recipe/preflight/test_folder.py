@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from verl_longrl.folder_lock import Owner, hold_folders
-from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin, seal
+from verl_longrl.trainer.checkpoints import INCOMPLETE, MANIFEST, begin_checkpoint, seal_checkpoint
 
 from recipe.longrl import run_identity
 from recipe.longrl.preflight import folder
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.engine
 
 def checkpoint(run: Path, step: int) -> Path:
     folder = run / "checkpoints" / f"global_step_{step}"
-    begin(folder)
+    begin_checkpoint(folder)
     (folder / "data.pt").write_bytes(b"x")
-    seal(folder, world_size=2)
+    seal_checkpoint(folder, world_size=2)
     return folder
 
 
@@ -62,7 +62,10 @@ def test_another_runs_checkpoint(check, configure, tmp_path):
     (given / MANIFEST).rename(given / INCOMPLETE)
     status, detail = check(*resume)["resume"]
     assert status == "FAIL"
-    assert "its writing was interrupted, or a copy left that file out; whole ones in its place: none" in detail
+    assert (
+        "its writing was interrupted, or it is a copy without that file. Complete checkpoints next to it: none"
+        in detail
+    )
 
 
 def test_another_programs_checkpoints_and_exports(check, tmp_path):
@@ -71,7 +74,7 @@ def test_another_programs_checkpoints_and_exports(check, tmp_path):
     (tmp_path / "run" / "export" / "thesis.tex").write_text("years")
     found = check()
     assert found["resume"][0] == "FAIL"
-    assert "holds global_step_100 without complete.json" in found["resume"][1]
+    assert "contains global_step_100 without complete.json" in found["resume"][1]
     assert found["export"][0] == "FAIL"
     assert "contains files that no export wrote" in found["export"][1]
     assert "export" not in check("longrl.export=false")

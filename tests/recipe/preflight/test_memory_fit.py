@@ -7,7 +7,7 @@ import psutil
 import pytest
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 from verl_longrl.config import LongRLConfig
-from verl_longrl.trainer.checkpoints import begin, seal
+from verl_longrl.trainer.checkpoints import begin_checkpoint, seal_checkpoint
 
 from recipe.longrl import memory, settings
 from recipe.longrl.preflight import disk, memory_fit
@@ -185,13 +185,13 @@ def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=100 * 2**30))
     for step in (10, 20):
         folder = tmp_path / "checkpoints" / f"global_step_{step}"
-        begin(folder)
-        seal(folder, world_size=8)
+        begin_checkpoint(folder)
+        seal_checkpoint(folder, world_size=8)
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=50 * 2**30))
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "warn"
     half = tmp_path / "checkpoints" / "global_step_30"
-    begin(half)
+    begin_checkpoint(half)
     with (half / "shard").open("wb") as shard:  # which the start will delete
         shard.truncate(60 * 2**30)
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
@@ -200,8 +200,8 @@ def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
 def test_a_run_that_has_come_to_its_end_needs_room_for_the_export_alone(lines, monkeypatch, tmp_path):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=10 * 2**30))
-    begin(tmp_path / "checkpoints" / "global_step_20")
-    seal(tmp_path / "checkpoints" / "global_step_20", world_size=8)
+    begin_checkpoint(tmp_path / "checkpoints" / "global_step_20")
+    seal_checkpoint(tmp_path / "checkpoints" / "global_step_20", world_size=8)
     done = Plan(rows=160, epoch=20, steps=20, written=2, kept=2)
     assert "14 needed to export" in lines("qwen2.5-7b-1m", plan=done)["disk"].detail
     assert lines("qwen2.5-7b-1m", "longrl.export=false", plan=done)["disk"].status == "ok"

@@ -31,7 +31,7 @@ def write_run(trial: Trial) -> None:
         folder = trial.checkpoints / f"global_step_{step}" / "actor"
         folder.mkdir(parents=True)
         torch.save({"weight": torch.arange(1000.0)}, folder / "model_world_size_1_rank_0.pt")
-        checkpoints.seal(folder.parent, 1)
+        checkpoints.seal_checkpoint(folder.parent, 1)
     (trial.output / "export").mkdir()
     save_file({"weight": torch.ones(10)}, trial.output / "export" / "model.safetensors")
 

@@ -1,14 +1,14 @@
-"""Who may talk to the processes of a run: those that know its secrets, and on one machine nobody from outside.
+"""Authenticate all connections between the processes of a run.
 
-verl's parts listen on the node's address and believe whoever calls: TransferQueue and the transfer of weights
-unpickle what arrives, vLLM's HTTP servers generate for anybody. Here
+verl's processes listen on the node's address and trust every caller: TransferQueue and the weight transfer unpickle
+whatever arrives, and vLLM's HTTP servers generate for anybody. Here
 
-- `messages.py`: ZeroMQ's sockets speak CURVE, so nothing is decoded that a stranger has sent;
-- `http.py`: vLLM's servers and the router before them want a key;
-- `rendezvous.py`: a process group whose address is loopback listens there alone.
+- `messages.py`: ZeroMQ sockets use CURVE, so messages of strangers are never decoded;
+- `http.py`: vLLM's servers, and the router in front of them, require a key;
+- `rendezvous.py`: a process group whose address is loopback listens only there.
 
-The secrets are made for each start (`verl_longrl.secrets`). A process without them, such as verl on its own,
-does as verl; a run of LongRL refuses to train without them (`check`).
+The secrets are created for each start (`verl_longrl.secrets`). A process without them, such as one of plain verl, works
+like verl's; a run of LongRL refuses to train without them (`require_secrets`).
 """
 
 import os
@@ -18,16 +18,16 @@ from verl_longrl.network import http, messages, rendezvous
 
 
 def register() -> None:
-    """Guard what this process listens with from now on; once more changes nothing."""
+    """Secure everything on which this process listens from now on. Idempotent."""
     messages.register()
     http.register()
     rendezvous.register()
 
 
-def check() -> None:
-    """Raise RuntimeError where this process does not know the run's secrets."""
-    if lacking := [name for name in secrets.RUN_KEYS if not os.environ.get(name)]:
+def require_secrets() -> None:
+    """Raise RuntimeError if this process does not have the run's secrets."""
+    if missing := [name for name in secrets.RUN_KEYS if not os.environ.get(name)]:
         raise RuntimeError(
-            f"{' and '.join(lacking)} are not set in this process, so anybody could talk to it. They are made where a "
-            "run is started, by `python -m recipe.longrl.main` and what calls it"
+            f"{' and '.join(missing)} are not set in this process, so anybody could connect to it. Fix: start the run "
+            "with `python -m recipe.longrl.main`, which creates them"
         )

@@ -1,8 +1,8 @@
-"""HTTP servers of a run that want its key.
+"""Require the run's key on its HTTP servers.
 
-verl gives every vLLM replica an HTTP server on the node's address. Rollouts do not use it: they go through Ray. A
-judge that verl serves does, by way of verl's router, which hands on the headers it is sent. Both ask for
-`Authorization: Bearer KEY` here, on every path.
+verl gives every vLLM replica an HTTP server on the node's address. Rollouts do not use it: they go through Ray. A judge
+that verl serves does use it, through verl's router, which forwards the headers of requests. Here both require
+`Authorization: Bearer KEY` on every path.
 """
 
 import os
@@ -22,53 +22,53 @@ ROUTER = "verl.experimental.reward_loop.router.naive_router"
 Message = MutableMapping[str, Any]
 
 
-class KeyWanted:
+class RequireKey:
     """ASGI middleware that answers 401 to a request without the key."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], key: str) -> None:
-        self.app, self.wanted = app, f"Bearer {key}".encode()
+        self.app, self.expected = app, f"Bearer {key}".encode()
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "lifespan" or compare_digest(given, self.wanted):
+        received = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["type"] == "lifespan" or compare_digest(received, self.expected):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})
-            await send({"type": "http.response.body", "body": b"this server wants the key of its run\n"})
+            await send({"type": "http.response.body", "body": b"this server requires the key of its run\n"})
 
 
 def guarded(app: Any) -> Any:
-    """The application, wanting the key if this process knows one."""
+    """The application, requiring the key if this process has one."""
     key = os.environ.get(secrets.HTTP_KEY)
-    return KeyWanted(app, key) if key else app
+    return RequireKey(app, key) if key else app
 
 
 def register() -> None:
-    """Guard the servers that verl starts from now on."""
+    """Secure the servers that verl starts from now on."""
     when_imported(SERVERS)(_guard_servers)
     when_imported(ROUTER)(_guard_router)
 
 
 def _guard_servers(module: ModuleType) -> None:
     start = module.run_uvicorn
-    if hasattr(start, "wants_key"):
+    if hasattr(start, "requires_key"):
         return
 
     @wraps(start)
     async def run_uvicorn(app: Any, *args: Any, **kwargs: Any) -> Any:
         return await start(guarded(app), *args, **kwargs)
 
-    run_uvicorn.wants_key = True  # type: ignore[attr-defined]
+    run_uvicorn.requires_key = True  # type: ignore[attr-defined]
     module.run_uvicorn = run_uvicorn  # type: ignore[attr-defined]
 
 
 def _guard_router(module: ModuleType) -> None:
     init = module.NaiveRouter.__init__
-    if hasattr(init, "wants_key"):
+    if hasattr(init, "requires_key"):
         return
 
     @wraps(init)
@@ -76,5 +76,5 @@ def _guard_router(module: ModuleType) -> None:
         init(self, *args, **kwargs)
         self.app = guarded(self.app)
 
-    __init__.wants_key = True  # type: ignore[attr-defined]
+    __init__.requires_key = True  # type: ignore[attr-defined]
     module.NaiveRouter.__init__ = __init__

@@ -1,11 +1,11 @@
-"""ZeroMQ sockets that only the run's own processes can talk to.
+"""ZeroMQ sockets that accept only the run's own processes.
 
-TransferQueue's controller and storage units listen on the node's address, and the transfer of weights to vLLM in /tmp
-under a name that can be guessed; both unpickle what they receive. With CURVE (RFC 26/CurveZMQ, in libzmq) a message is
-encrypted and authenticated, and a peer that fails the handshake is dropped before a byte of it is decoded.
+TransferQueue's controller and storage units listen on the node's address, and the weight transfer to vLLM listens in
+/tmp under a name that can be guessed; both unpickle what they receive. With CURVE (RFC 26/CurveZMQ, in libzmq) messages
+are encrypted and authenticated, and a peer that fails the handshake is dropped before any of its bytes are decoded.
 
-There is one pair of keys, made from the run's secret, for all sockets. Its public half is as secret as the other one:
-it never travels in the clear, and without it no handshake can be begun or answered. So no list of peers is needed.
+One key pair, derived from the run's secret, serves all sockets. Its public half is kept secret as well: it is never
+sent in the clear, and without it a handshake can be neither begun nor answered. So no list of peers is needed.
 """
 
 import os
@@ -25,15 +25,15 @@ from zmq.utils import z85
 from verl_longrl import secrets
 
 TRANSFER_QUEUE = (zmq_utils, controller, simple_storage, base)
-"""Modules that know `create_zmq_socket` by name, which makes all of TransferQueue's sockets. The classes of its actors
-are pickled by value, so one that was sent from a process with LongRL's plugin has the function of that process."""
+"""Modules that import `create_zmq_socket` by name, which creates all of TransferQueue's sockets. The classes of its
+actors are pickled by value, so an actor has the function of the process that sent it, here one with LongRL's plugin."""
 WEIGHTS = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 
 def secure(socket: Any, server: bool) -> None:
-    """Have a socket (or a context's sockets to come) speak CURVE, if this process knows the run's secret.
+    """Let a socket, or all future sockets of a context, use CURVE if this process has the run's secret.
 
-    server: whether it is this side that answers handshakes. Call it before the socket is bound or connected.
+    server: whether this side answers handshakes. Call it before the socket is bound or connected.
     """
     secret = os.environ.get(secrets.MESSAGE_KEY)
     if not secret:
@@ -48,7 +48,7 @@ def secure(socket: Any, server: bool) -> None:
 
 
 def register() -> None:
-    """Secure the sockets that TransferQueue and the transfer of weights make from now on."""
+    """Secure the sockets that TransferQueue and the weight transfer create from now on."""
     for module in TRANSFER_QUEUE:
         if not hasattr(module.create_zmq_socket, "secured"):
             module.create_zmq_socket = _secured(module.create_zmq_socket)
@@ -59,7 +59,7 @@ def _secured(create: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(create)
     def create_zmq_socket(ctx: Any, socket_type: Any, *args: Any, **kwargs: Any) -> Any:
         socket = create(ctx, socket_type, *args, **kwargs)
-        secure(socket, server=socket_type == zmq.ROUTER)  # those that listen on a port
+        secure(socket, server=socket_type == zmq.ROUTER)  # ROUTER sockets listen on a port
         return socket
 
     create_zmq_socket.secured = True  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def _secured(create: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _secure_weights(module: ModuleType) -> None:
-    """The sender binds, the receiver connects; each makes its socket from a context that it keeps."""
+    """The sender binds, the receiver connects; each creates its socket from a context that it keeps."""
     for peer, server in ((module.BucketedWeightSender, True), (module.BucketedWeightReceiver, False)):
         if not hasattr(peer.__init__, "secured"):
             peer.__init__ = _with_own_context(peer.__init__, server)
@@ -77,7 +77,8 @@ def _with_own_context(init: Callable[..., None], server: bool) -> Callable[..., 
     @wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        self.zmq_context = zmq.Context.shadow(self.zmq_context.underlying)  # the same one, with defaults of its own
+        # The same context of libzmq under a new Python object, whose socket defaults are its own.
+        self.zmq_context = zmq.Context.shadow(self.zmq_context.underlying)
         secure(self.zmq_context, server)
 
     __init__.secured = True  # type: ignore[attr-defined]

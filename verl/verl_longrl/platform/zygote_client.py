@@ -1,6 +1,7 @@
-"""Called in the place of `python`: has the zygote (zygote.py) fork a process that runs the arguments.
+"""Called instead of `python`: asks the zygote (zygote.py) to fork a process that runs the arguments.
 
-`python -I -S zygote_client.py SOCKET PYTHON arguments...`. Becomes PYTHON where the zygote is gone or refuses.
+`python -I -S zygote_client.py SOCKET PYTHON arguments...`. Becomes PYTHON if the zygote is gone or refuses. Imports
+only the standard library, because it starts once per process.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 
 def main(address: str, python: str, arguments: list[str]) -> None:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-    zygote = ask(address, arguments, blocked)
+    zygote = request_fork(address, arguments, blocked)
     if zygote is None:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.execv(python, [python, *arguments])
@@ -27,17 +28,17 @@ def main(address: str, python: str, arguments: list[str]) -> None:
         os._exit(1)  # the zygote was killed, and its forks with it
     code = int.from_bytes(status, "big", signed=True)
     if code < 0:
-        with contextlib.suppress(OSError):  # SIGKILL cannot be handled anyway
+        with contextlib.suppress(OSError):  # fails for SIGKILL, which cannot be handled anyway
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 
 
-def ask(address: str, arguments: list[str], blocked: set[int | signal.Signals]) -> socket.socket | None:
-    """A connection to the zygote, which has forked; None where it is gone or refuses."""
+def request_fork(address: str, arguments: list[str], blocked: set[int | signal.Signals]) -> socket.socket | None:
+    """A connection to the zygote after it has forked; None if it is gone or refuses."""
     descriptors = []
     for number in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # the listing's own
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
             os.fstat(number)
             descriptors.append(number)
     with open("/proc/self/oom_score_adj") as file:

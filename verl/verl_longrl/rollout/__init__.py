@@ -1,4 +1,4 @@
-"""Which vLLM replica answers which rollout."""
+"""Route each rollout to the vLLM replica that has its prompt cached."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""verl's agent loops, which tell TransferQueue's client whose rows they put while a prompt's rollouts run.
+"""verl's agent loops, which mark the rows of a prompt so that TransferQueue stores it once (`trainer/prompt_store.py`).
 
-So a prompt is stored once (`trainer/prompt_store.py`). For `actor_rollout_ref.rollout.agent.agent_loop_manager_class`;
-null there: as verl, once for each rollout.
+Set `actor_rollout_ref.rollout.agent.agent_loop_manager_class` to `AgentLoopManagerOncePerPrompt`. With null there, verl
+stores the prompt once per rollout.
 """
 
 from contextlib import nullcontext
@@ -18,16 +18,16 @@ _AgentLoopWorker: type = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # ty
 
 @ray.remote
 class AgentLoopWorkerOncePerPrompt(_AgentLoopWorker):  # type: ignore[misc, valid-type]
-    """Runs all rollouts of a prompt, as verl's."""
+    """verl's worker, which runs all rollouts of a prompt."""
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        store = tq.get_client().storage_manager  # another class with another of TransferQueue's backends
+        store = tq.get_client().storage_manager  # a PromptStore, unless another backend is configured
         with store.group(prompt["uid"]) if isinstance(store, PromptStore) else nullcontext():
             await super()._run_prompt(prompt, *args, **kwargs)
 
 
 class AgentLoopManagerOncePerPrompt(AgentLoopManagerTQ):
-    """verl's manager with these workers."""
+    """verl's manager with `AgentLoopWorkerOncePerPrompt` as workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""verl's client, telling the balancer which prompt a request has in a few bytes instead of all its tokens.
+"""verl's client, which tells the balancer the prompt of a request in 16 bytes instead of all its tokens.
 
-verl would send a declared `prompt_ids` along with every request: 100K tokens to one actor that all requests pass.
-Whatever the balancer does not ask for is not sent, so with verl's own this client does what verl's does.
+A balancer that declares `prompt_ids` gets them with every request: 100K tokens, to one actor that all requests pass.
+Only declared fields are sent, so with verl's balancer this client behaves like verl's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class PromptAffinityClient(LLMServerClient):
         tokens = normalize_token_ids(extra["prompt_ids"])
         sampling, rollout = extra["sampling_params"], self.config.actor_rollout_ref.rollout
         limit = sampling.get("max_tokens", sampling.get("max_new_tokens", rollout.response_length))
-        about: dict[str, Any] = {"prompt_tokens": len(tokens), "response_tokens": limit}
+        fields: dict[str, Any] = {"prompt_tokens": len(tokens), "response_tokens": limit}
+        # With images and the like, equal tokens do not make equal prompts.
         if not any(extra.get(media) for media in ("image_data", "video_data", "audio_data")):
-            about["prompt_key"] = prompt_key(tokens)  # with pictures, equal tokens are no equal prompt
-        return await super()._acquire_server(request_id, **extra, **about)
+            fields["prompt_key"] = prompt_key(tokens)
+        return await super()._acquire_server(request_id, **extra, **fields)

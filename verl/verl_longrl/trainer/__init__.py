@@ -1,1 +1,1 @@
-"""The training loop: task runner, trainer subclass, metrics, rollout log and checkpoints."""
+"""The training loop: task runner, trainer, metrics, rollout log and checkpoints. Begin at `trainer.py`."""

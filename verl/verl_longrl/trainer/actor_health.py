@@ -1,9 +1,10 @@
-"""Which of the run's Ray actors have died, and where.
+"""Find dead Ray actors of the run, and restart reward workers.
 
-A dead vLLM replica, agent loop worker or storage unit is not noticed by a trainer that waits for what they would have
-given: verl polls for ever. Ray's control store knows, and answers for hundreds of actors in milliseconds.
+A trainer that waits for the output of a dead vLLM replica, agent loop worker or storage unit never notices: verl polls
+forever. Ray's control store knows of deaths, and answers for hundreds of actors in milliseconds.
 
-Reward workers have no state, so a dead one is no reason to end: Ray starts it again and repeats what it was asked.
+Reward workers have no state, so the death of one does not end the run: Ray restarts it and repeats its pending
+requests.
 """
 
 from collections.abc import Sequence
@@ -11,27 +12,30 @@ from typing import Any, Self
 
 import ray
 from omegaconf import DictConfig
-from ray._private import state  # the public list_actors needs a dashboard, which not every cluster has
+from ray._private import state  # the public list_actors needs Ray's dashboard, which not every cluster has
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
 
-from verl_longrl.trainer.ray_errors import explained
+from verl_longrl.trainer.ray_errors import explain_death
 
 RESTARTS, SCORE_RETRIES = 10, 3
 
 
 class RestartedRewardLoopManager(RewardLoopManager):
-    """verl's, with workers that are started again when they die, and scores that are then asked for again."""
+    """verl's manager with workers that are restarted when they die, and scoring requests that are then repeated."""
 
     def _init_reward_loop_workers(self) -> None:
-        self.reward_loop_workers_class = _Restarted(self.config)  # type: ignore[assignment]
+        self.reward_loop_workers_class = _RestartedWorkerClass(self.config)  # type: ignore[assignment]
         super()._init_reward_loop_workers()
 
 
-class _Restarted:
-    """The Ray class of verl's reward worker. An argument as large as the configuration is put into Ray's store, and
-    dropped once the actor runs; Ray could not start it again. So it is put there, and held, here."""
+class _RestartedWorkerClass:
+    """The Ray class of verl's reward worker, with restarts.
+
+    Ray puts an argument as large as the configuration into its object store and drops it once the actor runs, after
+    which it cannot restart the actor. So the configuration is put there, and kept, here.
+    """
 
     def __init__(self, config: DictConfig) -> None:
         self._config = ray.put(config)
@@ -46,22 +50,22 @@ class _Restarted:
 
 
 class ActorWatch:
-    """The actors of this job that live when the watch is made."""
+    """Watches the actors of this job that are alive when it is created."""
 
     def __init__(self) -> None:
         self._job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
         self._restarts = {key: actor["NumRestarts"] for key, actor in self._actors().items() if _alive(actor)}
 
-    def look(self) -> tuple[list[str], list[str]]:
-        """A line for each that has died for good, and for each that was started again since the last look."""
+    def poll(self) -> tuple[list[str], list[str]]:
+        """A line for each actor that has died for good, and for each that was restarted since the last poll."""
         dead, restarted = [], []
         for key, actor in self._actors().items():
-            if key not in self._restarts:
+            if key not in self._restarts:  # created after the watch
                 continue
             if actor["State"] == "DEAD":
                 dead.append(f"{_name(actor)} died: {_cause(actor)}")
             elif actor["NumRestarts"] > self._restarts[key]:
-                restarted.append(f"{_name(actor)} died and is started again")
+                restarted.append(f"{_name(actor)} died and is being restarted")
                 self._restarts[key] = actor["NumRestarts"]
         return dead, restarted
 
@@ -69,8 +73,8 @@ class ActorWatch:
         return state.actors(job_id=self._job)
 
 
-def answer(handles: Sequence[ActorHandle], within_s: float) -> bool:
-    """Whether all of these actors do what they are told; one that is dead, or waits for what is dead, does not."""
+def all_answer(handles: Sequence[ActorHandle], within_s: float) -> bool:
+    """Whether all of these actors run a call. One that is dead, or waits for a dead one, does not."""
     try:
         ray.get([handle.__ray_call__.remote(_nothing) for handle in handles], timeout=within_s)
     except RayError:
@@ -86,9 +90,9 @@ def _alive(actor: dict[str, Any]) -> bool:
 
 
 def _name(actor: dict[str, Any]) -> str:
-    named = f" {actor['Name']}" if actor["Name"] else ""
+    name = f" {actor['Name']}" if actor["Name"] else ""
     kind = actor["ActorClassName"].rsplit(".", 1)[-1]
-    return f"{kind}{named} (process {actor['Pid']} on {actor['Address']['IPAddress']})"
+    return f"{kind}{name} (process {actor['Pid']} on {actor['Address']['IPAddress']})"
 
 
 def _cause(actor: dict[str, Any]) -> str:
@@ -96,7 +100,7 @@ def _cause(actor: dict[str, Any]) -> str:
     cause = actor["DeathCause"]
     kind = cause.WhichOneof("context")
     if kind is None:
-        return "its creator or its node is gone"
+        return "its owner process or node died"
     if kind == "creation_task_failure_context":
         return cause.creation_task_failure_context.formatted_exception_string.strip().splitlines()[-1]
-    return explained(getattr(cause, kind).error_message)
+    return explain_death(getattr(cause, kind).error_message)

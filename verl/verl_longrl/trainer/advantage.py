@@ -1,13 +1,13 @@
-"""Which advantage a rollout gets, where that depends on its task.
+"""Advantages that depend on the task of a rollout.
 
-verl's advantage estimators see rewards, masks and prompts, never a task (verl#7473), and count its padding rows as
-prompts. So for the estimators here the trainer lets verl compute GRPO, and puts these in their place:
+verl's advantage estimators see rewards, masks and prompts, but not the task (verl#7473), and count its padding rows as
+prompts. So for the estimators here the trainer lets verl compute GRPO, and then replaces the result:
 
 - tmn: TMN-Reweight of GoLongRL (`tmn.py`);
 - task: (r - mean of the task) / standard deviation of the task, over all of the batch's rollouts of a task
   (QwenLong-L1.5, equation 7), for comparison.
 
-`upstream` leaves algorithm.adv_estimator alone; GRPO and Dr. GRPO are that, without or with
+`upstream` keeps verl's algorithm.adv_estimator, which has GRPO, and Dr. GRPO with
 algorithm.norm_adv_by_std_in_grpo=false. Pure numpy.
 """
 
@@ -22,6 +22,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from verl_longrl.options import Options, Share
+from verl_longrl.trainer.rollout_key import RolloutKey
 from verl_longrl.trainer.tmn import Floats, RunningScale, task_variances, tmn_advantages
 
 Estimator = Literal["upstream", "tmn", "task"]
@@ -51,7 +52,7 @@ class AdvantageOptions(Options):
 
 
 class Advantages:
-    """Advantages of one batch after the other, with what is remembered between them."""
+    """Advantages of a run's batches, with the state that is kept from batch to batch."""
 
     def __init__(self, options: AdvantageOptions):
         self.options = options
@@ -88,7 +89,20 @@ def task_advantages(rewards: Sequence[float], tasks: Sequence[str], epsilon: flo
     names = np.asarray(tasks, dtype=object)
     advantages = np.zeros(len(values))
     for task in dict.fromkeys(tasks):
-        own = names == task
-        if own.sum() > 1:
-            advantages[own] = (values[own] - values[own].mean()) / (values[own].std(ddof=1) + epsilon)
+        of_task = names == task
+        if of_task.sum() > 1:
+            rewards_of_task = values[of_task]
+            scale = rewards_of_task.std(ddof=1) + epsilon
+            advantages[of_task] = (rewards_of_task - rewards_of_task.mean()) / scale
     return advantages
+
+
+def spread_over_tokens(
+    advantage_of: Mapping[tuple[str, int], float], keys: Sequence[RolloutKey], response_masks: Sequence[Any]
+) -> list[Any]:
+    """For each row (T,): the rollout's advantage at its response tokens, and 0 elsewhere.
+
+    advantage_of: `RolloutKey.rollout` -> advantage, which all outputs of the rollout get. Padding rows are not in it
+    and get 0. response_masks: for each row a tensor (T,), 1 at tokens that the model wrote.
+    """
+    return [mask.float() * advantage_of.get(key.rollout, 0.0) for key, mask in zip(keys, response_masks, strict=True)]

@@ -1,23 +1,26 @@
-"""Which rank computes which rows, so that responses to one prompt stay together and ranks get equal work.
+"""Assign rows to ranks so that responses to one prompt stay together and all ranks get equal work.
 
-verl balances single rows, which spreads a prompt's responses over all ranks, and each computes the prompt. Here
-whole groups go to the rank and mini-batch that has least work so far; every rank and mini-batch gets equally many rows,
-so where no place has room for a whole group it is cut. A mini-batch is then made of whole groups, as its size, which is
-in prompts, says; verl's mixes rows of all.
+verl balances single rows, which spreads a prompt's responses over all ranks, and each of them computes the prompt. Here
+whole groups go to the rank and mini-batch with the least work so far. Every rank and mini-batch gets equally many rows,
+so a group is cut only where none of them has room for all of it. A mini-batch then consists of whole groups, as its
+size (in prompts) promises; verl's mixes rows of all prompts.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from verl_longrl.engine.packing import PromptGroup
+from verl_longrl.engine.packing import PromptGroup, group_by_prompt
+from verl_longrl.trainer.rollout_key import RolloutKey
+
+if TYPE_CHECKING:
+    from transfer_queue import KVBatchMeta
 
 
-class Row(NamedTuple):
-    """A rollout: its prompt (a name), tokens of prompt and response, and whether it only fills up the batch."""
+class RolloutRow(NamedTuple):
+    """A rollout: the name of its prompt, tokens of prompt and response, and whether it only fills up the batch."""
 
     prompt: str
     prompt_tokens: int
@@ -27,36 +30,53 @@ class Row(NamedTuple):
 
 @dataclass
 class _Bin:
-    """What a rank computes in a mini-batch."""
+    """The rows that one rank computes in one mini-batch. work: pairs of tokens that attend to each other."""
 
     room: int
     groups: list[PromptGroup] = field(default_factory=list)
     work: float = 0.0
 
-    def take(self, group: PromptGroup) -> None:
+    def add(self, group: PromptGroup) -> None:
         self.groups.append(group)
         self.room -= len(group.rows)
         self.work += group.attention_pairs
 
 
-def rows_of(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[Row]:
-    """The rows of verl's batch, by its keys (uid_session_output) and tags. An agent loop may give several outputs,
-    each with a prompt of its own: those of a uid that are equally long are taken for one prompt, which costs time where
-    it is wrong (the engine compares tokens), and nothing else."""
-    return [
-        Row(
-            f"{key.rsplit('_', 2)[0]} {tag['prompt_len']}",
-            tag["prompt_len"],
-            tag["response_len"],
-            tag.get("is_padding", False),
-        )
-        for key, tag in zip(keys, tags, strict=True)
-    ]
+def keep_groups_together(batch: KVBatchMeta, ranks: int, mini_batch_rows: int) -> dict[str, Any]:
+    """Reorder a batch that verl has padded and balanced. Returns verl's metrics of the balance between ranks.
+
+    Where mini-batches do not divide the batch, verl makes one mini-batch of it.
+    """
+    from verl.utils.seqlen_balancing import log_seqlen_unbalance
+
+    mini_batches, rest = divmod(len(batch), mini_batch_rows)
+    order = balanced_order(rollout_rows(batch.keys, batch.tags), ranks, 1 if rest else max(mini_batches, 1))
+    size, lengths = len(order) // ranks, [tag["seq_len"] for tag in batch.tags]
+    rows_of_rank = [order[rank * size : (rank + 1) * size] for rank in range(ranks)]
+    batch.reorder(order)
+    return log_seqlen_unbalance(lengths, rows_of_rank, "global_seqlen")
 
 
-def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int]:
-    """The order of rows in which verl, which deals out equal contiguous parts, gives each rank its own, and these
-    in mini-batches. PromptGroup that fill up come last in theirs.
+def rollout_rows(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> list[RolloutRow]:
+    """The rows of verl's batch.
+
+    An agent loop may give several outputs, each with a prompt of its own. Outputs of a uid whose prompts are equally
+    long count as having the same prompt. Where that is wrong it costs time and nothing else: the engine compares
+    tokens.
+    """
+    rows = []
+    for key, tag in zip(keys, tags, strict=True):
+        prompt = f"{RolloutKey.parse(key).uid} {tag['prompt_len']}"
+        rows.append(RolloutRow(prompt, tag["prompt_len"], tag["response_len"], tag.get("is_padding", False)))
+    return rows
+
+
+def balanced_order(rows: Sequence[RolloutRow], ranks: int, mini_batches: int = 1) -> list[int]:
+    """The order of rows in which verl, which deals out equal contiguous parts, gives each rank, and within it each
+    mini-batch, the rows chosen here. Padding rows come last in their mini-batch.
+
+    Example: 2 ranks, 1 mini-batch, prompts a, b, c with 4, 2, 2 rollouts: rank 0 gets a's rows, rank 1 those of b and
+    c.
 
     Raises ValueError when ranks times mini-batches does not divide the rows.
     """
@@ -64,26 +84,22 @@ def balanced(rows: Sequence[Row], ranks: int, mini_batches: int = 1) -> list[int
     if left:
         raise ValueError(f"{len(rows)} rows do not divide into {ranks} ranks x {mini_batches} mini-batches")
     bins = [_Bin(size) for _ in range(ranks * mini_batches)]
-    for group in sorted(_groups(rows), key=lambda group: -group.attention_pairs):
+    by_prompt = group_by_prompt(
+        [row.prompt for row in rows], [row.prompt_tokens for row in rows], [row.response_tokens for row in rows]
+    )
+    # The largest first (longest processing time first), each to the bin with the least work that has room for it.
+    for group in sorted(by_prompt, key=lambda group: -group.attention_pairs):
         rest: PromptGroup | None = group
         while rest is not None:
-            whole = [each for each in bins if each.room >= len(rest.rows)]
-            place = min(whole, key=lambda each: each.work) if whole else max(bins, key=lambda each: each.room)
-            fits, places = min(place.room, len(rest.rows)), range(len(rest.rows))
-            place.take(rest.subset(places[:fits]))
-            rest = rest.subset(places[fits:]) if fits < len(places) else None
-    return [row for each in bins for row in sorted(_rows(each), key=lambda row: rows[row].padding)]
-
-
-def _groups(rows: Sequence[Row]) -> list[PromptGroup]:
-    by_prompt: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        by_prompt[row.prompt].append(number)
-    return [
-        PromptGroup(rows[numbers[0]].prompt_tokens, tuple(numbers), tuple(rows[n].response_tokens for n in numbers))
-        for numbers in by_prompt.values()
-    ]
-
-
-def _rows(each: _Bin) -> list[int]:
-    return [row for group in each.groups for row in group.rows]
+            with_room = [each for each in bins if each.room >= len(rest.rows)]
+            # No room for all of it anywhere: cut the group, and put as many rows as fit into the emptiest bin.
+            emptiest = max(bins, key=lambda each: each.room)
+            target = min(with_room, key=lambda each: each.work) if with_room else emptiest
+            fitting, places = min(target.room, len(rest.rows)), range(len(rest.rows))
+            target.add(rest.subset(places[:fitting]))
+            rest = rest.subset(places[fitting:]) if fitting < len(places) else None
+    order: list[int] = []
+    for each in bins:
+        numbers = [number for group in each.groups for number in group.rows]
+        order += sorted(numbers, key=lambda number: rows[number].padding)
+    return order

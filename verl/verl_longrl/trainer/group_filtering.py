@@ -1,49 +1,54 @@
-"""Group filtering that can be watched, that comes to an end, and that wastes nothing.
+"""Group filtering that reports what it replaces, can be stopped, and keeps surplus groups for the next step.
 
-With `algorithm.filter_groups` verl throws away every group whose rewards are all equal and asks for two more, for
-as long as it takes. A dead judge or a scorer that always fails gives equal rewards, so the run would generate for
-ever, and nobody would see why. Here the scores of filtered groups are handed to the trainer, who counts them, shows
-them and stops.
+With `algorithm.filter_groups` verl throws away every group whose rewards are all equal and asks for two more, without
+a limit. A dead judge or a scorer that always fails gives equal rewards, so the run would generate forever, and nobody
+would see why. Here the scores of filtered groups are handed to the trainer, which counts them, logs them and stops.
 
-Asking for two gives too many in the end: groups with signal that the batch has no place for. verl throws them away
-as well. With `carry_steps` they wait for the next step, which then asks for so many fewer. They were sampled from
-weights one step old; algorithm.rollout_correction weighs that where it matters.
+Asking for two leaves surplus groups in the end: they have signal, and the batch has no room for them. verl throws them
+away as well. With `carry_steps` they wait for the next step, which then asks for that many fewer. They were sampled
+from weights that are one step old; algorithm.rollout_correction corrects for that where it matters.
 """
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-OnFiltered = Callable[[list[list[dict[str, Any]]]], None]
-"""Called with the reward parts of every rollout of every group that was just filtered out."""
-OnLook = Callable[[str, int], None]
-"""Called at every look for finished groups with the partition, and the groups with failed rollouts in it."""
+from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.step_state import Scores
+from verl_longrl.trainer.transfer_queue_rows import fetch_scores
+
+OnFiltered = Callable[[list[Scores]], None]
+"""Called with the scores of each group that was just filtered out, one per rollout."""
+OnPoll = Callable[[str, int], None]
+"""Called at every poll for finished groups with the partition, and its number of groups with failed rollouts."""
 POLL_S, POLL_SHARE = (0.1, 0.5), 0.1
-"""Seconds between two looks, from which to which, and as a share of the time waited so far."""
+"""Seconds between two polls (least, most), and in between as a share of the time waited so far."""
 DISCARDED = "training/filter_groups/discarded_surplus_samples"
 
 
-class WatchedReplayBuffer(ReplayBuffer):
-    """verl's synchronous replay buffer; `on_filtered` sees what it filters out, `on_look` how it stands, in time to
-    refuse groups with failed rollouts, which verl trains on as if they were smaller. Both may raise to end the run.
+class FilteringReplayBuffer(ReplayBuffer):
+    """verl's synchronous replay buffer with two callbacks, both of which may raise to end the run.
 
-    carry_steps: for how many steps a group that a batch has no place for is kept. carried: prompt ids of the groups
-    that wait now.
+    on_filtered sees the groups that are filtered out. on_poll sees the progress, in time to refuse groups with failed
+    rollouts, on which verl would train as if they were smaller groups.
+
+    carry_steps: for how many steps a group that has no room in a batch is kept. waiting: prompt ids of the groups that
+    are kept now.
     """
 
     on_filtered: OnFiltered
-    on_look: OnLook
+    on_poll: OnPoll
     carry_steps: int
-    carried: set[str]
+    waiting: set[str]
 
     @classmethod
-    def watch(
-        cls, buffer: ReplayBuffer, on_filtered: OnFiltered, on_look: OnLook, carry_steps: int = 0
-    ) -> "WatchedReplayBuffer":
-        """Have `buffer` watched. verl gives its filter settings to its own class alone, so it is made by it."""
+    def take_over(
+        cls, buffer: ReplayBuffer, on_filtered: OnFiltered, on_poll: OnPoll, carry_steps: int = 0
+    ) -> "FilteringReplayBuffer":
+        """Make `buffer` an instance of this class: verl passes its filter settings only to a buffer of its own
+        class."""
         if type(buffer) is not ReplayBuffer:
             raise TypeError(
                 f"trainer.v1.sampler.custom_sampler made a {type(buffer).__name__}; LongRL's trainer needs verl's "
@@ -51,56 +56,58 @@ class WatchedReplayBuffer(ReplayBuffer):
             )
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
-        buffer.on_filtered, buffer.on_look = on_filtered, on_look
-        buffer.carry_steps, buffer.carried = carry_steps, set()
+        buffer.on_filtered, buffer.on_poll = on_filtered, on_poll
+        buffer.carry_steps, buffer.waiting = carry_steps, set()
         buffer._step, buffer._partition, buffer._evicting, buffer._began = 0, "train", False, 0.0
         return buffer
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict]:
-        """verl's; of the groups that are left over, those young enough stay for the next step."""
+        """Return verl's batch and metrics; surplus groups that are young enough stay for the next step."""
         self._partition, self._began = partition_id, time.monotonic()
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
-        used, self.carried, self._step = len(self.carried), set(), global_steps
+        used, self.waiting, self._step = len(self.waiting), set(), global_steps
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if DISCARDED in metrics:
-            metrics[DISCARDED] -= len(self.carried)
+            # verl counts the groups that are kept as well.
+            metrics[DISCARDED] -= len(self.waiting)
         return batch, {**metrics, "group/carried_over": used}
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
-        """verl sleeps for 2 s, most of a small step; here a look comes late by no more than a share of the wait."""
+        """Sleep. verl's 2 s are most of a small step; here a poll is late by at most a share of the time waited."""
         shortest, longest = POLL_S
         self.poll_interval = min(max(POLL_SHARE * (time.monotonic() - self._began), shortest), longest)
         return super()._wait_for_next_poll(partition_id, last_debug_time)
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         super()._sync_metadata_from_transfer_queue()
+        # With sync_refill_failed_groups verl replaces failed groups itself.
         failed = 0 if self.sync_refill_failed_groups else len(self.failure_keys[self._partition])
-        self.on_look(self._partition, failed)
+        self.on_poll(self._partition, failed)
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
-        """Called for what is evicted, and at the end of a sampling for the surplus."""
+        """Delete groups from TransferQueue, except surplus ones that are to be kept."""
+        # verl calls this for groups that it evicts, and again at the end of `sample` for the surplus.
         if partition_id == "train" and not self._evicting:
-            born = self.prompt_global_steps[partition_id]
-            young = {uid for uid in uids if self._step - born.get(uid, self._step) < self.carry_steps}
-            self.carried |= young
+            sampled_at = self.prompt_global_steps[partition_id]
+            young = {uid for uid in uids if self._step - sampled_at.get(uid, self._step) < self.carry_steps}
+            self.waiting |= young
             uids = uids - young
         super()._clear_groups(partition_id, uids)
 
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, eviction_reasons: tuple) -> tuple:
         _, filtered, _, _ = eviction_reasons
         if filtered:
-            groups: dict[str, list[str]] = {uid: [] for uid in filtered}
-            for key in self.partitions[partition_id]:
-                uid = key.split("_")[0]
-                if uid in groups:
-                    groups[uid].append(key)
-            keys = [key for members in groups.values() for key in members]
-            fields = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["extra_fields"])
-            parts = iter([row["reward_extra_info"] for row in list(fields["extra_fields"])])
-            self.on_filtered([[next(parts) for _ in members] for members in groups.values()])
+            self.on_filtered(self._scores_by_group(partition_id, filtered))
         self._evicting = True
         try:
             return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
         finally:
             self._evicting = False
+
+    def _scores_by_group(self, partition_id: str, uids: set[str]) -> list[Scores]:
+        keys = [key for key in self.partitions[partition_id] if RolloutKey.parse(key).uid in uids]
+        groups: dict[str, Scores] = {uid: [] for uid in uids}
+        for key, score in zip(keys, fetch_scores(partition_id, keys), strict=True):
+            groups[RolloutKey.parse(key).uid].append(score)
+        return list(groups.values())

@@ -1,7 +1,7 @@
-"""Metrics that verl lacks: every reward part per task, and host memory per role.
+"""Metrics that verl lacks: every reward part per task, group filtering per task, and host memory per role.
 
-verl's training metrics know one number, the scalar reward. What a run is judged by here (context F, recall,
-precision, answer accuracy, format, failures) is logged at every training step, over real rows only.
+verl's training metrics have one number for rewards, the scalar. The parts that a run is judged by here (context F,
+recall, precision, answer accuracy, format, failures) are logged at every training step, without padding rows.
 """
 
 import re
@@ -11,6 +11,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.step_state import StepState
 
 ROLES = {
     "trainer": r"ray::.*WorkerDict|ray::.*ActorRollout",
@@ -22,6 +25,21 @@ ROLES = {
     "driver": r"ray::.*TaskRunner",
     "object_store": r"plasma|raylet",
 }
+
+
+def step_metrics(step: StepState) -> dict[str, float]:
+    """Metrics of a step's rewards: `reward/` over the rollouts trained on, `reward_before_filter/` over all that were
+    sampled, `group/` and `task/<task>/`."""
+    uids = [RolloutKey.parse(key).uid for key in step.keys]
+    tasks, rewards = [score["task"] for score in step.scores], [score["score"] for score in step.scores]
+    sampled = step.sampled
+    return {
+        **reward_metrics(tasks, step.scores),
+        **group_metrics(uids, rewards),
+        **task_metrics(tasks, uids, rewards, step.filtered),
+        **reward_metrics([score["task"] for score in sampled], sampled, prefix="reward_before_filter"),
+        **filtered_metrics(step.filtered),
+    }
 
 
 def reward_metrics(
@@ -41,12 +59,12 @@ def reward_metrics(
 
 
 def group_metrics(uids: Sequence[str], rewards: Sequence[float]) -> dict[str, float]:
-    """Number of GRPO groups, and the share of them that carries no signal (all rewards of the group equal)."""
+    """Number of GRPO groups, and the fraction whose rewards are all equal, so that nothing is learned from them."""
     groups: dict[str, list[float]] = defaultdict(list)
     for uid, reward in zip(uids, rewards, strict=True):
         groups[uid].append(reward)
-    spread = np.array([max(g) - min(g) for g in groups.values()])
-    return {"group/count": float(len(groups)), "group/no_signal": float(np.mean(spread == 0))}
+    spread = np.array([max(group) - min(group) for group in groups.values()])
+    return {"group/count": float(len(groups)), "group/zero_variance_frac": float(np.mean(spread == 0))}
 
 
 def task_metrics(
@@ -55,13 +73,13 @@ def task_metrics(
     rewards: Sequence[float],
     filtered: Sequence[Sequence[Mapping[str, Any]]] = (),
 ) -> dict[str, float]:
-    """What each task contributes to a batch of N rollouts (GoLongRL's task metrics), under `task/<task>/`:
+    """The contribution of each task to a batch of N rollouts (GoLongRL's task metrics), under `task/<task>/`:
 
     - prompts, rollouts; reward_mean, reward_std over its rollouts (population);
     - prompt_std: mean over its prompts of the standard deviation within a prompt, scale: root of the mean of the
       squares of these (TMN-Reweight's S_k); unbiased, 0 for a prompt with one rollout;
-    - signal_share: its share of the sum of prompt_std over all prompts of the batch, beside prompt_share;
-    - filtered_all_right, filtered_all_wrong: of the groups that were filtered out.
+    - signal_share: its share of the sum of prompt_std over all prompts of the batch; prompt_share: of the prompts;
+    - filtered, filtered_all_right, filtered_all_wrong: see `filtered_metrics`.
 
     filtered: the flat score dictionaries of each group that was filtered out.
     """
@@ -70,29 +88,30 @@ def task_metrics(
     for task in dict.fromkeys(tasks):
         groups = [values[prompts == uid] for uid in dict.fromkeys(prompts[names == task])]
         spread[task] = [float(group.std(ddof=1)) if len(group) > 1 else 0.0 for group in groups]
+    # TMN-Reweight and GRPO learn nothing from a prompt without spread, so the spread is a task's share of the signal.
     signal = sum(map(sum, spread.values()))
     metrics: dict[str, float] = {}
     for task, deviations in spread.items():
-        own = values[names == task]
+        of_task = values[names == task]
         metrics |= {
             f"task/{task}/prompts": float(len(deviations)),
-            f"task/{task}/rollouts": float(len(own)),
-            f"task/{task}/reward_mean": float(own.mean()),
-            f"task/{task}/reward_std": float(own.std()),
+            f"task/{task}/rollouts": float(len(of_task)),
+            f"task/{task}/reward_mean": float(of_task.mean()),
+            f"task/{task}/reward_std": float(of_task.std()),
             f"task/{task}/prompt_std": float(np.mean(deviations)),
             f"task/{task}/scale": float(np.sqrt(np.mean(np.square(deviations)))),
             f"task/{task}/signal_share": sum(deviations) / signal if signal else 0.0,
             f"task/{task}/prompt_share": len(deviations) / sum(map(len, spread.values())),
         }
     for task in dict.fromkeys([*spread, *(group[0]["task"] for group in filtered)]):
-        of_task = filtered_metrics([group for group in filtered if group[0]["task"] == task])
-        metrics |= {name.replace("group/", f"task/{task}/"): value for name, value in of_task.items()}
+        counts = filtered_metrics([group for group in filtered if group[0]["task"] == task])
+        metrics |= {name.replace("group/", f"task/{task}/"): value for name, value in counts.items()}
     return metrics
 
 
 def filtered_metrics(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
-    """Number of groups that were filtered out and replaced because their rewards were equal, and of how many the
-    answers were all right or all wrong. groups: the flat score dictionaries of each."""
+    """Number of groups that were replaced because their rewards were equal, and how many of them had only right or only
+    wrong answers. groups: the flat score dictionaries of each."""
     answers = [[score["answer"] for score in group] for group in groups]
     return {
         "group/filtered": float(len(groups)),
@@ -107,8 +126,8 @@ def host_memory() -> dict[str, float]:
 
     total: dict[str, float] = defaultdict(float)
     for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        role = next((name for name, pattern in ROLES.items() if re.search(pattern, line)), None)
+        command = " ".join(process.info["cmdline"] or ())
+        role = next((name for name, pattern in ROLES.items() if re.search(pattern, command)), None)
         if role is None:
             continue
         try:
@@ -120,7 +139,7 @@ def host_memory() -> dict[str, float]:
 
 
 def cluster_host_memory() -> dict[str, float]:
-    """`host_memory/<role>_gib`, summed over the nodes of the Ray cluster; nothing when one of them cannot be asked."""
+    """`host_memory/<role>_gib`, summed over the nodes of the Ray cluster; nothing when one of them does not answer."""
     import ray
 
     task = ray.remote(num_cpus=0)(host_memory)
@@ -128,7 +147,8 @@ def cluster_host_memory() -> dict[str, float]:
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     try:
         per_node = ray.get([task.options(scheduling_strategy=strategy(n, soft=False)).remote() for n in nodes])
-    except ray.exceptions.RayError:  # a node that is gone, or short of memory: no reason to end the run here
+    except ray.exceptions.RayError:
+        # A node is gone, or short of memory. That ends the run elsewhere, if at all.
         return {}
     roles = sorted({role for node in per_node for role in node})
     return {f"host_memory/{role}_gib": sum(node.get(role, 0.0) for node in per_node) for role in roles}

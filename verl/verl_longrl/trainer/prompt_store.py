@@ -1,16 +1,21 @@
-"""TransferQueue keeps a prompt once, however many rollouts it has.
+"""Store each prompt once in TransferQueue, however many rollouts it has.
 
-verl puts a row for each rollout, and into each the whole prompt: `prompts`, `input_ids` and `position_ids`, 24
-bytes a token, and its text. Here the first row of a prompt that is put is as verl's. In the others, what is the
-same as in the first one is left out: of a tensor its beginning, as long as the prompt, of anything else all of it. In
-its place is a reference to the first row, and what follows.
+verl stores a row for each rollout, with the whole prompt in each: `prompts`, `input_ids` and `position_ids`, 24 bytes
+per token, and the text. Here the first row of a prompt is stored like verl's. In the others, everything equal to the
+first row is replaced by a reference to it: of a tensor the beginning, as long as the prompt, of any other value all of
+it.
 
-Readers get what was put: references are resolved in the process that fetches rows, with one fetch of the first row for
-all that refer to it. The trainer, its ranks, padding, and dumps of rollouts know nothing of it. A process without
+For example, prompt [7, 8, 9] and responses [1] and [2, 3] give the `input_ids`
+
+    row 0: [7, 8, 9, 1]
+    row 1: {first_row: 0, beginning: 3, rest: [2, 3]}     read as [7, 8, 9, 2, 3]
+
+Readers get what was stored: the process that fetches rows resolves references, and fetches a first row once for all
+rows that refer to it. The trainer, its ranks, padding and dumps of rollouts see no difference. A process without
 LongRL's plugin would find dictionaries where it expects tensors, and fail.
 
-No reference outlives its row, because rows of a prompt are cleared together: at the end of a step, when a group is
-filtered out, has failed or is left over, and after a validation.
+Invariant: no reference outlives its first row, because rows of a prompt are cleared together: at the end of a step,
+when a group is filtered out, has failed or is left over, and after a validation.
 """
 
 import asyncio
@@ -27,14 +32,15 @@ from transfer_queue.metadata import BatchMeta
 from transfer_queue.storage import AsyncSimpleStorageManager, StorageManagerFactory
 
 SHARED = ("prompts", "input_ids", "position_ids", "raw_prompt", "extra_info")
-"""Fields that agent loops write, that are long, and that nothing writes again."""
+"""Long fields that agent loops write once and nothing changes later, so a reference cannot become stale."""
 FIRST_ROW = "longrl_first_row"
-"""Key of the tag, and of a reference: the index of the row that has the prompt."""
+"""Key in a row's tag and in a reference. Its value is the index of the row that has the prompt."""
 
 
 @dataclass
-class Group:
-    """Rows of one prompt: the index of the first, once it is stored, and digests of what others may share with it."""
+class StoredPrompt:
+    """A prompt whose rollouts are running. first_row: its index, once it is stored. digests: field -> digest of the
+    part that other rows may share with the first one. lock: held while a row is stored."""
 
     first_row: int | None = None
     digests: dict[str, bytes] = field(default_factory=dict)
@@ -42,41 +48,44 @@ class Group:
 
 
 class PromptStore(AsyncSimpleStorageManager):
-    """verl's client of its SimpleStorage. What is put within `group(uid)`, one row at a time, shares the prompt."""
+    """TransferQueue's client of SimpleStorage. Rows stored one at a time within `group(uid)` share their prompt."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._groups: dict[str, Group] = {}
+        self._prompts: dict[str, StoredPrompt] = {}
 
     @contextmanager
     def group(self, uid: str) -> Iterator[None]:
-        """While the rollouts of a prompt run, all in this process and its one event loop, as verl has it."""
-        self._groups[uid] = Group()
+        """Use it while the rollouts of a prompt run. verl runs them all in one process and its one event loop."""
+        self._prompts[uid] = StoredPrompt()
         try:
             yield
         finally:
-            del self._groups[uid]
+            del self._prompts[uid]
 
     async def put_data(
         self, data: TensorDict, metadata: BatchMeta, data_parser: Callable[[Any], Any] | None = None
     ) -> None:
         row = _row(data) if metadata.size == 1 and data_parser is None else {}
-        group = self._groups.get(row.pop("uid", ""))
-        if group is None or not isinstance(row.get("prompts"), torch.Tensor):
+        prompt = self._prompts.get(row.pop("uid", ""))
+        if prompt is None or not isinstance(row.get("prompts"), torch.Tensor):
             await super().put_data(data, metadata, data_parser)
             return
         index, shared = metadata.global_indexes[0], _shared(row)
         digests = {name: _digest(value) for name, value in shared.items()}
-        async with group.lock:  # of rollouts that end together one is the first
-            if group.first_row not in (None, index):
+        # The lock makes one row the first when rollouts end together, and keeps others from referring to it before it
+        # is stored.
+        async with prompt.lock:
+            if prompt.first_row not in (None, index):
                 data = data.copy()
                 for name in shared:
-                    if digests[name] == group.digests.get(name):
-                        data.set(name, NonTensorStack(_reference(group.first_row, row[name], shared[name])))
+                    # Rollouts of agents may have prompts of their own. Then the row keeps its prompt.
+                    if digests[name] == prompt.digests.get(name):
+                        data.set(name, NonTensorStack(_reference(prompt.first_row, row[name], shared[name])))
             await super().put_data(data, metadata)
-            if group.first_row is None:
-                group.first_row, group.digests = index, digests
-        metadata.custom_meta[0][FIRST_ROW] = group.first_row  # verl stores it among the row's tags
+            if prompt.first_row is None:
+                prompt.first_row, prompt.digests = index, digests
+        metadata.custom_meta[0][FIRST_ROW] = prompt.first_row  # becomes a tag of the row
 
     async def get_data(self, metadata: BatchMeta) -> TensorDict:
         data = await super().get_data(metadata)
@@ -84,28 +93,31 @@ class PromptStore(AsyncSimpleStorageManager):
         referring = {name: values for name, values in columns.items() if any(map(_is_reference, values))}
         if not referring:
             return data
-        at_hand = {index: place for place, index in enumerate(metadata.global_indexes)}
-        wanted = {value[FIRST_ROW] for values in referring.values() for value in values if _is_reference(value)}
-        missing = sorted(wanted - at_hand.keys())
+        referenced: set[int] = set()
+        for values in referring.values():
+            referenced |= {value[FIRST_ROW] for value in values if _is_reference(value)}
+        # First rows are often in the same batch; only the others are fetched.
+        place_of = {index: place for place, index in enumerate(metadata.global_indexes)}
+        missing = sorted(referenced - place_of.keys())
         fetched = await super().get_data(
             BatchMeta(missing, [metadata.partition_ids[0]] * len(missing), {name: {} for name in referring})
         )
         for name, values in referring.items():
-            firsts = {index: values[at_hand[index]] for index in wanted & at_hand.keys()}
+            first_values = {index: values[place_of[index]] for index in referenced & place_of.keys()}
             if missing:
-                firsts |= dict(zip(missing, _column(fetched, name), strict=True))
-            whole = [_resolved(value, firsts) if _is_reference(value) else value for value in values]
+                first_values |= dict(zip(missing, _column(fetched, name), strict=True))
+            whole = [_resolve(value, first_values) if _is_reference(value) else value for value in values]
             data.set(name, self._pack_field_values(whole))
         return data
 
 
 def register() -> None:
-    """Have every process of a run that uses TransferQueue's SimpleStorage use it through PromptStore."""
+    """Replace TransferQueue's SimpleStorage client by PromptStore in this process."""
     StorageManagerFactory.register("SimpleStorage")(PromptStore)
 
 
-def stored_share(tags: list[dict[str, Any]]) -> float:
-    """Prompts that are stored over rows, by the rows' tags: 1/n at best, 1 where every row has its own."""
+def prompt_storage_fraction(tags: list[dict[str, Any]]) -> float:
+    """Stored prompts per row, from the rows' tags: 1/n for n rollouts per prompt, 1 if every row has its own."""
     first_rows = [tag.get(FIRST_ROW) for tag in tags]
     return (len({*first_rows} - {None}) + first_rows.count(None)) / len(tags)
 
@@ -116,18 +128,20 @@ def _column(data: TensorDict, name: str) -> list[Any]:
 
 
 def _row(data: TensorDict) -> dict[str, Any]:
-    """What matters here of a batch of one row."""
+    """The uid and the fields that can be shared, of a batch of one row."""
     return {name: _column(data, name)[0] for name in data.keys() & {"uid", *SHARED}}
 
 
 def _shared(row: dict[str, Any]) -> dict[str, Any]:
-    """Of each field what rows of a prompt may have in common; positions of pictures have more than one dimension."""
+    """The part of each field that rows of a prompt may have in common."""
     length = len(row["prompts"])
-    return {
-        name: value[:length] if isinstance(value, torch.Tensor) else value
-        for name, value in row.items()
-        if not isinstance(value, torch.Tensor) or value.dim() == 1
-    }
+    shared: dict[str, Any] = {}
+    for name, value in row.items():
+        if not isinstance(value, torch.Tensor):
+            shared[name] = value
+        elif value.dim() == 1:  # positions of images have more dimensions
+            shared[name] = value[:length]
+    return shared
 
 
 def _digest(value: Any) -> bytes:
@@ -145,6 +159,6 @@ def _is_reference(value: Any) -> bool:
     return isinstance(value, dict) and FIRST_ROW in value
 
 
-def _resolved(reference: dict[str, Any], firsts: dict[int, Any]) -> Any:
-    first = firsts[reference[FIRST_ROW]]
+def _resolve(reference: dict[str, Any], first_values: dict[int, Any]) -> Any:
+    first = first_values[reference[FIRST_ROW]]
     return torch.cat([first[: reference["beginning"]], reference["rest"]]) if "rest" in reference else first

@@ -1,9 +1,9 @@
-"""What Ray reports when a part of a run has died, in one line for people.
+"""Explain in one line what has died when Ray raises an error.
 
-Ray has a dozen classes of errors for it, raised wherever a result of what is gone is asked for, and explains them in
-pages. Told apart here: memory was short (who held it, what to lower), a node is gone, a process ended, the object store
-or the disk behind it is full. Any other error is one of the program, also where it ended an actor that was only just
-being made: the same command would end the same way.
+Ray has a dozen error classes for deaths, raised wherever a result of the dead actor is fetched, with explanations of
+pages. Told apart here: memory was short (which processes held it, what to lower), a node is gone, a process ended, the
+object store or the disk behind it is full. Any other error is one of the program, even if it ended an actor during its
+creation: the same command would end the same way.
 """
 
 import re
@@ -28,33 +28,33 @@ DEATHS = (
     exceptions.TaskPlacementGroupRemoved,
 )
 ENGINE_DEAD = "EngineDeadError"
-"""vLLM's, raised by a server whose engine's process is gone while its own lives. By name: vLLM may not be installed."""
+"""vLLM's, raised by a server whose engine process is gone. Compared by name, because vLLM may not be installed."""
 NOT_UP = "The current node timed out during startup"
-"""In the plain Exception that Ray raises where its own processes do not come up."""
+"""In the plain Exception that Ray raises where its own processes do not start."""
 LOWER = (
     "Lower reward.num_workers, longrl.reward.workers, actor_rollout_ref.rollout.agent.num_workers or "
     "data.dataloader_num_workers, switch off param_offload and optimizer_offload, or give the job more memory"
 )
-ENDED = "its process crashed or was killed, perhaps by the kernel for want of memory (`dmesg` there tells)"
+ENDED = "its process crashed or was killed, perhaps by the kernel for lack of memory (see `dmesg` on its machine)"
 HOLDERS = 3
-"""Of the processes that hold most memory, so many are named."""
+"""How many of the processes with the most memory are named."""
 _ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 
 
-def death(error: BaseException) -> str | None:
-    """What has died, or what was full, that this error came of; None when it is an error of the program."""
-    for each in _causes(error):
-        if isinstance(each, DEATHS) and not _of_the_program(each):
-            return _line(each)
-        if type(each).__name__ == ENGINE_DEAD:
-            return "a vLLM engine died; its last words are in train.log"
-        if NOT_UP in str(each):
-            return "Ray did not come up on this machine, which may be too busy"
+def find_death(error: BaseException) -> str | None:
+    """The death (or the full disk) that caused this error, in words; None for an error of the program."""
+    for cause in _causes(error):
+        if isinstance(cause, DEATHS) and not _of_the_program(cause):
+            return _line(cause)
+        if type(cause).__name__ == ENGINE_DEAD:
+            return "a vLLM engine died; train.log has its last lines"
+        if NOT_UP in str(cause):
+            return "Ray did not start on this machine, which may be too busy"
     return None
 
 
-def explained(message: str) -> str:
-    """Ray's explanation of a death without its advice; where the memory was short, ours."""
+def explain_death(message: str) -> str:
+    """Ray's explanation of a death without its advice; ours where memory was short."""
     if "running low on memory" in message:
         return _memory_was_short(message)
     if "connection error code" in message:  # the raylet's socket to it was closed
@@ -63,20 +63,20 @@ def explained(message: str) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it was raised from, on whatever process."""
+    """The error and those it was raised from, in this process or in that of a Ray task."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        found = getattr(found, "cause", None) if isinstance(found, exceptions.RayTaskError) else found
-        if not isinstance(found, BaseException):
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        current = getattr(current, "cause", None) if isinstance(current, exceptions.RayTaskError) else current
+        if not isinstance(current, BaseException):
             return
-        yield found
-        found = found.__cause__ or found.__context__
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def _of_the_program(error: BaseException) -> bool:
-    """Whether it was raised by an actor's own __init__, or by what could not be unpickled."""
+    """Whether an actor's own __init__ raised it, or unpickling did."""
     return bool(getattr(error, "actor_init_failed", False) or getattr(error, "traceback_str", None))
 
 
@@ -84,18 +84,18 @@ def _line(error: BaseException) -> str:
     text = _ESCAPES.sub("", str(error)).strip()
     if isinstance(error, exceptions.ObjectStoreFullError | exceptions.OutOfDiskError):
         return (
-            "Ray's object store is full and has no room to spill to: free the disk that holds Ray's temporary folder "
-            "(/tmp/ray, or ray_kwargs.ray_init._temp_dir), or name a larger one there"
+            "Ray's object store is full and has no room to spill to. Fix: free the disk of Ray's temporary folder "
+            "(/tmp/ray), or set ray_kwargs.ray_init._temp_dir to a folder on a larger disk"
         )
     if isinstance(error, exceptions.RayActorError) and (name := re.search(r"class_name: (\S+)", text)):
         process, node = re.search(r"\tpid: (\d+)", text), re.search(r"\tip: (\S+)", text)
         where = f" (process {process[1]} on {node[1]})" if process and node else ""
-        return f"{name[1].rsplit('.', 1)[-1]}{where} died: {explained(text.splitlines()[-1])}"
-    return explained(text) or type(error).__name__
+        return f"{name[1].rsplit('.', 1)[-1]}{where} died: {explain_death(text.splitlines()[-1])}"
+    return explain_death(text) or type(error).__name__
 
 
 def _memory_was_short(message: str) -> str:
-    """In one line: on which node, what Ray's memory monitor ended for it, and who held most."""
+    """In one line: the node, the processes that Ray's memory monitor ended, and those that held most memory."""
     node = re.search(r"\(IP: ([^,]+),.*? was (\S+) used / (\S+) limit", message)
     where = f"memory of node {node[1]} was short ({node[2]} of {node[3]} used)" if node else "memory was short"
     ended = re.findall(r"task name=([^,]+?)(?:\.__init__)?,.*?pid=(\d+), actual memory used=([^,]+)", message)

@@ -1,12 +1,12 @@
-"""Checkpoints are read as weights and plain values: a pickle that calls anything else is refused, not run.
+"""Load checkpoints as weights and plain values only; refuse a pickle that calls anything else.
 
-verl reads shards (also in its merger) and the data's state with `torch.load(weights_only=False)`, so whoever can
-change a checkpoint runs code in every rank. torch has a switch above the caller's word, TORCH_FORCE_WEIGHTS_ONLY_LOAD.
-It is set only while a checkpoint is read, for verl sends pickled batches through `torch.load`, too. What
-checkpoints of FSDP hold beside what torch allows itself is in `_allow`.
+verl reads shards (also in its merger) and the data loader's state with `torch.load(weights_only=False)`, so whoever can
+change a checkpoint can run code in every rank. torch has a variable that overrides the caller,
+TORCH_FORCE_WEIGHTS_ONLY_LOAD. It is set only while a checkpoint is read, because verl sends pickled batches through
+`torch.load` as well. `_allow` lists the types in FSDP's checkpoints that torch does not allow by default.
 
-Megatron's own format is read by Megatron and torch.distributed.checkpoint, which unpickle: there, only the folder's
-owner protects.
+Megatron's own format is read by Megatron and torch.distributed.checkpoint, which unpickle it. There the only protection
+is that nobody else can write the folder.
 """
 
 import os
@@ -20,12 +20,12 @@ from typing import Any
 from verl_longrl.trainer.checkpoints import CheckpointError
 
 SWITCH, OPPOSITE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-"""torch's own variables. A user who sets the second has checkpoints loaded as verl does it."""
+"""torch's own variables. If the user sets the second one, checkpoints are loaded as in verl."""
 
 
 def restrict(on: bool) -> None:
-    """From now on, or no longer, `torch.load` in this process reads weights alone; unless the user does not want it."""
-    if on and not _unwanted():
+    """Switch on or off that `torch.load` in this process loads weights only; never on against the user's setting."""
+    if on and not _switched_off_by_user():
         _allow()
         os.environ[SWITCH] = "1"
     else:
@@ -34,7 +34,7 @@ def restrict(on: bool) -> None:
 
 @contextmanager
 def restricted() -> Iterator[None]:
-    """`restrict`, while it lasts."""
+    """Within the context, `torch.load` in this process loads weights only."""
     restrict(True)
     try:
         yield
@@ -42,25 +42,25 @@ def restricted() -> Iterator[None]:
         restrict(False)
 
 
-def calling(folder: Path, names: Iterable[str]) -> list[str]:
-    """A line for each of these files of `torch.save` that calls something, beside making tensors and plain values, when
-    it is loaded; none where the user wants it so."""
-    if _unwanted():
+def find_calls(folder: Path, names: Iterable[str]) -> list[str]:
+    """A line for each of these files of `torch.save` that, when loaded, calls anything but constructors of tensors and
+    plain values. Empty if the user has switched the check off."""
+    if _switched_off_by_user():
         return []
     _allow()
     return [line for name in names if (line := _calls(folder / name)) is not None]
 
 
 def refuse(lines: list[str]) -> None:
-    """Raise CheckpointError if there are any lines of `calling`."""
+    """Raise CheckpointError if there are any lines of `find_calls`."""
     if lines:
         raise CheckpointError(
             "\n".join(lines) + "\nNo checkpoint of a run needs that: somebody changed the file, or it is not a "
-            f"checkpoint of this program. It is not loaded. If you know why, and trust it: {OPPOSITE}=1"
+            f"checkpoint of this program. It is not loaded. Fix: if you know why and trust it, set {OPPOSITE}=1"
         )
 
 
-def _unwanted() -> bool:
+def _switched_off_by_user() -> bool:
     return os.environ.get(OPPOSITE, "0").lower() in ("1", "y", "yes", "true")
 
 
@@ -68,7 +68,7 @@ def _calls(path: Path) -> str | None:
     import torch
 
     if not zipfile.is_zipfile(path):
-        return None  # not of torch.save, or of its early form, of which torch itself says what it finds
+        return None  # not written by torch.save, or in its old format, which torch checks itself
     try:
         calls = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
@@ -77,13 +77,14 @@ def _calls(path: Path) -> str | None:
 
 
 def _allow() -> None:
-    """Tell torch what checkpoints hold beside tensors: how they were sharded, and numpy's random state."""
+    """Allow the types that checkpoints contain besides tensors: how they were sharded, and numpy's random state."""
     import numpy as np
     import torch
-    import torch.distributed.tensor  # which allows its own classes
+    import torch.distributed.tensor  # its import allows its own classes
     from numpy._core.multiarray import _reconstruct
     from torch.distributed.tensor.placement_types import _StridedShard
 
     random_state: list[Any] = [_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
     torch.serialization.add_safe_globals([_StridedShard, *random_state])
-    torch.serialization.add_safe_globals([(_reconstruct, "numpy.core.multiarray._reconstruct")])  # its name before 2.0
+    # The name in numpy before 2.0.
+    torch.serialization.add_safe_globals([(_reconstruct, "numpy.core.multiarray._reconstruct")])

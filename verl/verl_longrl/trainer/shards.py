@@ -1,7 +1,7 @@
-"""A checkpoint's files, dealt to the trainer ranks: each one's own, the others so that all have as many bytes.
+"""Let the trainer ranks sync and check a checkpoint's files in parallel.
 
-A rank waits until the disk holds what it wrote, and looks at its files before it reads them: on its own node, whose
-memory has them then, and all ranks at a time.
+Each rank gets the files that it wrote; the others are assigned so that all ranks have about the same number of bytes. A
+rank checks its files before it loads them, so its node reads them from the disk only once.
 """
 
 import re
@@ -23,8 +23,10 @@ Workers = Sequence[Any]
 
 
 def in_ranks(workers: Workers, function: Callable[..., Any], each: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """function(*arguments) in every rank's process, all at once; the results. each: a rank's arguments."""
-    calls = [worker.__ray_call__.remote(_call, function, given) for worker, given in zip(workers, each, strict=True)]
+    """Call function(*arguments) in all ranks in parallel. each: the arguments for each rank. Returns the results."""
+    calls = []
+    for worker, arguments in zip(workers, each, strict=True):
+        calls.append(worker.__ray_call__.remote(_call, function, arguments))
     return list(ray.get(calls))
 
 
@@ -32,53 +34,58 @@ def _call(actor: object, function: Callable[..., Any], arguments: tuple[Any, ...
     return function(*arguments)
 
 
-def dealt(files: Mapping[str, int], ranks: int) -> list[list[str]]:
-    """The names of each rank's share. files: name -> bytes."""
+def assign_files(files: Mapping[str, int], ranks: int) -> list[list[str]]:
+    """The names of the files of each rank. files: name -> bytes."""
     shares: list[list[str]] = [[] for _ in range(ranks)]
-    held, others = [0] * ranks, []
+    assigned_bytes, others = [0] * ranks, []
     for name, size in sorted(files.items(), key=lambda item: -item[1]):
         owner = _OF_RANK.search(name)
         if owner is None or int(owner[1]) >= ranks:
             others.append(name)
         else:
             shares[int(owner[1])].append(name)
-            held[int(owner[1])] += size
+            assigned_bytes[int(owner[1])] += size
+    # `others` is sorted by size. The largest first, each to the rank with the fewest bytes.
     for name in others:
-        least = held.index(min(held))
-        shares[least].append(name)
-        held[least] += files[name]
+        rank = assigned_bytes.index(min(assigned_bytes))
+        shares[rank].append(name)
+        assigned_bytes[rank] += files[name]
     return shares
 
 
 def write_through(folder: Path, workers: Workers) -> dict[str, checksums.Written]:
-    """Wait until the disk holds all files in folders of the checkpoint in `folder`, which ranks have written."""
+    """Wait until the disk has all files in subfolders of the checkpoint in `folder`, which the ranks have written."""
     files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.glob("*/**/*") if path.is_file()}
-    each = [(folder, share) for share in dealt(files, len(workers))]
+    each = [(folder, share) for share in assign_files(files, len(workers))]
     written = in_ranks(workers, checksums.write_through, each)
     return {name: file for share in written for name, file in share.items()}
 
 
 def damaged(folder: Path, workers: Workers, weights: Callable[[str], bool]) -> list[str]:
-    """A line for each file whose content is not what was written, of the checkpoint in `folder`, of which all files
-    are there. weights: whether a file, by its name, is loaded as weights alone. Raises CheckpointError when one of
-    these calls something to be loaded, and when they cannot be read for now."""
+    """A line for each damaged file of the checkpoint in `folder`, all of whose files exist.
+
+    weights: whether a file of this name is loaded as weights only. Raises CheckpointError if one of those would call
+    something when loaded, and if files cannot be read at present.
+    """
     manifest = manifest_of(folder)
     expected = manifest.checkable()
-    shares = dealt({name: manifest.files[name] for name in expected}, len(workers))
+    shares = assign_files({name: manifest.files[name] for name in expected}, len(workers))
     try:
-        lines = in_ranks(workers, checksums.damaged, [(folder, {n: expected[n] for n in share}) for share in shares])
-    except OSError as error:  # Ray's, which is of the class of its cause as well
+        each: list[tuple[Any, ...]] = [(folder, {name: expected[name] for name in share}) for share in shares]
+        lines_by_rank = in_ranks(workers, checksums.damaged, each)
+    except OSError as error:  # Ray's error, which also is an instance of its cause's class
         raise CheckpointError(f"{folder} cannot be read: {getattr(error, 'cause', error)}") from error
-    if not (found := [line for share in lines for line in share]):
+    problems = [line for lines in lines_by_rank for line in lines]
+    if not problems:
         each = [(folder, [name for name in share if weights(name)]) for share in shares]
-        calling = in_ranks(workers, safe_loading.calling, each)
-        safe_loading.refuse([line for share in calling for line in share])
-    return found
+        calls_by_rank = in_ranks(workers, safe_loading.find_calls, each)
+        safe_loading.refuse([line for lines in calls_by_rank for line in lines])
+    return problems
 
 
 @contextmanager
-def reading_weights_alone(workers: Workers) -> Iterator[None]:
-    """While it lasts, `torch.load` here and in these ranks reads weights alone (`safe_loading`)."""
+def loading_weights_only(workers: Workers) -> Iterator[None]:
+    """Within the context, `torch.load` here and in these ranks loads weights only (`safe_loading`)."""
     in_ranks(workers, safe_loading.restrict, [(True,)] * len(workers))
     try:
         with safe_loading.restricted():

@@ -1,4 +1,4 @@
-"""The remote driver process: verl's task runner with LongRL's trainer in the place of the synchronous one.
+"""The remote driver process: verl's task runner with LongRL's trainer instead of verl's synchronous one.
 
 The trainer mode keeps its name `sync`: verl compares it with that string in six places, and any other name
 turns on asynchronous behaviour.
@@ -22,6 +22,6 @@ class LongRLTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
         from verl_longrl.trainer.trainer import LongRLTrainer
 
         plugin.check()
-        network.check()
+        network.require_secrets()
         trainer_base.TRAINER_REGISTRY["sync"] = LongRLTrainer
         super().run(config)

@@ -1,16 +1,19 @@
-r"""TMN-Reweight, GoLongRL's advantage for tasks of different reward scales (arXiv 2605.19577, section 3).
+r"""TMN-Reweight, GoLongRL's advantage for tasks whose rewards have different scales (arXiv 2605.19577, section 3).
 
 For rollout j of prompt x of task k, in a batch:
 
     A_j = (r_j - mu_x) / (S_k + epsilon)      S_k = sqrt(mean over prompts x of task k of var_x)
 
-mu_x is the mean and var_x the unbiased variance of the prompt's rewards: rewards are centred per prompt, as in GRPO,
-and scaled per task, so that a prompt whose rewards hardly differ is not blown up and no metric outweighs another. With
-`difficulty_reweight`, rare successes and rare failures count more:
+mu_x is the mean and var_x the unbiased variance of the prompt's rewards. Rewards are centred per prompt, as in GRPO,
+and scaled per task, so that a prompt whose rewards hardly differ does not get huge advantages and no metric outweighs
+another. With `difficulty_reweight`, rare successes and rare failures count more:
 
     t_x = alpha * mu_x + (1 - alpha) * M_k    M_k = mean over prompts x of task k of mu_x
     p_x = share of the prompt's rewards above t_x
     A_j <- A_j * exp(gamma * (0.5 - p_x)) if r_j > mu_x else A_j * exp(gamma * (p_x - 0.5))
+
+Example with alpha 0.8, gamma 1 and M_k = 0.5: a prompt with rewards 1, 0, 0, 0 has mu_x = 0.25, t_x = 0.3 and p_x =
+0.25. The success gets the weight exp(0.25) = 1.28, the failures get exp(-0.25) = 0.78.
 
 A prompt with a single rollout has mu_x = 0, var_x = 1 and t_x = M_k, as in the released code. Everything is computed in
 float64 and in two passes: the released one-pass float32 variance of rewards 0.9 +- 1e-4 is 0 in half of all draws.
@@ -29,17 +32,23 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-class _Batch(NamedTuple):
-    """N rollouts of P prompts of K tasks: rewards (N,), prompt (N,) and task (P,) as numbers, names of the tasks, and
-    per prompt the number of rollouts, mean and unbiased variance (P,)."""
+class _TaskBatch(NamedTuple):
+    """N rollouts of P prompts of K tasks. Prompts and tasks are numbered in the order of their first rollout."""
 
     rewards: Floats
+    """(N,)"""
     prompt: NDArray[np.intp]
+    """(N,) number of each rollout's prompt."""
     task: NDArray[np.intp]
+    """(P,) number of each prompt's task."""
     names: list[Hashable]
+    """(K,) names of the tasks."""
     rollouts: NDArray[np.intp]
+    """(P,) rollouts of each prompt."""
     mean: Floats
+    """(P,) mu_x."""
     variance: Floats
+    """(P,) var_x."""
 
     def by_task(self, values: Floats) -> Floats:
         """Means over the prompts of each task, (P,) -> (K,)."""
@@ -67,18 +76,19 @@ def tmn_advantages(
         tasks: (N,) each rollout's task; the same for all rollouts of a prompt.
         difficulty_reweight: weight by difficulty; `alpha` and `gamma` are for this only.
         epsilon: added to the scale.
-        scale_floor: least scale of a task; a task whose rewards hardly differ is not blown up beyond it.
-        clip: bound of the difficulty weights, which then lie in [1 / clip, clip]; None for no bound (published).
-        scales: of tasks, in place of this batch's own (`RunningScale`).
+        scale_floor: lower bound of a task's scale, for tasks whose rewards hardly differ.
+        clip: bound of the difficulty weights, which are then within [1 / clip, clip]; None: no bound, as published.
+        scales: task -> S_k, instead of that of this batch (`RunningScale`).
 
-    Raises ValueError for lengths that differ, rewards that are not finite, a prompt of two tasks, and options out of
+    Raises ValueError for different lengths, rewards that are not finite, a prompt with two tasks, and options out of
     range.
     """
     _check(alpha, gamma, epsilon, scale_floor, clip)
     batch = _batch(rewards, uids, tasks)
-    own = np.sqrt(batch.by_task(batch.variance))
-    scale = own if scales is None else np.array([scales[name] for name in batch.names])
-    centred = batch.rewards - batch.mean[batch.prompt]
+    # S_k, the root of the mean variance: not the mean of the deviations.
+    scale_of_batch = np.sqrt(batch.by_task(batch.variance))
+    scale = scale_of_batch if scales is None else np.array([scales[name] for name in batch.names])
+    centred = batch.rewards - batch.mean[batch.prompt]  # r_j - mu_x
     advantages = centred / (np.maximum(scale, scale_floor)[batch.task][batch.prompt] + epsilon)
     if difficulty_reweight:
         advantages = advantages * _difficulty(batch, centred, alpha, gamma, clip)
@@ -97,7 +107,7 @@ def task_variances(
 class RunningScale:
     """S_k averaged over steps, for tasks with few prompts in a batch: var <- decay * var + (1 - decay) * batch's var.
 
-    decay: in [0, 1); 0 is this batch alone. A task's first batch counts whole.
+    decay: in [0, 1); with 0 only the last batch counts. The first batch of a task counts fully.
     """
 
     decay: float = 0.0
@@ -108,7 +118,7 @@ class RunningScale:
             raise ValueError(f"decay = {self.decay!r}; expected at least 0 and less than 1")
 
     def update(self, of_batch: Mapping[str, float]) -> dict[str, float]:
-        """Take in a batch's `task_variances`; returns the scales of its tasks."""
+        """Add a batch's `task_variances`. Returns S_k of its tasks."""
         for task, variance in of_batch.items():
             before = self.variances.get(task, variance)
             self.variances[task] = self.decay * before + (1 - self.decay) * variance
@@ -121,7 +131,7 @@ class RunningScale:
         self.variances = dict(state)
 
 
-def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _Batch:
+def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _TaskBatch:
     values = np.asarray(rewards, dtype=np.float64)
     if not values.shape == (len(uids),) == (len(tasks),):
         raise ValueError(
@@ -145,19 +155,19 @@ def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _Batch:
     count = np.bincount(prompt, minlength=len(prompts))
     mean = np.bincount(prompt, values, minlength=len(prompts)) / count
     squares = np.bincount(prompt, (values - mean[prompt]) ** 2, minlength=len(prompts))
-    single = count == 1
+    single = count == 1  # as in the released code: mu_x = 0 and var_x = 1
     variance = np.where(single, 1.0, squares / np.maximum(count - 1, 1))
-    return _Batch(
+    return _TaskBatch(
         values, prompt, np.array(task_of, dtype=np.intp), list(names), count, np.where(single, 0.0, mean), variance
     )
 
 
-def _difficulty(batch: _Batch, centred: Floats, alpha: float, gamma: float, clip: float | None) -> Floats:
-    """Weights (N,)."""
-    of_task = batch.by_task(batch.mean)[batch.task]
-    threshold = np.where(batch.rollouts == 1, of_task, alpha * batch.mean + (1 - alpha) * of_task)
+def _difficulty(batch: _TaskBatch, centred: Floats, alpha: float, gamma: float, clip: float | None) -> Floats:
+    """Weights (N,) by which advantages are multiplied."""
+    task_mean = batch.by_task(batch.mean)[batch.task]  # M_k (P,)
+    threshold = np.where(batch.rollouts == 1, task_mean, alpha * batch.mean + (1 - alpha) * task_mean)  # t_x (P,)
     above = np.bincount(batch.prompt, batch.rewards > threshold[batch.prompt], minlength=len(batch.rollouts))
-    share = (above / batch.rollouts)[batch.prompt]
+    share = (above / batch.rollouts)[batch.prompt]  # p_x, spread to (N,)
     weights = np.exp(gamma * np.where(centred > 0, 0.5 - share, share - 0.5))
     return weights if clip is None else np.clip(weights, 1 / clip, clip)
 

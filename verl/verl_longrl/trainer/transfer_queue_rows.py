@@ -1,7 +1,7 @@
-"""The rows of a batch as they lie in TransferQueue: our advantages in the place of verl's, and a lean query for
-metrics."""
+"""Reads and writes of a batch's rows in TransferQueue: our advantages in place of verl's, the rollouts to be logged,
+and a query for metrics that leaves out prompts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,34 +10,65 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.metric_utils import get_metric_data_with_optional_routed_experts
 
-from verl_longrl.trainer.advantage import Advantages
+from verl_longrl.trainer.advantage import Advantages, spread_over_tokens
+from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.rollout_log import LoggedPrompt, LoggedRollouts
+from verl_longrl.trainer.step_state import Scores
 
 
 def put_advantages(
     batch: KVBatchMeta, advantages: Advantages, task_of: Mapping[str, str], reward_field: str
 ) -> KVBatchMeta:
-    """Replace the advantages of a batch. task_of: of each row, by key, that is no padding. reward_field: of the rows,
-    whose sum over a row's tokens is its reward."""
-    final = _final_outputs(list(task_of))
-    uids = [key.rsplit("_", 2)[0] for key in final]
+    """Replace the advantages of a batch.
+
+    task_of: key -> task of each row that is not padding. reward_field: the field whose sum over a row's tokens is its
+    reward.
+    """
+    tasks = {RolloutKey.parse(key): task for key, task in task_of.items()}
+    keys = [RolloutKey.parse(key) for key in batch.keys]
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=[reward_field, "response_mask"]
     )
-    reward_of = {key: float(row.sum()) for key, row in zip(batch.keys, data[reward_field].unbind(), strict=True)}
-    found = advantages([reward_of[key] for key in final], uids, [task_of[key] for key in final])
-    advantage_of = {key.rsplit("_", 1)[0]: value for key, value in zip(final, found.tolist(), strict=True)}
-    rows = [
-        mask.float() * advantage_of.get(key.rsplit("_", 1)[0], 0.0)  # padding rows have none
-        for key, mask in zip(batch.keys, data["response_mask"].unbind(), strict=True)
-    ]
+    rewards = {key: float(row.sum()) for key, row in zip(keys, data[reward_field].unbind(), strict=True)}
+    rewarded = _last_outputs(tasks)
+    values = advantages(
+        [rewards[key] for key in rewarded], [key.uid for key in rewarded], [tasks[key] for key in rewarded]
+    )
+    advantage_of = {key.rollout: value for key, value in zip(rewarded, values.tolist(), strict=True)}
+    rows = spread_over_tokens(advantage_of, keys, data["response_mask"].unbind())
+    # Without a critic, returns are the advantages, as in verl's GRPO.
     nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
     fields = TensorDict({"advantages": nested, "returns": nested.clone()}, batch_size=len(batch))
     return tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
 
+def fetch_scores(partition_id: str, keys: list[str]) -> Scores:
+    """The flat score dictionary of each row."""
+    fields = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["extra_fields"])
+    return [row["reward_extra_info"] for row in list(fields["extra_fields"])]
+
+
+def fetch_rollouts(partition_id: str, keys: list[str], scores: Scores) -> LoggedRollouts:
+    """The responses of these rows, and each of their prompts once."""
+    parsed = [RolloutKey.parse(key) for key in keys]
+    first_key_of: dict[str, str] = {}
+    for key, parts in zip(keys, parsed, strict=True):
+        first_key_of.setdefault(parts.uid, key)
+    fields = ["prompts", "reward_model", "extra_info"]
+    about = tq.kv_batch_get(keys=list(first_key_of.values()), partition_id=partition_id, select_fields=fields)
+    tokens, truths, infos = about["prompts"].unbind(), list(about["reward_model"]), list(about["extra_info"])
+    prompts: dict[str, LoggedPrompt] = {}
+    for uid, prompt, truth, info in zip(first_key_of, tokens, truths, infos, strict=True):
+        prompts[uid] = LoggedPrompt(prompt, truth, info)
+    responses = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses"])["responses"]
+    return LoggedRollouts(prompts, parsed, responses.unbind(), scores)
+
+
 def metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
-    """verl's query for what a step's metrics are made of, without the tokens of n copies of each prompt, of which
-    only the lengths are read."""
+    """verl's query for the data of a step's metrics, without the tokens of the prompts.
+
+    verl fetches the prompt of each rollout and uses only its length, which the tags have as well.
+    """
 
     def query(*, fields: list[str], **others: Any) -> TensorDict:
         data = get_metric_data_with_optional_routed_experts(fields=[f for f in fields if f != "prompts"], **others)
@@ -48,10 +79,10 @@ def metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
     return query
 
 
-def _final_outputs(keys: list[str]) -> list[str]:
-    """Of `{uid}_{session}_{output}` keys, each session's last: the one that is rewarded."""
-    last: dict[str, tuple[int, str]] = {}
+def _last_outputs(keys: Iterable[RolloutKey]) -> list[RolloutKey]:
+    """The last output of each rollout, which is the one that has the reward."""
+    last: dict[tuple[str, int], RolloutKey] = {}
     for key in keys:
-        session, _, output = key.rpartition("_")
-        last[session] = max(last.get(session, (-1, "")), (int(output), key))
-    return [key for _, key in last.values()]
+        if key.rollout not in last or key.output > last[key.rollout].output:
+            last[key.rollout] = key
+    return list(last.values())

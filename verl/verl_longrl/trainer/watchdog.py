@@ -1,8 +1,8 @@
-"""When a run stands still, says where: the stage, how long, and what is being waited for.
+"""Print a line when a run makes no progress: the stage, for how long, and what it waits for.
 
-A thread looks every few seconds at what the trainer's thread is doing (its stack) and at how far the stage has come.
-If neither changes for a while it prints one line, again after twice as long, and so on. It ends nothing: a long stage
-is no error, and what is known to be dead ends the run without it (`interruption.py`).
+A thread checks every few seconds which function the trainer's thread is in (its stack), and the progress of the stage.
+If neither changes for a while it prints one line, again after twice that time, and so on. It does not end the run: a
+long stage is not an error, and known deaths end the run without it (`interruption.py`).
 """
 
 import sys
@@ -30,31 +30,33 @@ STAGES = {
     "_compute_metrics": "computing metrics",
     "_log_rollout_data": "writing rollouts",
 }
-"""Functions of verl's trainer and ours, by name; of those on the stack, the innermost says the stage."""
-LOOK_EVERY_S = 5.0
+"""Function of verl's trainer or ours -> stage. The innermost of these on the stack names the stage."""
+POLL_EVERY_S = 5.0
 
 
 class Watchdog:
-    """Watches the thread that enters it, until it leaves.
+    """A context manager that watches the thread that enters it, until it leaves.
 
-    minutes: of standing still before the first line; 0 switches it off. progress: anything that changes while the stage
-    goes on (it is called from the watching thread). details: what is being waited for, for people. say: prints a line.
+    minutes: without progress before the first line; 0 switches the watchdog off. progress_key: any value that changes
+    while the stage makes progress; called from the watching thread. describe_pending: what the stage waits for, in
+    words. print_line: prints a line.
     """
 
     def __init__(
         self,
         minutes: float,
-        progress: Callable[[], object],
-        details: Callable[[], str],
-        say: Callable[[str], None],
-        look_every_s: float = LOOK_EVERY_S,
+        progress_key: Callable[[], object],
+        describe_pending: Callable[[], str],
+        print_line: Callable[[str], None],
+        poll_every_s: float = POLL_EVERY_S,
     ) -> None:
-        self._patience, self._progress, self._details, self._say = 60 * minutes, progress, details, say
-        self._look_every, self._left = look_every_s, threading.Event()
+        self._patience_s, self._poll_every_s = 60 * minutes, poll_every_s
+        self._progress_key, self._describe_pending, self._print_line = progress_key, describe_pending, print_line
+        self._left = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if self._patience > 0:
+        if self._patience_s > 0:
             watched = threading.get_ident()
             self._thread = threading.Thread(target=self._watch, args=(watched,), name="watchdog", daemon=True)
             self._thread.start()
@@ -68,26 +70,26 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self, thread: int) -> None:
-        seen: tuple[str, object] | None = None
-        since, patience = time.monotonic(), self._patience
-        while not self._left.wait(self._look_every):
-            now = (stage_of(sys._current_frames().get(thread)), self._progress())
-            if now != seen:
-                seen, since, patience = now, time.monotonic(), self._patience
-            elif (stood := time.monotonic() - since) >= patience:
-                self._say(f"standing still for {_duration(stood)}: {now[0]}{self._about()}")
-                patience = 2 * stood
+        before: tuple[str, object] | None = None
+        since, patience = time.monotonic(), self._patience_s
+        while not self._left.wait(self._poll_every_s):
+            now = (stage_of(sys._current_frames().get(thread)), self._progress_key())
+            if now != before:
+                before, since, patience = now, time.monotonic(), self._patience_s
+            elif (idle := time.monotonic() - since) >= patience:
+                self._print_line(f"no progress for {_duration(idle)}: {now[0]}{self._details()}")
+                patience = 2 * idle  # few lines, however long it takes
 
-    def _about(self) -> str:
+    def _details(self) -> str:
         try:
-            details = self._details()
-        except Exception as error:  # noqa: BLE001  what it asks may be what is dead; the line matters more
-            details = f"what is being waited for does not answer: {type(error).__name__}: {error}"
+            details = self._describe_pending()
+        except Exception as error:  # noqa: BLE001  it may ask a dead actor; the line matters more
+            details = f"the router does not answer: {type(error).__name__}: {error}"
         return f"; {details}" if details else ""
 
 
 def stage_of(frame: FrameType | None) -> str:
-    """What a thread with this innermost frame is doing."""
+    """The stage that a thread with this innermost frame is in."""
     frames = []
     while frame is not None:
         if stage := STAGES.get(frame.f_code.co_name):
@@ -96,6 +98,7 @@ def stage_of(frame: FrameType | None) -> str:
         frame = frame.f_back
     if not frames:
         return "the trainer's thread has ended"
+    # No known stage: name the innermost function of verl or LongRL.
     place = next((frame for frame in frames if "/verl" in frame.f_code.co_filename), frames[0])
     return f"in {place.f_code.co_name} ({place.f_code.co_filename}:{place.f_lineno})"
 

@@ -1,7 +1,7 @@
-"""Who else can write what a run reads again.
+"""Check whether other users can write files that a run reads again.
 
-Whoever can, decides what is trained from there on. A folder above that others can write in (/tmp, a project's) is no
-matter: what others put in the place of ours is theirs, and seen to be.
+Whoever can change a checkpoint decides what is trained from there on. A parent folder that others can write in (/tmp, a
+project's folder) is harmless: files that others put there instead of ours belong to them, which is checked.
 """
 
 import grp
@@ -10,13 +10,13 @@ import pwd
 from pathlib import Path
 
 
-def only_the_owner_writes() -> None:
-    """From now on, nobody but its owner may change what this process creates."""
+def allow_only_owner_to_write() -> None:
+    """From now on, create files that only their owner can change."""
     os.umask(os.umask(0o022) | 0o022)
 
 
 def writable_by_others(path: Path) -> str | None:
-    """Who else can write a file or folder, in words; None if only this user and root can."""
+    """Say who else can write a file or folder; None if only this user and root can."""
     status = path.stat()
     if status.st_uid not in (os.geteuid(), 0):
         return f"{path} belongs to {_user(status.st_uid)}"
@@ -27,20 +27,20 @@ def writable_by_others(path: Path) -> str | None:
     return None
 
 
-def checkpoint(folder: Path) -> str | None:
-    """The same of a checkpoint and all that it holds, with the fix."""
+def checkpoint_problem(folder: Path) -> str | None:
+    """`writable_by_others` of a checkpoint and all files in it, with the fix."""
     problems = [problem for path in (folder, *folder.rglob("*")) if (problem := writable_by_others(path)) is not None]
     if not problems:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return (
-        f"{problems[0]}{more}, and it would be loaded. Fix: `chmod -R go-w {folder}`, a copy of your own of what you "
-        "have checked, or, if you trust who can, longrl.trust_folder=true"
+        f"{problems[0]}{more}, and it would be loaded. Fix: run `chmod -R go-w {folder}`, or make your own copy of "
+        "files that you have checked, or, if you trust those users, set longrl.trust_folder=true"
     )
 
 
 def _of_this_user_alone(gid: int) -> bool:
-    """Whether a group is the user's private one, which many systems make with each user."""
+    """Whether a group is the user's private group, which many systems create for each user."""
     try:
         group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
     except KeyError:
