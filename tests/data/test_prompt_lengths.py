@@ -121,7 +121,7 @@ def test_a_damaged_cache_is_rebuilt(write, samples, tokenizer, tmp_path, counted
         entry.write_bytes(damage(entry.read_bytes()))
         assert prompt_lengths(path, tokenizer, cache_dir=tmp_path).tolist() == first.tolist()
     assert len(counted) == 280
-    assert "damaged cache" in capsys.readouterr().err
+    assert "the cached prompt lengths are damaged" in capsys.readouterr().err
 
 
 def test_a_padding_token_set_by_verl_changes_nothing(write, samples, tokenizer, tmp_path, counted):
@@ -183,4 +183,4 @@ def test_validator_counts_with_a_tokenizer(write, samples, tokenizer, tmp_path):
     limit = sorted(full(tokenizer, samples))[-3]
     report = validate_file(path, tokenizer=tokenizer, max_prompt_length=limit, cache_dir=tmp_path)
     assert report.problem_count == 2
-    assert "row 68: prompt_tokens: " in report.lines()[0]
+    assert "row 68: prompt_tokens = " in report.lines()[0]

@@ -14,6 +14,8 @@ retried on another server or later, with backoff and jitter. The states of a ser
           |                                         |
           +--------- Retry-After passed ------------+
 
+A benched server may be sent to rest, and a resting one may be benched as well; the longer time counts.
+
 The judge (`rewards/judge/client.py`) and the data pipelines (`data_gen/llm.py`) send their requests through this.
 
 HTTP is aiohttp, without OpenAI's client: that one takes 1 ms of a core for every request, which limits a process to

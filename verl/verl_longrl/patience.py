@@ -4,10 +4,11 @@ Without this, every request that is made while a server is away would find that 
 attempts. Here the first request that finds it starts a clock. While the clock runs, one request at a time tries and the
 others wait for its result. When the server answers, all continue; when the limit has passed, all fail at once.
 
-    server answers --- a request finds it away ---> waiting: one request at a time tries
-          ^                                             |                    |
-          +------------------ any reply ----------------+       limit passed |
-          +--- a reply to the try, at most every 60 s --- ServerAway for all <+
+    state     a request finds the server ...
+    there     away: the clock starts, -> waiting
+    waiting   answering (any reply): -> there, all requests continue
+    waiting   away: pause and try again; when the limit has passed, all requests raise ServerAway (then one request
+              every RETRY_EVERY_S still tries, so that the state can change)
 """
 
 from __future__ import annotations

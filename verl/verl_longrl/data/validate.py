@@ -26,7 +26,7 @@ def validate(
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="Tokenizer folder or name; prompts are counted with it unless the file's counts are its own."
+            help="Tokenizer folder or name. Prompts are counted with it unless the file has counts of this tokenizer."
         ),
     ] = None,
     max_prompt_length: Annotated[
@@ -36,14 +36,15 @@ def validate(
     max_errors: Annotated[int, typer.Option(min=0, help="Problem lines per file; 0 shows all.")] = 20,
     scorers: Annotated[
         list[str] | None,
-        typer.Option(help="Module or file with your own scorers, so their data_source is known."),
+        typer.Option(help="Module or file with your own scorers, so that their data_source is known."),
     ] = None,
     prompt_key: Annotated[str, typer.Option(help="Column of the prompt.")] = "prompt",
-    cache_dir: Annotated[Path, typer.Option(help="Where counted prompt lengths are kept.")] = CACHE_DIR,
+    cache_dir: Annotated[Path, typer.Option(help="Where counted prompt lengths are cached.")] = CACHE_DIR,
 ) -> None:
-    """Check training data before it is trained on.
+    """Check training data before a run starts.
 
-    Good file: one line, exit 0. Otherwise one line per problem with file, row, column, value and fix, exit 1.
+    A good file gives one line and exit 0. Otherwise there is one line per problem, with file, row, column, value and
+    fix, and exit 1.
     """
     failed = False
     if scorers:
@@ -56,7 +57,7 @@ def validate(
             typer.echo(f"scorers: {error}", err=True)
             raise typer.Exit(1) from error
         for name in trial.unused:
-            typer.echo(f"warning: scorers: no row has the data_source {name!r}", err=True)
+            typer.echo(f"warning: scorers: no row has data_source = {name!r}", err=True)
         for line in trial.problems:
             typer.echo(f"scorers: {line}")
         failed = bool(trial.problems)
@@ -67,7 +68,7 @@ def validate(
         try:
             loaded = AutoTokenizer.from_pretrained(tokenizer)
         except (OSError, ValueError) as error:
-            typer.echo(f"tokenizer: cannot read {tokenizer!r}: {str(error).splitlines()[0]}", err=True)
+            typer.echo(f"tokenizer = {tokenizer!r}: cannot be read ({str(error).splitlines()[0]})", err=True)
             raise typer.Exit(1) from error
     for file in files:
         report = validate_file(

@@ -73,7 +73,7 @@ def validate_rows(
     prompt_key: str = "prompt",
     total: int = 0,
 ) -> ValidationReport:
-    """Check rows (dicts or Samples) one by one; repeated `extra_info.index` values are a warning."""
+    """Check rows (dicts or Samples) one by one. Repeated `extra_info.index` values are a warning."""
     report, indices, repeated = ValidationReport(name, max_errors), set(), 0
     with progress_bar(f"validating {Path(name).name}", total) as advance:
         for number, row in enumerate(rows):
@@ -105,11 +105,13 @@ def validate_file(
     prompt_key: str = "prompt",
     cache_dir: str | Path = CACHE_DIR,
 ) -> ValidationReport:
-    """Check one parquet file, ours or released.
+    """Check one parquet file, ours or released. Never raises for the content of the file.
 
-    Prompt lengths are the file's own `prompt_tokens`, or with `tokenizer` those of that tokenizer (recounted
-    and cached if it is not the one the file was made with). `max_prompt_length`, in tokens, makes longer
-    prompts problems. `max_errors` lines are kept, 0 keeps all. Never raises for what is in the file.
+    Args:
+        tokenizer: count prompts with it, unless the file was written with this tokenizer. Otherwise the prompt lengths
+            are those in the file.
+        max_prompt_length: in tokens; longer prompts are problems.
+        max_errors: the number of problem lines to keep; 0 keeps all.
     """
     name, report = str(path), ValidationReport(str(path), max_errors)
     if not Path(path).is_file():
