@@ -77,7 +77,7 @@ def hang_then_kill(role: str) -> Action:
     def action(trial: Trial) -> None:
         process = _find_process(trial, role)
         process.suspend()
-        trial.wait_until(lambda: moments.console_matches("standing still for")(trial), "the watchdog's report")
+        trial.wait_until(lambda: moments.console_matches("no progress for")(trial), "the watchdog's report")
         process.kill()
 
     return action

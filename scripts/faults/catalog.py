@@ -151,7 +151,7 @@ FAULTS = (
         in_training(),
         actions.hang_then_kill("vllm_engine"),
         overrides=("longrl.watchdog_minutes=0.05",),
-        console="standing still for .*waiting for rollouts",
+        console="no progress for .*waiting for rollouts",
     ),
     # signals
     Fault("term", "SIGTERM", (RESUMABLE,), early_enough_to_stop, actions.terminate),
