@@ -79,12 +79,12 @@ def relative_errors(
         torch.randn(layout.tokens, n_heads, head_size, generator=generator).to(dtype)
         for n_heads in (heads, kv_heads, kv_heads, heads)
     )
-    exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
-    expected = dense_attention(*exact_inputs, layout, scale)
+    q, k, v = exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
+    expected = dense_attention(q, k, v, layout, scale)
     expected_grads = torch.autograd.grad(expected, exact_inputs, grad.double())
 
-    device_inputs = [x.to(layout.device).requires_grad_() for x in inputs]
-    actual = attend(*device_inputs, layout, scale, backend)
+    q, k, v = device_inputs = [x.to(layout.device).requires_grad_() for x in inputs]
+    actual = attend(q, k, v, layout, scale, backend)
     actual_grads = torch.autograd.grad(actual, device_inputs, grad.to(layout.device))
 
     grad_errors = [_relative_error(a, b) for a, b in zip(actual_grads, expected_grads, strict=True)]
