@@ -72,7 +72,7 @@ def try_attention(
 def relative_errors(
     layout: Layout, backend: Backend, dtype: torch.dtype, heads: int, kv_heads: int, head_size: int
 ) -> tuple[float, float]:
-    """The forward and the backward error of a backend on the layout's device (see AttentionCheckResult), on random inputs."""
+    """Forward and backward error of a backend on the layout's device, with random inputs (see AttentionCheckResult)."""
     generator = torch.Generator().manual_seed(0)
     scale = head_size**-0.5
     *inputs, grad = (
