@@ -46,7 +46,7 @@ SPDX_NAMES = {
     "licenseref-nvidia-proprietary": "NVIDIA-Proprietary",
     "nvidia proprietary software": "NVIDIA-Proprietary",
 }
-"""What packages write -> its SPDX name."""
+"""Spelling in package metadata -> SPDX name."""
 READ_BY_HAND = {
     "antlr4-python3-runtime": "BSD-3-Clause",
     "cuda-toolkit": "NVIDIA-Proprietary",

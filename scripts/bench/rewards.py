@@ -221,8 +221,8 @@ def main() -> None:
     print(f"| hanging, before {hanging['normal']} normal | extra delay s, median | worst | s beyond deadline |")
     print("|---|---|---|---|")
     for name, extra in hanging["extra_delay_s"].items():
-        worst, beyond = hanging["extra_delay_worst_s"][name], hanging["beyond_deadline_s"].get(name)
-        print(f"| {name} | {extra:.3f} | {worst:.3f} | {'' if beyond is None else f'{beyond:.3f}'} |")
+        worst, beyond = hanging["extra_delay_worst_s"][name], hanging["beyond_deadline_s"].get(name, "")
+        print(f"| {name} | {extra:.3f} | {worst:.3f} | {'' if beyond == '' else f'{beyond:.3f}'} |")
     print(f"\n{arguments.output}")
 
 

@@ -290,7 +290,7 @@ def test_an_impossible_build_is_not_started(setup: SetupScript, cuda: str, compi
 )
 def test_an_old_driver_is_named_before_the_download(setup: SetupScript, driver: str, old: bool):
     setup("gpu", DRIVER=driver)
-    assert (f"WARNING: the NVIDIA driver is {driver}; torch with CUDA 13 needs 580 or later" in setup.error) == old
+    assert (f"WARNING: the NVIDIA driver is {driver}, but torch with CUDA 13 needs 580 or later" in setup.error) == old
     assert ("driver" in setup.error) == old
 
 

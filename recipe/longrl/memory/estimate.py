@@ -40,7 +40,7 @@ class Sizes:
     """This GPU's shard, and whole gradients if they are exchanged only in the last micro-batch."""
     optimizer: float
     gathered: float
-    """What FSDP has gathered during the backward pass (output layer and two others), and their gradients."""
+    """Layers that FSDP has gathered during the backward pass (output layer and two others), and their gradients."""
     kept: float
     """Activations of all layers for the backward pass."""
     working: float

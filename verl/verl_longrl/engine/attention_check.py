@@ -25,7 +25,7 @@ HALF_TOLERANCE, FLOAT_TOLERANCE = 8, 64
 sums are rounded, and for wider types, where every term of a sum is."""
 
 
-class SelfTestResult(NamedTuple):
+class AttentionCheckResult(NamedTuple):
     """The outcome of try_attention."""
 
     backend: str
@@ -43,21 +43,21 @@ class SelfTestResult(NamedTuple):
 
 def try_attention(
     device: str, dtype: torch.dtype = torch.bfloat16, heads: int = 4, kv_heads: int = 2, head_size: int = 128
-) -> SelfTestResult:
+) -> AttentionCheckResult:
     """Run one forward and backward pass on a device, by torch's name: cpu, cuda, cuda:1."""
     nan = float("nan")
     try:
         backend, reason = choose_backend(torch.device(device), dtype, head_size)
     except (RuntimeError, ValueError, AssertionError) as error:
         # AssertionError: torch is not built for the device.
-        return SelfTestResult("none", nan, nan, str(error))
+        return AttentionCheckResult("none", nan, nan, str(error))
     description = f"{backend}: {reason}"
     try:
         forward, backward = relative_errors(Layout(GROUPS, device), backend, dtype, heads, kv_heads, head_size)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         # RuntimeError: from CUDA. TypeError, AttributeError: the operators of another version of torch.
         problem = f"{backend} on {device} fails: {type(error).__name__}: {error}"
-        return SelfTestResult(description, nan, nan, problem)
+        return AttentionCheckResult(description, nan, nan, problem)
     limit = (HALF_TOLERANCE if dtype.itemsize == 2 else FLOAT_TOLERANCE) * torch.finfo(dtype).eps
     # Not `max(...) > limit`, which is false for nan.
     if not max(forward, backward) <= limit:
@@ -65,26 +65,26 @@ def try_attention(
             f"{backend} on {device} is wrong: relative errors of {forward:.1e} (forward) and {backward:.1e} "
             f"(backward), expected at most {limit:.1e}"
         )
-        return SelfTestResult(description, forward, backward, problem)
-    return SelfTestResult(description, forward, backward, None)
+        return AttentionCheckResult(description, forward, backward, problem)
+    return AttentionCheckResult(description, forward, backward, None)
 
 
 def relative_errors(
     layout: Layout, backend: Backend, dtype: torch.dtype, heads: int, kv_heads: int, head_size: int
 ) -> tuple[float, float]:
-    """The forward and the backward error of a backend on the layout's device (see SelfTestResult), on random inputs."""
+    """Forward and backward error of a backend on the layout's device, with random inputs (see AttentionCheckResult)."""
     generator = torch.Generator().manual_seed(0)
     scale = head_size**-0.5
     *inputs, grad = (
         torch.randn(layout.tokens, n_heads, head_size, generator=generator).to(dtype)
         for n_heads in (heads, kv_heads, kv_heads, heads)
     )
-    exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
-    expected = dense_attention(*exact_inputs, layout, scale)
+    q, k, v = exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
+    expected = dense_attention(q, k, v, layout, scale)
     expected_grads = torch.autograd.grad(expected, exact_inputs, grad.double())
 
-    device_inputs = [x.to(layout.device).requires_grad_() for x in inputs]
-    actual = attend(*device_inputs, layout, scale, backend)
+    q, k, v = device_inputs = [x.to(layout.device).requires_grad_() for x in inputs]
+    actual = attend(q, k, v, layout, scale, backend)
     actual_grads = torch.autograd.grad(actual, device_inputs, grad.to(layout.device))
 
     grad_errors = [_relative_error(a, b) for a, b in zip(actual_grads, expected_grads, strict=True)]
