@@ -1,7 +1,7 @@
 """Query nvidia-smi: GPUs, their memory and driver, and the processes that use them.
 
 Any field can be missing: nvidia-smi prints `[N/A]`, `[Not Supported]`, `[Unknown Error]`, or a sentence instead of a
-row. Unknown values are None, and lines that are not rows are left out.
+row. Such fields are read as None, and lines that are not rows are left out.
 """
 
 import re
@@ -49,14 +49,15 @@ def list_gpu_processes() -> list[str]:
         rows = list(_query("compute-apps", PROCESS_FIELDS))
     except NvidiaSmiError:
         return []
-    return [
-        f"process {pid} {', '.join(name)} ({'memory unknown' if _number(used) is None else f'{used} MiB'})"
-        for pid, *name, used in rows
-    ]
+    processes = []
+    for pid, *name, used in rows:
+        memory = f"{used} MiB" if _number(used) else "memory unknown"
+        processes.append(f"process {pid} {', '.join(name)} ({memory})")
+    return processes
 
 
 def driver_problem(gpus: list[Gpu], cuda: str | None) -> str | None:
-    """Why these GPUs' driver does not run torch's CUDA version, such as "13.0"; None if it does or may."""
+    """Why these GPUs' driver does not run torch's CUDA version, such as "13.0"; None if it may."""
     major = re.match(r"\d+", cuda or "")
     minimum = MIN_DRIVERS.get(int(major[0])) if major else None
     if minimum is None:

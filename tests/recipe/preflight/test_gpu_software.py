@@ -87,8 +87,8 @@ def test_software_that_works(probe, nvidia_smi, installed):
     assert probe() == [
         (
             "ok",
-            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (lse_merge) tried on one GPU with relative "
-            "errors of 0.004 forward and 0.008 backward, a C compiler with Python's headers",
+            "driver 580.95.05 for CUDA 13.0, compute capability 9.0, attention (lse_merge) tried on one GPU with "
+            "relative errors of 0.004 forward and 0.008 backward, a C compiler with Python's headers",
         )
     ]
     assert not torch.cuda.is_initialized()
