@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from recipe.longrl.parallelism import parallel, uses_megatron
 from recipe.longrl.preflight import cluster
 from recipe.longrl.preflight.check import Check, Status
-from recipe.longrl.preflight.environment import installed as installed_version
+from recipe.longrl.preflight.environment import installed_version
 
 FLASH = "flash_attention_2"
 WITHOUT_ULYSSES = ("sdpa", "eager", "flex_attention")
@@ -132,7 +132,7 @@ def _needs_flash(role: TrainedModel) -> str:
 
 def _missing(config: DictConfig, problem: str, dry_run: bool) -> Check:
     """A failure if this machine trains; otherwise a warning, because the nodes may have it and are checked."""
-    if dry_run or not cluster.starts_here(config):
+    if dry_run or not cluster.starts_own_ray(config):
         return Check("attention", "warn", f"{problem}; every node that trains needs it")
     return Check("attention", "FAIL", f"{problem}. Fix: {INSTALL}, or leave the choice to longrl.engine=auto")
 

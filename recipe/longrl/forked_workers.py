@@ -20,7 +20,7 @@ from recipe.longrl.preflight import cluster
 @contextmanager
 def forking_python(config: DictConfig) -> Iterator[str | None]:
     """While it lasts, a command that starts this run's workers; None where Ray starts them as usual."""
-    own_ray_on_the_cpu = config.trainer.device == "cpu" and cluster.starts_here(config)
+    own_ray_on_the_cpu = config.trainer.device == "cpu" and cluster.starts_own_ray(config)
     if not own_ray_on_the_cpu or OmegaConf.select(config, worker_env.EXECUTABLE):
         yield None
         return

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipe.longrl import private_folders
 from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.preflight import cluster
-from recipe.longrl.preflight.nodes.machine import RAY_FOLDER
+from recipe.longrl.preflight.nodes.hardware import RAY_FOLDER
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's variable; 0 makes loopback the node's address, also on Linux, so that it cannot become part of a cluster."""
@@ -38,7 +38,7 @@ def own_ray(config: DictConfig) -> Iterator[str | None]:
 
     Yields the command that starts workers, None for this Python. Raises private_folders.NotPrivate.
     """
-    if not cluster.starts_here(config):
+    if not cluster.starts_own_ray(config):
         yield None
         return
     if (problem := cluster.not_joined(config)) is not None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, is_disk_full, read_jsonl
 
-from recipe.longrl.preflight.environment import PINNED, installed
+from recipe.longrl.preflight.environment import PINNED, installed_version
 
 STARTS, TIME = "starts.jsonl", "%Y-%m-%dT%H:%M:%SZ"
 
 
 def record_start(output_dir: Path, command: str) -> None:
     """Append this start: time (UTC), command, commit of the code (None if unknown), versions of LongRL and packages."""
-    versions = {name: version for name in ("longrl", *PINNED) if (version := installed(name)) is not None}
+    versions = {name: version for name in ("longrl", *PINNED) if (version := installed_version(name)) is not None}
     time_now = time.strftime(TIME, time.gmtime())
     start = {"time": time_now, "command": command, "commit": describe_commit(Path(__file__)), "versions": versions}
     output_dir.mkdir(parents=True, exist_ok=True)

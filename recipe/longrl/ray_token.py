@@ -23,7 +23,7 @@ def make_token_private(config: DictConfig) -> None:
     if token.exists():
         if token.stat().st_uid == os.getuid():
             token.chmod(0o600)
-    elif cluster.starts_here(config) and not any(os.environ.get(name) for name in TOKEN_VARIABLES):
+    elif cluster.starts_own_ray(config) and not any(os.environ.get(name) for name in TOKEN_VARIABLES):
         before = os.umask(0o077)
         try:
             generate_and_save_token()

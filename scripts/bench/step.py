@@ -49,7 +49,7 @@ def train(variant: str, assets: Path, steps: int, log: Path) -> None:
     overrides += ["trainer.val_before_train=false", "trainer.logger=[file]", "longrl.engine=upstream"]
     config = settings.compose(overrides)
     settings.resolve(config)
-    preflight.decide(config)
+    preflight.derive_settings(config)
     if variant == "plain":
         with open_dict(config):
             config.data.custom_cls.path = None

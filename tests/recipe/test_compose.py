@@ -57,7 +57,7 @@ def test_combination(composed, method: str, model: str, hardware: str):
     ]
     assert [check.status for check in chosen] == ["ok"] * len(chosen), chosen
     assert longrl.reward.method == method
-    checks = list(batch.checks(config))
+    checks = list(batch.check_batch(config))
     assert [check.status for check in checks] == ["ok"], checks
     omega_conf_to_dataclass(config.actor_rollout_ref.actor)  # what verl makes of it: no key is unknown to it
     assert config.trainer.default_local_dir.endswith("checkpoints")
@@ -123,7 +123,7 @@ def test_golongrl_with_megatron_as_published(composed, model, hardware, tensor, 
         "method=golongrl", f"model={model}", f"hardware={hardware}", "longrl.advantage.estimator=upstream"
     )
     assert settings.resolve(config).advantage.estimator == "upstream"
-    (check,) = batch.checks(config)
+    (check,) = batch.check_batch(config)
     assert (
         f"128 devices = data parallel {data_parallel} x sequence parallel 8 x model parallel {tensor}" in check.detail
     )
@@ -133,7 +133,7 @@ def test_golongrl_with_megatron_as_published(composed, model, hardware, tensor, 
     assert (actor.megatron.param_offload, actor.megatron.optimizer_offload) == (True, True)
     assert actor.megatron.override_transformer_config["recompute_granularity"] == "full"
     assert (actor.optim.lr, actor.optim.clip_grad, actor.optim.lr_decay_style) == (2e-6, 1.0, "constant")
-    found = {check.name: check for check in environment.checks(config, dry_run=False)}["megatron"]
+    found = {check.name: check for check in environment.check_environment(config, dry_run=False)}["megatron"]
     assert (found.status, "Megatron-Core" in found.detail) == ("FAIL", True)
 
 

@@ -75,9 +75,9 @@ def test_a_real_small_model_needs_no_override(decided, name: str):
     assert (config.data.max_prompt_length, config.data.max_response_length) == (704, 512)
     assert config.actor_rollout_ref.rollout.max_model_len == 1216
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (32, 8)
-    assert [line.status for line in batch.checks(config)] == ["ok"]
+    assert [line.status for line in batch.check_batch(config)] == ["ok"]
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-    found = {line.name: line for line in memory_fit.checks(config, longrl, SHAPES[name], dry_run=True)}
+    found = {line.name: line for line in memory_fit.check_memory(config, longrl, SHAPES[name], dry_run=True)}
     assert {found["memory"].status, found["vLLM replica"].status} == {"ok"}, found
 
 
@@ -85,7 +85,7 @@ def test_what_was_fixed_before_is_refused_for_a_real_vocabulary(decided):
     """32,768 tokens and buckets of 16 MB, as the CPU group had them."""
     config, chosen = decided("smollm2-135m", f"{BUDGET}=32768", f"{BUCKET}=16")
     longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-    found = {line.name: line for line in memory_fit.checks(config, longrl, SHAPES["smollm2-135m"], dry_run=True)}
+    found = {line.name: line for line in memory_fit.check_memory(config, longrl, SHAPES["smollm2-135m"], dry_run=True)}
     assert found["memory"].status == "FAIL"
     assert chosen["weight transfer"].status == "FAIL"
     assert f"{BUCKET} = 16: the largest tensor takes 108 MB. Fix: {BUCKET}=108" in chosen["weight transfer"].detail

@@ -87,7 +87,7 @@ def test_a_model_that_nothing_is_known_of(rows: list[str], composed, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     config = composed("actor_rollout_ref.model.path=some/model").actor_rollout_ref.model
-    shape, (line,) = model.read("model", config, dry_run=True)
+    shape, (line,) = model.read_model_config("model", config, dry_run=True)
     assert (shape, line.status) == (None, "FAIL")
     assert "HF_HUB_OFFLINE is set, and some/model is not in the cache" in line.detail
     assert "hf download some/model" in line.detail
@@ -105,7 +105,9 @@ def test_published_figures_are_enough_for_a_dry_run_alone(composed, monkeypatch,
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "/nowhere")
-    shape, (line,) = model.read("model", composed("model=qwen2.5-7b-1m").actor_rollout_ref.model, dry_run=dry_run)
+    shape, (line,) = model.read_model_config(
+        "model", composed("model=qwen2.5-7b-1m").actor_rollout_ref.model, dry_run=dry_run
+    )
     assert line.status == ("warn" if dry_run else "FAIL")
     assert (shape is not None) == dry_run
 

@@ -115,7 +115,7 @@ def test_rayjob_has_enough_memory_for_its_training(rayjob):
     (container,) = group["template"]["spec"]["containers"]
     limits = container["resources"]["limits"]
     nodes = [(int(limits["nvidia.com/gpu"]), int(limits["cpu"]))] * group["replicas"]
-    assert placement.unplaced(cluster.wanted(config).groups, nodes) == []
+    assert placement.unplaced_groups(cluster.placement_request(config).groups, nodes) == []
     assert container["resources"]["requests"] == limits
     assert group["minReplicas"] == group["maxReplicas"] == group["replicas"]
 

@@ -348,7 +348,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = settings.compose(overrides)
         with run_lock.hold(settings.run_folders(config)):
             settings.resolve(config)
-            preflight.decide(config)
+            preflight.derive_settings(config)
             with console.log_output(Path(config.longrl.output_dir) / "mining.log"):
                 mine_files(config, options)
             print_summary(config)

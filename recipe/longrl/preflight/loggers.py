@@ -1,6 +1,6 @@
-"""Where metrics are logged to: every name in `trainer.logger` is one that the installed verl knows and can import.
+"""Check that the installed verl knows, and can import, every logger in `trainer.logger`.
 
-verl finds out when the trainer has been set up, minutes after the start.
+verl itself finds out when the trainer has been set up, minutes after the start.
 """
 
 import difflib
@@ -16,47 +16,51 @@ from omegaconf import DictConfig, ListConfig
 from recipe.longrl.preflight.check import Check
 
 PACKAGES = {"vemlp_wandb": "volcengine_ml_platform", "tracking": "wandb", "console": None, "file": None}
-"""What a logger needs, where that is not a package of its name. `tracking` is verl's old name for wandb."""
+"""Logger -> the package it needs, if that has another name. `tracking` is verl's old name for wandb."""
 VARIABLES = {"vemlp_wandb": ("VOLC_ACCESS_KEY_ID", "VOLC_SECRET_ACCESS_KEY", "MLP_TRACKING_REGION")}
-"""What verl reads of the environment without a default."""
+"""Logger -> environment variables that verl reads without a default."""
 
 
-def checks(config: DictConfig, dry_run: bool) -> Iterator[Check]:
-    """A line or two. dry_run: what only another machine has (a package, a key) is a warning."""
+def check_loggers(config: DictConfig, dry_run: bool) -> Iterator[Check]:
+    """One or two lines. dry_run: what another machine may have (a package, a key) is a warning."""
     if config.actor_rollout_ref.rollout.prometheus.enable:
-        asked = "actor_rollout_ref.rollout.prometheus.enable=true has Prometheus ask vLLM's servers"
-        fix = "leave it out; rollouts' lengths, times and prefills are in metrics.jsonl"
-        yield Check("logger", "FAIL", f"{asked}, which want the run's key and would refuse it. Fix: {fix}")
+        detail = (
+            "actor_rollout_ref.rollout.prometheus.enable = true: vLLM's servers require the run's key, and Prometheus "
+            "does not have it"
+        )
+        fix = "leave it out: lengths, times and prefills of rollouts are in metrics.jsonl"
+        yield Check("logger", "FAIL", f"{detail}. Fix: {fix}")
     from verl.utils.tracking import Tracking
 
-    asked, known = config.trainer.logger, Tracking.supported_backend
-    names: list[Any] = list(asked) if isinstance(asked, list | ListConfig) else [asked]
+    loggers, known = config.trainer.logger, Tracking.supported_backend
+    names: list[Any] = list(loggers) if isinstance(loggers, list | ListConfig) else [loggers]
     for name in names:
         if name not in known and name != "tracking":
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ";"
-            yield Check("logger", "FAIL", f"trainer.logger has {name!r}{hint} verl knows {', '.join(known)}")
+            nearest = difflib.get_close_matches(str(name), known, n=1)
+            fix = f"did you mean {nearest[0]}? " if nearest else ""
+            yield Check("logger", "FAIL", f"trainer.logger = {name!r}: unknown. Fix: {fix}verl has {', '.join(known)}")
             return
-    problems = [problem for name in names if (problem := _not_ready(name))]
+    problems = [problem for name in names if (problem := _find_problem(name))]
     if problems:
         yield Check("logger", "warn" if dry_run else "FAIL", "; ".join(problems))
-    elif {"wandb", "tracking"} & set(names) and not _wandb_key():
-        detail = "wandb has no key here, and without a terminal cannot ask for it: run `wandb login`, or set"
-        yield Check("logger", "warn", f"{detail} WANDB_API_KEY, or WANDB_MODE=offline")
+    elif {"wandb", "tracking"} & set(names) and not _has_wandb_key():
+        detail = "wandb has no key here, and cannot ask for it without a terminal"
+        yield Check("logger", "warn", f"{detail}. Fix: run `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline")
     else:
         yield Check("logger", "ok", ", ".join(names) or "none")
 
 
-def _not_ready(name: str) -> str | None:
+def _find_problem(name: str) -> str | None:
+    """Why verl could not use a logger that it knows."""
     package = PACKAGES.get(name, name)
     if package is not None and importlib.util.find_spec(package) is None:
-        return f"trainer.logger has {name}, whose package {package} is not installed; install it, or leave {name} out"
+        return f"trainer.logger = {name}: package {package} is not installed. Fix: install it, or leave {name} out"
     missing = [variable for variable in VARIABLES.get(name, ()) if variable not in os.environ]
-    return f"trainer.logger has {name}, which needs {', '.join(missing)} in the environment" if missing else None
+    return f"trainer.logger = {name}: needs {', '.join(missing)}. Fix: set them in the environment" if missing else None
 
 
-def _wandb_key() -> bool:
-    """Whether wandb can start without asking: by a variable, or by what `wandb login` wrote."""
+def _has_wandb_key() -> bool:
+    """Whether wandb can start without a question: by a variable, or by the file that `wandb login` wrote."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     if os.environ.get("WANDB_MODE", "online") != "online":

@@ -1,9 +1,10 @@
-"""Whether Ray places the run now: its placement groups are asked for, waited for, and removed again.
+"""Ask a running Ray cluster whether it has room for the run's placement groups.
 
-Arithmetic on what a cluster has in total cannot know what another job holds, and verl waits for its placement
-groups without a limit and without a word. So the same groups are tried. Everything that talks to Ray happens in a
-process of its own, which runs this file by its path and imports nothing but Ray: Ray's client can hang, or end its
-process.
+verl waits for its placement groups without a limit and without a message. So the resources of each node are read
+before the run starts, in total and free, and for half a minute what another job is just giving back is waited for.
+
+Ray's client can hang, or end its process. So a process of its own talks to Ray: it runs this file by its path, and
+imports nothing but Ray.
 """
 
 import json
@@ -17,17 +18,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-CPUS_PER_GPU = 3  # verl's placement groups ask for them (ResourcePoolManager.max_colocate_count)
-CONNECT_TIMEOUT_S, TRY_TIMEOUT_S, PROBE_TIMEOUT_S = 5.0, 35.0, 55.0
+CPUS_PER_GPU = 3
+"""verl's placement groups ask for them (ResourcePoolManager.max_colocate_count)."""
+CONNECT_TIMEOUT_S, FREE_TIMEOUT_S, QUERY_TIMEOUT_S = 5.0, 35.0, 55.0
 
 
-class Unreachable(ConnectionError):
-    """There is no Ray at the address; the message says what was tried."""
+class ClusterUnreachable(ConnectionError):
+    """No Ray cluster answers at the address; the message says what was tried."""
 
 
 @dataclass(frozen=True)
-class Room:
-    """GPUs and Ray CPUs of one node: in all, and not taken at the moment."""
+class NodeResources:
+    """GPUs and Ray CPUs of one node: in total, and those that no job holds now."""
 
     node: str
     gpus: float
@@ -37,127 +39,119 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """GPUs of each placement group, which lies on one node, and Ray CPUs asked for beside them."""
+class PlacementRequest:
+    """groups: GPUs of each placement group, which lies on one node. extra_cpus: Ray CPUs outside of the groups."""
 
     groups: list[int]
-    more_cpus: int
+    extra_cpus: int
 
     @property
     def cpus(self) -> int:
-        """Ray CPUs in all."""
-        return CPUS_PER_GPU * sum(self.groups) + self.more_cpus
+        """Ray CPUs in total."""
+        return CPUS_PER_GPU * sum(self.groups) + self.extra_cpus
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the cluster has and, if it was tried, whether it placed the run; if not, who may hold what is taken."""
+class ClusterState:
+    """The nodes of a cluster and, where the run has no room at the moment, the jobs that may hold what it needs."""
 
-    rooms: list[Room]
-    placed: bool | None = None
+    nodes: list[NodeResources]
     jobs: list[str] = field(default_factory=list)
 
 
-def ask(address: str, ray_init: Mapping[str, Any], wanted: Wanted | None) -> Answer:
-    """The nodes of the cluster at `address`, and whether it places `wanted` (None: nothing is tried).
-
-    What the nodes could never place is not tried. Raises Unreachable, after PROBE_TIMEOUT_S at the latest.
-    """
-    place = f"no Ray cluster answers at {address}"
+def query_cluster(
+    address: str, ray_init: Mapping[str, Any], request: PlacementRequest, wait_s: float = 0.0
+) -> ClusterState:
+    """The state of the cluster at `address`, as soon as the request fits into what is free, or after `wait_s`. Raises
+    ClusterUnreachable, after QUERY_TIMEOUT_S at the latest."""
+    problem = f"no Ray cluster answers at {address}"
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
+        # Ray's own client tries for a minute.
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:  # Ray itself would go on trying for a minute
-        raise Unreachable(f"{place}: {type(error).__name__}: {error}") from error
-    asked = {"ray_init": connecting(ray_init), "wanted": wanted and asdict(wanted), "seconds": TRY_TIMEOUT_S}
+    except (OSError, ValueError) as error:
+        raise ClusterUnreachable(f"{problem}: {type(error).__name__}: {error}") from error
+    query = {"ray_init": connection_arguments(ray_init), "request": asdict(request), "wait_s": wait_s}
     try:
-        command = [sys.executable, "-P", __file__, json.dumps(asked)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
+        command = [sys.executable, "-P", __file__, json.dumps(query)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{place} within {PROBE_TIMEOUT_S:.0f} s") from error
+        raise ClusterUnreachable(f"{problem} within {QUERY_TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        raise Unreachable(f"{place}: {said[-1].strip()}")
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
-    return Answer([Room(**room) for room in answer["rooms"]], answer["placed"], answer["jobs"])
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+        raise ClusterUnreachable(f"{problem}: {lines[-1].strip()}")
+    state = json.loads(done.stdout.strip().splitlines()[-1])
+    return ClusterState([NodeResources(**node) for node in state["nodes"]], state["jobs"])
 
 
-def connecting(ray_init: Mapping[str, Any]) -> dict[str, Any]:
-    """What ray.init needs of ray_kwargs.ray_init to join the run's cluster. An address is handed on as it is, or not at
-    all: Ray authenticates otherwise with one that it is given than with one that it finds."""
+def connection_arguments(ray_init: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of ray_kwargs.ray_init with which ray.init joins the run's cluster. An address is passed only where the
+    configuration has one: Ray authenticates differently at one that it finds by itself."""
     return {key: ray_init[key] for key in ("address", "_temp_dir") if ray_init.get(key) is not None}
 
 
-def unplaced(groups: list[int], nodes: list[tuple[float, float]]) -> list[int]:
-    """GPUs of the groups that find no node, each put on the fullest node that still has room, the largest first.
-
-    nodes: GPUs and CPUs of each.
-    """
-    free, left = [list(node) for node in nodes], []
+def unplaced_groups(groups: list[int], nodes: list[tuple[float, float]]) -> list[int]:
+    """GPUs of each placement group that fits on no node, when the largest are placed first, each on the fullest node
+    that has room. nodes: GPUs and CPUs of each."""
+    free, unplaced = [list(node) for node in nodes], []
     for gpus in sorted(groups, reverse=True):
-        fitting = [node for node in free if node[0] >= gpus and node[1] >= CPUS_PER_GPU * gpus]
-        if fitting:
-            node = min(fitting, key=lambda node: node[0])
+        with_room = [node for node in free if node[0] >= gpus and node[1] >= CPUS_PER_GPU * gpus]
+        if with_room:
+            node = min(with_room, key=lambda node: node[0])
             node[0] -= gpus
             node[1] -= CPUS_PER_GPU * gpus
         else:
-            left.append(gpus)
-    return left
+            unplaced.append(gpus)
+    return unplaced
 
 
-def fits(wanted: Wanted, nodes: list[tuple[float, float]]) -> bool:
-    """Whether nodes with these GPUs and CPUs have room for all that is wanted."""
-    return not unplaced(wanted.groups, nodes) and sum(cpus for _, cpus in nodes) >= wanted.cpus
+def fits(request: PlacementRequest, nodes: list[tuple[float, float]]) -> bool:
+    """Whether nodes with these GPUs and CPUs have room for all that is requested."""
+    return not unplaced_groups(request.groups, nodes) and sum(cpus for _, cpus in nodes) >= request.cpus
 
 
-def _answer(question: str) -> None:
-    """The process of its own: prints the answer as its last line, and ends without Ray's farewell."""
+def _read_nodes() -> list[NodeResources]:
     import ray
 
-    asked = json.loads(question)
-    ray.init(**asked["ray_init"], log_to_driver=False, logging_level=logging.ERROR)
-    free = ray._private.state.available_resources_per_node()
-    rooms = []
+    free, nodes = ray._private.state.available_resources_per_node(), []
     for node in ray.nodes():
         if node["Alive"]:
-            has, left = node["Resources"], free.get(node["NodeID"], {})
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            rooms.append(Room(name, *(source.get(kind, 0) for source in (has, left) for kind in ("GPU", "CPU"))))
-    placed, jobs = None, []
-    wanted = asked["wanted"] and Wanted(**asked["wanted"])
-    if wanted and fits(wanted, [(room.gpus, room.cpus) for room in rooms]):
-        placed = _try(wanted, asked["seconds"])
-        jobs = [] if placed else _other_jobs()
-    print("\n" + json.dumps({"rooms": [asdict(room) for room in rooms], "placed": placed, "jobs": jobs}), flush=True)
-    os._exit(0)
+            total, now = node["Resources"], free.get(node["NodeID"], {})
+            amounts = [resources.get(kind, 0) for resources in (total, now) for kind in ("GPU", "CPU")]
+            nodes.append(NodeResources(name, *amounts))
+    return nodes
 
 
-def _try(wanted: Wanted, seconds: float) -> bool:
-    """Ask for what verl will ask for: one group per node, and the single CPUs of its other actors."""
-    from ray.util.placement_group import placement_group, remove_placement_group
-
-    deadline = time.monotonic() + seconds
-    bundles = [[{"GPU": 1, "CPU": CPUS_PER_GPU}] * gpus for gpus in wanted.groups]
-    groups = [placement_group(bundle, strategy="STRICT_PACK") for bundle in bundles]
-    groups.append(placement_group([{"CPU": 1}] * wanted.more_cpus, strategy="PACK"))
-    try:
-        return all(group.wait(max(0.1, deadline - time.monotonic())) for group in groups)
-    finally:
-        for group in groups:
-            remove_placement_group(group)
-
-
-def _other_jobs() -> list[str]:
+def _list_other_jobs() -> list[str]:
     """The drivers that are connected to the cluster, without this one and Ray's own."""
     import ray
 
-    own = ray.get_runtime_context().get_job_id()
+    this_job = ray.get_runtime_context().get_job_id()
     return [
         f"`{job['Entrypoint']}` (process {job['DriverPid']} on {job['DriverIPAddress']}, job {job['JobID']})"
         for job in ray._private.state.jobs()
-        if not job["IsDead"] and job["JobID"] != own and job["DriverPid"]
+        if not job["IsDead"] and job["JobID"] != this_job and job["DriverPid"]
     ]
 
 
+def _answer_query(query: dict[str, Any]) -> None:
+    """In the process of its own: print the cluster's state as the last line, and exit without Ray's shutdown."""
+    import ray
+
+    ray.init(**query["ray_init"], log_to_driver=False, logging_level=logging.ERROR)
+    request, deadline = PlacementRequest(**query["request"]), time.monotonic() + query["wait_s"]
+    nodes = _read_nodes()
+    possible = fits(request, [(node.gpus, node.cpus) for node in nodes])
+    while not (free := fits(request, [(n.free_gpus, n.free_cpus) for n in nodes])) and possible:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1.0)
+        nodes = _read_nodes()
+    jobs = _list_other_jobs() if possible and not free else []
+    print("\n" + json.dumps({"nodes": [asdict(node) for node in nodes], "jobs": jobs}), flush=True)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    _answer(sys.argv[1])
+    _answer_query(json.loads(sys.argv[1]))

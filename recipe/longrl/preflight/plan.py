@@ -1,7 +1,7 @@
-"""What the run will do: rows, steps, and how many checkpoints it writes and keeps. As verl's trainer counts them.
+"""Count the rows, steps and checkpoints of the run as verl's trainer will, and refuse what it cannot do.
 
-verl divides by the steps of an epoch, so too few rows end a run with a ZeroDivisionError; and it ends after
-`total_epochs` whatever `total_training_steps` says, then without the last checkpoint and validation.
+verl divides by the steps of an epoch, so too few rows end a run with a ZeroDivisionError. It also ends after
+`total_epochs` even if `total_training_steps` is larger, and then skips the last checkpoint and validation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,9 @@ from recipe.longrl.preflight.check import Check
 
 
 @dataclass(frozen=True)
-class Plan:
-    """epoch: steps in one. steps: in all. written: checkpoints of the whole run. kept: of these at once, at the end."""
+class TrainingPlan:
+    """epoch: steps of one epoch. steps: of the run. written: checkpoints of the run. kept: those that remain at its
+    end."""
 
     rows: int
     epoch: int
@@ -24,40 +25,42 @@ class Plan:
     kept: int
 
 
-def of(config: DictConfig, longrl: LongRLConfig, rows: int) -> Plan:
+def make_plan(config: DictConfig, longrl: LongRLConfig, rows: int) -> TrainingPlan:
     """The plan for `rows` training rows."""
     trainer, epoch = config.trainer, rows // config.data.train_batch_size
     steps = epoch * trainer.total_epochs
     if trainer.total_training_steps is not None:
         steps = min(steps, trainer.total_training_steps)
     written = -(-steps // trainer.save_freq) if trainer.save_freq > 0 else 0
-    return Plan(rows, epoch, steps, written, min(written, longrl.checkpoints_to_keep or written))
+    return TrainingPlan(rows, epoch, steps, written, min(written, longrl.checkpoints_to_keep or written))
 
 
-def checks(config: DictConfig, longrl: LongRLConfig, rows: Mapping[str, int]) -> Iterator[Check]:
-    """One line. rows: of each split that could be counted, after filtering."""
+def check_plan(config: DictConfig, longrl: LongRLConfig, rows: Mapping[str, int]) -> Iterator[Check]:
+    """One line. rows: split -> its rows after filtering, for each split that could be counted."""
     if "train_files" not in rows:
         yield Check("plan", "warn", "steps are unknown: the training rows could not be counted")
         return
-    plan, trainer, batch = of(config, longrl, rows["train_files"]), config.trainer, config.data.train_batch_size
+    plan, trainer, batch = make_plan(config, longrl, rows["train_files"]), config.trainer, config.data.train_batch_size
     if not plan.epoch:
-        detail = f"{plan.rows} training rows are fewer than a batch, data.train_batch_size = {batch}; give more rows"
-        yield Check("plan", "FAIL", f"{detail}, or lower it (and actor_rollout_ref.actor.ppo_mini_batch_size with it)")
+        fix = "add rows, or lower it (and actor_rollout_ref.actor.ppo_mini_batch_size with it)"
+        detail = f"data.train_batch_size = {batch}: only {plan.rows} training rows, fewer than one batch"
+        yield Check("plan", "FAIL", f"{detail}. Fix: {fix}")
         return
-    wanted = trainer.total_training_steps
-    if wanted is not None and wanted > plan.steps:
-        detail = f"trainer.total_training_steps = {wanted}, but {plan.epoch} steps an epoch ({plan.rows} rows) x "
-        detail += (
-            f"{trainer.total_epochs} epochs are {plan.steps}: the run would end there, without its last checkpoint"
+    steps = trainer.total_training_steps
+    if steps is not None and steps > plan.steps:
+        detail = (
+            f"trainer.total_training_steps = {steps}: {trainer.total_epochs} epochs of {plan.epoch} steps "
+            f"({plan.rows} rows) have only {plan.steps}, and the run would end there without its last checkpoint"
         )
-        yield Check("plan", "FAIL", f"{detail}; set trainer.total_epochs={-(-wanted // plan.epoch)}, or fewer steps")
+        fix = f"trainer.total_epochs={-(-steps // plan.epoch)}, or fewer steps"
+        yield Check("plan", "FAIL", f"{detail}. Fix: {fix}")
         return
-    detail = f"{plan.rows:,} rows / {batch} = {plan.epoch:,} steps an epoch, {plan.steps:,} in all"
+    detail = f"{plan.rows:,} rows / {batch} = {plan.epoch:,} steps per epoch, {plan.steps:,} in total"
     if "val_files" in rows:
         every = f", every {trainer.test_freq} steps" if trainer.test_freq > 0 else ", never during training"
         detail += f"; {rows['val_files']:,} held-out rows{every}"
     if not plan.written:
-        detail += f"; trainer.save_freq = {trainer.save_freq}: no checkpoint is written, so the run cannot be resumed"
+        detail += f"; trainer.save_freq = {trainer.save_freq}: the run writes no checkpoints, so it cannot be resumed"
         yield Check("plan", "warn", f"{detail} and exports nothing")
         return
     kept = "all of them kept" if plan.kept == plan.written else f"the newest {plan.kept} kept"

@@ -1,4 +1,4 @@
-"""A command with a time limit that holds even when the command cannot be killed.
+"""Run a command with a time limit that holds even when the command cannot be killed.
 
 `subprocess.run` waits for a killed child without a limit, and a process that hangs inside a driver does not die.
 """
@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 
-def output(command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
-    """What the command prints on its standard output, with the children it starts.
+def run_command(command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
+    """The standard output of the command and the processes it starts.
 
     Raises:
         OSError: it cannot be started.
-        subprocess.TimeoutExpired: it has not ended after `seconds`; it was told to die and is not waited for.
-        subprocess.CalledProcessError: it ended with another status than 0; its `output` and `stderr` say why.
+        subprocess.TimeoutExpired: it has not ended after `seconds`. It is killed, and not waited for.
+        subprocess.CalledProcessError: its exit status is not 0; `output` and `stderr` of the error say why.
     """
     process = subprocess.Popen(
         command,
@@ -28,10 +28,10 @@ def output(command: Sequence[str], seconds: float, environment: Mapping[str, str
         env=None if environment is None else dict(environment),
     )
     try:
-        printed, errors = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, printed, errors)
-    return printed
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+    return output

@@ -1,8 +1,9 @@
-"""A good configuration on the demo's data, a tiny model folder, the preflight of both with overrides, programs."""
+"""A valid configuration on the demo's data with a tiny model, its preflight, fake programs, and inputs of probes."""
 
 import os
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig
@@ -13,7 +14,8 @@ from recipe.longrl.demo import model
 from recipe.longrl.demo.assets import add_lengths
 from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
-from recipe.longrl.preflight import model_loading
+from recipe.longrl.preflight import disk, model_loading
+from recipe.longrl.preflight.nodes.probe_input import ClusterNode, DriverFacts, ProbeInput
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +33,13 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_ray(monkeypatch) -> None:
-    """No cluster that happens to run on this machine is looked at."""
+    """A cluster that happens to run on this machine is not joined."""
     monkeypatch.setenv("RAY_ADDRESS", "local")
 
 
 @pytest.fixture(autouse=True)
 def vllm_is_not_asked(monkeypatch) -> None:
-    """Importing vLLM takes seconds: test_loading.py asks it, once for all its cases."""
+    """Importing vLLM takes seconds: test_model_loading.py does, once for all its cases."""
     monkeypatch.setattr(model_loading, "vllm_arguments", lambda config: None)
 
 
@@ -96,3 +98,29 @@ def nvidia_smi(program):
         program("nvidia-smi", f"case \"$1\" in *gpu=*) printf '%s' '{shown}' ;; *) printf '%s' '{processes}' ;; esac")
 
     return install
+
+
+@pytest.fixture
+def free_disk(monkeypatch):
+    """free_disk(GiB, ...) is the free space on every disk, or on /dev/shm alone where there are two numbers."""
+
+    def set_free(gib: float, in_shared_memory: float | None = None) -> None:
+        def usage(path):
+            special = in_shared_memory is not None and Path(path).is_relative_to("/dev/shm")
+            free = in_shared_memory if special else gib
+            return SimpleNamespace(free=free * 2**30, total=2**60, used=0)
+
+        monkeypatch.setattr(disk.shutil, "disk_usage", usage)
+
+    return set_free
+
+
+@pytest.fixture
+def probe_input():
+    """probe_input(config, gpus=..., free=..., ...) -> the input of a node's probes; others are the driver's facts."""
+
+    def make(config: DictConfig | None, gpus: float = 1, free: float = 1, driver_time: float = 0.0, **driver):
+        node = ClusterNode("node-id", "n0", gpus, free)
+        return ProbeInput(config, node, DriverFacts(time=driver_time, **driver))
+
+    return make

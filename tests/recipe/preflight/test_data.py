@@ -1,4 +1,4 @@
-"""Data and tokenizer: each file has its line, whatever the tokenizer or its template do."""
+"""Data, tokenizer and scorers: each file has its line, even if the tokenizer or its template fails."""
 
 import json
 import re
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engine
         ("data.max_prompt_length=16", "more than max_prompt_length = 16"),
     ],
 )
-def test_what_is_wrong_is_named(check, override: str, message: str):
+def test_a_problem_is_named(check, override: str, message: str):
     status, detail = check(override)["data.train_files"]
     assert status == "FAIL"
     assert re.search(message, detail), detail
@@ -35,9 +35,9 @@ def without(assets: Path, folder: Path, *names: str) -> str:
 
 def test_no_tokenizer(check, assets: Path, tmp_path: Path):
     model = without(assets, tmp_path / "model", "tokenizer.json", "tokenizer_config.json")
-    found = check(model)  # transformers would go on with a tokenizer of one word
+    found = check(model)  # transformers would use a tokenizer of one word
     assert found["tokenizer"][0] == "FAIL"
-    assert f"the tokenizer of '{tmp_path / 'model'}' has no vocabulary; give" in found["tokenizer"][1]
+    assert f"the tokenizer of '{tmp_path / 'model'}' has no vocabulary. Fix: set" in found["tokenizer"][1]
     assert found["data.train_files"][0] == "ok"  # what can be said without one
     path = f"actor_rollout_ref.model.tokenizer_path={assets / 'model'}"
     assert "tokenizer" not in check(model, path)
@@ -47,7 +47,7 @@ def test_no_chat_template(check, assets: Path, tmp_path: Path):
     model = without(assets, tmp_path / "model", "chat_template.jinja")
     status, detail = check(model)["tokenizer"]
     assert status == "FAIL"
-    assert "no chat template; give actor_rollout_ref.model.custom_chat_template" in detail
+    assert "no chat template. Fix: set actor_rollout_ref.model.custom_chat_template" in detail
 
 
 @pytest.mark.parametrize("name", ["../../../evil", "/tmp/evil", "sub/evil"])
@@ -60,7 +60,7 @@ def test_chat_templates_that_would_be_written_elsewhere(check, assets: Path, tmp
     file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": templates}))
     status, detail = check(model)["tokenizer"]
     assert status == "FAIL"
-    assert f"names chat templates to be written elsewhere: ['{name}']; do not trust this model" in detail
+    assert f"would be written outside of the checkpoint: ['{name}']. Fix: do not use this model" in detail
     templates[1]["name"] = "tool_use"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": templates}))
     assert "tokenizer" not in check(model)
@@ -90,7 +90,7 @@ def test_files_elsewhere_are_left_to_the_start(check):
     found = check("data.train_files=['hdfs://data/train.parquet']")
     assert found["data.train_files"] == (
         "warn",
-        "hdfs://data/train.parquet is fetched, and validated, when the run starts",
+        "hdfs://data/train.parquet: remote path, rows are not checked",
     )
 
 
@@ -105,7 +105,7 @@ def test_scorers_of_the_users_own(check, tmp_path: Path):
     own = f"@scorer('task_{tmp_path.name}')\ndef f(response, ground_truth, extra_info, options): return Score(0.0)\n"
     path.write_text(head + own)
     status, detail = check(f"longrl.reward.scorers=[{path}]")["scorers"]
-    assert (status, detail) == ("warn", f"no row has the data_source of: task_{tmp_path.name}")
+    assert (status, detail) == ("warn", f"no row has these as its data_source: task_{tmp_path.name}")
     assert "scorers" not in check()
 
 

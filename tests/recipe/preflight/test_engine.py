@@ -109,7 +109,7 @@ def test_libraries_of_the_user_stay(decided):
 
 
 def test_an_unknown_engine_is_refused(composed):
-    with pytest.raises(settings.SettingsError, match=r"longrl.engine = 'fast'; expected auto or one of shared_prompt"):
+    with pytest.raises(settings.SettingsError, match=r"longrl.engine = 'fast': expected one of auto, shared_prompt"):
         settings.resolve(composed("longrl.engine=fast"))
 
 

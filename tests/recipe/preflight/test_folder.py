@@ -58,7 +58,7 @@ def test_another_runs_checkpoint(check, configure, tmp_path):
     assert status == "warn"  # what one may want
     assert "longrl.reward.eta: 0.1 -> 0.5" in detail
     (tmp_path / "other" / "config.yaml").unlink()
-    assert "not compared" in check(*resume)["resume"][1]
+    assert "its configuration is not compared" in check(*resume)["resume"][1]
     (given / MANIFEST).rename(given / INCOMPLETE)
     status, detail = check(*resume)["resume"]
     assert status == "FAIL"
@@ -85,14 +85,14 @@ def test_a_place_that_is_no_folder(check, tmp_path, key: str):
     (tmp_path / "file").write_text("")
     status, detail = check(f"{key}={tmp_path / 'file' / 'run'}")["run folder"]
     assert status == "FAIL"
-    assert f"{key} = {tmp_path / 'file' / 'run'}: {tmp_path / 'file'} is no folder" in detail
+    assert f"{key} = {tmp_path / 'file' / 'run'}: {tmp_path / 'file'} is not a folder" in detail
 
 
 def test_a_folder_that_cannot_be_written_to(check, monkeypatch):
     monkeypatch.setattr(folder.os, "access", lambda *_: False)  # root may write everywhere
     status, detail = check()["run folder"]
     assert status == "FAIL"
-    assert "cannot be written to; name another" in detail
+    assert "is not writable. Fix: choose another" in detail
     assert check(dry_run=True)["run folder"][0] == "warn"  # another machine's disk
 
 

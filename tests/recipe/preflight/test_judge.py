@@ -24,7 +24,7 @@ def test_a_judge_that_is_away_is_waited_for_by_a_run_that_had_it(check, tmp_path
     judge = ["longrl.reward.answer.by=judge", "longrl.judge.endpoints=[http://127.0.0.1:9/v1]"]
     status, message = check(*judge, f"longrl.output_dir={tmp_path}")["judge"]
     assert status == "warn"
-    assert "the run goes on and waits for it, up to 30 min" in message
+    assert "the run starts and waits for it, up to 30 min" in message
     assert check(*judge, f"longrl.output_dir={tmp_path}", "longrl.judge.patience_minutes=0")["judge"][0] == "FAIL"
 
 
@@ -34,15 +34,15 @@ def test_a_judge_that_is_away_is_waited_for_by_a_run_that_had_it(check, tmp_path
         (
             ["rollout.max_model_len=1500", "n_gpus_per_node=1"],
             "ok",
-            "served by verl: 1 replicas on 1 GPUs of their own, 1500 tokens",
+            "served by verl: 1 replicas on 1 GPUs of the judge, 1500 tokens",
         ),
         (["model_path=/no/such/judge"], "FAIL", "cannot read the model config of '/no/such/judge'"),
         (
             ["rollout.tensor_model_parallel_size=2", "n_gpus_per_node=3"],
             "FAIL",
-            "has 3 GPUs, no multiple of its rollout.tensor_model_parallel_size = 2; change reward.reward_model.n_gpus",
+            "3 GPUs must be a multiple of rollout.tensor_model_parallel_size = 2. Fix: change reward.reward",
         ),
-        ([], "FAIL", r"grading may take \d+ tokens, .* has 2048 positions; lower longrl.judge.max_context_chars"),
+        ([], "FAIL", r"has 2048 positions, but grading may take \d+ tokens. Fix: lower longrl.judge.max_context_chars"),
     ],
 )
 def test_served_judge(check, assets: Path, overrides: list[str], status: str, message: str):
@@ -60,9 +60,9 @@ def test_a_key_in_the_clear_is_said(monkeypatch, address: str, status: str):
     monkeypatch.setattr(JudgeClient, "check", answers)
     monkeypatch.setattr("socket.getaddrinfo", lambda host, port: [(2, 1, 6, "", (address, 0))])
     longrl = LongRLConfig(output_dir="x", judge=JudgeOptions(endpoints=("http://judge.example/v1",)))
-    assert judge.endpoints(longrl).status == "ok"
+    assert judge.check_endpoints(longrl).status == "ok"
     monkeypatch.setenv("LONGRL_JUDGE_API_KEY", "a-key-of-mine")
-    assert judge.endpoints(longrl).status == status
+    assert judge.check_endpoints(longrl).status == status
 
 
 def test_a_rule_needs_no_judge(check):

@@ -17,10 +17,10 @@ def clean(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("[console,foo]", "trainer.logger has 'foo'; verl knows wandb, mlflow"),
-        ("[console,tensorbord]", "'tensorbord'; did you mean tensorboard? verl knows"),
-        ("tensorbord", "'tensorbord'; did you mean tensorboard? verl knows"),
-        ("null", "trainer.logger has None"),
+        ("[console,foo]", "trainer.logger = 'foo': unknown. Fix: verl has wandb, mlflow"),
+        ("[console,tensorbord]", "'tensorbord': unknown. Fix: did you mean tensorboard? verl has"),
+        ("tensorbord", "'tensorbord': unknown. Fix: did you mean tensorboard? verl has"),
+        ("null", "trainer.logger = None: unknown"),
     ],
 )
 def test_an_unknown_logger_is_named(check, given: str, message: str):
@@ -30,42 +30,42 @@ def test_an_unknown_logger_is_named(check, given: str, message: str):
 
 
 def test_servers_that_want_a_key_are_not_scraped(configure):
-    refused, line = loggers.checks(configure("actor_rollout_ref.rollout.prometheus.enable=true"), dry_run=True)
+    refused, line = loggers.check_loggers(configure("actor_rollout_ref.rollout.prometheus.enable=true"), dry_run=True)
     assert refused.status == "FAIL"
-    assert "actor_rollout_ref.rollout.prometheus.enable=true" in refused.detail
+    assert "actor_rollout_ref.rollout.prometheus.enable = true" in refused.detail
     assert line.status == "ok"
 
 
 def test_one_that_is_not_installed(configure, monkeypatch):
     config = configure("trainer.logger=[console,trackio,vemlp_wandb]")
     monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
-    (line,) = loggers.checks(config, dry_run=False)
+    (line,) = loggers.check_loggers(config, dry_run=False)
     assert line.status == "FAIL"
-    assert "trackio, whose package trackio is not installed" in line.detail
-    assert "whose package volcengine_ml_platform is not installed" in line.detail
-    (line,) = loggers.checks(config, dry_run=True)
+    assert "trainer.logger = trackio: package trackio is not installed" in line.detail
+    assert "package volcengine_ml_platform is not installed" in line.detail
+    (line,) = loggers.check_loggers(config, dry_run=True)
     assert line.status == "warn"
 
 
 def test_what_a_logger_needs_of_the_environment(configure, monkeypatch):
     config = configure("trainer.logger=vemlp_wandb")
     monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: name)
-    (line,) = loggers.checks(config, dry_run=False)
+    (line,) = loggers.check_loggers(config, dry_run=False)
     assert line.status == "FAIL"
     assert "needs VOLC_ACCESS_KEY_ID" in line.detail
 
 
 def test_wandb_cannot_ask_for_its_key(configure, monkeypatch, tmp_path):
     config = configure("trainer.logger=[console,wandb]")
-    (line,) = loggers.checks(config, dry_run=False)
+    (line,) = loggers.check_loggers(config, dry_run=False)
     assert line.status == "warn"
-    assert "run `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline" in line.detail
+    assert "Fix: run `wandb login`, or set WANDB_API_KEY, or WANDB_MODE=offline" in line.detail
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
-    (line,) = loggers.checks(config, dry_run=False)
+    (line,) = loggers.check_loggers(config, dry_run=False)
     assert (line.status, line.detail) == ("ok", "console, wandb")
     (tmp_path / "netrc").unlink()
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert [line.status for line in loggers.checks(config, dry_run=False)] == ["ok"]
+    assert [line.status for line in loggers.check_loggers(config, dry_run=False)] == ["ok"]
 
 
 def test_upstream_still_needs_no_other_packages():

@@ -1,6 +1,5 @@
 """Memory of the shipped combinations with the published shapes, and each way it can be too little."""
 
-import shutil
 from types import SimpleNamespace
 
 import psutil
@@ -11,7 +10,7 @@ from verl_longrl.trainer.checkpoints import begin_checkpoint, seal_checkpoint
 
 from recipe.longrl import memory, settings
 from recipe.longrl.preflight import disk, memory_fit
-from recipe.longrl.preflight.plan import Plan
+from recipe.longrl.preflight.plan import TrainingPlan
 
 pytestmark = pytest.mark.engine
 
@@ -46,19 +45,20 @@ SHAPES: dict[str, PretrainedConfig] = {
 
 
 @pytest.fixture
-def lines(composed, tmp_path, monkeypatch):
+def lines(composed, tmp_path, monkeypatch, free_disk):
     """lines(shape, overrides) -> name -> line of the memory checks, on GPUs of 80 GiB that are not here."""
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=2**50))
+    free_disk(2**20)
 
-    def run(shape: str, *overrides: str, dry_run: bool = True, plan: Plan | None = None) -> dict[str, memory_fit.Check]:
+    def run(
+        shape: str, *overrides: str, dry_run: bool = True, plan: TrainingPlan | None = None
+    ) -> dict[str, memory_fit.Check]:
         config = composed(f"longrl.output_dir={tmp_path}", *overrides)
         settings.resolve(config)
         longrl = LongRLConfig.from_dict(settings.plain(config.longrl))
-        return {line.name: line for line in memory_fit.checks(config, longrl, SHAPES[shape], dry_run, plan)}
+        return {line.name: line for line in memory_fit.check_memory(config, longrl, SHAPES[shape], dry_run, plan)}
 
     return run
 
@@ -115,7 +115,7 @@ def test_what_is_close_is_a_warning(lines):
 
 def test_trainer_state_beside_vllm(lines):
     found = lines("qwen2.5-32b")["generation"]
-    assert "trainer state beside it 45.7" in found.detail
+    assert "trainer state 45.7" in found.detail
     offload = [f"actor_rollout_ref.actor.fsdp_config.{what}_offload=true" for what in ("optimizer", "param")]
     assert lines("qwen2.5-32b", *offload)["generation"].status == "ok"
 
@@ -140,7 +140,7 @@ def test_host_memory_of_what_is_offloaded(lines, monkeypatch, have_gib: int, sta
     offload = [f"actor_rollout_ref.actor.fsdp_config.{what}_offload=true" for what in ("optimizer", "param")]
     found = lines("qwen2.5-7b-1m", *offload, dry_run=False)["host memory"]
     assert found.status == status
-    assert "takes 85 GiB of each node's memory" in found.detail
+    assert "needs 85 GiB of each node's memory" in found.detail
     assert f"this one has {have_gib} GiB" in found.detail
     assert lines("qwen2.5-7b-1m", *offload, dry_run=True)["host memory"].status == "ok"
 
@@ -148,8 +148,8 @@ def test_host_memory_of_what_is_offloaded(lines, monkeypatch, have_gib: int, sta
 def test_host_memory_for_reading_the_weights(lines, monkeypatch):
     """Rank 0 reads them in float32; with tied embeddings verl has every rank do so."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**40))
-    assert "takes 28 GiB" in lines("qwen2.5-7b-1m", dry_run=False)["host memory"].detail
-    assert "takes 46 GiB" in lines("qwen2.5-1.5b", dry_run=False)["host memory"].detail
+    assert "needs 28 GiB" in lines("qwen2.5-7b-1m", dry_run=False)["host memory"].detail
+    assert "needs 46 GiB" in lines("qwen2.5-1.5b", dry_run=False)["host memory"].detail
 
 
 def test_activations_that_do_not_fit(check):
@@ -162,16 +162,20 @@ def test_activations_that_do_not_fit(check):
     ("free_gib", "overrides", "status", "message"),
     [
         (1000, ["longrl.checkpoints_to_keep=2"], "ok", "a checkpoint takes 85"),
-        (1000, ["longrl.checkpoints_to_keep=null"], "warn", "all are kept: longrl.checkpoints_to_keep=2 bounds it"),
+        (
+            1000,
+            ["longrl.checkpoints_to_keep=null"],
+            "warn",
+            "all checkpoints are kept. Fix: longrl.checkpoints_to_keep=2",
+        ),
         (1000, [], "ok", "a checkpoint takes 85"),
         (300, [], "FAIL", "355 needed to keep 3 and write the next, and to export"),
         (260, ["longrl.checkpoints_to_keep=2"], "FAIL", "270 needed to keep 2 and write the next, and to export"),
         (260, ["longrl.checkpoints_to_keep=2", "longrl.export=false"], "ok", "a checkpoint takes 85"),
     ],
 )
-def test_disk(lines, monkeypatch, free_gib: int, overrides: list[str], status: str, message: str):
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free_gib * 2**30))
+def test_disk(lines, monkeypatch, free_disk, free_gib: int, overrides: list[str], status: str, message: str):
+    free_disk(free_gib)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**50))
     found = lines("qwen2.5-7b-1m", *overrides, dry_run=False)["disk"]
     assert found.status == status
@@ -179,16 +183,15 @@ def test_disk(lines, monkeypatch, free_gib: int, overrides: list[str], status: s
     assert lines("qwen2.5-7b-1m", *overrides, dry_run=True)["disk"].status != "FAIL"  # another machine's disk
 
 
-def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
-    """A run that continues has written those it keeps."""
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=100 * 2**30))
+def test_checkpoints_that_exist_need_no_space(lines, free_disk, tmp_path):
+    """A run that resumes has written those it keeps."""
+    free_disk(100)
     for step in (10, 20):
         folder = tmp_path / "checkpoints" / f"global_step_{step}"
         begin_checkpoint(folder)
         seal_checkpoint(folder, world_size=8)
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=50 * 2**30))
+    free_disk(50)
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "warn"
     half = tmp_path / "checkpoints" / "global_step_30"
     begin_checkpoint(half)
@@ -197,22 +200,20 @@ def test_checkpoints_that_are_there_need_no_room(lines, monkeypatch, tmp_path):
     assert lines("qwen2.5-7b-1m", "longrl.checkpoints_to_keep=2")["disk"].status == "ok"
 
 
-def test_a_run_that_has_come_to_its_end_needs_room_for_the_export_alone(lines, monkeypatch, tmp_path):
-    usage = shutil.disk_usage("/")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=10 * 2**30))
+def test_a_finished_run_needs_space_only_for_the_export(lines, monkeypatch, free_disk, tmp_path):
+    free_disk(10)
     begin_checkpoint(tmp_path / "checkpoints" / "global_step_20")
     seal_checkpoint(tmp_path / "checkpoints" / "global_step_20", world_size=8)
-    done = Plan(rows=160, epoch=20, steps=20, written=2, kept=2)
+    done = TrainingPlan(rows=160, epoch=20, steps=20, written=2, kept=2)
     assert "14 needed to export" in lines("qwen2.5-7b-1m", plan=done)["disk"].detail
     assert lines("qwen2.5-7b-1m", "longrl.export=false", plan=done)["disk"].status == "ok"
     monkeypatch.setattr(disk.export, "is_up_to_date", lambda checkpoints, target: True)
     assert lines("qwen2.5-7b-1m", plan=done)["disk"].status == "ok"
 
 
-def test_an_export_on_another_disk_has_its_own_line(lines, monkeypatch, tmp_path):
+def test_an_export_on_another_disk_has_its_own_line(lines, monkeypatch, free_disk, tmp_path):
     monkeypatch.setattr(disk, "_device", lambda folder: "shm" in str(folder))
-    usage, free = shutil.disk_usage("/"), {True: 500 * 2**30, False: 10 * 2**30}
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=free["shm" in str(path)]))
+    free_disk(10, in_shared_memory=500)
     found = lines("qwen2.5-7b-1m", "trainer.default_local_dir=/dev/shm/longrl-none/checkpoints")
     assert found["disk"].status == "warn"  # the last of the two
     assert f"an export 14.19 GiB; {tmp_path}/export has 10 GiB free, 14 needed to export" in found["disk"].detail

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.engine
         ("model", "actor_rollout_ref.model.path=/no/such/model", "cannot read the model config of '/no/such/model'"),
     ],
 )
-def test_what_is_wrong_is_named(check, name: str, override: str, message: str):
+def test_a_problem_is_named(check, name: str, override: str, message: str):
     status, detail = check(override)[name]
     assert status == "FAIL"
     assert re.search(message, detail), detail
@@ -41,8 +41,8 @@ def shape(composed, tmp_path: Path):
         (tmp_path / "config.json").write_text(json.dumps(written))
         config = composed(f"actor_rollout_ref.model.path={tmp_path}", *overrides)
         settings.resolve(config)
-        read, problems = model.read("model", config.actor_rollout_ref.model)
-        found = problems if read is None else model.checks(config, read)
+        read, problems = model.read_model_config("model", config.actor_rollout_ref.model)
+        found = problems if read is None else model.check_model(config, read)
         return {line.name: (line.status, line.detail) for line in found}
 
     return run
@@ -63,9 +63,12 @@ QWEN = {
     ("overrides", "message"),
     [
         ([], None),
-        (["actor.ulysses_sequence_parallel_size=8"], "sequence parallelism needs actor.ulysses.* = 8 to divide the 28"),
-        (["rollout.tensor_model_parallel_size=8"], "vLLM needs rollout.tensor.* = 8 to divide the 28 .* 1, 2, 4, 28"),
-        (["rollout.tensor_model_parallel_size=7"], "7 to divide the 4 key-value heads, or to be a multiple"),
+        (["actor.ulysses_sequence_parallel_size=8"], "actor.ulysses.* = 8: sequence parallelism needs a divisor of 28"),
+        (
+            ["rollout.tensor_model_parallel_size=8"],
+            "rollout.tensor.* = 8: vLLM needs a divisor of 28 .* Fix: one of 1, 2, 4, 28",
+        ),
+        (["rollout.tensor_model_parallel_size=7"], "7: vLLM needs a divisor or a multiple of 4 key-value heads"),
     ],
 )
 def test_heads_divide_over_the_parallel_sizes(shape, overrides: list[str], message: str | None):
@@ -117,9 +120,9 @@ def test_code_of_the_model_is_run_on_demand_alone(shape, tmp_path: Path):
 def test_a_model_elsewhere_is_left_to_the_start(composed):
     config = composed("actor_rollout_ref.model.path='hdfs://models/qwen'")
     settings.resolve(config)
-    read, (line,) = model.read("model", config.actor_rollout_ref.model)
+    read, (line,) = model.read_model_config("model", config.actor_rollout_ref.model)
     assert read is None
-    assert (line.status, line.detail.split()[0]) == ("warn", "hdfs://models/qwen")
+    assert (line.status, line.detail.split()[0]) == ("warn", "hdfs://models/qwen:")
 
 
 def test_upstream_still_needs_key_value_heads():

@@ -67,7 +67,7 @@ def configured(composed, folder: Path, *overrides: str):
 
 
 @pytest.fixture(scope="module")
-def answers(folders: dict[str, Path], composed) -> dict[str, model_loading.Answer]:
+def answers(folders: dict[str, Path], composed) -> dict[str, model_loading.VllmReport]:
     """Name of a model -> what the installed vLLM says. One process: its imports take longest."""
     asked = [ASK(configured(composed, folder)) for folder in folders.values()]
     command = [sys.executable, "-m", "recipe.longrl.vllm_probe", *map(str, asked)]
@@ -82,9 +82,9 @@ def rollout(folders, answers, composed, monkeypatch):
     def line(name: str):
         config = configured(composed, folders[name])
         monkeypatch.setattr(model_loading, "vllm_arguments", ASK)
-        monkeypatch.setattr(model_loading, "_answers", {ASK(config): answers[name]})
-        with model_loading.Asked(config) as asked:
-            return model_loading.rollout(config, asked)
+        monkeypatch.setattr(model_loading, "_reports", {ASK(config): answers[name]})
+        with model_loading.VllmProbe(config) as asked:
+            return model_loading.check_rollout_engine(config, asked)
 
     return line
 
@@ -95,9 +95,9 @@ def trainer(folders, composed):
 
     def line(name: str, *overrides: str):
         config = configured(composed, folders[name], *overrides)
-        shape, problems = model.read("model", config.actor_rollout_ref.model)
+        shape, problems = model.read_model_config("model", config.actor_rollout_ref.model)
         assert not problems
-        (found,) = model_loading.trainer(config, shape)
+        (found,) = model_loading.check_trainer_model(config, shape)
         return found
 
     return line
@@ -125,15 +125,15 @@ def test_what_vllm_refuses_is_said_in_its_words(rollout, name: str, words: str):
 def test_a_quantised_checkpoint_cannot_be_trained(rollout, trainer, name: str, method: str):
     found = trainer(name)
     assert found.status == "FAIL"
-    assert f"the checkpoint is quantised ({method}), and quantised weights cannot be trained" in found.detail
+    assert f"the checkpoint is quantized ({method}), and quantized weights cannot be trained" in found.detail
     assert rollout(name).status == "FAIL"
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("unknown rope", "rope_type = 'spiral' is unknown to transformers"),
-        ("dual chunk", "the config has dual_chunk_attention_config, and the trainer computes plain causal"),
+        ("unknown rope", "rope_type = 'spiral': unknown to transformers"),
+        ("dual chunk", "the config has dual_chunk_attention_config, but the trainer computes plain causal"),
     ],
 )
 def test_what_the_trainer_cannot_compute(trainer, name: str, words: str):
@@ -164,7 +164,7 @@ def test_the_process_ends_with_the_checks(folders, composed, monkeypatch):
     monkeypatch.setattr(model_loading, "vllm_arguments", ASK)
     monkeypatch.setattr(model_loading, "TIMEOUT_S", 0.01)
     config = configured(composed, folders["good"])
-    with model_loading.Asked(config) as asked:
-        found = model_loading.rollout(config, asked)
-    assert (found.status, "did not say within" in found.detail) == ("warn", True)
+    with model_loading.VllmProbe(config) as asked:
+        found = model_loading.check_rollout_engine(config, asked)
+    assert (found.status, "vLLM did not respond within" in found.detail) == ("warn", True)
     assert asked.process.poll() is not None

@@ -15,7 +15,7 @@ def planned(configure):
 
     def run(rows: int, *overrides: str) -> tuple[str, str]:
         config = configure(*overrides)
-        (line,) = plan.checks(config, longrl_of(config), {"train_files": rows, "val_files": 5})
+        (line,) = plan.check_plan(config, longrl_of(config), {"train_files": rows, "val_files": 5})
         return line.status, line.detail
 
     return run
@@ -35,30 +35,32 @@ BY_EPOCHS = ("trainer.total_training_steps=null", "trainer.total_epochs=5", "dat
 def test_fewer_rows_than_a_batch(check):
     status, detail = check("data.train_batch_size=16")["plan"]
     assert status == "FAIL"
-    assert "8 training rows are fewer than a batch, data.train_batch_size = 16; give more rows, or lower it" in detail
+    assert (
+        "data.train_batch_size = 16: only 8 training rows, fewer than one batch. Fix: add rows, or lower it" in detail
+    )
 
 
 def test_rows_count_after_filtering(check):
     found = check("data.max_prompt_length=120", "data.filter_overlong_prompts=true")
-    assert "of them dropped, longer than data.max_prompt_length = 120" in found["data.train_files"][1]
+    assert "of them are dropped, longer than data.max_prompt_length = 120" in found["data.train_files"][1]
     assert found["plan"][0] == "FAIL"
-    assert "are fewer than a batch" in found["plan"][1]
+    assert "fewer than one batch" in found["plan"][1]
 
 
 def test_no_row_is_left(check):
     found = check("data.max_prompt_length=2", "data.filter_overlong_prompts=true")
     assert found["data.val_files"][0] == "FAIL"
-    assert "no prompt fits data.max_prompt_length=2 tokens" in found["data.val_files"][1]
+    assert "data.max_prompt_length = 2: no prompt is so short" in found["data.val_files"][1]
 
 
 def test_at_most_so_many_samples(check):
-    assert "5 training rows are fewer than a batch" in check("data.train_max_samples=5")["plan"][1]
+    assert "only 5 training rows, fewer than one batch" in check("data.train_max_samples=5")["plan"][1]
 
 
 def test_a_published_run(planned):
     status, detail = planned(46000, *BY_EPOCHS, "trainer.save_freq=10", "trainer.test_freq=10")
     assert status == "ok"
-    assert "46,000 rows / 32 = 1,437 steps an epoch, 7,185 in all; 5 held-out rows, every 10 steps" in detail
+    assert "46,000 rows / 32 = 1,437 steps per epoch, 7,185 in total; 5 held-out rows, every 10 steps" in detail
     assert "719 checkpoints, the newest 2 kept" in detail
 
 
@@ -70,8 +72,8 @@ def test_steps_that_the_epochs_do_not_reach(planned):
     steps = "trainer.total_training_steps=12"
     status, detail = planned(64, *BY_EPOCHS, steps)
     assert status == "FAIL"
-    assert "2 steps an epoch (64 rows) x 5 epochs are 10" in detail
-    assert "set trainer.total_epochs=6" in detail
+    assert "5 epochs of 2 steps (64 rows) have only 10" in detail
+    assert "Fix: trainer.total_epochs=6" in detail
     assert planned(64, *BY_EPOCHS, steps, "trainer.total_epochs=6")[0] == "ok"
 
 
@@ -86,14 +88,13 @@ def test_rows_that_cannot_be_counted(check):
 
 
 @pytest.mark.parametrize(("keep", "at_once"), [("3", 4), ("null", 719), ("1", 2)])
-def test_the_disk_holds_what_is_kept_and_what_is_being_written(configure, monkeypatch, keep: str, at_once: int):
+def test_the_disk_holds_what_is_kept_and_what_is_being_written(configure, free_disk, keep: str, at_once: int):
     config = configure(*BY_EPOCHS, "trainer.save_freq=10", f"longrl.checkpoints_to_keep={keep}")
     longrl = longrl_of(config)
-    planned = plan.of(config, longrl, 46000)
+    planned = plan.make_plan(config, longrl, 46000)
     for free, status in ((85 * at_once + 1, "ok"), (85 * at_once - 1, "FAIL")):
-        usage = type("Usage", (), {"free": free * 2**30})
-        monkeypatch.setattr(disk.shutil, "disk_usage", lambda path, usage=usage: usage)
-        (line,) = disk.checks(config, longrl, SimpleNamespace(checkpoint=85.0, parameters=0), False, planned)
+        free_disk(free)
+        (line,) = disk.check_disk(config, longrl, SimpleNamespace(checkpoint=85.0, parameters=0), False, planned)
         assert line.status == status
         assert f"the {planned.kept} of 719 that are kept {85 * planned.kept:.2f} GiB" in line.detail
 

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.engine
 
 def test_a_good_configuration_passes(check, monkeypatch):
     asked = []
-    monkeypatch.setattr(gpu_software, "here", lambda config, dry_run: asked.append(dry_run) or [])
+    monkeypatch.setattr(gpu_software, "check_gpu_software_here", lambda config, dry_run: asked.append(dry_run) or [])
     found = check()
     status, detail = found.pop("rollout engine")
-    assert (status, detail.split(" it ")[0]) == ("warn", "vllm is not asked whether")  # see conftest.py
+    assert (status, detail.split(" /")[0]) == ("warn", "not checked: whether vllm can load")  # see conftest.py
     assert {status for status, _ in found.values()} == {"ok"}, found
     assert asked == [False]
     assert "8 rows" in found["data.train_files"][1]
@@ -29,7 +29,7 @@ def test_a_check_that_breaks_is_a_line_and_stops_no_other(check, monkeypatch):
         yield preflight.Check("first", "ok", "done before")
         raise KeyError("surprise")
 
-    monkeypatch.setattr(batch, "checks", broken)
+    monkeypatch.setattr(batch, "check_batch", broken)
     found = check()
     assert found["first"] == ("ok", "done before")
     assert found["batch"][0] == "FAIL"

@@ -34,7 +34,7 @@ def project(monkeypatch) -> None:
 
 
 def details(config, dry_run: bool = False) -> list[str]:
-    checks = list(write_access.checks(config, dry_run))
+    checks = list(write_access.check_write_access(config, dry_run))
     assert all(check.status == "FAIL" for check in checks)
     return [check.detail for check in checks]
 
@@ -87,5 +87,5 @@ def test_a_file_system_on_which_everybody_can_write_everything(config, monkeypat
     chmod = os.chmod
     monkeypatch.setattr(write_access.os, "chmod", lambda path, mode, **more: chmod(path, 0o777, **more))
     (first, _) = details(config)
-    assert "of folders that are made in" in first
+    assert "a folder that is created in" in first
     assert details(config, dry_run=True) == []  # nothing is made

@@ -1,0 +1,33 @@
+"""Run a function on chosen nodes of a Ray cluster, and wait for the results with a time limit."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def start_on_node(node_id: str, function: Callable[..., Any], *arguments: Any, gpus: int = 0) -> Any:
+    """Ray's reference to the result of a call on this node. It asks for no CPU, so that it also runs on a cluster that
+    has none left."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task: Any = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0, max_calls=1)(function)
+    return task.options(scheduling_strategy=pinned).remote(*arguments)
+
+
+def wait_for_results(references: Mapping[Any, Any], seconds: float) -> dict[Any, Any]:
+    """The results that are there after `seconds`, by the keys of their references: an exception for a call that
+    failed, nothing for one that has not ended, whose process is killed."""
+    import ray
+
+    ready, _ = ray.wait(list(references.values()), num_returns=len(references), timeout=seconds)
+    results = {}
+    for key, reference in references.items():
+        if reference not in ready:
+            ray.cancel(reference, force=True)
+            continue
+        try:
+            results[key] = ray.get(reference)
+        except Exception as error:  # noqa: BLE001  Ray's, or the function's
+            results[key] = error
+    return results
