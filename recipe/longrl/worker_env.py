@@ -106,7 +106,7 @@ def env_of_config(config: DictConfig) -> ForwardedEnv:
     """The variables of this process that every worker of a run gets. Raises ForwardError."""
     key = config.longrl.judge.get("api_key_env", JudgeOptions.api_key_env)
     secrets.declare_secrets(key)
-    return carried(os.environ, [key])
+    return forwarded_env(os.environ, [key])
 
 
 def public_variables(config: DictConfig) -> dict[str, str]:
