@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from verl_longrl.data.progress import progress_bar
 
 from data_gen.cli import guarded
 from data_gen.diagnose import next_round
 from data_gen.diagnose.report import MARKDOWN, Report
 from data_gen.diagnose.sources import DifficultyStage, Filtered, SourceError, source
 from data_gen.diagnose.tally import Tally
-from data_gen.progress import progress
 
 NEXT = "next.yaml"
 
@@ -46,7 +46,7 @@ def main(
     with guarded(stopped="stopped; nothing was written"):
         found = [source(path, last_steps) for path in sources]
         tally, filtered = Tally(), Filtered()
-        with progress("reading", None, "prompts") as advance:
+        with progress_bar("reading", None, "prompts") as advance:
             for one in found:
                 tally.add(one, advance)
                 filtered.add(one.filtered)

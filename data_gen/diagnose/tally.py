@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from statistics import fmean, pvariance
 from typing import Any
 
+from verl_longrl.data.progress import Advance
+
 from data_gen.diagnose.failure_modes import RIGHT, mode
 from data_gen.diagnose.sources import Answered
-from data_gen.progress import Advance
 
 EXAMPLES = 3
 """Ids that are kept of each failure mode of a task."""

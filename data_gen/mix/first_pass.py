@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from verl_longrl.data.progress import Advance
 from verl_longrl.data.prompt_lengths import BATCH, PromptCounter
 from verl_longrl.data.schema import Sample
 
@@ -23,7 +24,6 @@ from data_gen.document_readers import CorpusError
 from data_gen.importers.fields import Unusable
 from data_gen.importers.layouts import ImportedRow, Layout, file_layout, read_rows
 from data_gen.mix.config import SourceOptions
-from data_gen.progress import Advance
 from data_gen.text import digest
 
 EDGE = 1000

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from verl_longrl.data.progress import progress_bar
 from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.rewards.registry import load_scorers
 from verl_longrl.rewards.tasks.golongrl import task_name
@@ -26,7 +27,6 @@ from data_gen.mix.first_pass import Survey, Surveyor, Usable, prompt_key
 from data_gen.mix.quotas import rows_of
 from data_gen.mix.report import REPORT, Report
 from data_gen.mix.spill import Spill
-from data_gen.progress import progress
 from data_gen.special_tokens import SpecialTokens
 from data_gen.text import digest
 
@@ -48,7 +48,7 @@ def mix(config: MixConfig, output: Path) -> Report:
     counter = prompt_counter(config.tokenizer)
     spell = SpecialTokens(counter.tokenizer).break_up
     surveyor = Surveyor(counter, spell, Benchmarks(config.benchmarks), config.max_prompt_tokens)
-    with progress("reading", None, "rows") as advance:
+    with progress_bar("reading", None, "rows") as advance:
         surveys = [surveyor.look(source, advance) for source in config.sources]
     chosen = _choose(config, surveys)
     report = Report(surveys, [len(rows) for rows in chosen])
@@ -126,7 +126,7 @@ def _gather(
     by_file: dict[Path, dict[int, Usable]] = {}
     for usable in chosen.values():
         by_file.setdefault(usable.file, {})[usable.number] = usable
-    with progress("gathering", len(chosen), "rows") as advance:
+    with progress_bar("gathering", len(chosen), "rows") as advance:
         for file, rows in by_file.items():
             for row in read_rows(file, layouts[file], spell, rows):
                 usable = rows[row.number]
