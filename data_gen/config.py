@@ -6,15 +6,17 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from dataclasses import asdict, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl import secret_settings
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.llm import LLMOptions
 
@@ -55,23 +57,23 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class PipelineConfig(Options):
-    """The keys that every pipeline has. `of_stages` adds a block of options for each of a pipeline's stages.
-
-    seed: seed of every random choice. tokenizer: that of the model to be trained (a folder, a name on the hub, or
-    "builtin" to try the first stages without a network). part_documents: documents in a part, the unit of resuming.
-    benchmarks: files whose texts must not appear in the data. servers: name -> an OpenAI-compatible server (see
-    LLMOptions)."""
+    """The keys that every pipeline has. `of_stages` adds a block of options for each of a pipeline's stages."""
 
     seed: int = 0
+    """Seed of every random choice."""
     tokenizer: str = "Qwen/Qwen2.5-7B-Instruct"
-    part_documents: int = 64
+    """The tokenizer of the model to be trained: a folder, a name on the hub, or "builtin" to try the first stages
+    without a network."""
+    part_documents: PositiveInt = 64
+    """Documents in a part, the unit of resuming."""
     benchmarks: tuple[str, ...] = ()
+    """Files whose texts must not appear in the data."""
     servers: dict[str, LLMOptions] = field(default_factory=dict)
+    """Name -> an OpenAI-compatible server."""
     stages: ClassVar[tuple[Any, ...]] = ()
     """The pipeline's stages: subclasses of data_gen.pipeline.PipelineStage."""
 
     def __post_init__(self) -> None:
-        number("part_documents", self.part_documents, 1, whole=True)
         named = {name: replace(options, name=name) for name, options in self.servers.items()}
         object.__setattr__(self, "servers", named)
         for stage in self.stages:

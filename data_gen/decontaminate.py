@@ -1,9 +1,9 @@
 """Find training text that repeats a benchmark: a sequence of words that also appears in one of the benchmark files.
 
 The n-gram rule is GPT-3's (Brown et al. 2020, appendix C): 13 words, or for shorter texts all of their words, if they
-have at least 8. So a question of 9 words is found in a benchmark's long text, and a benchmark's question of 9 words in a
-long document. Texts of 5 to 7 words, which many documents contain by chance, are only compared as a whole; shorter ones
-are ignored.
+have at least 8. So a question of 9 words is found in a benchmark's long text, and a benchmark's question of 9 words in
+a long document. Texts of 5 to 7 words, which many documents contain by chance, are only compared as a whole; shorter
+ones are ignored.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def find_sources(
                     others.append(str(file))
         else:
             raise CorpusError(
-                f"--input {entry}: no such file or folder (a Hugging Face dataset is written {HUB}NAME[:CONFIG[:SPLIT]])"
+                f"--input {entry}: no such file or folder (for a Hugging Face dataset: {HUB}NAME[:CONFIG[:SPLIT]])"
             )
     if not sources:
         other_kinds = sorted({_suffix(Path(other)) or "no suffix" for other in others})

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance
 from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.data.validate import validate_file
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.pipeline import WholeStage
 from data_gen.store import Document, Row, Store, StoreError
@@ -56,12 +58,9 @@ def publish_file(unchecked: Path, file: Path, max_tokens: int | None) -> None:
 class SplitOptions(Options):
     """Options of the export."""
 
-    val_fraction: float = 0.02
+    val_fraction: Annotated[float, Ge(0), Le(0.9)] = 0.02
     """Share of the documents held out for validation, at least one if it is above 0. With rows of several origins (as
     in KeyChain), this share of each."""
-
-    def __post_init__(self) -> None:
-        number("export.val_fraction", self.val_fraction, 0, 0.9)
 
 
 class ExportStage(WholeStage):
@@ -133,7 +132,8 @@ class ExportStage(WholeStage):
         return [stages for stages in origins if stages]
 
     def _write_files(self, store: Store, rows: Mapping[str, int], val: set[str]) -> None:
-        """Write the files that have rows. Raises StoreError, and does not publish a file, if the validator refuses it."""
+        """Write the files that have rows. Raises StoreError, and does not publish a file, if the validator refuses
+        it."""
         folder = store.root / self.name
         for leftover in folder.glob(".*.tmp"):
             # of a process that was killed while it wrote

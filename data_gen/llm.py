@@ -23,17 +23,19 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
-from verl_longrl.options import INTERNAL, number
+from verl_longrl.options import INTERNAL
 from verl_longrl.rewards.options import ServerOptions
 
 from data_gen.reply_cache import PartCaches, ReplyCache
 
 Structured = Literal["auto", "on", "off"]
 Messages = list[dict[str, str]]
+TopP = Annotated[float, Gt(0), Le(1)]
+"""A nucleus sampling threshold."""
 
 MAX_REFUSED = 20
 """After this many refused requests and not a single answer a run gives up: the configuration must be wrong."""
@@ -85,18 +87,11 @@ class Reply:
     completion_tokens: int
 
 
-def check_sampling(block: str, options: Any) -> None:
-    """Raise ValueError if a block's max_tokens, temperature or top_p (if it has one) is out of range."""
-    number(f"{block}.max_tokens", options.max_tokens, 1, whole=True)
-    number(f"{block}.temperature", options.temperature, 0)
-    number(f"{block}.top_p", getattr(options, "top_p", 1.0), 0, 1, open_low=True)
-
-
 class LLM:
     """A model, for use within one event loop.
 
-    Call `open` first and `close` at the end; `totals` returns what was spent. `structured`: whether JSON is requested by
-    structured decoding; None until `can_structure` has asked the server.
+    Call `open` first and `close` at the end; `totals` returns what was spent. `structured`: whether JSON is requested
+    by structured decoding; None until `can_structure` has asked the server.
 
     Args:
         options: the servers.
@@ -240,8 +235,8 @@ class LLM:
         return self.structured
 
     def totals(self) -> dict[str, float]:
-        """Counts of answered requests, prompt_tokens, completion_tokens and cost (US dollars), including those of earlier
-        processes; and of cached, failed and retries of this process."""
+        """Counts of answered requests, prompt_tokens, completion_tokens and cost (US dollars), including those of
+        earlier processes; and of cached, failed and retries of this process."""
         names = ("requests", "cached", "failed", "prompt_tokens", "completion_tokens")
         totals = {name: float(self._counts[name]) for name in names}
         prices = self.options.price_in, self.options.price_out

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options
 from verl_longrl.rewards import JudgeError
-from verl_longrl.rewards.options import Options, number
 
 from data_gen.config import PipelineConfig
 from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
-from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
+from data_gen.llm import LLMOptions, Messages, RequestFailed, TopP
 from data_gen.llm_json import UnreadableReply, final_text
 from data_gen.llm_stage import LLMStage
 from data_gen.store import Document, Row
@@ -38,23 +39,20 @@ class AnswerStageOptions(Options):
     """Those of `servers` that answer; name the model to be trained."""
     grader: str = "default"
     """The one of `servers` that grades."""
-    closed_book: int = 4
+    closed_book: NonNegativeInt = 4
     """Answers of each server without the document. With 0, stage select does not filter by them."""
-    with_document: int = 4
+    with_document: NonNegativeInt = 4
     """Answers of each server with the document. With 0, stage select does not filter by them."""
-    temperature: float = 0.7
+    temperature: NonNegativeFloat = 0.7
     """Sampling temperature."""
-    top_p: float = 0.95
+    top_p: TopP = 0.95
     """Nucleus sampling threshold."""
-    max_tokens: int = 4096
+    max_tokens: PositiveInt = 4096
     """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
         if not self.servers:
-            raise ValueError("answer.servers = []: expected at least one name. Fix: name some of servers, as [default]")
-        for name, low in (("closed_book", 0), ("with_document", 0)):
-            number(f"answer.{name}", getattr(self, name), low, whole=True)
-        check_sampling("answer", self)
+            raise OptionError("servers", [], "expected at least one name", "name some of servers, such as [default]")
 
 
 class AnswerStage(LLMStage):

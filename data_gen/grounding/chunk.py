@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.grounding.splitter import SEPARATORS, Splitter
@@ -19,13 +20,10 @@ from data_gen.tokenizer import load_tokenizer
 class ChunkOptions(Options):
     """Options of stage chunk."""
 
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Ge(16)] = 512
     """Longest chunk, in tokens."""
     separators: tuple[str, ...] = SEPARATORS
     """Texts at which a chunk may begin, in order of preference."""
-
-    def __post_init__(self) -> None:
-        number("chunk.max_tokens", self.max_tokens, 16, whole=True)
 
 
 class ChunkStage(PartStage):

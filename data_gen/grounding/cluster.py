@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from verl_longrl.rewards.options import Options, choice, number
+from annotated_types import Ge, Le
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options
 
 from data_gen.config import PipelineConfig
 from data_gen.pipeline import PartStage
@@ -27,31 +29,28 @@ Selection = Literal["eom", "leaf"]
 class ClusterOptions(Options):
     """Options of stage cluster."""
 
-    min_size: int = 4
+    min_size: Annotated[int, Ge(2)] = 4
     """HDBSCAN's min_cluster_size."""
     max_size: int = 16
     """Clusters with more chunks are left out."""
-    min_samples: int = 2
+    min_samples: PositiveInt = 2
     """HDBSCAN's min_samples."""
-    epsilon: float = 0.3
+    epsilon: Annotated[float, Ge(0), Le(2)] = 0.3
     """HDBSCAN's cluster_selection_epsilon, a cosine distance."""
     selection: Selection = "eom"
     """HDBSCAN's cluster_selection_method."""
     center: bool = False
     """Subtract the mean of the document's vectors first. This helps encoders that find all chunks of a document
     similar, such as static vectors."""
-    min_clusters: int = 4
+    min_clusters: PositiveInt = 4
     """Documents with fewer clusters are dropped."""
-    chosen: int = 4
+    chosen: PositiveInt = 4
     """Clusters drawn from each document."""
 
     def __post_init__(self) -> None:
-        for name, low in (("min_size", 2), ("min_samples", 1), ("min_clusters", 1), ("chosen", 1)):
-            number(f"cluster.{name}", getattr(self, name), low, whole=True)
         if self.max_size < self.min_size:
-            raise ValueError(f"cluster.max_size = {self.max_size} is below cluster.min_size = {self.min_size}")
-        number("cluster.epsilon", self.epsilon, 0, 2)
-        choice("cluster.selection", self.selection, Selection)
+            problem = f"expected at least min_size, {self.min_size}"
+            raise OptionError("max_size", self.max_size, problem, "raise it, or lower min_size")
 
 
 class ClusterStage(PartStage):

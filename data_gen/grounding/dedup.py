@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.minhash import NearDuplicates
@@ -20,11 +21,8 @@ from data_gen.store import Row, Store, dropped_row
 class DedupOptions(Options):
     """Options of stage dedup."""
 
-    threshold: float = 0.8
+    threshold: Annotated[float, Ge(0), Le(0.98)] = 0.8
     """Jaccard similarity of word 5-grams at which two documents count as the same; 0 drops exact copies only."""
-
-    def __post_init__(self) -> None:
-        number("dedup.threshold", self.threshold, 0, 0.98)
 
 
 class DedupStage(WholeStage):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from verl_longrl.rewards.options import Options, choice, number
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.embeddings import Encoder, SentenceTransformerEncoder, ServerEncoder, StaticEncoder
@@ -31,12 +32,8 @@ class EmbedOptions(Options):
     """The model of backend sentence-transformers: a folder or a name on the hub."""
     server: str = "default"
     """The one of `servers` that backend server uses."""
-    batch_size: int = 64
+    batch_size: PositiveInt = 64
     """Texts embedded at once."""
-
-    def __post_init__(self) -> None:
-        choice("embed.backend", self.backend, Backend)
-        number("embed.batch_size", self.batch_size, 1, whole=True)
 
 
 class EmbedStage(PartStage):

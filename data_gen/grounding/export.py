@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
 from verl_longrl.data.schema import Sample
-from verl_longrl.rewards.options import choice, number
 
 from data_gen.config import PipelineConfig
 from data_gen.export_stage import ExportStage, SplitOptions
@@ -30,7 +30,7 @@ Overlong = Literal["drop", "fit"]
 class ExportOptions(SplitOptions):
     """Options of stage export."""
 
-    max_prompt_tokens: int = 65536
+    max_prompt_tokens: PositiveInt = 65536
     """Longest prompt in tokens as the model sees it, chat template included (data.max_prompt_length in training)."""
     overlong: Overlong = "fit"
     """For longer prompts: drop the document, or fit it (leave out chunks that are not evidence)."""
@@ -40,11 +40,6 @@ class ExportOptions(SplitOptions):
     """The end of every prompt, after the question."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Arguments of the chat template, as in training (data.apply_chat_template_kwargs)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("export.max_prompt_tokens", self.max_prompt_tokens, 1, whole=True)
-        choice("export.overlong", self.overlong, Overlong)
 
 
 class GroundingExportStage(ExportStage):

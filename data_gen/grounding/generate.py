@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.prompt import neutralise_tags
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, check_sampling
+from data_gen.llm import LLMOptions, TopP
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
 from data_gen.store import Document, Row, dropped_row
@@ -33,23 +34,18 @@ class GenerateOptions(Options):
 
     server: str = "default"
     """The one of `servers` that writes the questions."""
-    candidates: int = 3
+    candidates: PositiveInt = 3
     """Questions for each cluster."""
-    attempts: int = 3
+    attempts: PositiveInt = 3
     """Replies requested until one follows the rules."""
-    min_evidence: int = 2
+    min_evidence: PositiveInt = 2
     """Chunks that the answer to a question must need, at least."""
-    temperature: float = 0.6
+    temperature: NonNegativeFloat = 0.6
     """Sampling temperature."""
-    top_p: float = 0.95
+    top_p: TopP = 0.95
     """Nucleus sampling threshold."""
-    max_tokens: int = 16384
+    max_tokens: PositiveInt = 16384
     """Longest reply, in tokens."""
-
-    def __post_init__(self) -> None:
-        for name in ("candidates", "attempts", "min_evidence"):
-            number(f"generate.{name}", getattr(self, name), 1, whole=True)
-        check_sampling("generate", self)
 
 
 class GenerateStage(LLMStage):

@@ -12,13 +12,13 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance, progress_bar
 from verl_longrl.data.prompt import neutralise_tags
-from verl_longrl.rewards.options import Options
+from verl_longrl.options import OptionError, Options
 
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
@@ -55,10 +55,11 @@ class IngestOptions(Options):
 
     def __post_init__(self) -> None:
         if len(self.buckets) < 2 or sorted(set(self.buckets)) != list(self.buckets) or self.buckets[0] < 1:
-            raise ValueError(f"ingest.buckets = {list(self.buckets)}: expected ascending lengths such as [8192, 65536]")
-        for suffix in self.text_suffixes:
-            if not suffix.startswith("."):
-                raise ValueError(f"ingest.text_suffixes = {list(self.text_suffixes)}: expected suffixes such as .py")
+            raise OptionError(
+                "buckets", self.buckets, "expected ascending lengths", "write, for example, [8192, 65536]"
+            )
+        if not all(suffix.startswith(".") for suffix in self.text_suffixes):
+            raise OptionError("text_suffixes", self.text_suffixes, "a suffix begins with a dot", "write [.py]")
 
 
 class IngestStage(PipelineStage):

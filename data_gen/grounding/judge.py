@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.grading import read_ratings
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, check_sampling
+from data_gen.llm import LLMOptions
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
 from data_gen.store import Document, Row, dropped_row
@@ -29,19 +30,14 @@ class JudgeStageOptions(Options):
 
     server: str = "default"
     """The one of `servers` that rates the candidates."""
-    samples: int = 1
+    samples: PositiveInt = 1
     """Ratings of each candidate; their mean counts."""
-    attempts: int = 3
+    attempts: PositiveInt = 3
     """Replies requested until one can be read."""
-    temperature: float = 0.1
+    temperature: NonNegativeFloat = 0.1
     """Sampling temperature."""
-    max_tokens: int = 16384
+    max_tokens: PositiveInt = 16384
     """Longest reply, in tokens."""
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "attempts"):
-            number(f"judge.{name}", getattr(self, name), 1, whole=True)
-        check_sampling("judge", self)
 
 
 class JudgeStage(LLMStage):

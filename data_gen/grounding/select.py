@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options, Share
 
 from data_gen.config import PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
@@ -26,26 +27,21 @@ from data_gen.store import Document, Row, Store, dropped_row
 class SelectOptions(Options):
     """Options of stage select. The paper found that dropping easy questions helps and dropping hard ones hurts."""
 
-    threshold: float = 9.0
+    threshold: Annotated[float, Ge(0), Le(10)] = 9.0
     """Lowest score."""
-    min_criterion: float = 0.0
+    min_criterion: Annotated[float, Ge(0), Le(10)] = 0.0
     """Lowest rating of any single criterion."""
-    max_closed_book: float = 0.0
+    max_closed_book: Share = 0.0
     """Highest share of right answers without the document, for the server with the most right answers."""
-    min_pass_rate: float = 0.0
+    min_pass_rate: Share = 0.0
     """Lowest share of right answers with the document, over all servers."""
-    max_pass_rate: float = 0.9
+    max_pass_rate: Share = 0.9
     """Highest share of right answers with the document, over all servers."""
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "min_criterion"):
-            number(f"select.{name}", getattr(self, name), 0, 10)
-        for name in ("max_closed_book", "min_pass_rate", "max_pass_rate"):
-            number(f"select.{name}", getattr(self, name), 0, 1)
         if self.min_pass_rate > self.max_pass_rate:
-            raise ValueError(
-                f"select.min_pass_rate = {self.min_pass_rate}: expected at most max_pass_rate, {self.max_pass_rate}"
-            )
+            problem = f"expected at most max_pass_rate, {self.max_pass_rate}"
+            raise OptionError("min_pass_rate", self.min_pass_rate, problem, "lower it, or raise max_pass_rate")
 
 
 class SelectStage(PartStage):

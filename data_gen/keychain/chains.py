@@ -22,20 +22,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from verl_longrl.rewards.options import Options, choice, number
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as option_group
+from verl_longrl.options import OptionError, Options
 
 Identifiers = Literal["uuid", "hex8"]
 Structure = Literal["plain", "unequal", "dangling", "loop", "fork"]
 Order = Literal["random", "reverse"]
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class ChainOptions(Options):
     """Options of the chains of stage fill."""
 
-    per_1k_tokens: float = 1.0
+    per_1k_tokens: PositiveFloat = 1.0
     """Chains for every 1,024 tokens of the prompt, at least 2 in all. Published: 1 in stage I, 4 in stage II."""
-    hops: int = 4
+    hops: PositiveInt = 4
     """Pairs of the true chain."""
     identifiers: Identifiers = "uuid"
     """Form of the keys: 36-character UUIDs, or 8 hexadecimal digits (hex8)."""
@@ -45,14 +47,8 @@ class ChainOptions(Options):
     """Order of a chain's pairs in the text: random, or each pair before the one that leads to it (reverse)."""
 
     def __post_init__(self) -> None:
-        number("chains.per_1k_tokens", self.per_1k_tokens, 0, open_low=True)
-        number("chains.hops", self.hops, 1, whole=True)
-        choice("chains.identifiers", self.identifiers, Identifiers)
-        choice("chains.order", self.order, Order)
-        for structure in self.structures:
-            choice("chains.structures", structure, Structure)
         if not self.structures:
-            raise ValueError("chains.structures = []: expected at least one, such as [plain]")
+            raise OptionError("structures", [], "expected at least one", "name some, such as [plain]")
 
     def number_of_chains(self, budget: int) -> int:
         """Chains of a prompt of `budget` tokens, the true one included."""
@@ -66,8 +62,8 @@ class ChainOptions(Options):
 
 @dataclass(frozen=True)
 class Pair:
-    """key -> value. A key is the number of an identifier. The value is another one (`key2`), or the number of a question
-    (`question`, 0 for the true one)."""
+    """key -> value. A key is the number of an identifier. The value is another one (`key2`), or the number of a
+    question (`question`, 0 for the true one)."""
 
     key: int
     key2: int | None = None

@@ -7,10 +7,10 @@ keys that it was made of, would be a bug in this program, and ends the run.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options, Share
 
 from data_gen.config import PipelineConfig
 from data_gen.export_stage import prompt_counter
@@ -33,12 +33,9 @@ from data_gen.text import derive_seed
 class FillOptions(Options):
     """Options of stage fill."""
 
-    keychain_share: float = 0.5
-    """Share of the questions that are hidden behind chains; the others are asked openly. Published: half of them, and no
-    question in both forms."""
-
-    def __post_init__(self) -> None:
-        number("fill.keychain_share", self.keychain_share, 0, 1)
+    keychain_share: Share = 0.5
+    """Share of the questions that are hidden behind chains; the others are asked openly. Published: half of them, and
+    no question in both forms."""
 
 
 class FillStage(PartStage):

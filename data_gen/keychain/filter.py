@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options, Share
 from verl_longrl.rewards import score
-from verl_longrl.rewards.options import Options, number
 
 from data_gen.config import PipelineConfig
 from data_gen.keychain import prompts
 from data_gen.keychain.passage_pool import ENDING, passage_body
-from data_gen.llm import LLMOptions, RequestFailed, check_sampling
+from data_gen.llm import LLMOptions, RequestFailed, TopP
 from data_gen.llm_stage import LLMStage
 from data_gen.store import Document, Row, dropped_row
 from data_gen.text import derive_seed
@@ -32,26 +33,26 @@ class FilterOptions(Options):
     """The one of `servers` that answers; "" for no filter."""
     rescue: str = ""
     """The one of `servers` that answers the questions which `server` never gets right; "" for none."""
-    samples: int = 8
+    samples: PositiveInt = 8
     """Answers of each model to each question."""
-    above: float = 0.0
+    above: Share = 0.0
     """A question is kept if its share of right answers is above this, by default above 0."""
-    below: float = 1.0
+    below: Share = 1.0
     """A question is kept if its share of right answers is below this, by default below 1."""
-    temperature: float = 1.0
+    temperature: NonNegativeFloat = 1.0
     """Sampling temperature."""
-    top_p: float = 1.0
+    top_p: TopP = 1.0
     """Nucleus sampling threshold."""
-    max_tokens: int = 2048
+    max_tokens: PositiveInt = 2048
     """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
-        number("filter.samples", self.samples, 1, whole=True)
-        check_sampling("filter", self)
-        number("filter.above", self.above, 0, 1)
-        number("filter.below", self.below, self.above, 1, open_low=True)
+        if self.below <= self.above:
+            raise OptionError(
+                "below", self.below, f"expected more than above, {self.above}", "raise it, or lower above"
+            )
         if self.rescue and not self.server:
-            raise ValueError(f"filter.rescue = {self.rescue}: filter.rescue needs filter.server. Fix: set both")
+            raise OptionError("rescue", self.rescue, "filter.rescue needs filter.server", "set filter.server too")
 
 
 class FilterStage(LLMStage):

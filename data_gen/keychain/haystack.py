@@ -9,11 +9,12 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files
@@ -36,13 +37,10 @@ class HaystackOptions(Options):
     files: tuple[str, ...] = ()
     """Further text for the haystack, such as books: files, folders, hf:NAME. Passages that repeat a benchmark are left
     out."""
-    passage_words: int = 150
+    passage_words: Annotated[int, Ge(20)] = 150
     """Words of a passage of these files. Shorter paragraphs are joined, longer ones divided at sentence ends."""
     text_field: str = "text"
     """The field of JSON Lines, parquet and Hugging Face rows that holds the text."""
-
-    def __post_init__(self) -> None:
-        number("haystack.passage_words", self.passage_words, 20, whole=True)
 
 
 class HaystackStage(WholeStage):

@@ -1,8 +1,8 @@
 """The haystack: any number of passages on disk, each tokenised once, to be drawn at random or by length.
 
 A passage is its title, a newline and its text. On disk there is one file of texts, and arrays with the start of each
-passage, its length in tokens, its digest and its sentence ends. Processes map these files, so all of them share one copy
-in memory, and the time to draw a passage does not depend on the number of passages.
+passage, its length in tokens, its digest and its sentence ends. Processes map these files, so all of them share one
+copy in memory, and the time to draw a passage does not depend on the number of passages.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def build_haystack(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
     A folder that has a complete haystack is left unchanged.
     """
     seen: set[int] = set()
-    # starts[n] is the first byte of passage n in texts.bin; its sentence ends are ends[first_end[n] : first_end[n + 1]].
-    # Typed arrays, because a haystack may have tens of millions of passages and lists would take 10 times the memory.
+    # starts[n] is the first byte of passage n in texts.bin; its sentence ends are ends[first_end[n] : first_end[n +
+    # 1]]. Typed arrays, because a haystack may have tens of millions of passages and lists would take 10 times the
+    # memory.
     starts, tokens, digests = array("q", [0]), array("i"), array("Q")
     ends, first_end = array("i"), array("q", [0])
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.data.prompt_lengths import PromptCounter
-from verl_longrl.rewards.options import Options, choice, number
+from verl_longrl.options import Options
 
 from data_gen.keychain import prompts
 from data_gen.keychain.chain_text import FewQuestions, Hidden, Hider
@@ -34,20 +36,16 @@ MOST_HIDDEN = 0.75
 Counting = Literal["auto", "sums", "whole"]
 
 
-@dataclass(frozen=True)
+@option_group(frozen=True)
 class PromptComposeOptions(Options):
     """Options of prompts, for stages fill and retrieval."""
 
-    max_prompt_tokens: int = 16384
+    max_prompt_tokens: Annotated[int, Ge(1024)] = 16384
     """Length of every prompt in tokens, as the model sees it."""
     exclude_answers: bool = True
     """Leave out passages, other than the question's own, that contain an answer to it."""
     counting: Counting = "auto"
     """sums of parts, whole (each prompt is tokenised: slow) or auto: sums if they are exact for the tokenizer."""
-
-    def __post_init__(self) -> None:
-        number("compose.max_prompt_tokens", self.max_prompt_tokens, 1024, whole=True)
-        choice("compose.counting", self.counting, Counting)
 
 
 @dataclass(frozen=True)

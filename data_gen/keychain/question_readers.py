@@ -48,7 +48,7 @@ class MultiHopQuestion:
     id: str
     question: str
     answers: tuple[str, ...]
-    passages: tuple[Passage, ...]
+    passages: tuple[QuestionPassage, ...]
     where: str
     layout: Layout = "generic"
 
@@ -61,7 +61,7 @@ class Skipped:
     reason: str
 
 
-def read_questions(path: str | Path, layout: Layout = "auto") -> Iterator[Question | Skipped | CorpusError]:
+def read_questions(path: str | Path, layout: Layout = "auto") -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
     """The rows of a .json, .jsonl (both also .gz) or .parquet file, in order, each as a question or the reason why not.
 
     Layout "auto" is the one that fits the first object's fields; if no layout does, that error ends the file. Texts are
@@ -165,7 +165,8 @@ def _id(row: Row) -> str:
 
 
 def _answers(row: Row, layout: Layout, aliases: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """The answer, then its aliases, each in its first spelling. Empty aliases are ignored, an empty answer is an error."""
+    """The answer, then its aliases, each in its first spelling. Empty aliases are ignored, an empty answer is an
+    error."""
     if layout == "generic":
         answers = _texts(row, "answer") + _texts(row, "answers")
         if not answers:

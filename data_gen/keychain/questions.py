@@ -8,12 +8,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance
-from verl_longrl.rewards.options import Options, choice, number
+from verl_longrl.options import Options
 
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
@@ -33,12 +35,8 @@ class QuestionsOptions(Options):
 
     layout: Layout = "auto"
     """Layout of the files (see question_readers.py). With auto, each file's first row decides."""
-    limit: int = 0
+    limit: NonNegativeInt = 0
     """Questions to take from each file, 0 for all."""
-
-    def __post_init__(self) -> None:
-        choice("questions.layout", self.layout, Layout)
-        number("questions.limit", self.limit, 0, whole=True)
 
 
 class QuestionsStage(WholeStage):

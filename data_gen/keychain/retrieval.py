@@ -25,7 +25,8 @@ from data_gen.text import derive_seed
 
 class RetrievalStage(PartStage):
     """Row: `kind`, `question`, `answers` (all values that the question asks for), `source`, `prompt`, `prompt_tokens`,
-    `passages`, `keys` (the key that the question names). Drops: no_filling (no passages fit into the remaining room)."""
+    `passages`, `keys` (the key that the question names). Drops: no_filling (no passages fit into the remaining
+    room)."""
 
     name = "retrieval"
     summary = "make prompts in which needles are to be found, where any are asked for."

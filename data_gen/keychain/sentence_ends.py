@@ -10,14 +10,16 @@ import re
 
 _END = re.compile(r"[.!?]+[\"'”’)\]]*(?= [\"'“‘(\[]?\w)")
 _OPENING = "\"'“‘(["
-_ABBREVIATIONS = frozenset(
-    """
-    al apr approx apt art aug ave blvd bros ca capt cf ch cmdr co col corp dec dept dr ed eds eg est etc feb fig
-    figs fl fr ft gen gov hon ie inc jan jr jul jun lt ltd maj mar messrs mr mrs ms mt nos no nov oct op pg ph
-    pl pp pres prof pt pvt rd ref rep rev sec sen sep sept sgt sr st ste subsp tel trans univ var ver viz vol
-    vols vs yr
-    """.split()
-)
+# fmt: off
+_ABBREVIATIONS = frozenset([
+    "al", "apr", "approx", "apt", "art", "aug", "ave", "blvd", "bros", "ca", "capt", "cf", "ch", "cmdr", "co", "col",
+    "corp", "dec", "dept", "dr", "ed", "eds", "eg", "est", "etc", "feb", "fig", "figs", "fl", "fr", "ft", "gen", "gov",
+    "hon", "ie", "inc", "jan", "jr", "jul", "jun", "lt", "ltd", "maj", "mar", "messrs", "mr", "mrs", "ms", "mt", "nos",
+    "no", "nov", "oct", "op", "pg", "ph", "pl", "pp", "pres", "prof", "pt", "pvt", "rd", "ref", "rep", "rev", "sec",
+    "sen", "sep", "sept", "sgt", "sr", "st", "ste", "subsp", "tel", "trans", "univ", "var", "ver", "viz", "vol", "vols",
+    "vs", "yr",
+])
+# fmt: on
 
 
 def sentence_ends(text: str) -> list[int]:

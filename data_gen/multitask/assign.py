@@ -14,20 +14,20 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.progress import Advance
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import OptionError, Options
 
 from data_gen.config import PipelineConfig
 from data_gen.multitask.computed_tasks import ABILITIES
-
 from data_gen.pipeline import WholeStage
 from data_gen.store import Row, Store
 from data_gen.text import derive_seed
-
 
 Rules = dict[str, dict[str, tuple[str, ...]]]
 """Task -> field of the document -> accepted values; see AssignOptions."""
@@ -37,25 +37,23 @@ Rules = dict[str, dict[str, tuple[str, ...]]]
 class AssignOptions(Options):
     """Options of stages pool and assign."""
 
-    per_document: int = 4
+    per_document: PositiveInt = 4
     """Most tasks of a document."""
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, PositiveFloat] = field(default_factory=dict)
     """Task -> its number of samples in relation to the other tasks; 1 for tasks that are not named."""
     pools: Rules = field(default_factory=dict)
-    """Rules, task -> field of the document -> values, such as {table: {meta.category: [finance]}}. A document that meets
-    all conditions of a rule goes only to the pools of such rules."""
+    """Rules, task -> field of the document -> values, such as {table: {meta.category: [finance]}}. A document that
+    meets all conditions of a rule goes only to the pools of such rules."""
 
     def __post_init__(self) -> None:
-        number("assign.per_document", self.per_document, 1, whole=True)
-        for task, weight in self.weights.items():
-            number(f"assign.weights.{task}", weight, 0, open_low=True)
         for key, by_task in (("weights", self.weights), ("pools", self.pools)):
             if unknown := sorted(set(by_task) - set(ABILITIES)):
-                raise ValueError(f"assign.{key} = {', '.join(unknown)}: unknown; tasks are {', '.join(ABILITIES)}")
+                raise OptionError(key, unknown, "unknown tasks", f"use some of {', '.join(ABILITIES)}")
 
 
 class AssignStage(WholeStage):
-    """Row: `tasks`, those of the document; `spare`, the other tasks that suit it, those with the greatest need first."""
+    """Row: `tasks`, those of the document; `spare`, the other tasks that suit it, those with the greatest need
+    first."""
 
     name = "assign"
     summary = "give each document some of them, balanced over all documents."

@@ -11,19 +11,21 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Message
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import OptionError, Options
 
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.export_stage import prompt_counter
 from data_gen.multitask import prompts
 from data_gen.multitask.computed_tasks import TASKS
-from data_gen.multitask.computed_tasks.task import Limits, TaskSample, NothingToAsk
+from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk, TaskSample
 from data_gen.multitask.passages import passage_spans
 from data_gen.multitask.prompt_window import Windows
 from data_gen.multitask.reward_proof import is_proven
@@ -42,27 +44,27 @@ TRIES = 8
 class TaskComposeOptions(Options):
     """Options of stage compose. Lengths and passages hold for written tasks too."""
 
-    max_prompt_tokens: int = 65536
+    max_prompt_tokens: Annotated[int, Ge(1024)] = 65536
     """Longest prompt in tokens as the model sees it, chat template included."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """The tasks that are computed."""
-    passage_words: int = 80
+    passage_words: Annotated[int, Ge(10)] = 80
     """Shortest passage, in words."""
-    min_passages: int = 12
+    min_passages: Annotated[int, Ge(4)] = 12
     """Fewest passages of a prompt."""
-    least_items: int = 3
+    least_items: Annotated[int, Ge(2)] = 3
     """Fewest items that an answer lists or counts."""
     most_items: int = 20
     """Most items that an answer lists or counts."""
 
     def __post_init__(self) -> None:
-        number("compose.max_prompt_tokens", self.max_prompt_tokens, 1024, whole=True)
-        number("compose.passage_words", self.passage_words, 10, whole=True)
-        number("compose.min_passages", self.min_passages, 4, whole=True)
-        number("compose.least_items", self.least_items, 2, whole=True)
-        number("compose.most_items", self.most_items, self.least_items, whole=True)
+        if self.most_items < self.least_items:
+            problem = f"expected at least least_items, {self.least_items}"
+            raise OptionError("most_items", self.most_items, problem, "raise it, or lower least_items")
         if len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(TASKS):
-            raise ValueError(f"compose.tasks = {list(self.tasks)}: expected some of {', '.join(TASKS)}, each once")
+            raise OptionError(
+                "tasks", self.tasks, f"expected some of {', '.join(TASKS)}, each once", "correct the names"
+            )
 
 
 class ComposeStage(PartStage):

@@ -21,18 +21,21 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from annotated_types import Gt, Le
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.schema import Message
+from verl_longrl.options import OptionError, Options, Share
 from verl_longrl.rewards import score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
-from verl_longrl.rewards.options import Options, RewardOptions, choice, number
+from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import FAILURES
 
 from data_gen.config import PipelineConfig
-from data_gen.llm import LLMOptions, RequestFailed, check_sampling
+from data_gen.llm import LLMOptions, RequestFailed, TopP
 from data_gen.llm_stage import LLMStage
 from data_gen.multitask.compose import TaskComposeOptions
 from data_gen.multitask.computed_tasks import data_source
@@ -58,45 +61,40 @@ class DifficultyOptions(Options):
     """The one of `servers` with the small model; "" to skip the stage."""
     large: str = ""
     """The one of `servers` with the large model; "" for none: what the small one cannot do is then unsolved."""
-    samples: int = 8
+    samples: PositiveInt = 8
     """Responses of each model to each sample."""
-    pass_at: float | None = None
+    pass_at: Annotated[float, Gt(0), Le(1)] | None = None
     """Reward from which a response counts as a pass; None: the pass rate is the mean reward."""
-    small_easy: float = 0.75
+    small_easy: Share = 0.75
     """Pass rate of the small model above which a sample is easy."""
-    small_medium: float = 0.5
+    small_medium: Share = 0.5
     """Pass rate of the small model from which a sample is medium; below, the large model answers too."""
-    large_medium: float = 0.75
+    large_medium: Share = 0.75
     """Pass rate of the large model above which a sample is medium."""
-    large_hard: float = 0.25
+    large_hard: Share = 0.25
     """Pass rate of the large model from which a sample is hard; below, it is insufficient."""
-    keep: tuple[str, ...] = ("easy", "medium", "hard")
+    keep: tuple[Kept, ...] = ("easy", "medium", "hard")
     """Levels to keep, besides samples that are not answered: easy, medium, hard, unsolved."""
-    easy_share: float = 1.0
+    easy_share: Share = 1.0
     """Share of the easy samples that is kept."""
-    temperature: float = 1.0
+    temperature: NonNegativeFloat = 1.0
     """Sampling temperature."""
-    top_p: float = 1.0
+    top_p: TopP = 1.0
     """Nucleus sampling threshold."""
-    max_tokens: int = 16384
+    max_tokens: PositiveInt = 16384
     """Longest response, in tokens."""
 
     def __post_init__(self) -> None:
-        number("difficulty.samples", self.samples, 1, whole=True)
-        if self.pass_at is not None:
-            number("difficulty.pass_at", self.pass_at, 0, 1, open_low=True)
-        number("difficulty.small_easy", self.small_easy, 0, 1)
-        number("difficulty.small_medium", self.small_medium, 0, self.small_easy)
-        number("difficulty.large_medium", self.large_medium, 0, 1)
-        number("difficulty.large_hard", self.large_hard, 0, self.large_medium)
-        number("difficulty.easy_share", self.easy_share, 0, 1)
-        check_sampling("difficulty", self)
-        for level in self.keep:
-            choice("difficulty.keep", level, Kept)
+        for lower, upper in (("small_medium", "small_easy"), ("large_hard", "large_medium")):
+            if getattr(self, lower) > getattr(self, upper):
+                problem = f"expected at most {upper}, {getattr(self, upper)}"
+                raise OptionError(lower, getattr(self, lower), problem, f"lower it, or raise {upper}")
         if self.large and not self.small:
-            raise ValueError(f"difficulty.large = {self.large}: difficulty.large needs difficulty.small. Fix: set both")
+            raise OptionError(
+                "large", self.large, "difficulty.large needs difficulty.small", "set difficulty.small too"
+            )
         if self.large and self.large == self.small:
-            raise ValueError(f"difficulty.large = {self.large}: is also difficulty.small. Fix: name another server")
+            raise OptionError("large", self.large, "is the small model too", "name another one of servers")
 
     def pass_rate(self, rewards: Sequence[float | None]) -> float | None:
         """The pass rate of responses, of which some may have no reward; None if more than half have none."""

@@ -1,8 +1,8 @@
 """Divide a document into passages: consecutive, exact spans of similar length.
 
-Blank lines divide a document. Short pieces (headings, lines of dialogue) are joined with the following ones, long pieces
-are divided at line ends, or at sentence ends if that is not enough. All text belongs to exactly one passage, except for
-white space between passages.
+Blank lines divide a document. Short pieces (headings, lines of dialogue) are joined with the following ones, long
+pieces are divided at line ends, or at sentence ends if that is not enough. All text belongs to exactly one passage,
+except for white space between passages.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ Criterion = Callable[[Features], str]
 """The reason why a document does not suit a task, "" if it does."""
 
 
-
 def _quotes(features: Features) -> str:
     return "" if features.quotes >= MIN_QUOTES else "few_quotes"
 

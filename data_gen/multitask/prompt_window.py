@@ -19,8 +19,8 @@ class Windows:
         return self._sums[end] - self._sums[start]
 
     def draw(self, room: int, draw: random.Random) -> tuple[int, int]:
-        """A range [start, end) of passages with at most `room` tokens: all passages if they fit, or else as many as fit,
-        beginning with a random one. Empty if no passage fits."""
+        """A range [start, end) of passages with at most `room` tokens: all passages if they fit, or else as many as
+        fit, beginning with a random one. Empty if no passage fits."""
         place, room = draw.random(), max(room, 0)
         passages = len(self._sums) - 1
         # The first passage with which the rest of the document fits; a window that begins later would waste room.

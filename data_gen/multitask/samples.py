@@ -25,8 +25,7 @@ def samples_of(document: Document) -> list[Row]:
         if stage in document:
             name = document[stage]["id"]
             samples += [
-                {"id": f"{name}/{stage}-{number}", **sample}
-                for number, sample in enumerate(document[stage]["samples"])
+                {"id": f"{name}/{stage}-{number}", **sample} for number, sample in enumerate(document[stage]["samples"])
             ]
     return samples
 

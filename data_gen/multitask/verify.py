@@ -1,6 +1,7 @@
 """Stage verify: keep the written samples that another model confirms.
 
-GoLongRL's verification of written pairs (arXiv 2605.19577, pipeline, phase 3), by what the reward of each task measures:
+GoLongRL's verification of written pairs (arXiv 2605.19577, pipeline, phase 3), by what the reward of each task
+measures:
 
 - a question is first answered without the text, and dropped if it is known without it (`known`). Then it is answered
   with the text, as in training, and dropped unless enough answers are right (`disagreed`). An answer is right if the
@@ -15,16 +16,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Ge, Gt, Le
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 from verl_longrl.rewards import JudgeError, score
 from verl_longrl.rewards.matching.response_format import parse_lines
-from verl_longrl.rewards.options import Options, number
 
 from data_gen.config import PipelineConfig
 from data_gen.grading import Grader, read_ratings
-from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
+from data_gen.llm import LLMOptions, Messages, RequestFailed, TopP
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
 from data_gen.multitask import prompts
@@ -50,33 +53,25 @@ class VerifyOptions(Options):
     """The one of `servers` that answers and rates; "" for write.server. Another model than the writer is better."""
     grader: str = ""
     """The one of `servers` that grades short answers; "" for the one that answers."""
-    samples: int = 3
+    samples: NonNegativeInt = 3
     """Answers with the text; 0 to skip this check."""
-    closed_book: int = 3
+    closed_book: NonNegativeInt = 3
     """Answers without the text; 0 to skip this check."""
-    agree: float = 0.5
+    agree: Annotated[float, Gt(0), Le(1)] = 0.5
     """Lowest share of right answers with the text."""
-    known: float = 0.5
+    known: Annotated[float, Gt(0), Le(1)] = 0.5
     """Share of right answers without the text at which a question counts as known. (A guess among four options is right
     a quarter of the time.)"""
-    min_rating: float = 7.0
+    min_rating: Annotated[float, Ge(0), Le(10)] = 7.0
     """Lowest rating of a summary, from 0 to 10; 0 to skip the rating."""
-    attempts: int = 3
+    attempts: PositiveInt = 3
     """Replies requested until a rating can be read."""
-    temperature: float = 0.7
+    temperature: NonNegativeFloat = 0.7
     """Sampling temperature."""
-    top_p: float = 0.95
+    top_p: TopP = 0.95
     """Nucleus sampling threshold."""
-    max_tokens: int = 8192
+    max_tokens: PositiveInt = 8192
     """Longest answer, in tokens."""
-
-    def __post_init__(self) -> None:
-        for name, low in (("samples", 0), ("closed_book", 0), ("attempts", 1)):
-            number(f"verify.{name}", getattr(self, name), low, whole=True)
-        number("verify.agree", self.agree, 0, 1, open_low=True)
-        number("verify.known", self.known, 0, 1, open_low=True)
-        number("verify.min_rating", self.min_rating, 0, 10)
-        check_sampling("verify", self)
 
     def server_names(self, writer: str) -> dict[str, str]:
         """The configuration keys that name servers, with the names, if `writer` writes; {} if no server writes."""

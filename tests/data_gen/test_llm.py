@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.fake_openai_server import failure, reply
 
-from data_gen.llm import MAX_REFUSED, LLM, LLMOptions, RequestFailed, ServersGone
+from data_gen.llm import LLM, MAX_REFUSED, LLMOptions, RequestFailed, ServersGone
 from data_gen.reply_cache import ReplyCache
 
 DEAD = "http://127.0.0.1:9/v1"

@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from data_gen.grounding.config import PARTS_OF
+from data_gen.grounding.config import STAGES as DESCRIBED
 from support import fake_pipeline_llm, planted_fact_docs
 from support.command_line import call
 from support.fake_openai_server import Server, failure
@@ -21,8 +23,6 @@ from verl_longrl.rewards import score
 
 from data_gen import report
 from data_gen.grounding.__main__ import app
-from data_gen.grounding.config import PARTS_OF
-from data_gen.grounding.config import STAGES as DESCRIBED
 from data_gen.store import Shard, Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tokenizers are imported

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
+from data_gen.keychain.config import PARTS_OF, STAGES
 from support import hotpot_rows
 from support.command_line import call
 from support.fake_openai_server import Server
@@ -17,7 +18,6 @@ from verl_longrl.rewards import score
 
 from data_gen.keychain.__main__ import app
 from data_gen.keychain.chain_solver import solve_chain
-from data_gen.keychain.config import PARTS_OF, STAGES
 from data_gen.keychain.needle_solver import find_values
 from data_gen.store import Store
 

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
+from data_gen.multitask.config import PARTS_OF, STAGES
 from support import reference_solver, synthetic_books
 from support.command_line import call
 from transformers import AutoTokenizer
@@ -18,7 +19,6 @@ from verl_longrl.rewards import score
 from data_gen.answer_templates import render_response
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
-from data_gen.multitask.config import PARTS_OF, STAGES
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported

@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 import yaml
+from data_gen.multitask.config import PARTS_OF, STAGES
 from support import fake_writer_llm, planted_fact_docs
 from support.fake_openai_server import Server
 from typer.testing import CliRunner
@@ -19,7 +20,6 @@ from verl_longrl.rewards import score
 
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, data_source
-from data_gen.multitask.config import PARTS_OF, STAGES
 from data_gen.multitask.reward_proof import accepted_answers, score_answer
 from data_gen.store import Store
 
