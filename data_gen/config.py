@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, field, make_dataclass, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -83,9 +83,9 @@ class PipelineConfig(Options):
     def of_stages(cls, name: str, stages: Sequence[Any]) -> type[PipelineConfig]:
         """The configuration class of a pipeline: the common keys, then the blocks of its stages in their order."""
         blocks = {key: kind for stage in stages for key, kind in stage.blocks.items()}
-        fields = [(key, kind, field(default_factory=kind)) for key, kind in blocks.items()]
-        namespace = {"stages": tuple(stages), "__doc__": cls.__doc__}
-        return make_dataclass(name, fields, bases=(cls,), frozen=True, namespace=namespace)
+        fields = {key: field(default_factory=kind) for key, kind in blocks.items()}
+        constants = {"stages": tuple(stages), "__module__": cls.__module__, "__doc__": cls.__doc__}
+        return dataclass(frozen=True)(type(name, (cls,), {"__annotations__": blocks, **fields, **constants}))
 
     def block(self, kind: type[Block]) -> Block:
         """The block of options of this class, such as ChunkOptions. Raises KeyError when no stage has such a block."""

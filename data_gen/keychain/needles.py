@@ -22,8 +22,8 @@ from verl_longrl.options import Options
 
 from data_gen.keychain import prompts
 from data_gen.keychain.chain_text import Hidden, Link
-from data_gen.keychain.chains import identifier
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.chains import draw_identifier
+from data_gen.keychain.lengths import PartLengths
 
 Kind = Literal["multi_key", "multi_value", "sentence"]
 KINDS: tuple[Kind, ...] = ("multi_key", "multi_value", "sentence")
@@ -91,7 +91,7 @@ class Needles(NamedTuple):
     hidden: Hidden
 
 
-def needles(draw: random.Random, kind: Kind, options: RetrievalOptions, lengths: Lengths) -> Needles:
+def needles(draw: random.Random, kind: Kind, options: RetrievalOptions, lengths: PartLengths) -> Needles:
     """Draw the needles of a prompt of this kind."""
     statement, question = prompts.FILED, prompts.WHICH_ONE
     if kind == "multi_key":
@@ -130,4 +130,4 @@ def _names(draw: random.Random, form: Form, count: int) -> list[str]:
         return [f"{ADJECTIVES[place // len(NOUNS)]}-{NOUNS[place % len(NOUNS)]}" for place in places]
     if form == "numbers":
         return list(map(str, draw.sample(range(10**6, 10**7), count)))
-    return [identifier(draw, "uuid") for _ in range(count)]
+    return [draw_identifier(draw, "uuid") for _ in range(count)]

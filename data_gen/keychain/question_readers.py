@@ -127,7 +127,9 @@ def _read_file(file: Path, layout_option: Layout) -> Iterator[MultiHopQuestion |
         if isinstance(row, CorpusError):
             yield row
         elif not isinstance(row, dict):
-            yield CorpusError(f"{where}: expected an object with a question, got {_describe(row)}. Fix or remove it")
+            yield CorpusError(
+                f"{where}: found {_describe(row)}, expected an object with a question. Fix: correct or remove it"
+            )
         else:
             try:
                 if layout == "auto":
@@ -154,7 +156,9 @@ def _read_row(
         return MultiHopQuestion(name, question, _answers(row, layout, aliases), tuple(passages), where, layout)
     except CorpusError as error:
         how = " (chosen by auto)" if auto else ""
-        return CorpusError(f"{where}: {error}. Fix or remove the row; layout {layout}{how} has {NEEDS[layout]}")
+        return CorpusError(
+            f"{where}: {error}. Fix: correct or remove the row; layout {layout}{how} has {NEEDS[layout]}"
+        )
 
 
 def _id(row: Row) -> str:
@@ -170,7 +174,7 @@ def _answers(row: Row, layout: Layout, aliases: Mapping[str, list[str]]) -> tupl
     if layout == "generic":
         answers = _texts(row, "answer") + _texts(row, "answers")
         if not answers:
-            raise CorpusError(f"answer or answers: missing, the row has {_fields(row)}")
+            raise CorpusError(f"answer or answers: missing, found {_fields(row)}")
     else:
         answers = [_get(row, "answer", str)]
     answers += filter(None, _texts(row, "answer_aliases", empty=True) + _texts(row, "aliases", empty=True))
@@ -224,7 +228,7 @@ def _pairs(row: Row, field: str, *names: str) -> list[Any]:
             pairs = [list(pair) for pair in zip(titles, others, strict=True)]
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         shape = f"[[title, {names[0]}], ...], or title and {names[0]} as lists of the same length"
-        raise CorpusError(f"{field}: expected {shape}, got {_describe(value)}")
+        raise CorpusError(f"{field}: found {_describe(value)}, expected {shape}")
     return pairs
 
 
@@ -241,7 +245,7 @@ def _join_sentences(sentences: Any, place: str) -> str:
     text = ""
     for sentence in _checked(sentences, list, place):
         if not isinstance(sentence, str):
-            raise CorpusError(f"{place}: expected text, got {_describe(sentence)}")
+            raise CorpusError(f"{place}: found {_describe(sentence)}, expected text")
         needs_space = text and sentence and not text[-1].isspace() and not sentence[0].isspace()
         text += f" {sentence}" if needs_space else sentence
     return _checked(text, str, place)
@@ -252,7 +256,7 @@ def _get(row: Row, field: str, kind: type, within: str = "", default: Any = None
     place = f"{within}.{field}" if within else field
     value = row.get(field)
     if value is None and default is None:
-        raise CorpusError(f"{place}: missing, the row has {_fields(row)}")
+        raise CorpusError(f"{place}: missing, found {_fields(row)}")
     return default if value is None else _checked(value, kind, place, empty)
 
 
@@ -260,7 +264,7 @@ def _checked(value: Any, kind: type, place: str, empty: bool = False) -> Any:
     """A value of this kind, not empty unless `empty` allows it. Lone surrogates in text, which cannot be written to a
     file, become "?"."""
     if not isinstance(value, kind):
-        raise CorpusError(f"{place}: expected {_KINDS[kind]}, got {_describe(value)}")
+        raise CorpusError(f"{place}: found {_describe(value)}, expected {_KINDS[kind]}")
     if isinstance(value, str):
         value = value.replace("\r\n", "\n").encode("utf-8", "replace").decode().strip()
     if value in ("", []) and not empty:

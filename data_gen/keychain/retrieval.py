@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from data_gen.config import PipelineConfig
 from data_gen.export_stage import prompt_counter
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import Kind, RetrievalOptions, needles
 from data_gen.keychain.passage_pool import Haystack
@@ -74,7 +74,7 @@ class RetrievalStage(PartStage):
 
     def open(self, store: Store) -> None:
         counter = prompt_counter(self.tokenizer)
-        self.lengths, kinds = Lengths(counter), list(self.options.rows)
+        self.lengths, kinds = PartLengths(counter), list(self.options.rows)
         self.composer = PromptComposer(
             Haystack(store.root / "haystack" / "passages"),
             counter,

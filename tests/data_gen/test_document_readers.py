@@ -7,7 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_gen.document_readers import CorpusError, RawDocument, Source, find, fingerprint, html_text, read_records
+from data_gen.document_readers import (
+    CorpusError,
+    DocumentSource,
+    RawDocument,
+    find_sources,
+    fingerprint_sources,
+    html_text,
+    read_records,
+)
 
 
 def pdf(*pages):
@@ -34,7 +42,7 @@ def pdf(*pages):
 
 def documents(path, **arguments):
     """All documents under a path."""
-    sources, _ = find([str(path)])
+    sources, _ = find_sources([str(path)])
     return [found for source in sources for found in source.documents(**arguments)]
 
 
@@ -94,12 +102,16 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
     (tmp_path / ".git").mkdir()
     for name in ("b/z.txt", "a.md", "c.bin", ".git/x.txt", "noext", "code.py"):
         write(tmp_path, name, "text")
-    sources, others = find([str(tmp_path)])
+    sources, others = find_sources([str(tmp_path)])
     assert [s.path.removeprefix(f"{tmp_path}/") for s in sources] == ["a.md", "b/z.txt"]
     assert [o.removeprefix(f"{tmp_path}/") for o in others] == ["c.bin", "code.py", "noext"]
-    more, _ = find([str(tmp_path)], (".py",))
+    more, _ = find_sources([str(tmp_path)], (".py",))
     assert len(more) == 3
-    assert fingerprint(more) != fingerprint(sources) == fingerprint(find([str(tmp_path)])[0])
+    assert (
+        fingerprint_sources(more)
+        != fingerprint_sources(sources)
+        == fingerprint_sources(find_sources([str(tmp_path)])[0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,10 +154,10 @@ def test_a_broken_line_does_not_take_the_others_with_it(tmp_path):
 
 def test_inputs_that_are_not_there(tmp_path):
     with pytest.raises(CorpusError, match=r"--input .*nowhere: no such file or folder; a Hugging Face dataset"):
-        find([str(tmp_path / "nowhere")])
+        find_sources([str(tmp_path / "nowhere")])
     write(tmp_path, "a.bin", "x")
     with pytest.raises(CorpusError, match=r"no readable files .*other kinds found: .bin; .*ingest.text_suffixes"):
-        find([str(tmp_path)])
+        find_sources([str(tmp_path)])
 
 
 def test_html():
@@ -161,7 +173,9 @@ def test_html():
 
 
 def test_a_source_knows_whether_it_holds_many():
-    assert [Source(p).many for p in ("a.jsonl", "a.parquet", "hf:x", "a.jsonl.gz", "a.txt")] == [True] * 4 + [False]
+    assert [DocumentSource(p).many for p in ("a.jsonl", "a.parquet", "hf:x", "a.jsonl.gz", "a.txt")] == [True] * 4 + [
+        False
+    ]
 
 
 def test_records_of_a_text_file_are_its_text(tmp_path):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from data_gen.store import Shard, Store, StoreError, drop
+from data_gen.store import Shard, Store, StoreError, dropped_row
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def store(tmp_path):
 def test_rows_come_back_in_order_and_are_counted(store):
     rows = [
         {"id": "a", "counts": {"chunks": 2}},
-        drop("b", "too_short", "3 tokens"),
+        dropped_row("b", "too_short", "3 tokens"),
         {"id": "c", "counts": {"chunks": 5}},
     ]
     counts = store.write("chunk", "000", rows)
@@ -39,8 +39,8 @@ def test_a_part_that_fails_leaves_nothing(store):
 
 def test_documents_join_the_rows_of_stages_and_leave_out_the_dropped(store):
     store.write("ingest", "0", [{"id": name, "text": name * 2} for name in "abcd"])
-    store.write("chunk", "0", [{"id": "a", "n": 1}, drop("b", "bad"), {"id": "c", "n": 3}, {"id": "d", "n": 4}])
-    store.write("embed", "0", [{"id": "a"}, {"id": "c"}, drop("d", "bad")])
+    store.write("chunk", "0", [{"id": "a", "n": 1}, dropped_row("b", "bad"), {"id": "c", "n": 3}, {"id": "d", "n": 4}])
+    store.write("embed", "0", [{"id": "a"}, {"id": "c"}, dropped_row("d", "bad")])
     joined = list(store.documents("0", ("ingest", "chunk", "embed")))
     assert [(d["ingest"]["text"], d["chunk"]["n"]) for d in joined] == [("aa", 1), ("cc", 3)]
     store.write("embed", "0", [{"id": "x"}])
@@ -72,8 +72,8 @@ def test_ranks_share_parts_and_their_markers_add_up(tmp_path):
     assert [Shard(rank, 2).of(parts) for rank in range(2)] == [["0", "2", "4"], ["1", "3"]]
     ranks = [Store(tmp_path, "ingest", Shard(rank, 2)) for rank in range(2)]
     ranks[0].finish("chunk", {"documents": 3, "dropped: bad": 1}, seconds=1.5)
-    assert ranks[0].done("chunk")
-    assert not ranks[1].done("chunk")
+    assert ranks[0].is_done("chunk")
+    assert not ranks[1].is_done("chunk")
     assert ranks[0].report("chunk") is None
     ranks[1].finish("chunk", {"documents": 2}, seconds=0.5)
     assert ranks[0].report("chunk") == {"counts": {"documents": 5, "dropped: bad": 1}, "seconds": 2.0}
@@ -135,7 +135,7 @@ def everything(store: Store) -> set[str]:
 def test_only_what_stages_wrote_is_deleted(store):
     begun(store, "chunk", "embed", "haystack")
     store.write_array("embed", "0", np.zeros(3))
-    store.agree("chunk", "server-default", {"model": "m"})
+    store.record_first("chunk", "server-default", {"model": "m"})
     (store.root / "haystack" / "passages").mkdir()
     (store.root / "haystack" / "passages" / "texts.bin").write_bytes(b"")
     (store.root / "thesis").mkdir()

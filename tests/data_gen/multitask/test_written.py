@@ -178,11 +178,11 @@ def test_evidence_stands_in_the_text_in_different_passages(quotes, least, status
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tasks": ["qa", "math"]}, r"write.tasks = \['qa', 'math'\]; expected some of qa, choice, summary"),
+        ({"tasks": ["qa", "math"]}, r"write.tasks = \['qa', 'math'\]: expected some of qa, choice, summary"),
         ({"tasks": []}, "write.tasks"),
         ({"attempts": 0}, "write.attempts = 0"),
         ({"focused_share": 1.1}, "write.focused_share = 1.1"),
-        ({"overlong_server": "big"}, "write.overlong_server = big without write.server"),
+        ({"overlong_server": "big"}, "write.overlong_server = 'big': write.overlong_server needs write.server"),
     ],
 )
 def test_wrong_options_are_refused(wrong, message):
