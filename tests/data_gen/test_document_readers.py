@@ -117,7 +117,7 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 \(byte 3 is 0xe9\); convert it, for example with iconv"),
+        ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 \(byte 3 is 0xe9\). Fix: convert it, for example with iconv"),
         ("a.txt.gz", b"not packed", r"a.txt.gz: cannot be read \(BadGzipFile"),
         ("a.pdf", b"%PDF-1.4 and nothing", r"a.pdf: cannot be read \("),
         ("a.pdf", pdf("", ""), r"a.pdf: cannot be read \(ValueError: no text on 2 pages; scanned pages need OCR first"),
@@ -126,7 +126,7 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
         (
             "a.jsonl",
             '{"body": "x"}',
-            r"a.jsonl: line 1: no text in 'text', found the fields body; .*ingest.text_field=NAME",
+            r"a.jsonl: line 1: no text in 'text', found the fields body. .*ingest.text_field=NAME",
         ),
         ("a.jsonl", '{"text": 3}', r"line 1: no text in 'text' \(int\)"),
         ("a.jsonl", "[" * 100_000, r"line 1: not JSON"),
@@ -134,7 +134,7 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
         ("a.jsonl", "[1]", r"line 1: no text in 'text', found list"),
         ("a.jsonl", "{", r"line 1: not JSON .*one object per line"),
         ("a.jsonl", b'{"text": "caf\xe9"}', r"line 1: not UTF-8"),
-        ("a.jsonl", "\n", r"line 1: empty; remove it"),
+        ("a.jsonl", "\n", r"line 1: empty. Fix: remove it"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
@@ -153,10 +153,10 @@ def test_a_broken_line_does_not_take_the_others_with_it(tmp_path):
 
 
 def test_inputs_that_are_not_there(tmp_path):
-    with pytest.raises(CorpusError, match=r"--input .*nowhere: no such file or folder; a Hugging Face dataset"):
+    with pytest.raises(CorpusError, match=r"--input .*nowhere: no such file or folder \(for a Hugging Face dataset"):
         find_sources([str(tmp_path / "nowhere")])
     write(tmp_path, "a.bin", "x")
-    with pytest.raises(CorpusError, match=r"no readable files .*other kinds found: .bin; .*ingest.text_suffixes"):
+    with pytest.raises(CorpusError, match=r"no readable files .*other kinds found: .bin. .*ingest.text_suffixes"):
         find_sources([str(tmp_path)])
 
 

@@ -152,7 +152,7 @@ def test_a_request_nobody_answers_while_others_are(server):
     [
         (
             lambda body, n: failure(500),
-            r"no answer from .* in 3 attempts.*What is done is kept: start the server again",
+            r"no answer from .* in 3 attempts.*Fix: start the server again",
         ),
         (lambda body, n: failure(401), r"answered 401: .*correct servers.default: endpoints, model or the key"),
         (lambda body, n: failure(404), r"answered 404: .*correct servers.default"),

@@ -243,10 +243,10 @@ def test_what_cannot_be_read_is_said(run, tmp_path):
     (tmp_path / "skipped" / "difficulty").mkdir(parents=True)
     assert "has no rows. Fix: set difficulty.small" in diagnose(output, tmp_path / "skipped", code=1)
     (tmp_path / "base.yaml").write_text("asign: {}\n")
-    assert "the nearest valid one is assign" in diagnose(output, run[0], "--config", tmp_path / "base.yaml", code=1)
+    assert "the nearest is assign" in diagnose(output, run[0], "--config", tmp_path / "base.yaml", code=1)
     step = run[0] / "rollouts" / "2.jsonl"
     step.write_text('{"step": 2, "uid": "x"}\n')
-    assert "a row has no 'prompt'; expected those of training run" in diagnose(output, run[0], code=1)
+    assert "a row has no 'prompt'; expected rows of a training run" in diagnose(output, run[0], code=1)
     assert not output.exists()
     step.write_bytes(b'{"step": 2, "uid"\n\0\0\0\n')
     assert "2.jsonl: 2 lines (the first: 1) damaged and skipped" in diagnose(output, run[0])

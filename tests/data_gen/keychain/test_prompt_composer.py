@@ -166,7 +166,7 @@ def test_what_cannot_be_made_is_said(compose, asked, haystack, counter):
         compose(1_000_000)
     with pytest.raises(ComposeError, match=r"take \d+ of its 4096 tokens.*chains.identifiers=hex8"):
         compose(4096, ChainOptions(per_1k_tokens=16))
-    with pytest.raises(Unfillable, match=r"its own passages and what is hidden take \d+ of 2048 tokens"):
+    with pytest.raises(Unfillable, match=r"its own passages and the links take \d+ of 2048 tokens"):
         compose(2048).keychain(replace(asked[0], own=tuple(range(30))))
     few = [asked[0].question, asked[1].question]
     with pytest.raises(ComposeError, match=r"there are 2 different questions.*lower chains.per_1k_tokens"):

@@ -133,8 +133,8 @@ def test_too_few_rows_are_an_error_unless_they_may_repeat(files, tmp_path):
         run(files, tmp_path, sources, total=300)
     first, second = str(caught.value).splitlines()
     dropped = "letter_outside 1, no_options 1, no_problem 1"
-    assert f"mathqa.json: 150 rows needed, 60 usable among 63 ({dropped}); lower the count" in first
-    assert "dapo.jsonl: 150 rows wanted, 90 usable among 121 (duplicate 30, no_answer 1)" in second
+    assert f"mathqa.json: 150 rows needed, 60 usable among 63 ({dropped}). Fix: lower the count" in first
+    assert "dapo.jsonl: 150 rows needed, 90 usable among 121 (duplicate 30, no_answer 1)" in second
     assert not list(tmp_path.iterdir())
 
     run(files, tmp_path, [source + ",repeat=true" for source in sources], total=300)
@@ -226,7 +226,7 @@ def test_other_data_is_not_replaced(files, tmp_path):
     with pytest.raises(ConfigError, match=r"train.parquet: is one of the sources and would be replaced"):
         run(files, tmp_path, [str(tmp_path / TRAIN)], total=None)
     (tmp_path / "mix.json").unlink()
-    with pytest.raises(ConfigError, match=r"train.parquet is there and is no mix \(no mix.json beside it\)"):
+    with pytest.raises(ConfigError, match=r"train.parquet: exists and is not of a mix \(there is no mix.json\)"):
         run(files, tmp_path, total=None, sources=["mathqa.json"])
 
 

@@ -174,5 +174,5 @@ def test_a_document_without_written_tasks_asks_nothing(write, server):
 def test_nobody_writes_where_no_server_is_named(tokenizer_folder, capsys):
     stage = WriteStage(WriteOptions(), COMPOSE, {}, tokenizer_folder, (), 0)
     assert not stage.is_enabled()
-    stage.check()
+    stage.check_before_run()
     assert "all tasks are computed" in capsys.readouterr().err
