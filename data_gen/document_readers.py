@@ -1,8 +1,8 @@
-"""Documents from wherever users have them: folders of text, Markdown, HTML and PDF, JSON Lines, parquet, Hugging Face.
+"""Read documents from folders of text, Markdown, HTML and PDF, from JSON Lines, parquet and Hugging Face datasets.
 
-`find` lists what an --input holds; `Source.documents` reads one of them, document by document. What cannot be read is
-yielded as a `CorpusError` that names file, line and fix, in its place, so that nothing vanishes and nothing else is
-lost.
+`find_sources` lists the files of an --input; `DocumentSource.documents` reads one of them, document by document. An
+unreadable file or line is yielded as a `CorpusError` that names it and the fix, so that every document is accounted for
+and the others are still read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import re
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,15 +28,17 @@ HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 RECORD_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet")
 HUB = "hf:"
 READ_ROWS = 64
+SHOWN = 20
+"""At most this many unreadable files and lines are named on the terminal. All of them are named in the rows."""
 
 
 class CorpusError(ValueError):
-    """Something that cannot be read; the message names the file, the line or row, and the fix."""
+    """A file or row that cannot be read; the message names the file, the line or row, and the fix."""
 
 
 @dataclass(frozen=True)
 class RawDocument:
-    """A document as found. `where`: file, and line or row; `meta`: its other fields as JSON values (no binary ones)."""
+    """A document as read. `where`: file, and line or row; `meta`: its other fields as JSON values (no binary ones)."""
 
     text: str
     where: str
@@ -43,7 +46,7 @@ class RawDocument:
 
 
 @dataclass(frozen=True)
-class Source:
+class DocumentSource:
     """A file or a Hugging Face dataset (`hf:NAME[:CONFIG[:SPLIT]]`). `size` in bytes (0 for a dataset)."""
 
     path: str
@@ -55,68 +58,80 @@ class Source:
         return self.path.startswith(HUB) or _suffix(Path(self.path)) in RECORD_SUFFIXES
 
     def documents(self, text_field: str = "text", skip: int = 0) -> Iterator[RawDocument | CorpusError]:
-        """The documents from number `skip` on, in order, each one either read or an error."""
+        """The documents, in order and without the first `skip`, each one either read or an error."""
         if not self.many:
             if not skip:
                 yield _read_file(Path(self.path))
             return
-        records = _hub(self.path) if self.path.startswith(HUB) else read_records(Path(self.path))
+        records = _read_hub(self.path) if self.path.startswith(HUB) else read_records(Path(self.path))
         for number, record in enumerate(records):
             if number >= skip:
-                where = f"{self.path}: {place(Path(self.path), number)}"
+                where = f"{self.path}: {row_name(Path(self.path), number)}"
                 yield record if isinstance(record, CorpusError) else _document(record, where, text_field)
 
 
-def find(inputs: list[str], text_suffixes: tuple[str, ...] = TEXT_SUFFIXES) -> tuple[list[Source], list[str]]:
+def find_sources(
+    inputs: list[str], text_suffixes: tuple[str, ...] = TEXT_SUFFIXES
+) -> tuple[list[DocumentSource], list[str]]:
     """Sources under `inputs` (files, folders, `hf:` names), in a fixed order, and the files of other kinds.
 
     Raises:
-        CorpusError: an input does not exist, or none holds anything readable.
+        CorpusError: an input does not exist, or there are no readable files.
     """
-    sources: list[Source] = []
+    sources: list[DocumentSource] = []
     others: list[str] = []
     readable = {*text_suffixes, *TEXT_SUFFIXES, *HTML_SUFFIXES, *RECORD_SUFFIXES, ".pdf"}
     for entry in inputs:
         path = Path(entry)
         if entry.startswith(HUB):
-            sources.append(Source(entry))
+            sources.append(DocumentSource(entry))
         elif path.is_file():
-            sources.append(Source(entry, path.stat().st_size))
+            sources.append(DocumentSource(entry, path.stat().st_size))
         elif path.is_dir():
-            for file in sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path)):
+            for file in sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path)):
                 if _suffix(file) in readable:
-                    sources.append(Source(str(file), file.stat().st_size))
+                    sources.append(DocumentSource(str(file), file.stat().st_size))
                 else:
                     others.append(str(file))
         else:
             raise CorpusError(
-                f"--input {entry}: no such file or folder; a Hugging Face dataset is written {HUB}NAME[:CONFIG[:SPLIT]]"
+                f"--input {entry}: no such file or folder (for a Hugging Face dataset: {HUB}NAME[:CONFIG[:SPLIT]])"
             )
     if not sources:
+        other_kinds = sorted({_suffix(Path(other)) or "no suffix" for other in others})
         raise CorpusError(
             f"--input {' '.join(inputs)}: no readable files ({', '.join(sorted(readable))}, also .gz); other kinds "
-            f"found: {', '.join(sorted({_suffix(Path(o)) or 'no suffix' for o in others})) or 'none'}; name "
-            "further plain-text kinds with ingest.text_suffixes=[.py,...]"
+            f"found: {', '.join(other_kinds) or 'none'}. Fix: name further kinds of plain text with "
+            "ingest.text_suffixes=[.py,...]"
         )
     return sources, others
 
 
-def fingerprint(sources: list[Source]) -> str:
-    """Changes when a source is added, removed, renamed or resized."""
+def print_unreadable(stage: str, error: CorpusError, count: int) -> None:
+    """Name an unreadable file or line on the terminal, if it is one of the first. count: their number so far."""
+    if count <= SHOWN:
+        print(f"{stage}: {error}", file=sys.stderr)
+    elif count == SHOWN + 1:
+        print(f"{stage}: more cannot be read; to list all: grep '\"unreadable\"' in its .jsonl files", file=sys.stderr)
+
+
+def fingerprint_sources(sources: list[DocumentSource]) -> str:
+    """A text that changes when a source is added, removed, renamed or resized."""
     listing = "\n".join(f"{source.path}\t{source.size}" for source in sources)
-    data = listing.encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+    # File names need not be UTF-8.
+    data = listing.encode("utf-8", "surrogateescape")
     return f"{len(sources)} sources, {hashlib.blake2b(data, digest_size=6).hexdigest()}"
 
 
 def read_records(file: Path) -> Iterator[Any]:
-    """Records of a .jsonl, .json (a list, or one object) or .parquet file, or the text of any other as one record; a
-    CorpusError in the place of what cannot be read."""
+    """Records of a .jsonl, .json (a list, or one object) or .parquet file, or the text of any other file as one record.
+    An unreadable record is yielded as a CorpusError."""
     suffix = _suffix(file)
     try:
         if suffix == ".parquet":
-            yield from _parquet(file)
+            yield from _read_parquet(file)
         elif suffix in (".jsonl", ".ndjson"):
-            yield from _json_lines(file)
+            yield from _read_json_lines(file)
         elif suffix == ".json":
             value = json.loads(_bytes(file))
             yield from value if isinstance(value, list) else [value]
@@ -124,20 +139,20 @@ def read_records(file: Path) -> Iterator[Any]:
             document = _read_file(file)
             yield document if isinstance(document, CorpusError) else {"text": document.text}
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException) as error:
-        yield CorpusError(f"{file}: cannot be read ({type(error).__name__}: {error}); replace or remove it")
+        yield CorpusError(f"{file}: cannot be read ({type(error).__name__}: {error}). Fix: replace or remove it")
 
 
-def _hidden(path: Path, root: Path) -> bool:
+def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _suffix(path: Path) -> str:
-    """The suffix that says what a file is: `a.TXT.gz` is `.txt`."""
+    """The suffix that tells the kind of a file: `.txt` for `a.TXT.gz`."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-def place(path: Path, number: int) -> str:
-    """Where record `number` (from 0) of a file stands, as an editor or pandas counts."""
+def row_name(path: Path, number: int) -> str:
+    """The name of record `number` (from 0) of a file: "line 1" as an editor counts, or "row 0" as pandas counts."""
     return f"line {number + 1}" if _suffix(path) in (".jsonl", ".ndjson") else f"row {number}"
 
 
@@ -150,7 +165,7 @@ def _decode(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{where}: not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}); convert it, for example with "
+            f"{where}: not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}). Fix: convert it, for example with "
             "iconv -f latin1 -t utf-8"
         ) from error
 
@@ -168,8 +183,8 @@ def _read_file(file: Path) -> RawDocument | CorpusError:
             text = _decode(data, str(file))
     except CorpusError as error:
         return error
-    except Exception as error:  # noqa: BLE001  (a PDF can fail in any way; it is reported, in its place)
-        return CorpusError(f"{file}: cannot be read ({type(error).__name__}: {error}); replace or remove it")
+    except Exception as error:  # noqa: BLE001  (a PDF can fail in any way, and is reported as unreadable)
+        return CorpusError(f"{file}: cannot be read ({type(error).__name__}: {error}). Fix: replace or remove it")
     return RawDocument(text, str(file))
 
 
@@ -182,7 +197,8 @@ def _pdf_text(data: bytes) -> str:
     text = "\n\n".join(page.strip() for page in pages if page.strip())
     if not text:
         raise ValueError(f"no text on {len(pages)} pages; scanned pages need OCR first")
-    return re.sub(r"(\w)-\n(?=[a-z])", r"\1", text)  # words hyphenated at a line's end
+    # Join words that were hyphenated at the end of a line.
+    return re.sub(r"(\w)-\n(?=[a-z])", r"\1", text)
 
 
 def _decode_html(data: bytes) -> str:
@@ -191,19 +207,21 @@ def _decode_html(data: bytes) -> str:
     except UnicodeDecodeError:
         from bs4.dammit import EncodingDetector
 
+        # The default is that of the HTML standard.
         declared = EncodingDetector.find_declared_encoding(data, is_html=True)
-        return data.decode(declared or "windows-1252", "replace")  # the web's own default
+        return data.decode(declared or "windows-1252", "replace")
 
 
 def html_text(html: str) -> str:
-    """The text of a page: blocks on lines of their own, tables row by row, without scripts, styles and navigation."""
+    """The text of a page: each block on its own lines, tables row by row, without scripts, styles and navigation."""
     from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # XHTML is meant
+        # XHTML is deliberately parsed as HTML.
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
         soup = BeautifulSoup(html, "lxml")
-    for unread in soup.select("script, style, noscript, template, nav, footer, head, [role=navigation]"):
-        unread.decompose()
+    for hidden in soup.select("script, style, noscript, template, nav, footer, head, [role=navigation]"):
+        hidden.decompose()
     for cell in soup(["td", "th"]):
         cell.append("\t")
     for line in soup(["br", "tr", "li", "dt", "dd", "option"]):
@@ -218,29 +236,29 @@ def html_text(html: str) -> str:
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 
-def _json_lines(file: Path) -> Iterator[Any]:
-    opened: Callable[..., Any] = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rb") as lines:
+def _read_json_lines(file: Path) -> Iterator[Any]:
+    open_file: Callable[..., Any] = gzip.open if file.suffix == ".gz" else open
+    with open_file(file, "rb") as lines:
         for number, line in enumerate(lines, 1):
+            where = f"{file}: line {number}"
+            if not line.strip():
+                yield CorpusError(f"{where}: empty. Fix: remove it")
+                continue
             try:
-                yield json.loads(_decode(line, f"{file}: line {number}")) if line.strip() else _blank(file, number)
+                yield json.loads(_decode(line, where))
             except CorpusError as error:
                 yield error
             except (ValueError, RecursionError) as error:
-                yield CorpusError(f"{file}: line {number}: not JSON ({error}); one object per line is expected")
+                yield CorpusError(f"{where}: not JSON ({error}); expected one object per line")
 
 
-def _blank(file: Path, number: int) -> CorpusError:
-    return CorpusError(f"{file}: line {number}: empty; remove it")
-
-
-def _parquet(file: Path) -> Iterator[Record]:
+def _read_parquet(file: Path) -> Iterator[Record]:
     with pq.ParquetFile(file) as table:
         for batch in table.iter_batches(batch_size=READ_ROWS):
             yield from batch.to_pylist()
 
 
-def _hub(name: str) -> Iterator[Record | CorpusError]:
+def _read_hub(name: str) -> Iterator[Record | CorpusError]:
     import datasets
 
     parts = name.removeprefix(HUB).split(":")
@@ -250,8 +268,8 @@ def _hub(name: str) -> Iterator[Record | CorpusError]:
         yield from datasets.load_dataset(parts[0], config, split=split, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CorpusError(
-            f"{name}: cannot be loaded ({type(error).__name__}: {error}); expected {HUB}NAME[:CONFIG[:SPLIT]], and the "
-            "hub within reach or the dataset in its cache"
+            f"{name}: cannot be loaded ({type(error).__name__}: {error}); expected {HUB}NAME[:CONFIG[:SPLIT]], and "
+            "either access to the hub or the dataset in its cache"
         ) from error
 
 
@@ -262,10 +280,12 @@ def _fields(record: Record) -> str:
 
 def _document(record: Any, where: str, text_field: str) -> RawDocument | CorpusError:
     if not isinstance(record, dict) or not isinstance(record.get(text_field), str):
-        found = _fields(record) if isinstance(record, dict) else type(record).__name__
+        content = _fields(record) if isinstance(record, dict) else type(record).__name__
         kind = f" ({type(record[text_field]).__name__})" if isinstance(record, dict) and text_field in record else ""
         return CorpusError(
-            f"{where}: no text in {text_field!r}{kind}, found {found}; name the right field with ingest.text_field=NAME"
+            f"{where}: no text in {text_field!r}{kind}, found {content}. Fix: name the field with "
+            "ingest.text_field=NAME"
         )
-    kept = {key: value for key, value in record.items() if key != text_field and not isinstance(value, bytes)}
-    return RawDocument(record[text_field], where, json.loads(json.dumps(kept, default=str)))  # dates as text
+    meta = {key: value for key, value in record.items() if key != text_field and not isinstance(value, bytes)}
+    # default=str turns dates and the like into text.
+    return RawDocument(record[text_field], where, json.loads(json.dumps(meta, default=str)))

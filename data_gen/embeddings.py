@@ -1,7 +1,7 @@
-"""Texts to unit vectors: sentence-transformers, an embeddings server, or static vectors that need no GPU.
+"""Embed texts as unit vectors: with sentence-transformers, an embeddings server, or static vectors without a GPU.
 
-A batch that fails is an error, never zeros: a server's batch is retried (see `llm.py`), and the run stops if it keeps
-failing.
+A batch that fails is an error and never becomes zeros: a request to a server is retried (see `llm.py`), and the run
+stops if it keeps failing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from data_gen.tokenizer import BUILTIN, builtin_folder, load_tokenizer
 
 
 class EncoderError(ValueError):
-    """The encoder cannot be loaded, or gave something that is no embedding; the message says what to do."""
+    """The encoder cannot be loaded, or returned an invalid embedding; the message says what to do."""
 
 
 class Encoder(Protocol):
@@ -29,8 +29,8 @@ class Encoder(Protocol):
 
 
 class SentenceTransformerEncoder:
-    """A sentence-transformers model (BGE-M3 in the paper), on the GPU if there is one. A batch that does not fit into
-    its memory is tried again in halves."""
+    """A sentence-transformers model (BGE-M3 in the paper), on the GPU if there is one. When a batch does not fit into
+    its memory, the batch size is halved."""
 
     def __init__(self, model: str, batch_size: int):
         from sentence_transformers import SentenceTransformer
@@ -39,7 +39,7 @@ class SentenceTransformerEncoder:
             self._model: Any = SentenceTransformer(model)
         except (OSError, ValueError) as error:
             raise EncoderError(
-                f"embed.model={model}: {str(error).splitlines()[0]}; give a folder or a name on the hub, or choose "
+                f"embed.model = {model}: {str(error).splitlines()[0]}. Fix: give a folder or a name on the hub, or set "
                 "embed.backend=server or embed.backend=static, which need no download"
             ) from error
         self._batch_size = batch_size
@@ -60,7 +60,7 @@ class SentenceTransformerEncoder:
 
 class StaticEncoder:
     """WordLlama's static token vectors, averaged (256 dimensions, trained from large models' embedding tables). They
-    come with the package, need no network, and a core embeds thousands of chunks a second."""
+    ship with the package, so they need no network, and one core embeds thousands of chunks per second."""
 
     def __init__(self) -> None:
         from safetensors.numpy import load_file
@@ -75,7 +75,7 @@ class StaticEncoder:
 
 
 class ServerEncoder:
-    """An OpenAI-compatible embeddings endpoint, asked in batches, all at once."""
+    """An OpenAI-compatible embeddings endpoint; all batches are requested concurrently."""
 
     def __init__(self, options: LLMOptions, batch_size: int):
         self._options, self._batch_size = options, batch_size
@@ -83,10 +83,10 @@ class ServerEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return _unit(asyncio.run(self._encode(texts)))
 
-    def model(self) -> str:
-        """The name of the model that is served. Raises ServersGone."""
+    def served_model(self) -> str:
+        """The name of the model that the endpoint serves. Raises ServersGone."""
 
-        async def ask() -> str:
+        async def request_name() -> str:
             llm = LLM(self._options)
             try:
                 await llm.open()
@@ -94,7 +94,7 @@ class ServerEncoder:
             finally:
                 await llm.close()
 
-        return asyncio.run(ask())
+        return asyncio.run(request_name())
 
     async def _encode(self, texts: Sequence[str]) -> np.ndarray:
         llm = LLM(self._options)
@@ -107,9 +107,9 @@ class ServerEncoder:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1. Raises EncoderError for vectors that have no direction."""
+    """Rows scaled to length 1. Raises EncoderError for vectors without a direction (zero, infinite or nan)."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         row = int(np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))[0])
-        raise EncoderError(f"the embedding of text {row} has length {float(lengths[row, 0])}; the encoder is broken")
+        raise EncoderError(f"the embedding of text {row} has length {float(lengths[row, 0])}: the encoder is broken")
     return (vectors / lengths).astype(np.float32)

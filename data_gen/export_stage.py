@@ -1,21 +1,23 @@
-"""The last step of every pipeline: samples become the project's parquet, checked before anybody can train on them."""
+"""The last stage of every pipeline: samples become the project's parquet, which is validated before it is published."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
+from verl_longrl.data.progress import Advance
 from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import Sample, write_samples
 from verl_longrl.data.validate import validate_file
-from verl_longrl.rewards.options import Options, number
+from verl_longrl.options import Options
 
 from data_gen.pipeline import WholeStage
-from data_gen.progress import Advance
 from data_gen.store import Document, Row, Store, StoreError
 from data_gen.text import digest
 from data_gen.tokenizer import load_tokenizer
@@ -24,18 +26,19 @@ SPLITS = ("train", "val")
 
 
 def prompt_counter(tokenizer: str, chat_template_kwargs: Mapping[str, object] | None = None) -> PromptCounter:
-    """What counts prompts as training sees them. Raises StoreError for a tokenizer without a chat template."""
+    """A counter of prompt tokens as training sees them. Raises StoreError for a tokenizer without a chat template."""
     loaded = load_tokenizer(tokenizer)
     if not loaded.chat_template:
         raise StoreError(
-            f"tokenizer {tokenizer} has no chat template, so prompt lengths cannot be counted as training sees them; "
-            "use the tokenizer of the model that will be trained (tokenizer=PATH) from the first stage on"
+            f"tokenizer {tokenizer} has no chat template, so prompts cannot be counted as training sees them. Fix: "
+            "rerun from the first stage with the tokenizer of the model to be trained (tokenizer=PATH)"
         )
     return PromptCounter(loaded, chat_template_kwargs)
 
 
-def held_out(names: Iterable[str], fraction: float, seed: int) -> set[str]:
-    """Documents for validation: a seeded choice that depends on their ids alone; neither side is left empty."""
+def choose_held_out(names: Iterable[str], fraction: float, seed: int) -> set[str]:
+    """Documents to hold out for validation: a seeded choice that depends only on their ids. With a fraction above 0 and
+    two documents or more, both splits have some."""
     ordered = sorted(names, key=lambda name: digest(seed, "split", name))
     count = round(len(ordered) * fraction)
     if fraction:
@@ -43,37 +46,37 @@ def held_out(names: Iterable[str], fraction: float, seed: int) -> set[str]:
     return set(ordered[: max(count, 0)])
 
 
-def hand_out(unchecked: Path, file: Path, max_tokens: int | None) -> None:
-    """Give a written file its name, once the project's own validator accepts it. Raises StoreError when it does not."""
+def publish_file(unchecked: Path, file: Path, max_tokens: int | None) -> None:
+    """Move a written file to its final name if the project's validator accepts it. Raises StoreError if not."""
     report = validate_file(unchecked, max_prompt_length=max_tokens)
     if not report.ok:
-        raise StoreError("\n".join(["the exported file fails the project's own validator:", *report.lines()]))
+        raise StoreError("\n".join(["the exported file fails the project's validator:", *report.lines()]))
     unchecked.replace(file)
 
 
 @dataclass(frozen=True)
 class SplitOptions(Options):
-    """val_fraction: share of documents held out, at least one when it is above 0; where there are rows of several
-    origins, that share of each."""
+    """Options of the export."""
 
-    val_fraction: float = 0.02
-
-    def __post_init__(self) -> None:
-        number("export.val_fraction", self.val_fraction, 0, 0.9)
+    val_fraction: Annotated[float, Ge(0), Le(0.9)] = 0.02
+    """Share of the documents held out for validation, at least one if it is above 0. With rows of several origins (as
+    in KeyChain), this share of each."""
 
 
 class ExportStage(WholeStage):
-    """Stage export of any pipeline: writes train.parquet and val.parquet beside the stages.
+    """Stage export of any pipeline: writes train.parquet and val.parquet beside the stages' folders.
 
-    First every document's row is decided, then the files are rendered from these decisions, checked by the project's
-    validator, and put in their place; any number of documents takes the memory of one part. A document's samples are
-    all on one side.
+    First the row of every document is decided. Then the files are rendered from these decisions, checked by the
+    project's validator, and published. Only one part is in memory at a time. All samples of a document are in the same
+    split.
 
-    `origins`: for each kind of document that becomes samples, the stages whose rows it has; the last decides which
-    enter. Row: `rows`, how many samples the document gives, and what a pipeline adds.
+    `origins`: for each kind of document that becomes samples, the stages whose rows it has; the last one decides which
+    documents enter. Row: `rows`, the number of samples of the document, and what a pipeline adds.
     """
 
     name = "export"
+    summary = "write training parquet, split by document."
+    blocks: ClassVar = {"export": SplitOptions}
     origins: ClassVar[tuple[tuple[str, ...], ...]]
 
     def __init__(
@@ -88,21 +91,21 @@ class ExportStage(WholeStage):
         self.chat_template_kwargs = chat_template_kwargs
 
     def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, "tokenizer": self.tokenizer, **self.named(self.options)}
+        return {"seed": self.seed, "tokenizer": self.tokenizer, **self.block_settings(self.options)}
 
-    def check(self) -> None:
+    def check_before_run(self) -> None:
         prompt_counter(self.tokenizer, self.chat_template_kwargs)
 
     def parts(self, store: Store) -> list[str]:
         return [part for stages in self._origins(store) for part in store.parts(stages[-1])]
 
     def decide(self, name: str, document: Document) -> Row:
-        """The row of the document of this name, or its drop."""
+        """The row of this document, which says how many samples it gives or why it is dropped."""
         return {"id": name, "rows": 1}
 
     @abstractmethod
     def samples(self, document: Document) -> Iterator[Sample]:
-        """The samples of a document, whose own row here is among its rows; they are numbered afterwards."""
+        """The samples of a document; the row that `decide` returned is among its rows. They are numbered later."""
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         self.counter = prompt_counter(self.tokenizer, self.chat_template_kwargs)
@@ -115,38 +118,40 @@ class ExportStage(WholeStage):
                 counts += store.write(self.name, part, (self.decide(d[stages[-1]]["id"], d) for d in documents))
                 rows_of |= {row["id"]: row["rows"] for row in store.read(self.name, part) if "drop" not in row}
                 advance()
-            held = held_out(rows_of, self.options.val_fraction, self.seed)
-            val |= held
-            counts["val rows"] += sum(rows_of[name] for name in held)
-            counts["train rows"] += sum(rows_of.values()) - sum(rows_of[name] for name in held)
-        self._publish(store, {split: counts[f"{split} rows"] for split in SPLITS}, val)
+            held_out = choose_held_out(rows_of, self.options.val_fraction, self.seed)
+            val |= held_out
+            held_out_rows = sum(rows_of[name] for name in held_out)
+            counts["val rows"] += held_out_rows
+            counts["train rows"] += sum(rows_of.values()) - held_out_rows
+        self._write_files(store, {split: counts[f"{split} rows"] for split in SPLITS}, val)
         return counts
 
     def _origins(self, store: Store) -> list[list[str]]:
-        """The origins without stages that were not wanted."""
-        return [made for stages in self.origins if (made := store.made(stages))]
+        """The origins, without stages that were skipped."""
+        origins = [store.without_skipped(stages) for stages in self.origins]
+        return [stages for stages in origins if stages]
 
-    def _publish(self, store: Store, rows: Mapping[str, int], val: set[str]) -> None:
-        """Write the files that have rows. Raises StoreError when the validator refuses one, which then is not handed
-        out."""
-        aside = store.root / self.name
-        for leftover in aside.glob(".*.tmp"):  # of a process that was killed here
+    def _write_files(self, store: Store, rows: Mapping[str, int], val: set[str]) -> None:
+        """Write the files that have rows. Raises StoreError, and does not publish a file, if the validator refuses
+        it."""
+        folder = store.root / self.name
+        for leftover in folder.glob(".*.tmp"):
+            # of a process that was killed while it wrote
             leftover.unlink()
         for split in SPLITS:
-            file, unchecked = store.root / f"{split}.parquet", aside / f"{split}.parquet"
+            file, unchecked = store.root / f"{split}.parquet", folder / f"{split}.parquet"
             file.unlink(missing_ok=True)
             if rows[split]:
-                write_samples(unchecked, self._split(store, val, split))
-                hand_out(unchecked, file, self.max_tokens)
+                write_samples(unchecked, self._samples_of_split(store, val, split))
+                publish_file(unchecked, file, self.max_tokens)
 
-    def _split(self, store: Store, val: set[str], split: str) -> Iterator[Sample]:
-        samples = (
-            sample
-            for stages in self._origins(store)
-            for part in store.parts(stages[-1])
-            for document in store.documents(part, (*stages, self.name))
-            if (document[self.name]["id"] in val) == (split == "val")
-            for sample in self.samples(document)
-        )
-        for index, sample in enumerate(samples):
-            yield replace(sample, index=index, split=split, tokenizer_fingerprint=self.counter.fingerprint)
+    def _samples_of_split(self, store: Store, val: set[str], split: str) -> Iterator[Sample]:
+        index = 0
+        for stages in self._origins(store):
+            for part in store.parts(stages[-1]):
+                for document in store.documents(part, (*stages, self.name)):
+                    if (document[self.name]["id"] in val) != (split == "val"):
+                        continue
+                    for sample in self.samples(document):
+                        yield replace(sample, index=index, split=split, tokenizer_fingerprint=self.counter.fingerprint)
+                        index += 1

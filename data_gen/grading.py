@@ -1,7 +1,7 @@
-"""How models grade: whether an answer is right, and ratings from 0 to 10.
+"""Grading by models: whether an answer is right, and ratings from 0 to 10.
 
-An answer is right when it equals a reference by rule, else when a judge says so, by the training reward's own prompt,
-so that an answer cannot talk to it.
+An answer is right if it equals a reference by rule, or if a judge says so. The judge gets the prompt of the training
+reward, which an answer cannot manipulate.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from data_gen.text import derive_seed
 
 
 class Grader:
-    """Grades answers; the same answer gets the same question put to the judge, in any process.
+    """Grades answers. The judge gets the same request for the same answer in every process.
 
     Args:
-        max_tokens: of a judge's reply.
-        seed: of the run.
+        max_tokens: longest reply of the judge.
+        seed: the run's seed.
     """
 
     def __init__(self, max_tokens: int, seed: int):
@@ -34,9 +34,9 @@ class Grader:
     async def is_right(
         self, judge: LLM, question: str, reference: str | Sequence[str], answer: str, evidence: str
     ) -> bool:
-        """Whether the answer says what the reference, or one of several, says; an empty one does not.
+        """Whether the answer agrees with the reference, or with one of several. An empty answer does not.
 
-        Raises RequestFailed, JudgeError when the judge gives no verdict.
+        Raises RequestFailed or JudgeError when the judge gives no verdict.
         """
         if not answer:
             return False
@@ -55,10 +55,10 @@ class Grader:
         return read_verdict(reply.text, mark, reply.finish_reason)
 
 
-def ratings(found: dict[str, Any], names: Iterable[str]) -> dict[str, float]:
-    """The ratings of these names. Raises UnreadableReply for anything but numbers from 0 to 10."""
+def read_ratings(reply: dict[str, Any], names: Iterable[str]) -> dict[str, float]:
+    """The ratings of these names. Raises UnreadableReply unless all are numbers from 0 to 10."""
     for name in names:
-        value = found[name]
+        value = reply[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
-            raise UnreadableReply(f"{name} = {value!r}; expected a number from 0 to 10")
-    return {name: float(found[name]) for name in names}
+            raise UnreadableReply(f"{name} = {value!r}: expected a number from 0 to 10")
+    return {name: float(reply[name]) for name in names}

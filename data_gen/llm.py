@@ -1,10 +1,12 @@
-"""One model behind one or several OpenAI-compatible servers, as the data pipelines use it.
+"""A client of one model behind one or several OpenAI-compatible servers, for the data pipelines.
 
-Transport (load balancing, health, retries, Retry-After) is `verl_longrl.endpoints`. On top: every reply is
-cached on disk under its request, so a stopped run pays for nothing twice; tokens and cost are counted; JSON is asked
-for by structured decoding where the server has it; and failures are told apart: a request that this server will never
-answer (`RequestFailed`: its item is dropped and counted) from servers that are gone or misconfigured (`ServersGone`:
-the run ends, and what was done so far is kept).
+Transport (load balancing, health, retries, Retry-After) is in `verl_longrl.endpoints`. This client adds:
+
+- a cache on disk with the reply to every request, so that a resumed run pays for no reply twice;
+- counts of tokens and cost;
+- JSON by structured decoding, if the server supports it;
+- two kinds of failure: a request that this server will never answer (`RequestFailed`: its item is dropped and counted),
+  and servers that are down or misconfigured (`ServersGone`: the run ends, and finished work is kept).
 """
 
 from __future__ import annotations
@@ -21,25 +23,27 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
-from verl_longrl.options import INTERNAL, number
+from verl_longrl.options import INTERNAL
 from verl_longrl.rewards.options import ServerOptions
 
 from data_gen.reply_cache import PartCaches, ReplyCache
 
 Structured = Literal["auto", "on", "off"]
 Messages = list[dict[str, str]]
+TopP = Annotated[float, Gt(0), Le(1)]
+"""A nucleus sampling threshold."""
 
-HOPELESS = 20
-"""Requests refused before the first answer that make a run give up: it is the configuration, not the request."""
+MAX_REFUSED = 20
+"""After this many refused requests and not a single answer a run gives up: the configuration must be wrong."""
 
 
 @option_group(frozen=True)
 class LLMOptions(ServerOptions):
-    """A model on one or more OpenAI-compatible servers, for data: patient, since a run takes hours."""
+    """A model on one or more OpenAI-compatible servers. Its timeouts are long, because a data run takes hours."""
 
     name: Annotated[str, INTERNAL] = ""
     """The key of this server under `servers`."""
@@ -66,16 +70,16 @@ class LLMOptions(ServerOptions):
 
 
 class RequestFailed(RuntimeError):
-    """The servers answer, but not this request."""
+    """The servers answer other requests, but not this one."""
 
 
 class ServersGone(RuntimeError):
-    """No server answers, or all refuse everything; the message names them and the fix."""
+    """No server answers, or all of them refuse every request; the message names them and the fix."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text, why it ended ("stop", "length") and its size in tokens (0 where not reported)."""
+    """A completion: its text, why it ended ("stop", "length") and its tokens (0 if the server does not report them)."""
 
     text: str
     finish_reason: str
@@ -83,23 +87,16 @@ class Reply:
     completion_tokens: int
 
 
-def check_sampling(block: str, options: Any) -> None:
-    """Raises ValueError for a block's temperature, top_p (where it has one) or max_tokens that is out of range."""
-    number(f"{block}.max_tokens", options.max_tokens, 1, whole=True)
-    number(f"{block}.temperature", options.temperature, 0)
-    number(f"{block}.top_p", getattr(options, "top_p", 1.0), 0, 1, open_low=True)
-
-
 class LLM:
     """A model, for use within one event loop.
 
-    `open` before anything else, `close` at the end; `totals` counts what was spent. `structured`: whether JSON is asked
-    for by structured decoding, None as long as nobody knows (`can_structure` finds out).
+    Call `open` first and `close` at the end; `totals` returns what was spent. `structured`: whether JSON is requested
+    by structured decoding; None until `can_structure` has asked the server.
 
     Args:
         options: the servers.
-        cache: where replies are kept; None for nowhere.
-        purpose: what the replies are for; `totals` goes on from what the cache has of this purpose.
+        cache: the cache of replies; None for no cache.
+        purpose: label of the replies in the cache; `totals` includes earlier replies with the same label.
     """
 
     def __init__(self, options: LLMOptions, cache: ReplyCache | PartCaches | None = None, purpose: str = ""):
@@ -107,16 +104,17 @@ class LLM:
         self._servers = Endpoints(options)
         self._cache = cache
         self._counts: Counter[str] = Counter(cache.spent(purpose) if cache else {})
-        self._asking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._refused = 0
         self._last_answer = float("-inf")
         self.structured = {"on": True, "off": False}.get(options.structured)
         self._probing = asyncio.Lock()
-        # Requests, which may be a document long, exist for those in flight, and for as many that wait for a slot.
+        # A request can be as long as a document. To bound memory, only as many are encoded as are in flight, and as
+        # many again that wait for a slot.
         self._room = asyncio.Semaphore(2 * options.concurrency)
 
     async def open(self) -> None:
-        """Raises ServersGone when no server is reachable, or one refuses the key or serves another model."""
+        """Raise ServersGone if no server is reachable, or one refuses the key or serves another model."""
         try:
             self.model = await self._servers.check(some=True)
         except EndpointError as error:
@@ -132,12 +130,13 @@ class LLM:
         top_p: float = 1.0,
         schema: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """One completion. The same arguments give the same reply, from the cache if it was given before.
+        """One completion. A repeated call with the same arguments returns the cached reply.
 
-        schema: the JSON schema that the reply shall follow; enforced only where the server can.
+        schema: the JSON schema that the reply should follow; enforced only if the server supports it.
 
         Raises:
-            RequestFailed: refused (too long a prompt, say), or never answered while other requests were.
+            RequestFailed: the request was refused (for example, the prompt is too long), or never answered while other
+                requests were.
             ServersGone: no server answers, the key or the model is refused, or every request is.
         """
         body: dict[str, Any] = {
@@ -153,16 +152,18 @@ class LLM:
         async with self._room:
             request = _encode({"model": self.model, **body})
             key = hashlib.sha256(request).digest()[:16]
-            asking = self._asking.get(key)
-            if asking is None:
-                asking = self._asking[key] = asyncio.Lock()
-            async with asking:  # equal requests at the same time: the second finds the first one's reply in the cache
+            lock = self._locks.get(key)
+            if lock is None:
+                lock = self._locks[key] = asyncio.Lock()
+            # Of two equal requests at the same time, the second one waits and finds the reply in the cache.
+            async with lock:
                 reply = self._cache.get(key) if self._cache else None
                 if reply is not None:
                     self._counts["cached"] += 1
                     return Reply(*reply)
                 reply = await self._post("/chat/completions", request, _read_chat)
-                await asyncio.sleep(0)  # the next request goes out before this reply is read
+                # Let a waiting request be sent before this reply is processed.
+                await asyncio.sleep(0)
                 self._counts["prompt_tokens"] += reply[2]
                 self._counts["completion_tokens"] += reply[3]
                 if self._cache:
@@ -170,7 +171,7 @@ class LLM:
                 return Reply(*reply)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of `texts`, float32 of shape (texts, dimensions); not cached. Raises as `chat` does."""
+        """Embeddings of `texts`, float32 of shape (texts, dimensions); not cached. Raises the same errors as `chat`."""
         vectors = await self._post(
             "/embeddings", {"input": list(texts)}, lambda r: _read_embeddings(r, len(texts)), LONGEST_REPLY * len(texts)
         )
@@ -189,29 +190,31 @@ class LLM:
         return reply
 
     def _failure(self, error: RequestError, failed_at: list[float]) -> Exception:
-        """What the failure of one request means for the run; it failed at these times before."""
+        """The exception for a failed request: RequestFailed or ServersGone. failed_at: times of its failed attempts."""
         servers = ", ".join(self.options.endpoints)
         if error.transient:
-            said = f"no answer from {servers} in {self.options.attempts} attempts: {error}"
+            message = f"no answer from {servers} in {self.options.attempts} attempts: {error}"
+            # If another request was answered since this one first failed, the servers work and this request is bad.
             if failed_at and self._last_answer > failed_at[0]:
                 self._counts["failed"] += 1
-                return RequestFailed(said)
+                return RequestFailed(message)
             return ServersGone(
-                f"{said}. Nothing else was answered meanwhile. What is done is kept: start the server again (or set "
-                f"{self.options.block}.endpoints) and run the same command"
+                f"{message}. No other request was answered meanwhile. Fix: start the server again (or set "
+                f"{self.options.block}.endpoints) and run the same command: it resumes"
             )
         if error.status in (401, 403, 404):
             return ServersGone(
-                f"{error}; correct {self.options.block}: endpoints, model or the key in ${self.options.api_key_env}"
+                f"{error}. Fix: correct {self.options.block}: endpoints, model or the key in "
+                f"${self.options.api_key_env}"
             )
         self._refused += 1
         self._counts["failed"] += 1
-        if self._refused >= HOPELESS and self._last_answer == float("-inf"):
+        if self._refused >= MAX_REFUSED and self._last_answer == float("-inf"):
             return ServersGone(f"{servers} refused the first {self._refused} requests, the last one with: {error}")
         return RequestFailed(f"refused: {error}")
 
     async def can_structure(self) -> bool:
-        """Whether the server decodes JSON by a schema; asked once, where the options leave it open."""
+        """Whether the server decodes JSON by a schema. With structured=auto a test request decides it, once."""
         async with self._probing:
             if self.structured is None:
                 properties = {"ok": {"type": "boolean"}}
@@ -225,14 +228,15 @@ class LLM:
                     await self._servers.post("/chat/completions", body, _read_chat)
                     self.structured = True
                 except RequestError as error:
+                    # Some servers answer 500 to grammars that they cannot build.
                     if error.status not in (400, 415, 422, 500, 501):
                         raise self._failure(error, []) from error
-                    self.structured = False  # also after a 500: servers break over grammars they cannot build
+                    self.structured = False
         return self.structured
 
     def totals(self) -> dict[str, float]:
-        """requests answered, prompt_tokens, completion_tokens, cost (US dollars), by earlier processes too; cached,
-        failed, retries, by this one."""
+        """Counts of answered requests, prompt_tokens, completion_tokens and cost (US dollars), including those of
+        earlier processes; and of cached, failed and retries of this process."""
         names = ("requests", "cached", "failed", "prompt_tokens", "completion_tokens")
         totals = {name: float(self._counts[name]) for name in names}
         prices = self.options.price_in, self.options.price_out
@@ -245,9 +249,11 @@ class LLM:
 
 
 def _encode(body: dict[str, Any]) -> bytes:
+    # orjson is 40 times as fast as json, which for long prompts takes a tenth of the work of a request. It refuses lone
+    # surrogates, which a model may have written as \\ud800.
     try:
-        return orjson.dumps(body)  # 40 times as fast as json, which for long prompts is a tenth of a request's work
-    except TypeError:  # lone surrogates: a model may have written \\ud800
+        return orjson.dumps(body)
+    except TypeError:
         return json.dumps(body).encode()
 
 

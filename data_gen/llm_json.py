@@ -1,4 +1,4 @@
-"""What a model wrote, read as the JSON object it was asked for: past reasoning, fences and prose around it."""
+"""Read the JSON object in a model's reply, ignoring reasoning, fences and prose around it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 from verl_longrl.rewards.matching.response_format import visible_text
 
 _FENCE = re.compile(r"```(?:json|JSON)?\s*\n(.*?)```", re.DOTALL)
-_DECODER = json.JSONDecoder(strict=False)  # models write raw line breaks inside strings
+# strict=False, because models write raw line breaks inside strings.
+_DECODER = json.JSONDecoder(strict=False)
 MAX_STARTS = 2000
+"""Opening braces at which an object is tried, at most: bounds the time for replies full of braces."""
 
 
 class UnreadableReply(ValueError):
-    """No JSON object with the expected keys; the message quotes the end of the reply."""
+    """The reply has no JSON object with the expected keys; the message quotes its end."""
 
 
 class BrokenRule(ValueError):
-    """A reply that breaks a rule of what was asked for; the message is "STATUS: what was found"."""
+    """A reply that breaks a rule of its prompt; the message is "STATUS: DETAIL"."""
 
     @property
     def status(self) -> str:
@@ -28,6 +30,7 @@ class BrokenRule(ValueError):
 
     @property
     def detail(self) -> str:
+        """The offending part of the reply."""
         return str(self).partition(": ")[2]
 
 
@@ -43,24 +46,24 @@ def final_text(reply: str) -> str:
 
 
 def read_json(reply: str, keys: Iterable[str], finish_reason: str = "stop") -> dict[str, Any]:
-    """The last JSON object in the reply that has all `keys`, wherever it stands.
+    """The last JSON object in the reply that has all `keys`, in a fence or outside.
 
     Raises:
-        UnreadableReply: there is none, or the reply was cut off.
+        UnreadableReply: there is no such object, or the reply was cut off.
     """
     if finish_reason == "length":
         raise UnreadableReply(f"cut off at max_tokens; it ends {reply[-80:]!r}")
-    text, wanted = final_text(reply), set(keys)
+    text, required = final_text(reply), set(keys)
     for block in (*reversed(_FENCE.findall(text)), text):
-        for found in _objects(block):
-            if wanted <= set(found):
-                return found
-    raise UnreadableReply(f"no JSON object with the keys {', '.join(sorted(wanted))}; the reply ends {text[-120:]!r}")
+        for candidate in _objects(block):
+            if required <= set(candidate):
+                return candidate
+    raise UnreadableReply(f"no JSON object with the keys {', '.join(sorted(required))}; the reply ends {text[-120:]!r}")
 
 
 def _objects(text: str) -> Iterable[dict[str, Any]]:
-    """Outermost JSON objects in `text`, the last one first; at most MAX_STARTS openings are tried."""
-    found: list[dict[str, Any]] = []
+    """Outermost JSON objects in `text`, the last one first."""
+    objects: list[dict[str, Any]] = []
     position = tried = 0
     while (start := text.find("{", position)) >= 0 and tried < MAX_STARTS:
         tried += 1
@@ -69,5 +72,5 @@ def _objects(text: str) -> Iterable[dict[str, Any]]:
         except (ValueError, RecursionError):
             position = start + 1
         else:
-            found.append(value)
-    return reversed(found)
+            objects.append(value)
+    return reversed(objects)

@@ -1,4 +1,4 @@
-"""What the stages that ask models have in common: their clients, opened and closed, and what they spent."""
+"""Stages that call models: their clients, opened and closed, what they spend, and replies that follow rules."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from data_gen.text import derive_seed
 
 T = TypeVar("T")
 SKIPPED = "skipped"
-"""The status of a reply that says why there is none; it is not asked for again."""
+"""The status of a reply in which the model explains why it cannot do what was asked; it is not requested again."""
 
 
-class AskingStage(DocumentStage):
+class LLMStage(DocumentStage):
     """A stage with clients: `llms`, by server name, between `open` and `close`.
 
-    structured: whether it asks for JSON by schema.
+    structured: whether it requests JSON that follows a schema.
     """
 
     structured: ClassVar[bool] = False
@@ -33,27 +33,28 @@ class AskingStage(DocumentStage):
         self.window = max(1, sum(options.concurrency for options in servers.values()))
 
     def server_settings(self) -> dict[str, Any]:
-        """What of the servers changes results: the model and the fields sent along, not where it runs."""
+        """The settings of the servers that change results: the model and the fields of requests, but not addresses."""
         return {
             f"servers.{name}.{key}": getattr(server, key)
             for name, server in self.servers.items()
             for key in ("model", "extra_body", "structured")
         }
 
-    def _connect(self, store: Store) -> None:
-        self.caches = PartCaches(store.root / "replies", store.mine())
+    def _create_clients(self, store: Store) -> None:
+        self.caches = PartCaches(store.root / "replies", store.own_parts())
         for name, options in self.servers.items():
             self.llms[name] = LLM(options, self.caches, f"{self.name} {name}")
 
     async def open(self, store: Store) -> None:
-        self._connect(store)
+        self._create_clients(store)
         for name, llm in self.llms.items():
             await llm.open()
-            known = store.agreed(self.name, f"server-{name}") or {}
-            if not known and self.structured:
-                known = {"structured": await llm.can_structure()}
-            known = keep_to_model(store, self.name, name, llm.model, known)
-            llm.structured = known.get("structured", llm.structured)
+            # Whether JSON is decoded by a schema changes replies, so the first process of the stage decides it for all.
+            recorded = store.recorded(self.name, f"server-{name}") or {}
+            if not recorded and self.structured:
+                recorded = {"structured": await llm.can_structure()}
+            recorded = require_same_model(store, self.name, name, llm.model, recorded)
+            llm.structured = recorded.get("structured", llm.structured)
             how = ""
             if self.structured:
                 how = f", JSON {'by structured decoding' if llm.structured else 'as the prompt asks for it'}"
@@ -71,10 +72,13 @@ class AskingStage(DocumentStage):
         key: Sequence[object],
         **sampling: Any,
     ) -> T:
-        """What `read` makes of the JSON object of a reply. One that cannot be read or breaks a rule (BrokenRule,
-        UnreadableReply) is asked for again, up to `attempts` times in all, each with a seed of its own made of `key`.
+        """The result of `read` for the JSON object in a reply.
 
-        Raises BrokenRule of the last one: unreadable, no_reply (the servers refuse this request), or what `read` found.
+        A reply that cannot be read or breaks a rule (`read` raises BrokenRule or UnreadableReply) is requested again,
+        up to `attempts` times in all, each time with another seed that is derived from `key`.
+
+        Raises BrokenRule for the last reply: unreadable, no_reply (the servers refuse this request), or a rule's own
+        status.
         """
         for attempt in range(attempts):
             try:
@@ -92,10 +96,10 @@ class AskingStage(DocumentStage):
                 break
         raise broken
 
-    def enter(self, part: str) -> None:
+    def enter_part(self, part: str) -> None:
         self.caches.enter(part)
 
-    def leave(self, part: str) -> None:
+    def leave_part(self, part: str) -> None:
         self.caches.leave(part)
 
     async def close(self) -> None:
@@ -104,8 +108,9 @@ class AskingStage(DocumentStage):
         self.caches.close()
 
     def totals(self, store: Store) -> Mapping[str, float]:
-        if not self.llms:  # nothing was left to ask: what earlier processes spent
-            self._connect(store)
+        if not self.llms:
+            # No part was missing, so `open` was never called: read from the cache what earlier processes spent.
+            self._create_clients(store)
         return self._spent()
 
     def _spent(self) -> Counter[str]:
@@ -121,18 +126,18 @@ class AskingStage(DocumentStage):
         return f"{totals['requests']:.0f} requests, {tokens:.2f}M tokens{cost}"
 
 
-def keep_to_model(
+def require_same_model(
     store: Store, stage: str, server: str, model: str, more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a stage's first process found out about a server: its model (whether or not the configuration names it), and
-    `more`.
+    """The facts about a server that the first process of a stage recorded: its model (even if the configuration does
+    not name it), and `more`.
 
     Raises StoreError when the server serves another model now.
     """
-    known = store.agree(stage, f"server-{server}", {**(more or {}), "model": model})
-    if known["model"] != model:
+    recorded = store.record_first(stage, f"server-{server}", {**(more or {}), "model": model})
+    if recorded["model"] != model:
         raise StoreError(
-            f"{store.root / stage} was made with {known['model']}, now servers.{server} serves {model}; serve "
-            f"{known['model']} again, or use --redo {stage} to make the stage and what follows anew"
+            f"{store.root / stage} was made with {recorded['model']}, now servers.{server} serves {model}. Fix: serve "
+            f"{recorded['model']} again, or make this stage and all after it again with --redo {stage}"
         )
-    return known
+    return recorded

@@ -1,7 +1,7 @@
-"""Near-duplicate documents by MinHash: Jaccard similarity of their word 5-grams, candidates from an LSH index.
+"""Find near-duplicate documents by MinHash: Jaccard similarity of their word 5-grams, candidates from an LSH index.
 
-Source: Broder (1997); the index is datasketch's. Signatures are made where documents are read (in parallel), the
-index is filled in document order by one process, so the first of a group stays.
+Source: Broder (1997); the index is datasketch's. Signatures are computed where documents are read, in parallel. One
+process fills the index in document order, so the first document of a group is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PERMUTATIONS = 128
 SCHEME = "affine32"
 
 
-def signature(text: str) -> str:
+def minhash_signature(text: str) -> str:
     """The MinHash signature of a text, 128 permutations, as base 85 of 32-bit numbers."""
     tokens = words(text)
     shingles = {" ".join(tokens[i : i + SHINGLE]).encode() for i in range(max(1, len(tokens) - SHINGLE + 1))}
@@ -31,7 +31,7 @@ class NearDuplicates:
     """The documents seen so far; about 10 KB of memory for each.
 
     Args:
-        threshold: Jaccard similarity from which two documents are the same, above 0, at most 1.
+        threshold: Jaccard similarity at which two documents count as the same, above 0, at most 1.
     """
 
     def __init__(self, threshold: float):
@@ -40,10 +40,12 @@ class NearDuplicates:
         self._signatures: dict[str, np.ndarray] = {}
 
     def add(self, name: str, encoded: str) -> tuple[str, float] | None:
-        """The most similar document seen before, and how similar, if it reaches the threshold; else None, and
-        the document is remembered."""
+        """The most similar document seen before, and its similarity, if that reaches the threshold. If not: None, and
+        the document is added."""
         values = np.frombuffer(base64.b85decode(encoded), dtype="<u4")
         minhash = LeanMinHash(seed=1, hashvalues=values, scheme=SCHEME)
+        # The index returns candidates, some of them below the threshold. The share of equal hash values is an unbiased
+        # estimate of the Jaccard similarity.
         similar = [(float(np.mean(self._signatures[other] == values)), other) for other in self._index.query(minhash)]
         if similar and max(similar)[0] >= self.threshold:
             similarity, other = max(similar)

@@ -1,4 +1,4 @@
-"""Replies that were paid for are never asked for twice, whoever stops a run, and however many processes go on."""
+"""Cache the replies of models, so that a resumed run, with any number of processes, requests none of them again."""
 
 from __future__ import annotations
 
@@ -14,37 +14,41 @@ _PART: ContextVar[str] = ContextVar("part")
 
 
 class ReplyCache:
-    """Digest of a request -> reply (JSON): an SQLite file, safe against a kill at any moment; for one process.
+    """Digest of a request -> reply (JSON), in an SQLite file that a kill at any moment leaves intact. For one process.
 
-    Raises ValueError when `path` is no such cache, or in use.
+    Raises ValueError if `path` is not such a file, or is in use.
     """
 
     def __init__(self, path: str | Path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
-            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")  # a third faster
+            # The exclusive lock makes it a third faster. Without synchronous writes, a killed process loses nothing,
+            # but a power cut may lose the last replies.
+            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=OFF")  # a killed process loses nothing; a power cut may
+            self._database.execute("PRAGMA synchronous=OFF")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT, purpose TEXT) WITHOUT ROWID"
             )
         except sqlite3.OperationalError as error:
-            raise ValueError(f"{path}: another process uses it ({error}); wait for it, or stop it") from error
+            raise ValueError(f"{path}: another process uses it ({error}). Fix: wait for it, or stop it") from error
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{path}: {error}; the cache of replies is damaged: delete it, and its replies are asked for again"
+                f"{path}: the cache of replies is damaged ({error}). Fix: delete it; its replies are requested again"
             ) from error
 
     def get(self, key: bytes) -> Any | None:
+        """The reply to a request, None if it is not in the cache."""
         row = self._database.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def put(self, key: bytes, reply: Any, purpose: str) -> None:
+        """Store a reply; a reply that is already there stays."""
         self._database.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", (key, json.dumps(reply), purpose))
 
     def spent(self, purpose: str) -> dict[str, int]:
-        """requests, prompt_tokens and completion_tokens of the replies kept for a purpose."""
+        """The requests, prompt_tokens and completion_tokens of all replies with this purpose."""
         numbers = self._database.execute(
             "SELECT count(*), total(json_extract(reply, '$[2]')), total(json_extract(reply, '$[3]')) FROM replies "
             "WHERE purpose = ?",
@@ -57,11 +61,11 @@ class ReplyCache:
 
 
 class PartCaches:
-    """One cache for each part of a run's documents, so that a part's replies are there for whoever makes the part: one
-    process, or any rank of any world size.
+    """One cache file for each part of a run's documents, so that a part's replies are found by the process that makes
+    the part: a single one, or any rank of any world size.
 
-    Which part a reply belongs to is the task's business: `enter` says it for the task that calls it and for all that
-    it starts from then on. `spent` sums over `parts`, which are this process's.
+    `enter` sets the part for the asyncio task that calls it and for all tasks that this one starts later. `spent` sums
+    over `parts`, those of this process.
     """
 
     def __init__(self, folder: Path, parts: Iterable[str]):
@@ -69,10 +73,11 @@ class PartCaches:
         self._caches: dict[str, ReplyCache] = {}
 
     def enter(self, part: str) -> None:
+        """Use the cache of this part from now on."""
         _PART.set(part)
 
     def leave(self, part: str) -> None:
-        """The part is done: release its file."""
+        """The part is finished: close its file."""
         if part in self._caches:
             self._caches.pop(part).close()
 
@@ -83,7 +88,7 @@ class PartCaches:
         self._cache(_PART.get()).put(key, reply, purpose)
 
     def spent(self, purpose: str) -> dict[str, int]:
-        """As ReplyCache.spent."""
+        """The sum of ReplyCache.spent over all parts."""
         total: Counter[str] = Counter()
         for part in self.parts:
             if self._file(part).exists():

@@ -1,4 +1,4 @@
-"""What a run made, in numbers that add up: the funnel on the terminal, and the data set's card with plots."""
+"""Report what a run made, in numbers that add up: the funnel on the terminal, and the data set's card with plots."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from verl_longrl.data.schema import read_rows
 
 from data_gen.config import PipelineConfig
 from data_gen.export_stage import SPLITS
+from data_gen.pipeline import Pipeline
 from data_gen.store import Store, StoreError
 
 DROPPED = "dropped: "
 FILES = ("train.parquet", "val.parquet", "README.md", "funnel.json", "config.yaml", "plots.png")
-"""What stands beside the stages at the end of a run."""
+"""The files beside the stages' folders at the end of a run."""
 
 
 def funnel(store: Store, stages: Sequence[str]) -> list[dict[str, Any]]:
@@ -42,57 +43,58 @@ def _entry(store: Store, stage: str) -> dict[str, Any] | None:
     }
 
 
-def line(store: Store, stage: str) -> str:
+def stage_line(store: Store, stage: str) -> str:
     """One line about a stage that this rank has finished."""
     entry = _entry(store, stage)
     if entry is None:
-        return f"{stage}: this rank is done, others are not"
+        return f"{stage}: this rank has finished, others have not"
     spent = entry["spent"]
     cost = f", {spent['requests']:.0f} requests" if spent.get("requests") else ""
     cost += f", ${spent['cost']:.2f}" if spent.get("cost") else ""
-    lost = _listed(entry["dropped"])
-    return f"{stage}: {entry['kept']} of {entry['documents']} documents{' (' + lost + ')' if lost else ''}{cost}"
+    dropped = _counts(entry["dropped"])
+    reasons = f" ({dropped})" if dropped else ""
+    return f"{stage}: {entry['kept']} of {entry['documents']} documents{reasons}{cost}"
 
 
-def require_some(store: Store, stage: str) -> None:
+def require_documents(store: Store, stage: str) -> None:
     """Raises StoreError when a stage has dropped every document."""
     entry = _entry(store, stage)
     if entry is not None and not entry["kept"]:
         raise StoreError(
-            f"{stage}: no document is left ({_listed(entry['dropped'])}); the rows in {store.root / stage} say why. "
-            f"Change the settings or the input, and run again with --redo {stage}"
+            f"{stage}: no document is left ({_counts(entry['dropped'])}); the rows in {store.root / stage} say why. "
+            f"Fix: change the settings or the input, and rerun with --redo {stage}"
         )
 
 
-def table(store: Store, stages: Sequence[str]) -> Table:
+def funnel_table(store: Store, stages: Sequence[str]) -> Table:
     """The funnel as a table."""
     result = Table("stage", "in", "kept", "dropped", "counts", "seconds", title=str(store.root))
     for entry in funnel(store, stages):
         numbers = (entry["documents"], entry["kept"], entry["spent"].get("seconds", 0))
         documents, kept, seconds = (f"{number:,.0f}" for number in numbers)
-        result.add_row(entry["stage"], documents, kept, _listed(entry["dropped"]), _listed(entry["counts"]), seconds)
+        result.add_row(entry["stage"], documents, kept, _counts(entry["dropped"]), _counts(entry["counts"]), seconds)
     return result
 
 
-def write(store: Store, stages: Sequence[str], config: PipelineConfig, title: str, about: str) -> None:
-    """The card (README.md), the funnel (funnel.json), the configuration (config.yaml) and plots beside the data."""
-    entries = funnel(store, stages)
+def write(store: Store, pipeline: Pipeline, config: PipelineConfig) -> None:
+    """Write the card (README.md), funnel.json, config.yaml and plots.png beside the data."""
+    entries = funnel(store, pipeline.stage_names)
     lengths = {split: _lengths(store, split) for split in SPLITS}
     (store.root / "funnel.json").write_text(dumps(entries, indent=1) + "\n")
     (store.root / "config.yaml").write_text(config.yaml())
     _plot(store, entries, lengths)
     rows = {split: len(values) for split, values in lengths.items()}
-    every = [value for values in lengths.values() for value in values]
-    span = f"{min(every):,} to {max(every):,}, mean {sum(every) // len(every):,}" if every else "none"
+    tokens = lengths["train"] + lengths["val"]
+    span = f"{min(tokens):,} to {max(tokens):,}, mean {sum(tokens) // len(tokens):,}" if tokens else "none"
     table_lines = [
-        f"| {e['stage']} | {e['documents']:,} | {e['kept']:,} | {_listed(e['dropped'])} | {_listed(e['counts'])} |"
+        f"| {e['stage']} | {e['documents']:,} | {e['kept']:,} | {_counts(e['dropped'])} | {_counts(e['counts'])} |"
         for e in entries
     ]
     text = [
-        f"# {title}",
+        f"# {pipeline.title}",
         "",
         f"{rows['train']:,} training and {rows['val']:,} validation rows, split by document; prompts of {span} tokens "
-        f"(tokenizer {config.tokenizer}). Made with [config.yaml](config.yaml). {about}",
+        f"(tokenizer {config.tokenizer}). Made with [config.yaml](config.yaml). {pipeline.about}",
         "",
         "| stage | documents in | kept | dropped | counts |",
         "|---|---|---|---|---|",
@@ -104,7 +106,7 @@ def write(store: Store, stages: Sequence[str], config: PipelineConfig, title: st
     (store.root / "README.md").write_text("\n".join(text))
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items() if number)
 
 

@@ -1,9 +1,9 @@
-"""Text of documents is text to the tokenizer too: nothing in it can end a turn of the conversation it is shown in.
+"""Break up special tokens in documents, so that no text can end a turn of the conversation in which it is shown.
 
-A tokenizer finds its added tokens in raw text, so `<|im_end|>` in a document would be the very token that the chat
-template ends a turn with. A space in it (`< |im_end|>`) makes it ordinary text, and the same to readers and scorers.
-Broken up are all special tokens, and those of the other added ones that are written as marks, in angle or square
-brackets (Qwen's `<tool_call>`); words that were added to a vocabulary, and runs of white space, are text as they are.
+A tokenizer finds its added tokens in raw text. So `<|im_end|>` in a document would become the token with which the chat
+template ends a turn. With a space in it (`< |im_end|>`) it is ordinary text, and still the same to readers and scorers.
+All special tokens are broken up, and those other added tokens that are written in angle or square brackets, such as
+Qwen's `<tool_call>`. Words and runs of white space that were added to a vocabulary are left as they are.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ _INSIDE = re.compile(r"(?<=\S)(?=\S)")
 class SpecialTokens:
     """Breaks up the special tokens of a fast tokenizer in text.
 
-    Not covered: tokens of one character, and spellings that only a normaliser of the tokenizer makes into a token.
+    Not covered: tokens of one character, and spellings that become a token only through the tokenizer's normaliser.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
-        found = {token.content for token in added if token.special or _MARK.fullmatch(token.content)}
-        breakable = sorted(filter(_INSIDE.search, found), key=lambda content: (-len(content), content))
+        tokens = {token.content for token in added if token.special or _MARK.fullmatch(token.content)}
+        breakable = sorted(filter(_INSIDE.search, tokens), key=lambda content: (-len(content), content))
         self._pattern = re.compile("|".join(map(re.escape, breakable))) if breakable else None
 
     def break_up(self, text: str) -> str:
-        """The text with a space after the first character of each special token; itself where it has none."""
-        while self._pattern is not None and self._pattern.search(text):  # again where tokens overlap
+        """The text with a space after the first character of each special token."""
+        # Repeated, because overlapping tokens, and new ones, may remain after one pass.
+        while self._pattern is not None and self._pattern.search(text):
             text = self._pattern.sub(_broken, text)
         return text
 

@@ -1,4 +1,4 @@
-"""Small things about text that several pipelines share: words, seeds, ids."""
+"""Words, digests and seeds of texts, shared by the pipelines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def words(text: str) -> list[str]:
 
 
 def digest(*parts: object, size: int = 16) -> bytes:
-    """`size` bytes that are a function of the parts' texts and of nothing else."""
+    """A digest of `size` bytes that depends only on the parts' texts."""
     return hashlib.blake2b("\x00".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
 def derive_seed(*parts: object) -> int:
-    """A 31-bit seed (what every server takes) from anything: equal parts, equal seed, on every machine."""
+    """A 31-bit seed (every server accepts these) from any parts; equal parts give equal seeds on every machine."""
     return int.from_bytes(digest(*parts, size=4), "big") >> 1

@@ -1,4 +1,4 @@
-"""The tokenizer that lengths are counted with: the trained model's, or one that ships with an installed package."""
+"""Load the tokenizer that counts lengths: that of the trained model, or one that ships with an installed package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUILTIN = "builtin"
 
 
 class TokenizerError(ValueError):
-    """No such tokenizer, or one without the fast backend that spans need."""
+    """The tokenizer does not exist, or lacks the fast backend that spans need."""
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -33,32 +33,32 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     if name == BUILTIN:
         (file,) = builtin_folder().glob("tokenizers/l2_supercat_*.json")
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
-        return _whole(tokenizer)
+        return _without_limits(tokenizer)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise TokenizerError(
-            f"tokenizer {name}: {str(error).splitlines()[0]}; give the folder or hub name of the model that will be "
+            f"tokenizer {name}: {str(error).splitlines()[0]}. Fix: give the folder or hub name of the model to be "
             f"trained (tokenizer=PATH), or tokenizer={BUILTIN} to try the first stages without a network"
         ) from error
     if not tokenizer.is_fast:
         raise TokenizerError(
-            f"tokenizer {name} is {type(tokenizer).__name__}, without the fast backend that chunk spans need; use "
-            "another copy of it that has a tokenizer.json"
+            f"tokenizer {name} is {type(tokenizer).__name__}, without the fast backend that chunk spans need. Fix: use "
+            "a copy of it that has a tokenizer.json"
         )
-    return _whole(tokenizer)
+    return _without_limits(tokenizer)
 
 
-def _whole(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """Without the truncation and padding that a tokenizer may have been saved with."""
+def _without_limits(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer without the truncation and padding that it may have been saved with."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 
 def builtin_folder() -> Path:
-    """Where the wordllama package keeps its files; it is not imported (that would reconfigure logging)."""
+    """The folder of the wordllama package, which is not imported because that would reconfigure logging."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or spec.origin is None:
-        raise TokenizerError("the package wordllama is not installed; run bash scripts/setup.sh")
+        raise TokenizerError("the package wordllama is not installed. Fix: run bash scripts/setup.sh")
     return Path(spec.origin).parent

@@ -18,7 +18,7 @@ import typer
 
 from data_gen import report
 from data_gen.grounding import show
-from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
+from data_gen.grounding.pipeline import GROUNDING
 from data_gen.store import Store
 
 PACKAGES = (
@@ -70,12 +70,12 @@ def main(
 ) -> None:
     """Fetch the documents, run the stages and write the result."""
     documents = fetch_documents(folder)
-    settings = GroundingConfig.load(None, list(SETTINGS))
-    store = Store(folder / "run", PARTS_OF)
-    for name in list(STAGES)[:5]:
+    settings = GROUNDING.config.load(None, list(SETTINGS))
+    store = Store(folder / "run", GROUNDING.shared_parts)
+    for name in list(GROUNDING.stage_names)[:5]:
         settings.stage(name, [str(documents)]).run(store, 0)
         print(report.line(store, name), flush=True)
-    entries = report.funnel(store, list(STAGES))
+    entries = report.funnel(store, list(GROUNDING.stage_names))
     seconds = sum(entry["spent"]["seconds"] for entry in entries)
     rows = [
         f"| {e['stage']} | {e['documents']} | {e['kept']} | "
@@ -96,7 +96,7 @@ def main(
         f"{clusters} random clusters, the beginning of each chunk:",
         "",
         "```",
-        *(line.replace(str(documents) + "/", "") for line in show.clusters(store, clusters, seed=0)),
+        *(line.replace(str(documents) + "/", "") for line in show.show_clusters(store, clusters, seed=0)),
         "```",
         "",
     ]

@@ -1,1 +1,1 @@
-"""What a model can and cannot do on some data, how it fails, and what to make more of in the next round."""
+"""Diagnose what a model can and cannot do: pass rates, failure modes, and task weights for the next round."""

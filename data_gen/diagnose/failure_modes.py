@@ -1,16 +1,16 @@
-"""How a response fails, told from its score.
+"""Classify how a response fails, by its score.
 
 | mode | the response |
 |---|---|
-| right | earns everything |
+| right | earns the full reward |
 | truncated | was cut at the length limit before its answer could be read |
 | no_think | never ended its reasoning: its format is broken, and there is no `</think>` |
-| no_answer | has no answer of the form that was asked for |
+| no_answer | has no answer in the required form |
 | near_miss | earns at least 0.8 |
-| wrong_order | lists all that was asked for and nothing else, and does not earn everything |
+| wrong_order | lists exactly the required items, and does not earn the full reward |
 | incomplete | lists too little: its recall is below its precision |
 | dumping | lists too much: its precision is below its recall |
-| partly_right | earns something otherwise |
+| partly_right | earns a part of the reward for another reason |
 | wrong | earns nothing |
 | failed | has no score: the request or the scorer failed; it counts in no rate |
 """
@@ -30,8 +30,8 @@ RIGHT = 1 - 1e-9
 
 
 class Response(NamedTuple):
-    """One scored response. answer: what its answer earns, in [0, 1]; None where it has no score. recall, precision: of
-    what it lists, 0 where a task has no such parts. text: the response itself, where it is known."""
+    """One scored response. answer: the reward of its answer, in [0, 1]; None if it has no score. recall, precision: of
+    the items that it lists, 0 if the task has no such parts. text: the response itself, if it is known."""
 
     answer: float | None
     status: str
@@ -41,15 +41,15 @@ class Response(NamedTuple):
     text: str | None = None
 
 
-def mode(response: Response) -> str:
+def failure_mode(response: Response) -> str:
     """One of `MODES`."""
     if response.answer is None:
         return "failed"
     if response.status == "truncated":
         return "truncated"
     if response.status == "format_error":
-        unended = THINK_CLOSE in response.reason or (response.text is not None and THINK_CLOSE not in response.text)
-        return "no_think" if unended else "no_answer"
+        unfinished = THINK_CLOSE in response.reason or (response.text is not None and THINK_CLOSE not in response.text)
+        return "no_think" if unfinished else "no_answer"
     if response.answer >= RIGHT:
         return "right"
     if response.answer >= NEAR:

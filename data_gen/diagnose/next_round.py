@@ -1,11 +1,11 @@
-"""What to make more of: weights for the tasks of the next round of data_gen.multitask (`assign.weights`).
+"""Weights of the tasks for the next round of data_gen.multitask (`assign.weights`).
 
-    weight = 0.25 + 1.75 * (mean over the task's prompts of 27/4 v (1 - p))    p, v: mean and variance of what is earned
+    weight = 0.25 + 1.75 * (mean over the task's prompts of 27/4 v (1 - p))    p, v: mean and variance of the rewards
 
-so from 0.25 to 2, where 1 is a task's weight that nobody sets. A task that is right now and then, and mostly not, gets
-most; one that is solved or hopeless gets little, and never nothing, since the next model may see it otherwise. Groups
-that training filtered out because all their rewards were equal count as prompts with nothing to learn. Tasks whose
-metric is `UNSCALED` keep the weight they have.
+So weights are from 0.25 to 2; the default weight of a task is 1. A task that is right sometimes, but mostly wrong, gets
+the highest weight. A task that is solved or hopeless gets a low weight, but never 0, because the next model may do
+differently. Groups that training filtered out because all their rewards were equal count as prompts with nothing to
+learn. Tasks whose metric is `UNSCALED` keep their weight.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from data_gen.diagnose.tally import Group
+from data_gen.diagnose.tally import PromptStats
 from data_gen.multitask.computed_tasks import ABILITIES, data_source
-from data_gen.multitask.config import MultitaskConfig
 from data_gen.multitask.difficulty import UNSCALED
+from data_gen.multitask.pipeline import MULTITASK
 
-LEAST, MOST = 0.25, 2.0
+LOWEST, HIGHEST = 0.25, 2.0
 
 
-def weights(by_task: Mapping[str, Group], filtered: Mapping[str, int]) -> dict[str, float]:
-    """The weight, to three digits, of each task that data_gen.multitask makes and that has scored prompts, by its name
-    there. filtered: how many groups of each task were filtered out."""
-    found = {}
-    for task in (task for task in ABILITIES if task not in UNSCALED):
+def next_weights(by_task: Mapping[str, PromptStats], filtered: Mapping[str, int]) -> dict[str, float]:
+    """The weight, to three digits, of each task of data_gen.multitask that has scored prompts, by its name there.
+    filtered: the number of groups of each task that were filtered out."""
+    weights = {}
+    for task in ABILITIES:
         name = data_source(task)
-        if name in by_task and by_task[name].prompts:
+        if task not in UNSCALED and name in by_task and by_task[name].prompts:
             mean = by_task[name].learnable / (by_task[name].prompts + filtered.get(name, 0))
-            found[task] = round(LEAST + (MOST - LEAST) * mean, 3)
-    return found
+            weights[task] = round(LOWEST + (HIGHEST - LOWEST) * mean, 3)
+    return weights
 
 
-def overrides(weights: Mapping[str, float]) -> list[str]:
+def weight_overrides(weights: Mapping[str, float]) -> list[str]:
     """The weights as KEY=VALUE."""
     return [f"assign.weights.{task}={weight:g}" for task, weight in weights.items()]
 
 
 def next_yaml(weights: Mapping[str, float], base: Path | None) -> str:
-    """A file for `python -m data_gen.multitask run --config` with these weights and all that the file `base` sets.
+    """A file for `python -m data_gen.multitask run --config` with the settings of the file `base` and these weights.
 
-    Raises ConfigError when `base` is no configuration of data_gen.multitask.
+    Raises ConfigError if `base` is not a configuration of data_gen.multitask.
     """
-    changed = overrides(weights)
-    MultitaskConfig.load(base, changed)
-    given = OmegaConf.load(base) if base else OmegaConf.create()
-    return OmegaConf.to_yaml(OmegaConf.merge(given, OmegaConf.from_dotlist(changed)))
+    overrides = weight_overrides(weights)
+    MULTITASK.config.load(base, overrides)
+    settings = OmegaConf.load(base) if base else OmegaConf.create()
+    return OmegaConf.to_yaml(OmegaConf.merge(settings, OmegaConf.from_dotlist(overrides)))

@@ -1,24 +1,24 @@
-"""What was found, as tables on the terminal, report.md with plots.png, and report.json."""
+"""The results of a diagnosis: tables on the terminal, report.md with plots.png, and report.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from rich.console import Group as Together
-from rich.table import Table as Shown
+from rich.console import Group
+from rich.table import Table
 from verl_longrl.data.jsonl import dumps
 
 from data_gen.diagnose.failure_modes import MODES
-from data_gen.diagnose.sources import Filtered, Source
-from data_gen.diagnose.tally import EXAMPLES, UNKNOWN, Group, Tally, length_name
+from data_gen.diagnose.sources import Filtered, ResponseSource
+from data_gen.diagnose.tally import EXAMPLES, UNKNOWN, PromptStats, Tally, length_name
 from data_gen.multitask.difficulty import Level
 
 REPORT, MARKDOWN, PLOTS = "report.json", "report.md", "plots.png"
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A table of texts."""
 
     title: str
@@ -26,10 +26,12 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-class Report:
-    """sources: what was read. weights: of the next round, by task."""
+class DiagnosisReport:
+    """sources: those that were read. weights: those of the next round, by task."""
 
-    def __init__(self, sources: Sequence[Source], tally: Tally, filtered: Filtered, weights: Mapping[str, float]):
+    def __init__(
+        self, sources: Sequence[ResponseSource], tally: Tally, filtered: Filtered, weights: Mapping[str, float]
+    ):
         self.sources, self.tally, self.filtered, self.weights = sources, tally, filtered, weights
         self.tasks = sorted(tally.by_task)
         self.lengths = sorted(tally.by_length, key=lambda low: (low is None, low or 0))
@@ -37,7 +39,7 @@ class Report:
         self.modes = [name for name in MODES if any(tally.modes[task][name] for task in self.tasks)]
 
     def content(self) -> dict[str, Any]:
-        """Everything, for report.json."""
+        """The content of report.json."""
         tally = self.tally
         return {
             "sources": [{"path": str(source.path), "kind": source.kind} for source in self.sources],
@@ -71,17 +73,18 @@ class Report:
             "next_weights": dict(self.weights),
         }
 
-    def tables(self, examples: int = EXAMPLES) -> list[Table]:
-        """Everything for people, with so many examples of each mode; where nothing is known there is no table."""
+    def tables(self, examples: int = EXAMPLES) -> list[TextTable]:
+        """All tables that have rows, with this many examples of each failure mode."""
         tally = self.tally
-        found = [
-            _groups("pass rate by task", "task", {task: tally.by_task[task] for task in self.tasks}),
-            _groups(
-                "by prompt length (tokens)", "length", {length_name(low): tally.by_length[low] for low in self.lengths}
+        by_length = {length_name(low): tally.by_length[low] for low in self.lengths}
+        tables = [
+            _stats_table("pass rate by task", "task", {task: tally.by_task[task] for task in self.tasks}),
+            _stats_table("by prompt length (tokens)", "length", by_length),
+            _stats_table(
+                "by difficulty", "difficulty", {name: tally.by_difficulty[name] for name in self.difficulties}
             ),
-            _groups("by difficulty", "difficulty", {name: tally.by_difficulty[name] for name in self.difficulties}),
-            self._crossed(),
-            self._ends(examples),
+            self._by_task_and_length(),
+            self._failure_modes(examples),
         ]
         if self.filtered.groups:
             rows = [
@@ -89,17 +92,18 @@ class Report:
                 for task in sorted(self.filtered.groups)
             ]
             columns = ("task", "groups", "all right", "all wrong")
-            found.append(Table("replaced in training, as all rewards were equal (in no other table)", columns, rows))
-        return [table for table in found if [row[0] for row in table.rows] not in ([], [UNKNOWN])]
+            title = "groups replaced in training, because all rewards were equal (not in the other tables)"
+            tables.append(TextTable(title, columns, rows))
+        return [table for table in tables if [row[0] for row in table.rows] not in ([], [UNKNOWN])]
 
-    def _crossed(self) -> Table:
+    def _by_task_and_length(self) -> TextTable:
         rows = [
             [task, *(_rate(self.tally.by_task_length.get((task, low))) for low in self.lengths)] for task in self.tasks
         ]
-        known = self.lengths != [None]
-        return Table("pass rate by task and length", ("task", *map(length_name, self.lengths)), rows if known else [])
+        columns = ("task", *map(length_name, self.lengths))
+        return TextTable("pass rate by task and length", columns, rows if self.lengths != [None] else [])
 
-    def _ends(self, examples: int) -> Table:
+    def _failure_modes(self, examples: int) -> TextTable:
         rows = []
         for task in self.tasks:
             counts = self.tally.modes[task]
@@ -108,28 +112,32 @@ class Report:
                     ids = self.tally.examples[task, name] if name != "right" else []
                     share = f"{counts[name] / counts.total():.1%}"
                     rows.append([task, name, f"{counts[name]:,}", share, " ".join(ids[:examples])])
-        return Table("how responses end", ("task", "mode", "responses", "share", "examples"), rows)
+        return TextTable("how responses end", ("task", "mode", "responses", "share", "examples"), rows)
 
-    def shown(self) -> Together:
+    def for_terminal(self) -> Group:
         """The tables for a terminal."""
         result = []
         for table in self.tables(examples=1):
-            shown = Shown(title=table.title, title_justify="left")
+            rich_table = Table(title=table.title, title_justify="left")
             for number, column in enumerate(table.columns):
                 is_text = number == 0 or column in ("mode", "examples")
-                shown.add_column(column, justify="left" if is_text else "right", no_wrap=number == 0, overflow="fold")
+                justify: Literal["left", "right"] = "left" if is_text else "right"
+                rich_table.add_column(column, justify=justify, no_wrap=number == 0, overflow="fold")
             for row in table.rows:
-                shown.add_row(*row)
-            result.append(shown)
-        return Together(*result)
+                rich_table.add_row(*row)
+            result.append(rich_table)
+        return Group(*result)
 
     def write(self, folder: Path) -> None:
-        """report.json, report.md and plots.png in the folder."""
+        """Write report.json, report.md and plots.png into the folder."""
         (folder / REPORT).write_text(dumps(self.content(), indent=1) + "\n")
         text = ["# Diagnosis", ""]
         text += [f"- {source.path} ({source.kind})" for source in self.sources]
-        text += ["", "A prompt's pass rate p is the mean of what its answers earn; learnable is the mean of"]
-        text += ["27/4 v (1 - p), v the variance within a prompt; modes: see data_gen/diagnose/failure_modes.py."]
+        text += [
+            "",
+            "A prompt's pass rate p is the mean reward of its answers. learnable is the mean of 27/4 v (1 - p),",
+        ]
+        text += ["with v the variance of a prompt's rewards. For the modes see data_gen/diagnose/failure_modes.py."]
         for table in self.tables():
             text += ["", f"## {table.title}", "", *_markdown(table)]
         text += ["", f"![pass rates and failures]({PLOTS})", ""]
@@ -157,7 +165,7 @@ class Report:
         middle.set(xlabel="share of responses", xlim=(0, 1), title="how they end")
         middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5, fontsize="small")
         rates = [
-            [tally.by_task_length.get((task, low), Group()).row()["pass_rate"] for low in self.lengths]
+            [tally.by_task_length.get((task, low), PromptStats()).row()["pass_rate"] for low in self.lengths]
             for task in tasks
         ]
         image = right.imshow(np.array(rates, dtype=float), vmin=0, vmax=1, aspect="auto", cmap="viridis")
@@ -168,20 +176,20 @@ class Report:
         pyplot.close(figure)
 
 
-def _groups(title: str, kind: str, groups: Mapping[str, Group]) -> Table:
+def _stats_table(title: str, kind: str, by_name: Mapping[str, PromptStats]) -> TextTable:
     rows = []
-    for name, group in groups.items():
-        row = group.row()
+    for name, stats in by_name.items():
+        row = stats.row()
         counts = (f"{row[key]:,}" for key in ("solved", "unsolved", "unscored"))
         learnable = "" if row["learnable"] is None else f"{row['learnable']:.3f}"
-        rows.append([name, f"{group.prompts:,}", _rate(group), learnable, *counts])
-    return Table(title, (kind, "prompts", "pass rate", "learnable", "solved", "unsolved", "unscored"), rows)
+        rows.append([name, f"{stats.prompts:,}", _rate(stats), learnable, *counts])
+    return TextTable(title, (kind, "prompts", "pass rate", "learnable", "solved", "unsolved", "unscored"), rows)
 
 
-def _rate(group: Group | None) -> str:
-    return f"{group.rates / group.prompts:.3f}" if group and group.prompts else ""
+def _rate(stats: PromptStats | None) -> str:
+    return f"{stats.rates / stats.prompts:.3f}" if stats and stats.prompts else ""
 
 
-def _markdown(table: Table) -> list[str]:
+def _markdown(table: TextTable) -> list[str]:
     cells = [table.columns, ["---"] * len(table.columns), *table.rows]
     return [f"| {' | '.join(row)} |" for row in cells]

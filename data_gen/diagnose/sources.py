@@ -1,13 +1,13 @@
-"""Where responses and their scores are: what a model answered, prompt by prompt, however long the files are.
+"""Read scored responses, prompt by prompt, from data pipelines, training runs and hard mining.
 
 | source | path | one prompt is | its id |
 |---|---|---|---|
-| stage difficulty of data_gen.multitask | the run's folder | a sample, as the small model answers it | the sample's |
+| stage difficulty of data_gen.multitask | the run's folder | a sample, answered by the small model | the sample's |
 | training with `longrl.log_rollouts` | the run's folder | a group of rollouts of one step | STEP:PROMPT |
 | hard mining | the run's folder `mining` | a row of a data file | FILE:ROW |
 
-A training run logs the groups that it trained on; those that group filtering replaced, because all rewards were equal,
-are known by number only, from its metrics.jsonl.
+A training run logs the groups that it trained on. Of the groups that group filtering replaced because all rewards were
+equal, only the number is known, from its metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SourceError(ValueError):
 
 class Answered(NamedTuple):
     """A prompt and its responses. tokens: the prompt's length; difficulty: a level of data_gen.multitask; both None
-    where the source does not say."""
+    if the source does not have them."""
 
     id: str
     task: str
@@ -49,22 +49,22 @@ class Answered(NamedTuple):
 
 @dataclass
 class Filtered:
-    """Groups of a training run that were replaced because all their rewards were equal: task -> how many, and of how
-    many the answers were all right, or all wrong."""
+    """Groups of a training run that were replaced because all their rewards were equal: by task the number of all
+    groups, of those with only right answers, and of those with only wrong answers."""
 
     groups: Counter[str] = field(default_factory=Counter)
     all_right: Counter[str] = field(default_factory=Counter)
     all_wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Filtered) -> None:
-        """Count those of another run too."""
+        """Add the counts of another run."""
         for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
             mine.update(theirs)
 
 
-class Source(ABC):
-    """Iterates over prompts and their responses; afterwards `filtered` holds what is not among them. `kind`: what it
-    is, for people."""
+class ResponseSource(ABC):
+    """Iterates over prompts and their responses; afterwards `filtered` has the counts of replaced groups. `kind`: the
+    name of the kind of source, for messages."""
 
     kind: ClassVar[str]
 
@@ -76,23 +76,23 @@ class Source(ABC):
         try:
             yield from self._read()
         except KeyError as error:
-            raise SourceError(f"{self.path}: a row has no {error}; expected those of {self.kind}") from error
+            raise SourceError(f"{self.path}: a row has no {error}; expected rows of a {self.kind}") from error
 
     @abstractmethod
     def _read(self) -> Iterator[Answered]:
         """Its prompts, in order. Raises SourceError."""
 
 
-def source(path: Path, last_steps: int = 0) -> Source:
-    """The source at a path. last_steps: of a training run, only so many; 0 for all. Raises SourceError."""
+def open_source(path: Path, last_steps: int = 0) -> ResponseSource:
+    """The source at a path. last_steps: of a training run, read only this many; 0 for all. Raises SourceError."""
     folder = path.parent if path.name == "rollouts.jsonl" else path
     if (folder / "difficulty").is_dir():
-        return DifficultyStage(folder)
+        return DifficultyResponses(folder)
     if (folder / "rollouts.jsonl").is_file():
-        return Mining(folder)
+        return MiningResponses(folder)
     for rollouts in (folder / "rollouts", folder):
         if (rollouts / "prompts.jsonl").is_file():
-            return Training(rollouts, last_steps)
+            return TrainingResponses(rollouts, last_steps)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
     raise SourceError(
@@ -102,8 +102,8 @@ def source(path: Path, last_steps: int = 0) -> Source:
     )
 
 
-class DifficultyStage(Source):
-    """The small model's responses: those to all samples, of the model that is nearer to the one that is trained."""
+class DifficultyResponses(ResponseSource):
+    """The small model's responses. It answers all samples, and is closer to the model that is trained."""
 
     kind = "data_gen.multitask, stage difficulty"
 
@@ -111,11 +111,12 @@ class DifficultyStage(Source):
         parts = sorted((self.path / "difficulty").glob("*.jsonl"))
         if not parts:
             raise SourceError(
-                f"{self.path / 'difficulty'}: has no rows; set difficulty.small, and run that stage to its end"
+                f"{self.path / 'difficulty'}: has no rows. Fix: set difficulty.small, and run that stage to its end"
             )
         for part in parts:
             for row in iterate_jsonl(part):
-                yield from (_sample(sample) for sample in row["samples"] if sample["rates"])  # others were not asked
+                # A sample without rates was not answered, such as a summary.
+                yield from (_sample(sample) for sample in row["samples"] if sample["rates"])
 
 
 def _sample(sample: Mapping[str, Any]) -> Answered:
@@ -131,11 +132,10 @@ def _sample(sample: Mapping[str, Any]) -> Answered:
         for response in sample["responses"]
         if response["server"] == small
     ]
-    task = data_source(sample["task"])  # as training names it
-    return Answered(sample["id"], task, sample["prompt_tokens"], sample["level"], responses)
+    return Answered(sample["id"], data_source(sample["task"]), sample["prompt_tokens"], sample["level"], responses)
 
 
-class Training(Source):
+class TrainingResponses(ResponseSource):
     """The rollouts of a run's steps."""
 
     kind = "training run"
@@ -178,19 +178,20 @@ class Training(Source):
 
 
 def _rollout(row: Mapping[str, Any]) -> Response:
-    listing = not row["cited"]  # recall and precision of citations say nothing about the answer
+    # With citations, recall and precision are those of the citations, and not of the answer.
+    is_list = not row["cited"]
     return Response(
         None if row["status"] in FAILURES else row["answer"],
         row["status"],
         row["reason"],
-        row["recall"] if listing else 0.0,
-        row["precision"] if listing else 0.0,
+        row["recall"] if is_list else 0.0,
+        row["precision"] if is_list else 0.0,
         row["response"],
     )
 
 
-class Mining(Source):
-    """What a model answered to the rows of data files; a row that was asked again counts once."""
+class MiningResponses(ResponseSource):
+    """The responses to the rows of data files. If a row was answered several times, the last time counts."""
 
     kind = "hard mining"
 
@@ -200,7 +201,8 @@ class Mining(Source):
         last = {(line["file"], line["row"]): number for number, line in enumerate(iterate_jsonl(rollouts))}
         for number, line in enumerate(iterate_jsonl(rollouts)):
             at, row = line["file"], line["row"]
-            if last.get((at, row)) == number and "too_long" not in line:  # others may have been written since
+            # `last.get`, because mining may have written further lines since the first pass over the file.
+            if last.get((at, row)) == number and "too_long" not in line:
                 name, rows = about[at] if at < len(about) else (str(at), {})
                 tokens, difficulty = rows.get(row, (None, None))
                 texts = line["responses"] or [None] * len(line["answers"])
@@ -216,11 +218,11 @@ class Mining(Source):
 
 
 def _rows_of(stored: str) -> tuple[str, dict[int, tuple[int | None, str | None]]]:
-    """The name of a data file, given as PATH (N bytes), and of each of its rows length and difficulty; of none where
-    the file is not there any more, or is another."""
-    found = _WITH_SIZE.fullmatch(stored)
-    path = Path(found[1] if found else stored)
-    if not found or not path.is_file() or path.stat().st_size != int(found[2]):
+    """The name of a data file, given as "PATH (N bytes)", and the length and difficulty of each of its rows. If the
+    file is missing or has another size: no rows."""
+    match = _WITH_SIZE.fullmatch(stored)
+    path = Path(match[1] if match else stored)
+    if not match or not path.is_file() or path.stat().st_size != int(match[2]):
         return path.name, {}
     rows = read_rows(path, ["prompt_tokens", "extra_info.payload"])
     return path.name, {

@@ -9,34 +9,25 @@ import typer
 from data_gen import cli
 from data_gen.config import ConfigError
 from data_gen.grounding import show as viewer
-from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
+from data_gen.grounding.pipeline import GROUNDING
 
-pipeline = cli.Pipeline(
-    config=GroundingConfig,
-    inputs="File, folder, or hf:NAME[:CONFIG[:SPLIT]]",
-    stages=STAGES,
-    parts_of=PARTS_OF,
-    title="Grounded long-context questions",
-    about="Each row asks one question whose evidence is in several chunks of the document; `extra_info.ref_chunks` "
-    "names them, `extra_info.payload` holds source, explanation, score and pass rates.",
-)
-app = cli.create(pipeline)
+app = cli.create_app(GROUNDING)
 
 
 @app.command()
 def show(
     output: cli.Output,
-    what: Annotated[str, typer.Option(help="clusters or questions; default: the latest there is.")] = "",
+    what: Annotated[str, typer.Option(help="clusters or questions; default: the latest that exists.")] = "",
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
 ) -> None:
-    """Print random clusters or selected questions, to judge them by eye."""
-    views = {"clusters": viewer.clusters, "questions": viewer.questions}
-    with cli.guarded():
-        store = pipeline.store(output)
+    """Print random clusters or selected questions, to inspect them."""
+    views = {"clusters": viewer.show_clusters, "questions": viewer.show_questions}
+    with cli.exit_on_user_error():
+        store = cli.open_store(GROUNDING, output)
         kind = what or ("questions" if store.parts("select") else "clusters")
         if kind not in views:
-            raise ConfigError(f"--what {what}; expected clusters or questions")
+            raise ConfigError(f"--what {what}: expected clusters or questions")
         for text in views[kind](store, count, seed):
             print(text)
 

@@ -1,65 +1,73 @@
-"""Stage answer: how hard a question is, for whom: answered without and with the document, several times, and graded.
+"""Stage answer: have models answer each question several times, without and with the document, and grade the answers.
 
-Asked are the best candidates of each cluster that the judge passed: they alone can be selected, and these are the
-longest prompts of the whole pipeline. Grading: equal to the reference by rule, else a judge (the training reward's own
-prompt, so that an answer cannot talk to it). What no grader could read counts as neither right nor wrong.
+Only the best candidate of each cluster that passed the judge is answered: no other can be selected, and prompts with
+the whole document are the longest of the pipeline. An answer is right if it equals the reference by rule, or if a
+judge says so; the judge gets the training reward's prompt, which an answer cannot manipulate. An answer that no grader
+could read counts as neither right nor wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options
 from verl_longrl.rewards import JudgeError
-from verl_longrl.rewards.options import Options, number
 
+from data_gen.config import PipelineConfig
 from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
-from data_gen.llm import LLMOptions, Messages, RequestFailed, check_sampling
+from data_gen.llm import LLMOptions, Messages, RequestFailed, TopP
 from data_gen.llm_json import UnreadableReply, final_text
-from data_gen.llm_stage import AskingStage
+from data_gen.llm_stage import LLMStage
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 
-_WAYS = ("closed_book", "with_document")
+_SETTINGS = ("closed_book", "with_document")
 
 
 @dataclass(frozen=True)
-class AnswerOptions(Options):
-    """servers: which of `servers` answer; name the model that will be trained. grader: which of `servers` grades.
-    closed_book, with_document: answers of each server without and with the document (0: not asked, and the filter of
-    stage select that needs them is off). The others: sampling."""
+class AnswerStageOptions(Options):
+    """Options of stage answer."""
 
     servers: tuple[str, ...] = ("default",)
+    """Those of `servers` that answer; name the model to be trained."""
     grader: str = "default"
-    closed_book: int = 4
-    with_document: int = 4
-    temperature: float = 0.7
-    top_p: float = 0.95
-    max_tokens: int = 4096
+    """The one of `servers` that grades."""
+    closed_book: NonNegativeInt = 4
+    """Answers of each server without the document. With 0, stage select does not filter by them."""
+    with_document: NonNegativeInt = 4
+    """Answers of each server with the document. With 0, stage select does not filter by them."""
+    temperature: NonNegativeFloat = 0.7
+    """Sampling temperature."""
+    top_p: TopP = 0.95
+    """Nucleus sampling threshold."""
+    max_tokens: PositiveInt = 4096
+    """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
         if not self.servers:
-            raise ValueError("answer.servers is empty; name at least one of servers, such as [default]")
-        for name, low in (("closed_book", 0), ("with_document", 0)):
-            number(f"answer.{name}", getattr(self, name), low, whole=True)
-        check_sampling("answer", self)
+            raise OptionError("servers", [], "expected at least one name", "name some of servers, such as [default]")
 
 
-class Answer(AskingStage):
-    """Row: `answers`, one for each finalist (see select.py): `cluster`, `candidate`, `closed_book` and `with_document`,
-    each by server name a list of {text, correct}, `correct` None when the answer or its grade could not be had."""
+class AnswerStage(LLMStage):
+    """Row: `answers`, one for each finalist (see select.py): `cluster`, `candidate`, `closed_book` and `with_document`.
+    Each of the last two is, by server name, a list of {text, correct}; `correct` is None when the request or the
+    grading failed."""
 
     name = "answer"
+    summary = "have models answer the best, without and with the document."
+    blocks: ClassVar = {"answer": AnswerStageOptions}
     after = ("ingest", "chunk", "generate", "judge")
 
     def __init__(
         self,
-        options: AnswerOptions,
+        options: AnswerStageOptions,
         selection: SelectOptions,
         servers: dict[str, LLMOptions],
         seed: int,
@@ -68,50 +76,52 @@ class Answer(AskingStage):
         self.options, self.selection, self.seed = options, selection, seed
         self.grader = Grader(options.max_tokens, seed)
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        options = config.block(AnswerStageOptions)
+        servers = {name: config.server(name, "answer.servers") for name in options.servers}
+        servers.setdefault(options.grader, config.server(options.grader, "answer.grader"))
+        return cls(options, config.block(SelectOptions), servers, config.seed)
+
     def settings(self) -> dict[str, Any]:
         finalists = {f"select.{key}": getattr(self.selection, key) for key in ("threshold", "min_criterion")}
-        return {"seed": self.seed, **finalists, **self.named(self.options), **self.server_settings()}
+        return {"seed": self.seed, **finalists, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         text = document["ingest"]["text"]
-        chosen = finalists(document, self.selection)
-        answers = await asyncio.gather(*(self._examine(document, text, candidate) for candidate in chosen))
+        requests = [self._examine(document, text, finalist) for finalist in finalists(document, self.selection)]
+        answers = await asyncio.gather(*requests)
         counts = Counter({"candidates answered": len(answers)})
         for answer in answers:
-            for way in _WAYS:
-                for samples in answer[way].values():
-                    counts[f"answers {way}"] += len(samples)
-                    counts[f"answers {way} right"] += sum(bool(sample["correct"]) for sample in samples)
-                    counts[f"answers {way} ungraded"] += sum(sample["correct"] is None for sample in samples)
+            for setting in _SETTINGS:
+                for samples in answer[setting].values():
+                    counts[f"answers {setting}"] += len(samples)
+                    counts[f"answers {setting} right"] += sum(bool(sample["correct"]) for sample in samples)
+                    counts[f"answers {setting} ungraded"] += sum(sample["correct"] is None for sample in samples)
         return {"id": document["judge"]["id"], "answers": answers, "counts": counts}
 
     async def _examine(self, document: Document, text: str, candidate: dict[str, Any]) -> dict[str, Any]:
         """All answers to one question."""
-        question = candidate["question"]
-        prompt = {way: prompts.answer_prompt(question, text if way == "with_document" else None) for way in _WAYS}
-        wanted = [
-            (way, server, n)
-            for way in _WAYS
-            for server in self.options.servers
-            for n in range(getattr(self.options, way))
-        ]
-        texts = chunk_texts(document)
+        question, texts = candidate["question"], chunk_texts(document)
         evidence = "\n".join(texts[i] for i in candidate["evidence"])
-        samples = await asyncio.gather(
-            *(
-                self._answer(candidate, prompt[way], evidence, server, document["judge"]["id"], way, n)
-                for way, server, n in wanted
-            )
-        )
+        keys, requests = [], []
+        for setting in _SETTINGS:
+            prompt = prompts.answer_prompt(question, text if setting == "with_document" else None)
+            for server in self.options.servers:
+                for n in range(getattr(self.options, setting)):
+                    keys.append((setting, server))
+                    key = (document["judge"]["id"], setting, n)
+                    requests.append(self._answer(candidate, prompt, evidence, server, *key))
         result: dict[str, Any] = {"cluster": candidate["cluster"], "candidate": candidate["candidate"]}
-        result |= {way: {server: [] for server in self.options.servers} for way in _WAYS}
-        for (way, server, _), sample in zip(wanted, samples, strict=True):
-            result[way][server].append(sample)
+        result |= {setting: {server: [] for server in self.options.servers} for setting in _SETTINGS}
+        for (setting, server), sample in zip(keys, await asyncio.gather(*requests), strict=True):
+            result[setting][server].append(sample)
         return result
 
     async def _answer(
         self, candidate: dict[str, Any], prompt: Messages, evidence: str, server: str, *key: object
     ) -> dict[str, Any]:
+        """One graded answer. `key` and the server make its seed, and so distinguish it from other answers."""
         name = (*key, server, candidate["cluster"], candidate["candidate"])
         try:
             reply = await self.llms[server].chat(
@@ -124,7 +134,8 @@ class Answer(AskingStage):
             text = read_answer(reply.text)
         except (RequestFailed, UnreadableReply) as error:
             return {"text": None, "correct": None, "detail": str(error)}
-        if reply.finish_reason == "length":  # so it would be in training
+        if reply.finish_reason == "length":
+            # A truncated response earns nothing in training either.
             return {"text": text, "correct": False, "detail": "cut off at answer.max_tokens"}
         try:
             question, reference = candidate["question"], candidate["answer"]
@@ -135,7 +146,7 @@ class Answer(AskingStage):
 
 
 def read_answer(reply: str) -> str:
-    """What follows the last "Answer:", else the last line. Raises UnreadableReply for unfinished reasoning."""
+    """The text after the last "Answer:", or the last line. Raises UnreadableReply for unfinished reasoning."""
     text = final_text(reply)
-    _, found, answer = text.rpartition("Answer:")
-    return (answer if found else text.rpartition("\n")[2]).strip(" \n*")
+    _, label, answer = text.rpartition("Answer:")
+    return (answer if label else text.rpartition("\n")[2]).strip(" \n*")

@@ -1,13 +1,15 @@
-"""Stage chunk: documents as spans of at most `max_tokens` tokens; see splitter.py."""
+"""Stage chunk: split documents into spans of at most `max_tokens` tokens; see splitter.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
+from data_gen.config import PipelineConfig
 from data_gen.grounding.splitter import SEPARATORS, Splitter
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store
@@ -16,26 +18,31 @@ from data_gen.tokenizer import load_tokenizer
 
 @dataclass(frozen=True)
 class ChunkOptions(Options):
-    """max_tokens: the most tokens of a chunk. separators: where chunks may begin, in order of preference."""
+    """Options of stage chunk."""
 
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Ge(16)] = 512
+    """Longest chunk, in tokens."""
     separators: tuple[str, ...] = SEPARATORS
-
-    def __post_init__(self) -> None:
-        number("chunk.max_tokens", self.max_tokens, 16, whole=True)
+    """Texts at which a chunk may begin, in order of preference."""
 
 
-class Chunk(PartStage):
+class ChunkStage(PartStage):
     """Row: `spans`, a list of [start, end, tokens], one for each chunk in document order."""
 
     name = "chunk"
+    summary = "split documents into chunks."
+    blocks: ClassVar = {"chunk": ChunkOptions}
     after = ("ingest", "dedup")
 
     def __init__(self, options: ChunkOptions, tokenizer: str):
         self.options, self.tokenizer = options, tokenizer
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        return cls(config.block(ChunkOptions), config.tokenizer)
+
     def settings(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer, **self.named(self.options)}
+        return {"tokenizer": self.tokenizer, **self.block_settings(self.options)}
 
     def open(self, store: Store) -> None:
         tokenizer = load_tokenizer(self.tokenizer)

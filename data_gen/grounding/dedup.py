@@ -1,41 +1,47 @@
-"""Stage dedup: one of each group of equal or nearly equal documents stays, the first in order."""
+"""Stage dedup: keep the first document of each group of equal or nearly equal ones."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
+from verl_longrl.data.progress import Advance
+from verl_longrl.options import Options
 
+from data_gen.config import PipelineConfig
 from data_gen.minhash import NearDuplicates
 from data_gen.pipeline import WholeStage
-from data_gen.progress import Advance
-from data_gen.store import Row, Store, drop
+from data_gen.store import Row, Store, dropped_row
 
 
 @dataclass(frozen=True)
 class DedupOptions(Options):
-    """threshold: Jaccard similarity of word 5-grams from which documents are the same; 0 keeps all but exact copies."""
+    """Options of stage dedup."""
 
-    threshold: float = 0.8
-
-    def __post_init__(self) -> None:
-        number("dedup.threshold", self.threshold, 0, 0.98)
+    threshold: Annotated[float, Ge(0), Le(0.98)] = 0.8
+    """Jaccard similarity of word 5-grams at which two documents count as the same; 0 drops exact copies only."""
 
 
-class Dedup(WholeStage):
+class DedupStage(WholeStage):
     """Row: nothing. Drops: duplicate, near_duplicate."""
 
     name = "dedup"
+    summary = "drop equal and nearly equal documents."
+    blocks: ClassVar = {"dedup": DedupOptions}
     after = ("ingest",)
 
     def __init__(self, options: DedupOptions):
         self.options = options
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        return cls(config.block(DedupOptions))
+
     def settings(self) -> dict[str, Any]:
-        return self.named(self.options)
+        return self.block_settings(self.options)
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         self.seen: set[str] = set()
@@ -49,12 +55,15 @@ class Dedup(WholeStage):
     def _rows(self, store: Store, part: str) -> Iterator[Row]:
         for document in store.documents(part, ("ingest",)):
             row = document["ingest"]
+            # An id is a digest of the text, so equal ids are equal documents.
             if row["id"] in self.seen:
-                yield drop(row["id"], "duplicate", row["source"])
+                yield dropped_row(row["id"], "duplicate", row["source"])
                 continue
             self.seen.add(row["id"])
-            found = self.near.add(row["id"], row["minhash"]) if self.near else None
-            if found:
-                yield drop(row["id"], "near_duplicate", f"{row['source']}: {found[1]:.2f} like document {found[0]}")
+            similar = self.near.add(row["id"], row["minhash"]) if self.near else None
+            if similar:
+                other, similarity = similar
+                detail = f"{row['source']}: similarity {similarity:.2f} with document {other}"
+                yield dropped_row(row["id"], "near_duplicate", detail)
             else:
                 yield {"id": row["id"]}

@@ -1,18 +1,20 @@
-"""Stage embed: one unit vector for every chunk, kept as 16-bit floats beside the part."""
+"""Stage embed: one unit vector for every chunk, stored as 16-bit floats beside the part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from verl_longrl.rewards.options import Options, choice, number
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
+from data_gen.config import PipelineConfig
 from data_gen.embeddings import Encoder, SentenceTransformerEncoder, ServerEncoder, StaticEncoder
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions
-from data_gen.llm_stage import keep_to_model
+from data_gen.llm_stage import require_same_model
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store
 
@@ -21,28 +23,35 @@ Backend = Literal["sentence-transformers", "server", "static"]
 
 @dataclass(frozen=True)
 class EmbedOptions(Options):
-    """backend: sentence-transformers (here), server (an OpenAI-compatible embeddings endpoint, servers.SERVER) or
-    static (WordLlama's word vectors: no GPU, no network). model: for sentence-transformers. batch_size: texts at once.
-    """
+    """Options of stage embed."""
 
     backend: Backend = "sentence-transformers"
+    """sentence-transformers (in this process), server (an OpenAI-compatible embeddings endpoint) or static (WordLlama's
+    word vectors, which need neither a GPU nor a network)."""
     model: str = "BAAI/bge-m3"
+    """The model of backend sentence-transformers: a folder or a name on the hub."""
     server: str = "default"
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        choice("embed.backend", self.backend, Backend)
-        number("embed.batch_size", self.batch_size, 1, whole=True)
+    """The one of `servers` that backend server uses."""
+    batch_size: PositiveInt = 64
+    """Texts embedded at once."""
 
 
-class Embed(PartStage):
-    """Row: `first` and `count`, the rows of the part's array that are the document's chunks."""
+class EmbedStage(PartStage):
+    """Row: `first` and `count`; the document's chunks are the rows [first, first + count) of the part's array."""
 
     name = "embed"
+    summary = "embed the chunks."
+    blocks: ClassVar = {"embed": EmbedOptions}
     after = ("ingest", "chunk")
 
     def __init__(self, options: EmbedOptions, server: LLMOptions | None):
         self.options, self.server = options, server
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        options = config.block(EmbedOptions)
+        needs_server = options.backend == "server"
+        return cls(options, config.server(options.server, "embed.server") if needs_server else None)
 
     def settings(self) -> dict[str, Any]:
         model = {"sentence-transformers": self.options.model, "static": "wordllama 256"}.get(self.options.backend)
@@ -51,7 +60,7 @@ class Embed(PartStage):
     def open(self, store: Store) -> None:
         self.encoder = self._encoder()
         if isinstance(self.encoder, ServerEncoder):
-            keep_to_model(store, self.name, self.options.server, self.encoder.model())
+            require_same_model(store, self.name, self.options.server, self.encoder.served_model())
 
     def _encoder(self) -> Encoder:
         if self.options.backend == "static":

@@ -1,25 +1,26 @@
-"""Stage export: selected questions as the project's training parquet, split by document, checked, and described.
+"""Stage export: write the selected questions as training parquet, split by document, validated, and described.
 
-A document over the token budget can be fitted to it: chunks that are no evidence are left out, at random, until it
-fits; the rest is renumbered, and the labels with it.
+A document over the token budget can be fitted to it: random chunks that are not evidence are left out until it fits.
+The remaining chunks are renumbered, and the labels with them.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt
 from verl_longrl.data.schema import Sample
-from verl_longrl.rewards.options import choice, number
 
+from data_gen.config import PipelineConfig
 from data_gen.export_stage import ExportStage, SplitOptions
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.special_tokens import SpecialTokens
-from data_gen.store import Document, Row, drop
+from data_gen.store import Document, Row, dropped_row
 from data_gen.text import derive_seed
 
 Overlong = Literal["drop", "fit"]
@@ -27,33 +28,34 @@ Overlong = Literal["drop", "fit"]
 
 @dataclass(frozen=True)
 class ExportOptions(SplitOptions):
-    """max_prompt_tokens: length limit of a prompt as the model sees it, chat template included (data.max_prompt_length
-    of the training). overlong: what happens to longer ones: drop, or fit (leave out chunks that are no evidence).
-    val_fraction: share of documents held out, at least one when it is above 0. data_source: selects the reward.
-    instructions: what the prompt says after the question. chat_template_kwargs: as in the training
-    (data.apply_chat_template_kwargs)."""
+    """Options of stage export."""
 
-    max_prompt_tokens: int = 65536
+    max_prompt_tokens: PositiveInt = 65536
+    """Longest prompt in tokens as the model sees it, chat template included (data.max_prompt_length in training)."""
     overlong: Overlong = "fit"
+    """For longer prompts: drop the document, or fit it (leave out chunks that are not evidence)."""
     data_source: str = "longrlvr"
+    """The data source of the rows, which selects their reward."""
     instructions: str = INSTRUCTIONS
+    """The end of every prompt, after the question."""
     chat_template_kwargs: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("export.max_prompt_tokens", self.max_prompt_tokens, 1, whole=True)
-        choice("export.overlong", self.overlong, Overlong)
+    """Arguments of the chat template, as in training (data.apply_chat_template_kwargs)."""
 
 
-class Export(ExportStage):
-    """Row: also `chunks` (numbers of those shown), `prompt_tokens`. Drops: overlong."""
+class GroundingExportStage(ExportStage):
+    """Row: also `chunks` (the numbers of those shown), `prompt_tokens`. Drops: overlong."""
 
+    blocks: ClassVar = {"export": ExportOptions}
     after = ("ingest", "chunk", "select")
     origins = (after,)
     options: ExportOptions
 
     def __init__(self, options: ExportOptions, tokenizer: str, seed: int):
         super().__init__(options, tokenizer, options.max_prompt_tokens, seed, options.chat_template_kwargs)
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        return cls(config.block(ExportOptions), config.tokenizer, config.seed)
 
     @cached_property
     def special(self) -> SpecialTokens:
@@ -65,13 +67,13 @@ class Export(ExportStage):
         if tokens > self.max_tokens and self.options.overlong == "fit":
             chunks, tokens = self._fit(document, tokens)
         if tokens > self.max_tokens:
-            return drop(name, "overlong", f"{tokens} tokens > {self.max_tokens}")
+            return dropped_row(name, "overlong", f"{tokens} tokens > {self.max_tokens}")
         fitted = len(chunks) < len(document["chunk"]["spans"])
         counts = {"fitted": int(fitted), "prompt tokens": tokens}
         return {"id": name, "rows": 1, "chunks": chunks, "prompt_tokens": tokens, "counts": counts}
 
     def _fit(self, document: Document, tokens: int) -> tuple[list[int], int]:
-        """The chunks that remain when enough others are left out, and the prompt's length with them."""
+        """The chunks that remain after enough others are left out, and the length of the prompt with them."""
         select, spans = document["select"], document["chunk"]["spans"]
         spare = [i for i in range(len(spans)) if i not in set(select["evidence"])]
         random.Random(derive_seed(self.seed, "fit", select["id"])).shuffle(spare)
@@ -79,9 +81,11 @@ class Export(ExportStage):
         while tokens > self.max_tokens and spare:
             excess = tokens - self.max_tokens
             while excess > 0 and spare:
-                out = spare.pop()
-                kept.remove(out)
-                excess -= spans[out][2]  # without its tags, which only makes the prompt shorter still
+                left_out = spare.pop()
+                kept.remove(left_out)
+                # An underestimate, since a chunk's tags are not counted. So the prompt may become shorter than needed
+                # by some tags, but is usually counted once only.
+                excess -= spans[left_out][2]
             tokens = self._count(document, sorted(kept))
         return sorted(kept), tokens
 
@@ -90,7 +94,7 @@ class Export(ExportStage):
         return grounded_prompt([texts[i] for i in chunks], self._question(document), self.options.instructions)
 
     def _question(self, document: Document) -> str:
-        """The question; what a model wrote is read as text, as the document is since it was ingested."""
+        """The question, with special tokens that the model may have written broken up, as in ingested documents."""
         return self.special.break_up(document["select"]["question"])
 
     def _count(self, document: Document, chunks: list[int]) -> int:

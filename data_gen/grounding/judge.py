@@ -1,78 +1,86 @@
-"""Stage judge: every candidate rated from 0 to 10 by a model that sees the chunks and the claimed evidence.
+"""Stage judge: have a model that sees the chunks and the claimed evidence rate every candidate from 0 to 10.
 
 LongRLVR's first rejection step needs a rating of clarity, correctness and necessity of the evidence (paper, data
-section); the released rubric's weights are not used, the judge gives the whole itself, after the criteria one by one.
+section). The weights of the released rubric are not used: the judge rates each criterion and then the whole.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
-from data_gen.grading import ratings
+from data_gen.config import PipelineConfig
+from data_gen.grading import read_ratings
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, check_sampling
+from data_gen.llm import LLMOptions
 from data_gen.llm_json import BrokenRule
-from data_gen.llm_stage import AskingStage
-from data_gen.store import Document, Row, drop
+from data_gen.llm_stage import LLMStage
+from data_gen.store import Document, Row, dropped_row
 
 
 @dataclass(frozen=True)
-class JudgeOptions(Options):
-    """server: which of `servers` rates. samples: ratings of each candidate, averaged. attempts: replies asked for until
-    one can be read. The others: sampling."""
+class JudgeStageOptions(Options):
+    """Options of stage judge."""
 
     server: str = "default"
-    samples: int = 1
-    attempts: int = 3
-    temperature: float = 0.1
-    max_tokens: int = 16384
+    """The one of `servers` that rates the candidates."""
+    samples: PositiveInt = 1
+    """Ratings of each candidate; their mean counts."""
+    attempts: PositiveInt = 3
+    """Replies requested until one can be read."""
+    temperature: NonNegativeFloat = 0.1
+    """Sampling temperature."""
+    max_tokens: PositiveInt = 16384
+    """Longest reply, in tokens."""
 
-    def __post_init__(self) -> None:
-        for name in ("samples", "attempts"):
-            number(f"judge.{name}", getattr(self, name), 1, whole=True)
-        check_sampling("judge", self)
 
-
-class Judge(AskingStage):
+class JudgeStage(LLMStage):
     """Row: `ratings`, one for each candidate whose status is "ok", in order: `cluster`, `candidate`, `score` (None when
     no rating could be read), the criteria, `remark`. Drops: unrated."""
 
     name = "judge"
+    summary = "have a model rate the questions."
+    blocks: ClassVar = {"judge": JudgeStageOptions}
     structured = True
     after = ("ingest", "chunk", "cluster", "generate")
 
-    def __init__(self, options: JudgeOptions, server: LLMOptions, seed: int):
+    def __init__(self, options: JudgeStageOptions, server: LLMOptions, seed: int):
         super().__init__({options.server: server})
         self.options, self.seed = options, seed
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        options = config.block(JudgeStageOptions)
+        return cls(options, config.server(options.server, "judge.server"), config.seed)
+
     def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.named(self.options), **self.server_settings()}
+        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         texts, name = chunk_texts(document), document["generate"]["id"]
         candidates = [c for c in document["generate"]["candidates"] if c["status"] == "ok"]
-        samples = range(self.options.samples)
-        replies = await asyncio.gather(*(self._sample(document, texts, c, n) for c in candidates for n in samples))
-        ratings = []
-        for position, candidate in enumerate(candidates):
-            of_this = replies[position * len(samples) : (position + 1) * len(samples)]
-            which = {"cluster": candidate["cluster"], "candidate": candidate["candidate"]}
-            ratings.append(which | mean_rating(of_this))
+        ratings = await asyncio.gather(*(self._rate(document, texts, candidate) for candidate in candidates))
         counts = Counter("candidates unrated" if r["score"] is None else "candidates rated" for r in ratings)
         if not counts["candidates rated"]:
-            return {**drop(name, "unrated", str(ratings[-1].get("remark", ""))), "counts": counts}
+            return {**dropped_row(name, "unrated", str(ratings[-1].get("remark", ""))), "counts": counts}
         return {"id": name, "ratings": ratings, "counts": counts}
 
-    async def _sample(
+    async def _rate(self, document: Document, texts: list[str], candidate: dict[str, Any]) -> dict[str, Any]:
+        """The mean of a candidate's ratings."""
+        requests = [self._request_rating(document, texts, candidate, n) for n in range(self.options.samples)]
+        ids = {"cluster": candidate["cluster"], "candidate": candidate["candidate"]}
+        return ids | mean_rating(await asyncio.gather(*requests))
+
+    async def _request_rating(
         self, document: Document, texts: list[str], candidate: dict[str, Any], number: int
     ) -> dict[str, Any]:
-        """One rating, or only the `remark` why there is none."""
+        """One rating; if there is none, only a `remark` with the reason."""
         cluster = document["cluster"]["clusters"][candidate["cluster"]]
         evidence = [cluster.index(i) for i in candidate["evidence"]]
         shown = [texts[i] for i in cluster]
@@ -95,7 +103,7 @@ class Judge(AskingStage):
 
 
 def mean_rating(ratings: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of those ratings that could be read, with the first one's remark; score None when none could."""
+    """The mean of the ratings that could be read, with the remark of the first one; score None if none could."""
     readable = [rating for rating in ratings if "score" in rating]
     if not readable:
         return {"score": None, "remark": ratings[-1]["remark"]}
@@ -103,6 +111,6 @@ def mean_rating(ratings: list[dict[str, Any]]) -> dict[str, Any]:
     return means | {"remark": readable[0]["remark"]}
 
 
-def read_rating(found: dict[str, Any]) -> dict[str, Any]:
+def read_rating(reply: dict[str, Any]) -> dict[str, Any]:
     """Score and criteria as floats from 0 to 10. Raises UnreadableReply for anything else."""
-    return {**ratings(found, ("score", *prompts.CRITERIA)), "remark": str(found.get("remark", ""))}
+    return {**read_ratings(reply, ("score", *prompts.CRITERIA)), "remark": str(reply.get("remark", ""))}

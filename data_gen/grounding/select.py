@@ -1,8 +1,8 @@
-"""Stage select: one question for each document, the best that is neither easy nor known nor contaminated.
+"""Stage select: choose one question for each document, the best that is neither easy nor known nor contaminated.
 
-LongRLVR's two-step rejection (best of a cluster, best of the document, score at least 9), its difficulty filter (what a
-model answers without the document teaches no reading; what it always answers gives no signal), and decontamination.
-Every candidate that was rated is accounted for in the counts.
+LongRLVR's two-step rejection (best of a cluster, best of the document, score at least 9), its difficulty filter (a
+question that a model answers without the document does not teach reading; one that it always answers gives no signal),
+and decontamination. Every rated candidate is accounted for in the counts.
 """
 
 from __future__ import annotations
@@ -10,53 +10,60 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge, Le
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options, Share
 
-from data_gen.decontaminate import Benchmarks, fingerprints, require
+from data_gen.config import PipelineConfig
+from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
 from data_gen.grounding.prompts import CRITERIA
 from data_gen.pipeline import PartStage
-from data_gen.store import Document, Row, Store, drop
+from data_gen.store import Document, Row, Store, dropped_row
 
 
 @dataclass(frozen=True)
 class SelectOptions(Options):
-    """threshold: least score. min_criterion: least of every single criterion. max_closed_book: highest share of right
-    answers without the document, of the server that is best at it. min_pass_rate, max_pass_rate: bounds of the share of
-    right answers with the document, over all servers. The paper found that dropping easy questions helps and dropping
-    hard ones hurts."""
+    """Options of stage select. The paper found that dropping easy questions helps and dropping hard ones hurts."""
 
-    threshold: float = 9.0
-    min_criterion: float = 0.0
-    max_closed_book: float = 0.0
-    min_pass_rate: float = 0.0
-    max_pass_rate: float = 0.9
+    threshold: Annotated[float, Ge(0), Le(10)] = 9.0
+    """Lowest score."""
+    min_criterion: Annotated[float, Ge(0), Le(10)] = 0.0
+    """Lowest rating of any single criterion."""
+    max_closed_book: Share = 0.0
+    """Highest share of right answers without the document, for the server with the most right answers."""
+    min_pass_rate: Share = 0.0
+    """Lowest share of right answers with the document, over all servers."""
+    max_pass_rate: Share = 0.9
+    """Highest share of right answers with the document, over all servers."""
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "min_criterion"):
-            number(f"select.{name}", getattr(self, name), 0, 10)
-        for name in ("max_closed_book", "min_pass_rate", "max_pass_rate"):
-            number(f"select.{name}", getattr(self, name), 0, 1)
         if self.min_pass_rate > self.max_pass_rate:
-            raise ValueError(f"select.min_pass_rate = {self.min_pass_rate} is above its maximum, {self.max_pass_rate}")
+            problem = f"expected at most max_pass_rate, {self.max_pass_rate}"
+            raise OptionError("min_pass_rate", self.min_pass_rate, problem, "lower it, or raise max_pass_rate")
 
 
-class Select(PartStage):
+class SelectStage(PartStage):
     """Row: `question`, `answer`, `evidence`, `explanation`, `cluster`, `candidate`, `score`, `closed_book` and
-    `pass_rate` (None where not asked). Drops: below_threshold, or what kept the best finalist out: ungraded,
-    answerable_closed_book, too_hard, too_easy, contaminated."""
+    `pass_rate` (None if there are no such answers). Drops: below_threshold, or the objection to the best finalist:
+    ungraded, answerable_closed_book, too_hard, too_easy, contaminated."""
 
     name = "select"
+    summary = "choose the best question of each document."
+    blocks: ClassVar = {"select": SelectOptions}
     after = ("generate", "judge", "answer")
 
     def __init__(self, options: SelectOptions, benchmarks: tuple[str, ...]):
-        require(benchmarks)
+        require_files(benchmarks)
         self.options, self.benchmark_files = options, benchmarks
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        return cls(config.block(SelectOptions), config.benchmarks)
+
     def settings(self) -> dict[str, Any]:
-        return {"benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
+        return {"benchmarks": fingerprint_files(self.benchmark_files), **self.block_settings(self.options)}
 
     def open(self, store: Store) -> None:
         self.benchmarks = Benchmarks(self.benchmark_files)
@@ -77,11 +84,13 @@ class Select(PartStage):
             }
         )
         if not chosen:
-            return {**drop(name, "below_threshold", f"best score {max(r['score'] for r in rated):g}"), "counts": counts}
+            detail = f"best score {max(rating['score'] for rating in rated):g}"
+            return {**dropped_row(name, "below_threshold", detail), "counts": counts}
         first_reason, selected = "", None
         for finalist in sorted(chosen, key=lambda candidate: -candidate["score"]):
-            answers = next(a for a in document["answer"]["answers"] if _same(a, finalist))
-            finalist |= {way: share(answers[key], most) for way, key, most in _SHARES}
+            answers = next(a for a in document["answer"]["answers"] if _is_same_candidate(a, finalist))
+            finalist["closed_book"] = right_share(answers["closed_book"], of_best_server=True)
+            finalist["pass_rate"] = right_share(answers["with_document"], of_best_server=False)
             reason = self._objection(finalist, answers)
             if not reason and selected is None:
                 selected = finalist
@@ -89,14 +98,14 @@ class Select(PartStage):
             status = reason or ("selected" if selected is finalist else "not_best_of_document")
             counts[f"candidates {status}"] += 1
         if selected is None:
-            return {**drop(name, first_reason), "counts": counts}
+            return {**dropped_row(name, first_reason), "counts": counts}
         return {"id": name, **selected, "counts": counts}
 
     def _objection(self, finalist: dict[str, Any], answers: dict[str, Any]) -> str:
-        """Why this question is not for training, "" when it is."""
+        """The reason not to train on this question, "" if there is none."""
         closed_book, pass_rate = finalist["closed_book"], finalist["pass_rate"]
-        for way, rate in (("closed_book", closed_book), ("with_document", pass_rate)):
-            if rate is None and any(answers[way].values()):
+        for setting, rate in (("closed_book", closed_book), ("with_document", pass_rate)):
+            if rate is None and any(answers[setting].values()):
                 return "ungraded"
         if closed_book is not None and closed_book > self.options.max_closed_book:
             return "answerable_closed_book"
@@ -108,19 +117,16 @@ class Select(PartStage):
         return "contaminated" if any(self.benchmarks.overlap(text) for text in texts) else ""
 
 
-_SHARES = (("closed_book", "closed_book", True), ("pass_rate", "with_document", False))
-
-
 def finalists(document: Document, options: SelectOptions) -> list[dict[str, Any]]:
-    """The best candidate of each cluster that passes the threshold, with its `score` and criteria; the first of
-    equals."""
+    """The best candidate of each cluster that passes the threshold, with its `score` and criteria; the first one of
+    those with the same score."""
     candidates = [c for c in document["generate"]["candidates"] if c["status"] == "ok"]
     best: dict[int, dict[str, Any]] = {}
     for candidate, rating in zip(candidates, document["judge"]["ratings"], strict=True):
         if not _passes(rating, options):
             continue
-        found = best.get(candidate["cluster"])
-        if found is None or rating["score"] > found["score"]:
+        best_so_far = best.get(candidate["cluster"])
+        if best_so_far is None or rating["score"] > best_so_far["score"]:
             scores = {name: rating[name] for name in ("score", *CRITERIA)}
             best[candidate["cluster"]] = {key: value for key, value in candidate.items() if key != "status"} | scores
     return list(best.values())
@@ -132,12 +138,17 @@ def _passes(rating: dict[str, Any], options: SelectOptions) -> bool:
     return all(rating[name] >= options.min_criterion for name in CRITERIA)
 
 
-def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+def _is_same_candidate(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return (a["cluster"], a["candidate"]) == (b["cluster"], b["candidate"])
 
 
-def share(samples: dict[str, list[dict[str, Any]]], most: bool) -> float | None:
-    """The share of right answers among the graded ones: of the best server (`most`), or over all. None without any."""
-    pools = list(samples.values()) if most else [list(itertools.chain(*samples.values()))]
-    graded = [[answer["correct"] for answer in pool if answer["correct"] is not None] for pool in pools]
-    return max((sum(pool) / len(pool) for pool in graded if pool), default=None)
+def right_share(answers: dict[str, list[dict[str, Any]]], of_best_server: bool) -> float | None:
+    """The share of right answers among the graded ones, of the server that is right most often or over all servers;
+    None if there is no graded answer. answers: server name -> answers."""
+    pools = list(answers.values()) if of_best_server else [list(itertools.chain(*answers.values()))]
+    shares = []
+    for pool in pools:
+        graded = [answer["correct"] for answer in pool if answer["correct"] is not None]
+        if graded:
+            shares.append(sum(graded) / len(graded))
+    return max(shares, default=None)

@@ -1,4 +1,4 @@
-"""Look at what was made: random clusters, or random selected questions with their evidence, as text."""
+"""Show random clusters, or random selected questions with their evidence, as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_gen.store import Document, Store, StoreError
 WIDTH = 160
 
 
-def clusters(store: Store, count: int, seed: int) -> Iterator[str]:
+def show_clusters(store: Store, count: int, seed: int) -> Iterator[str]:
     """Random clusters, each with the beginnings of its chunks."""
     for document, draw in _sample(store, ("ingest", "chunk", "cluster"), count, seed):
         texts, row = chunk_texts(document), document["cluster"]
@@ -22,7 +22,7 @@ def clusters(store: Store, count: int, seed: int) -> Iterator[str]:
         yield ""
 
 
-def questions(store: Store, count: int, seed: int) -> Iterator[str]:
+def show_questions(store: Store, count: int, seed: int) -> Iterator[str]:
     """Random selected questions, each with its answer, scores and evidence."""
     for document, _ in _sample(store, ("ingest", "chunk", "select"), count, seed):
         texts, row = chunk_texts(document), document["select"]
@@ -41,10 +41,10 @@ def _sample(store: Store, stages: tuple[str, ...], count: int, seed: int) -> Ite
     if not parts:
         raise StoreError(f"{store.root} has no stage {stages[-1]} yet")
     draw.shuffle(parts)
-    each = math.ceil(count / len(parts))
+    most_per_part = math.ceil(count / len(parts))
     for part in parts:
         documents = list(store.documents(part, stages))
-        for document in draw.sample(documents, min(len(documents), each, count)):
+        for document in draw.sample(documents, min(len(documents), most_per_part, count)):
             yield document, draw
             count -= 1
         if count <= 0:

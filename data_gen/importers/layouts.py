@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 from verl_longrl.data.row_checks import check_row
 from verl_longrl.data.schema import Sample
 
-from data_gen.document_readers import CorpusError, place, read_records
+from data_gen.document_readers import CorpusError, read_records, row_name
 from data_gen.importers.documents import import_document
 from data_gen.importers.fields import Unusable, describe_fields
 from data_gen.importers.math_problems import DAPO, import_dapo, import_problem
@@ -150,7 +150,7 @@ def _rows(file: Path) -> Iterator[tuple[int, str, Row]]:
     for number, row in enumerate(read_records(file)):
         if isinstance(row, CorpusError):
             raise row
-        where = f"{file}: {place(file, number)}"
+        where = f"{file}: {row_name(file, number)}"
         if not isinstance(row, dict):
             raise CorpusError(f"{where}: found {type(row).__name__}, expected an object; correct or remove it")
         yield number, where, row

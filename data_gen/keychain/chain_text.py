@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from data_gen.keychain import prompts
-from data_gen.keychain.chains import ChainOptions, Order, Pair, Puzzle, identifier, puzzle
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.chains import ChainOptions, Order, Pair, Puzzle, draw_identifier, draw_puzzle
+from data_gen.keychain.lengths import PartLengths
 from data_gen.text import derive_seed, words
 
 
@@ -45,7 +45,7 @@ class Hider:
         seed: of the identifiers.
     """
 
-    def __init__(self, options: ChainOptions, others: Iterable[str], lengths: Lengths, budget: int, seed: int):
+    def __init__(self, options: ChainOptions, others: Iterable[str], lengths: PartLengths, budget: int, seed: int):
         self.options, self.lengths = options, lengths
         different = list({_key(question): question for question in others}.values())
         self._questions: dict[str, int] = {}
@@ -56,7 +56,7 @@ class Hider:
         draw = random.Random(derive_seed(seed, "identifiers"))
         pool: dict[str, None] = {}
         while len(pool) < max(4096, 2 * options.identifiers_needed(budget)):
-            pool[identifier(draw, options.identifiers)] = None
+            pool[draw_identifier(draw, options.identifiers)] = None
         self._pool = list(pool)
         # Identifiers begin and end a token, so the length of a pair is the sum of its parts' lengths.
         self._before, self._between, self._after = lengths.count([' {"', '": "', '"}.'])
@@ -65,7 +65,7 @@ class Hider:
 
     def hide(self, question: str, budget: int, draw: random.Random) -> Hidden:
         """The question behind the chains of a prompt of `budget` tokens. Raises FewQuestions."""
-        drawn = puzzle(draw, self.options, self.options.number_of_chains(budget), len(self._pool))
+        drawn = draw_puzzle(draw, self.options, self.options.number_of_chains(budget), len(self._pool))
         questions = [question, *self._false(question, drawn.questions - 1, draw)]
         self._count_questions(questions)
         links = [self._link(pair, questions) for pair in ordered(draw, drawn, self.options.order)]

@@ -1,41 +1,51 @@
-"""Stage export: prompts as the project's training parquet, split by question; retrieval rows by themselves."""
+"""Stage export: write prompts as training parquet, split by question; retrieval rows are split separately."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 from verl_longrl.data.schema import Sample
 
-from data_gen.export_stage import ExportStage
+from data_gen.config import PipelineConfig
+from data_gen.export_stage import ExportStage, SplitOptions
 from data_gen.keychain import prompts
 from data_gen.keychain.needles import KINDS
+from data_gen.keychain.prompt_composer import PromptComposeOptions
 from data_gen.store import Document
 
 DATA_SOURCES = {"keychain": "loongrl_keychain", "plain": "loongrl_qa"} | dict.fromkeys(KINDS, "loongrl_retrieval")
 
 
-class Export(ExportStage):
-    """Row: as every export's. The last stage of each origin makes the prompts."""
+class KeychainExportStage(ExportStage):
+    """Row: that of ExportStage. The last stage of each origin makes the prompts."""
 
+    summary = "write training parquet, split by question."
     after = ("questions", "fill", "retrieval")
     origins = (("questions", "fill"), ("retrieval",))
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        max_tokens = config.block(PromptComposeOptions).max_prompt_tokens
+        return cls(config.block(SplitOptions), config.tokenizer, max_tokens, config.seed)
+
     def samples(self, document: Document) -> Iterator[Sample]:
-        made = document.get("fill") or document["retrieval"]
-        asked = document.get("questions", made)  # a retrieval row has its own question
-        task = DATA_SOURCES[made["kind"]]
+        prompt = document.get("fill") or document["retrieval"]
+        # A row of stage retrieval has its own question and answers.
+        question = document.get("questions", prompt)
+        task = DATA_SOURCES[prompt["kind"]]
         yield Sample(
             data_source=task,
-            prompt=prompts.messages(made["prompt"]),
-            ground_truth=asked["answers"],
+            prompt=prompts.messages(prompt["prompt"]),
+            ground_truth=question["answers"],
             index=0,
-            question=asked["question"],
+            question=question["question"],
             task=task,
             ability="longcontext_qa",
             payload={
-                "document": asked["id"],
-                "source": asked["source"],
-                **{key: made[key] for key in ("passages", "gold_at", "keys")},
+                "document": question["id"],
+                "source": question["source"],
+                **{key: prompt[key] for key in ("passages", "gold_at", "keys")},
             },
-            prompt_tokens=made["prompt_tokens"],
+            prompt_tokens=prompt["prompt_tokens"],
         )

@@ -1,6 +1,6 @@
-"""Stage haystack: the passages of all questions, and of any other text, as what prompts are filled with.
+"""Stage haystack: collect the passages of all questions, and of any further text, to fill prompts with.
 
-The passages of questions that a later stage drops stay: they are as good as any other to hide something among.
+Passages of questions that a later stage drops remain in the haystack: they are as good a filling as any other.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, number
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
+from verl_longrl.data.progress import Advance
+from verl_longrl.options import Options
 
-from data_gen.decontaminate import Benchmarks, fingerprints
-from data_gen.document_readers import CorpusError, find, fingerprint
+from data_gen.config import PipelineConfig
+from data_gen.decontaminate import Benchmarks, fingerprint_files
+from data_gen.document_readers import CorpusError, find_sources, fingerprint_sources
 from data_gen.keychain.chain_solver import looks_like_chain
-from data_gen.keychain.passage_pool import Haystack, body, build
+from data_gen.keychain.passage_pool import Haystack, build_haystack, passage_body
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.pipeline import WholeStage
-from data_gen.progress import Advance
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Row, Store
 from data_gen.tokenizer import load_tokenizer
@@ -30,39 +32,48 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True)
 class HaystackOptions(Options):
-    """files: further text for the haystack (files, folders, hf:NAME), such as books; what repeats a benchmark is left
-    out. passage_words: short paragraphs of those are put together up to this many words, longer ones parted at sentence
-    ends. text_field: of rows."""
+    """Options of stage haystack."""
 
     files: tuple[str, ...] = ()
-    passage_words: int = 150
+    """Further text for the haystack, such as books: files, folders, hf:NAME. Passages that repeat a benchmark are left
+    out."""
+    passage_words: Annotated[int, Ge(20)] = 150
+    """Words of a passage of these files. Shorter paragraphs are joined, longer ones divided at sentence ends."""
     text_field: str = "text"
-
-    def __post_init__(self) -> None:
-        number("haystack.passage_words", self.passage_words, 20, whole=True)
+    """The field of JSON Lines, parquet and Hugging Face rows that holds the text."""
 
 
-class Gather(WholeStage):
+class HaystackStage(WholeStage):
     """Row: `own`, the numbers of the question's passages in the haystack, and `gold`, those that answer it. The
     haystack itself is in the folder `passages` (see passage_pool.py)."""
 
     name = "haystack"
+    summary = "gather the passages that prompts are filled with."
+    blocks: ClassVar = {"haystack": HaystackOptions}
     after = ("questions",)
 
     def __init__(self, options: HaystackOptions, tokenizer: str, benchmarks: tuple[str, ...]):
         self.options, self.tokenizer, self.benchmark_files = options, tokenizer, benchmarks
         try:
-            self.sources = find(list(options.files))[0] if options.files else []
+            self.sources = find_sources(list(options.files))[0] if options.files else []
         except CorpusError as error:
             raise CorpusError(f"haystack.files: {error}") from error
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        return cls(config.block(HaystackOptions), config.tokenizer, config.benchmarks)
+
     def settings(self) -> dict[str, Any]:
-        own = {"tokenizer": self.tokenizer, "files": fingerprint(self.sources)}
-        return {**own, "benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
+        return {
+            "tokenizer": self.tokenizer,
+            "files": fingerprint_sources(self.sources),
+            "benchmarks": fingerprint_files(self.benchmark_files),
+            **self.block_settings(self.options),
+        }
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         folder, tokenizer = store.root / self.name / "passages", load_tokenizer(self.tokenizer)
-        build(folder, self._bodies(store, SpecialTokens(tokenizer)), tokenizer.backend_tokenizer)
+        build_haystack(folder, self._bodies(store, SpecialTokens(tokenizer)), tokenizer.backend_tokenizer)
         haystack = Haystack(folder)
         counts: Counter[str] = Counter()
         for part in store.parts("questions"):
@@ -73,44 +84,45 @@ class Gather(WholeStage):
     def _bodies(self, store: Store, special: SpecialTokens) -> Iterator[str]:
         for part in store.parts("questions"):
             for row in store.read("questions", part):
-                yield from (body(passage["title"], passage["text"]) for passage in row.get("passages", ()))
+                for passage in row.get("passages", ()):
+                    yield passage_body(passage["title"], passage["text"])
         benchmarks = Benchmarks(self.benchmark_files if self.sources else ())
         for source in self.sources:
             for document in source.documents(self.options.text_field):
                 if isinstance(document, CorpusError):
                     raise CorpusError(f"haystack.files: {document}")
-                for text in passages_of(document.text, self.options.passage_words):
+                for text in split_into_passages(document.text, self.options.passage_words):
                     if not looks_like_chain(text) and not benchmarks.overlap(text):
                         yield special.break_up(text)
 
     def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
         for document in store.documents(part, ("questions",)):
             row = document["questions"]
-            numbers = [haystack.find(body(passage["title"], passage["text"])) for passage in row["passages"]]
+            numbers = [haystack.find(passage_body(passage["title"], passage["text"])) for passage in row["passages"]]
             gold = [number for number, passage in zip(numbers, row["passages"], strict=True) if passage["gold"]]
             yield {"id": row["id"], "own": numbers, "gold": gold}
 
 
-def passages_of(text: str, most_words: int) -> Iterator[str]:
-    """A text in passages of at most `most_words` words: paragraphs put together, or parted at sentence ends. A sentence
+def split_into_passages(text: str, most_words: int) -> Iterator[str]:
+    """The passages of a text, of at most `most_words` words: paragraphs joined, or divided at sentence ends. A sentence
     that is longer stays whole."""
     text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
-    held: list[str] = []
+    pending: list[str] = []
     size = 0
     for paragraph in _PARAGRAPH.split(text):
         for sentence in _sentences(" ".join(paragraph.split()), most_words):
             length = len(sentence.split())
-            if held and size + length > most_words:
-                yield " ".join(held)
-                held, size = [], 0
-            held.append(sentence)
+            if pending and size + length > most_words:
+                yield " ".join(pending)
+                pending, size = [], 0
+            pending.append(sentence)
             size += length
-    if held:
-        yield " ".join(held)
+    if pending:
+        yield " ".join(pending)
 
 
 def _sentences(paragraph: str, most_words: int) -> list[str]:
-    """The paragraph, or its sentences where it is too long."""
+    """The paragraph, or its sentences if it is too long."""
     if len(paragraph.split()) <= most_words:
         return [paragraph] if paragraph else []
     return [paragraph[a:b].strip() for a, b in itertools.pairwise([0, *sentence_ends(paragraph), len(paragraph)])]

@@ -1,8 +1,8 @@
-"""Lengths of the parts of prompts, so that a prompt's own is a sum.
+"""Token counts of the parts of prompts, which add up to the length of a prompt.
 
-Every part (passage, heading, pair of a chain) is counted once. Sums are right where parts are joined at places at which
-the tokenizer begins a new token anyway, which `prompts.py` sees to for byte-level tokenizers such as Qwen's and Llama
-3's; `Composer` finds out whether they are for the tokenizer at hand.
+Every part (passage, heading, pair of a chain) is counted once. Sums are exact if parts are joined at places where the
+tokenizer begins a new token anyway. `prompts.py` ensures this for byte-level tokenizers such as Qwen's and Llama 3's;
+`PromptComposer` tests it for the tokenizer in use.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from verl_longrl.data.prompt_lengths import PromptCounter
 from data_gen.keychain import prompts
 
 
-class Lengths:
-    """Counts texts, whole prompts, and headings."""
+class PartLengths:
+    """Counts the tokens of texts, whole prompts, and headings."""
 
     def __init__(self, counter: PromptCounter):
         self._counter = counter
@@ -26,7 +26,7 @@ class Lengths:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text by itself."""
-        return [len(found) for found in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [len(encoding) for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def prompt(self, text: str) -> int:
         """Tokens of a prompt with this text as the user's turn, as the model sees it."""
@@ -34,6 +34,7 @@ class Lengths:
 
     def headings(self, passages: int) -> int:
         """Tokens of the headings of this many passages."""
+        # _headings[n] is the sum for n passages. It grows by doubling, so that a prompt of n passages costs O(n) once.
         while len(self._headings) <= passages:
             have = len(self._headings) - 1
             more = self.count([prompts.heading(number) for number in range(have + 1, 2 * have + 65)])

@@ -13,15 +13,17 @@ appear nowhere else: passages that contain one are left out, and `needle_solver.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from verl_longrl.rewards.options import Options, choice, number
+from annotated_types import Ge, Le
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import Options
 
 from data_gen.keychain import prompts
 from data_gen.keychain.chain_text import Hidden, Link
-from data_gen.keychain.chains import identifier
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.chains import draw_identifier
+from data_gen.keychain.lengths import PartLengths
 
 Kind = Literal["multi_key", "multi_value", "sentence"]
 KINDS: tuple[Kind, ...] = ("multi_key", "multi_value", "sentence")
@@ -60,28 +62,20 @@ LAST_NAMES = (
 class RetrievalOptions(Options):
     """How many rows of each kind there are, and their keys and values."""
 
-    multi_key: int = 0
+    multi_key: NonNegativeInt = 0
     """Rows of this kind; LoongRL has 512."""
-    multi_value: int = 0
+    multi_value: NonNegativeInt = 0
     """Rows of this kind; LoongRL has 512."""
-    sentence: int = 0
+    sentence: NonNegativeInt = 0
     """Rows of this kind; LoongRL has 500."""
-    keys: int = 20
+    keys: Annotated[int, Ge(1), Le(MOST)] = 20
     """Keys in a multi_key row."""
-    values: int = 20
+    values: Annotated[int, Ge(1), Le(MOST)] = 20
     """Values in a multi_value row."""
     key_form: Form = "words"
     """words (amber-kettle), numbers (of seven digits) or uuids."""
     value_form: Form = "numbers"
     """As `key_form`."""
-
-    def __post_init__(self) -> None:
-        for kind in KINDS:
-            number(f"retrieval.{kind}", getattr(self, kind), 0, whole=True)
-        for name in ("keys", "values"):
-            number(f"retrieval.{name}", getattr(self, name), 1, MOST, whole=True)
-        choice("retrieval.key_form", self.key_form, Form)
-        choice("retrieval.value_form", self.value_form, Form)
 
     @property
     def rows(self) -> dict[Kind, int]:
@@ -97,7 +91,7 @@ class Needles(NamedTuple):
     hidden: Hidden
 
 
-def needles(draw: random.Random, kind: Kind, options: RetrievalOptions, lengths: Lengths) -> Needles:
+def needles(draw: random.Random, kind: Kind, options: RetrievalOptions, lengths: PartLengths) -> Needles:
     """Draw the needles of a prompt of this kind."""
     statement, question = prompts.FILED, prompts.WHICH_ONE
     if kind == "multi_key":
@@ -136,4 +130,4 @@ def _names(draw: random.Random, form: Form, count: int) -> list[str]:
         return [f"{ADJECTIVES[place // len(NOUNS)]}-{NOUNS[place % len(NOUNS)]}" for place in places]
     if form == "numbers":
         return list(map(str, draw.sample(range(10**6, 10**7), count)))
-    return [identifier(draw, "uuid") for _ in range(count)]
+    return [draw_identifier(draw, "uuid") for _ in range(count)]

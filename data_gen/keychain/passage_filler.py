@@ -1,8 +1,8 @@
-"""Passages around a question's own until a prompt has its length, and pairs between their sentences.
+"""Fill a prompt with random passages around a question's own, and insert links between their sentences.
 
-Passages are drawn at random, whatever the question. What room is left at the end is filled by a passage of just that
-length, or one that is cut at the end of a sentence. The order is drawn anew for every prompt, so gold passages stand
-anywhere, evenly.
+Passages are drawn at random, whatever the question. The room that remains at the end is filled by a passage of just
+that length, or by one that is cut at the end of a sentence. The order is drawn anew for every prompt, so the positions
+of gold passages are uniform.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ import numpy as np
 from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS
 
 from data_gen.keychain import prompts
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.passage_pool import ENDING, Haystack
 from data_gen.text import words
 
-_EVERYWHERE = FUNCTION_WORDS | {"yes", "no", "true", "false"}
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # scripts that put no space between words
+_UBIQUITOUS = FUNCTION_WORDS | {"yes", "no", "true", "false"}
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""A character of a script without spaces between words (Chinese, Japanese)."""
 _SYMBOL = re.compile(r"\w[+#*/=<>^&@%$€£]|[+#*/=<>^&@%$€£]\w")
-_MISSES, _TRIES = 20, 50
+"""A symbol beside a letter or digit, as in C++ or 3%."""
+_MAX_MISSES, _MAX_TRIES = 20, 50
 _BYTES_PER_TOKEN = 16
-"""More than text has on average, however long its words."""
+"""An upper bound on the average bytes of a token, even in text with long words."""
 
-Holds = Callable[[bytes], bool]
-"""Whether a passage, as UTF-8, holds what is looked for."""
+ContainsForbidden = Callable[[bytes], bool]
+"""Whether a passage, as UTF-8, contains a text that must not be in the prompt."""
 
 
-class Passage(NamedTuple):
-    """A passage in a prompt: UTF-8, where its sentences end, its tokens with heading left out, its number in the
-    haystack (-1: cut short)."""
+class PromptPassage(NamedTuple):
+    """A passage in a prompt: its UTF-8 text, the byte positions of its sentence ends, its tokens without the heading,
+    its number in the haystack (-1 if it is cut short)."""
 
     text: bytes
     ends: Sequence[int]
@@ -43,95 +45,107 @@ class Passage(NamedTuple):
 
 
 class NothingFits(ValueError):
-    """The haystack has no passage for the room that is left."""
+    """The haystack has no passage for the remaining room."""
 
 
-class Filler:
+class PassageFiller:
     """Fills prompts from a haystack."""
 
-    def __init__(self, haystack: Haystack, lengths: Lengths):
+    def __init__(self, haystack: Haystack, lengths: PartLengths):
         self.haystack, self.lengths = haystack, lengths
 
-    def passage(self, number: int) -> Passage:
+    def passage(self, number: int) -> PromptPassage:
         """A passage of the haystack."""
         haystack = self.haystack
-        return Passage(haystack.raw(number), haystack.ends(number).tolist(), int(haystack.tokens[number]), number)
+        return PromptPassage(haystack.raw(number), haystack.ends(number).tolist(), int(haystack.tokens[number]), number)
 
-    def fill(self, own: Iterable[int], room: int, slack: int, unfit: Holds, draw: random.Random) -> list[Passage]:
-        """The passages `own`, and others that are not `unfit`, in random order: together, with their headings, at most
-        `room` tokens, and at most `slack` less. Raises NothingFits."""
+    def fill(
+        self, own: Iterable[int], room: int, slack: int, is_unfit: ContainsForbidden, draw: random.Random
+    ) -> list[PromptPassage]:
+        """The passages `own` and others that are not unfit, in random order.
+
+        Together with their headings they have at most `room` tokens, and at least `room - slack`. Raises NothingFits.
+        """
         passages = [self.passage(number) for number in dict.fromkeys(own)]
-        taken = {passage.number for passage in passages}
+        used = {passage.number for passage in passages}
         own_passages = len(passages)
+        # Invariant: `left` is the longest text that one more passage may have, its heading already paid for.
         left = room - sum(passage.tokens for passage in passages) - self.lengths.headings(len(passages) + 1)
-        # `left` is what one more passage may have below its heading
 
-        def add(passage: Passage | None) -> bool:
+        def add(passage: PromptPassage | None) -> bool:
             nonlocal left
-            if passage is None or passage.number in taken or passage.tokens > left or unfit(passage.text):
+            if passage is None or passage.number in used or passage.tokens > left or is_unfit(passage.text):
                 return False
             passages.append(passage)
-            taken.add(passage.number)
+            used.add(passage.number)
             left -= passage.tokens + self._heading(len(passages) + 1)
             return True
 
-        for _ in range(_TRIES):
+        for _ in range(_MAX_TRIES):
+            # Add random passages until 20 in a row do not fit; then look for one of the remaining length.
             misses = 0
-            while misses < _MISSES:
+            while misses < _MAX_MISSES:
                 misses = 0 if add(self.passage(draw.randrange(len(self.haystack)))) else misses + 1
+            # Without another passage, its heading is not needed either, hence the sum.
             least = left + self._heading(len(passages) + 1) - slack
-            if least <= 0 or self._end(least, left, taken, add, draw):
+            if least <= 0 or self._add_last(least, left, used, add, draw):
                 draw.shuffle(passages)
                 return passages
             if len(passages) == own_passages:
                 break
-            left += passages.pop().tokens + self._heading(len(passages) + 2)  # a dead end: with more room, more fits
+            # A dead end: no passage of the remaining length is left. Take the last one out again and retry with the
+            # larger room. It stays in `used`, so it is not drawn a second time.
+            left += passages.pop().tokens + self._heading(len(passages) + 2)
         raise NothingFits(f"no passage fits the last {left} tokens")
 
-    def _end(
-        self, least: int, most: int, taken: set[int], add: Callable[[Passage | None], bool], draw: random.Random
+    def _add_last(
+        self, least: int, most: int, used: set[int], add: Callable[[PromptPassage | None], bool], draw: random.Random
     ) -> bool:
         """Add a passage of `least` to `most` tokens, whole or cut; whether there was one."""
-        if any(add(self.passage(number)) for number in _some(draw, self.haystack.of_length(least, most))):
+        if any(add(self.passage(number)) for number in _draw_some(draw, self.haystack.of_length(least, most))):
             return True
-        longer = _some(draw, self.haystack.of_length(most + 1, 2**31 - 2))
-        return any(add(self._cut(number, least, most)) for number in longer if number not in taken)
+        longer = _draw_some(draw, self.haystack.of_length(most + 1, 2**31 - 2))
+        return any(add(self._cut(number, least, most)) for number in longer if number not in used)
 
     def _heading(self, number: int) -> int:
+        """Tokens of the heading of passage `number`."""
         return self.lengths.headings(number) - self.lengths.headings(number - 1)
 
-    def _cut(self, number: int, least: int, most: int) -> Passage | None:
-        """The first sentences of a passage, where they come to `least` to `most` tokens."""
+    def _cut(self, number: int, least: int, most: int) -> PromptPassage | None:
+        """The first sentences of a passage, if some number of them has `least` to `most` tokens."""
         text, ends = self.haystack.raw(number), self.haystack.ends(number).tolist()
+        # Only beginnings that can be short enough are tokenised: a long passage is not tokenised to its end.
         ends = [end for end in ends if end <= _BYTES_PER_TOKEN * most]
         counts = self.lengths.count([text[:end].decode("utf-8", "replace") + ENDING for end in ends])
         for at, count in enumerate(counts):
             if least <= count <= most:
-                return Passage(text[: ends[at]], ends[:at], count, -1)
+                return PromptPassage(text[: ends[at]], ends[:at], count, -1)
         return None
 
 
-def join(passages: Sequence[Passage], links: Sequence[bytes], draw: random.Random) -> str:
-    """Passages under their headings, and links, in their order, at random sentence ends.
+def join_passages(passages: Sequence[PromptPassage], links: Sequence[bytes], draw: random.Random) -> str:
+    """Passages under their headings, with the links, in their order, at random sentence ends.
 
-    Raises NothingFits when there are links and no sentence ends.
+    Raises NothingFits when there are links but no sentence ends.
     """
     places = [(at, end) for at, passage in enumerate(passages) for end in passage.ends]
     if len(links) <= len(places):
-        spots = draw.sample(range(len(places)), len(links))
+        chosen = draw.sample(range(len(places)), len(links))
     elif places:
-        spots = draw.choices(range(len(places)), k=len(links))
+        # More links than sentence ends: some places get several links.
+        chosen = draw.choices(range(len(places)), k=len(links))
     else:
-        raise NothingFits("no passage has two sentences, so there is no place to hide anything; give prose as haystack")
-    here: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-    for spot, link in zip(sorted(spots), links, strict=True):
-        at, end = places[spot]
-        here[at].append((end, link))
+        raise NothingFits("no passage has two sentences, so there is no place for a link. Fix: give prose as haystack")
+    # Passage -> its links, each with the byte position at which it is inserted, ascending.
+    links_of: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for place, link in zip(sorted(chosen), links, strict=True):
+        at, end = places[place]
+        links_of[at].append((end, link))
     pieces: list[bytes] = []
     for at, passage in enumerate(passages):
         pieces.append(prompts.heading(at + 1).encode())
         position = 0
-        for end, link in here[at]:
+        for end, link in links_of[at]:
             pieces += (passage.text[position:end], link)
             position = end
         pieces += (passage.text[position:], ENDING.encode())
@@ -139,32 +153,35 @@ def join(passages: Sequence[Passage], links: Sequence[bytes], draw: random.Rando
 
 
 def answer_pattern(answers: Collection[str]) -> re.Pattern[str] | None:
-    """Finds any of the answers as whole words in casefolded text. Answers that stand everywhere (yes, no, "the", single
-    letters) are not looked for. None when there is nothing to look for."""
-    wanted = []
+    """A pattern that finds any of the answers as whole words in casefolded text; None if there is nothing to find.
+
+    Answers that occur in almost every text (yes, no, "the", single letters) are not searched for.
+    """
+    patterns = []
     for answer in answers:
         spelled = answer.casefold().split()
-        telling = any(len(word) > 1 and word not in _EVERYWHERE for word in words(answer))
-        if telling or _UNSPACED.search(answer) or _SYMBOL.search(answer):
+        is_specific = any(len(word) > 1 and word not in _UBIQUITOUS for word in words(answer))
+        if is_specific or _UNSPACED.search(answer) or _SYMBOL.search(answer):
             pattern = r"\s+".join(map(re.escape, spelled))
+            # In scripts without spaces a word has no visible bounds.
             before = "" if _UNSPACED.match(spelled[0][0]) else r"(?<!\w)"
             after = "" if _UNSPACED.match(spelled[-1][-1]) else r"(?!\w)"
-            wanted.append(before + pattern + after)
-    return re.compile("|".join(wanted)) if wanted else None
+            patterns.append(before + pattern + after)
+    return re.compile("|".join(patterns)) if patterns else None
 
 
-def holds_answer(answers: Collection[str]) -> Holds:
-    """Finds any of the answers as `answer_pattern` does."""
+def holds_answer(answers: Collection[str]) -> ContainsForbidden:
+    """A test for any of the answers, by `answer_pattern`."""
     pattern = answer_pattern(answers)
     return lambda text: pattern is not None and bool(pattern.search(text.decode("utf-8", "replace").casefold()))
 
 
-def holds_any(names: Collection[str]) -> Holds:
-    """Finds any of these ASCII texts, in any case, also inside words; far faster than a pattern of them all."""
-    wanted = [name.lower().encode() for name in names]
-    return lambda text: any(map(text.lower().__contains__, wanted))
+def holds_any(names: Collection[str]) -> ContainsForbidden:
+    """A test for any of these ASCII texts, in any case and also inside words; far faster than one pattern of all."""
+    lowered = [name.lower().encode() for name in names]
+    return lambda text: any(map(text.lower().__contains__, lowered))
 
 
-def _some(draw: random.Random, numbers: np.ndarray) -> list[int]:
-    """A few of `numbers`, in random order."""
-    return [int(numbers[i]) for i in draw.sample(range(len(numbers)), min(_TRIES, len(numbers)))]
+def _draw_some(draw: random.Random, numbers: np.ndarray) -> list[int]:
+    """At most _MAX_TRIES of `numbers`, in random order."""
+    return [int(numbers[i]) for i in draw.sample(range(len(numbers)), min(_MAX_TRIES, len(numbers)))]

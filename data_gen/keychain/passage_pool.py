@@ -1,8 +1,8 @@
-"""The passages that fill prompts: any number of them, each tokenised once, drawn at random or by length at no cost.
+"""The haystack: any number of passages on disk, each tokenised once, to be drawn at random or by length.
 
-A passage is its title, a newline and its text. On disk: the texts in one file, and beside it arrays of where each
-begins, its length in tokens, its digest and its sentence ends. A process maps them; so many processes share one copy,
-and the time to draw a passage does not depend on how many there are.
+A passage is its title, a newline and its text. On disk there is one file of texts, and arrays with the start of each
+passage, its length in tokens, its digest and its sentence ends. Processes map these files, so all of them share one
+copy in memory, and the time to draw a passage does not depend on the number of passages.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from verl_longrl.data.progress import progress_bar
 
 from data_gen.keychain.sentence_ends import sentence_ends
-from data_gen.progress import progress
 from data_gen.store import write_atomically
 
 ENDING = "\n\n"
-"""Follows every passage in a prompt, and is counted with it."""
+"""The text after every passage in a prompt, counted as part of the passage."""
 _BATCH = 1024
 
 
@@ -31,8 +31,8 @@ class HaystackError(ValueError):
     """A haystack that cannot be used; the message says what to do."""
 
 
-def body(title: str, text: str) -> str:
-    """A passage as it stands in a prompt, below its heading."""
+def passage_body(title: str, text: str) -> str:
+    """A passage as prompts show it below its heading."""
     return f"{title.strip()}\n{text.strip()}" if title.strip() else text.strip()
 
 
@@ -41,16 +41,20 @@ def digest64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
-    """Write a haystack of the different texts among `bodies`; returns how many. `tokenizer`: a `tokenizers.Tokenizer`.
+def build_haystack(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
+    """Write a haystack of the different texts among `bodies`; returns their number. `tokenizer`: a
+    `tokenizers.Tokenizer`.
 
-    A folder in which one is complete is left as it is.
+    A folder that has a complete haystack is left unchanged.
     """
     seen: set[int] = set()
+    # starts[n] is the first byte of passage n in texts.bin; its sentence ends are ends[first_end[n] : first_end[n +
+    # 1]]. Typed arrays, because a haystack may have tens of millions of passages and lists would take 10 times the
+    # memory.
     starts, tokens, digests = array("q", [0]), array("i"), array("Q")
     ends, first_end = array("i"), array("q", [0])
 
-    def new() -> Iterator[str]:
+    def without_duplicates() -> Iterator[str]:
         for text in bodies:
             key = digest64(text)
             if key not in seen:
@@ -58,11 +62,11 @@ def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
                 digests.append(key)
                 yield text
 
-    def written() -> Iterator[bytes]:
-        with progress("haystack", None, "passages") as advance:
-            for texts in _batches(new()):
-                counted = tokenizer.encode_batch_fast([text + ENDING for text in texts], add_special_tokens=False)
-                for text, encoding in zip(texts, counted, strict=True):
+    def tokenised_texts() -> Iterator[bytes]:
+        with progress_bar("haystack", None, "passages") as advance:
+            for texts in _batches(without_duplicates()):
+                encodings = tokenizer.encode_batch_fast([text + ENDING for text in texts], add_special_tokens=False)
+                for text, encoding in zip(texts, encodings, strict=True):
                     data = text.encode("utf-8", "replace")
                     starts.append(starts[-1] + len(data))
                     tokens.append(len(encoding))
@@ -74,7 +78,9 @@ def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
     if (folder / "haystack.json").exists():
         return int(json.loads((folder / "haystack.json").read_text())["passages"])
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "texts.bin", written())
+    # Writing the texts fills the arrays as a side effect, so this comes first; haystack.json, which marks the haystack
+    # as complete, comes last.
+    write_atomically(folder / "texts.bin", tokenised_texts())
     arrays = {"starts": starts, "tokens": tokens, "digests": digests, "ends": ends, "first_end": first_end}
     for name, values in arrays.items():
         _save(folder / f"{name}.npy", np.asarray(values))
@@ -86,16 +92,17 @@ def build(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
 
 
 class Haystack:
-    """The passages of a folder that `build` has written. `len` is their number; `tokens` their lengths with `ENDING`.
+    """The passages in a folder that `build_haystack` has written. `len` is their number; `tokens` their lengths with
+    `ENDING`.
 
-    Raises HaystackError when there is none.
+    Raises HaystackError when the folder has no complete haystack.
     """
 
     def __init__(self, folder: Path):
         if not (folder / "haystack.json").exists():
-            raise HaystackError(f"{folder} has no complete haystack; run the stage haystack first")
+            raise HaystackError(f"{folder} has no complete haystack. Fix: run stage haystack first")
         names = ("starts", "tokens", "digests", "ends", "first_end", "by_tokens", "by_digest")
-        # as plain arrays over the mapped files: slicing a memmap costs a microsecond
+        # Plain arrays over the mapped files, because slicing a memmap object costs a microsecond each time.
         self._arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
         mapped = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r") if len(self) else np.zeros(0, np.uint8)
         self._texts = np.asarray(mapped)
@@ -113,28 +120,30 @@ class Haystack:
         return self._texts[starts[passage] : starts[passage + 1]].tobytes()
 
     def ends(self, passage: int) -> np.ndarray:
-        """Positions in `raw(passage)` at which a sentence ends and another follows."""
+        """Positions in `raw(passage)` at which a sentence ends and another one follows."""
         first = self._arrays["first_end"]
         return self._arrays["ends"][first[passage] : first[passage + 1]]
 
     def find(self, text: str) -> int:
-        """The number of the passage with this text. Raises HaystackError when there is none."""
+        """The number of the passage with this text. Raises HaystackError if no passage has it."""
         at = int(np.searchsorted(self._sorted_digests, np.uint64(digest64(text))))
         if at == len(self) or self._sorted_digests[at] != digest64(text):
             raise HaystackError(
-                f"the haystack has no passage {text[:80]!r}; it was made from other files: build it anew"
+                f"the haystack has no passage {text[:80]!r}: it was made from other files. Fix: rerun with "
+                "--redo haystack"
             )
         return int(self._arrays["by_digest"][at])
 
     def of_length(self, low: int, high: int) -> np.ndarray:
         """Numbers of the passages of `low` to `high` tokens, shortest first."""
-        bounds = np.array([low, high + 1], dtype=self._sorted_tokens.dtype)  # of another type, all would be converted
+        # With bounds of another type, searchsorted would convert the whole array first.
+        bounds = np.array([low, high + 1], dtype=self._sorted_tokens.dtype)
         first, last = np.searchsorted(self._sorted_tokens, bounds)
         return self._arrays["by_tokens"][first:last]
 
 
 def _save(path: Path, values: np.ndarray) -> None:
-    """Write an array, and see it on the disk."""
+    """Write an array and wait until it is on disk."""
     with path.open("wb") as file:
         np.save(file, values)
         file.flush()
@@ -142,7 +151,7 @@ def _save(path: Path, values: np.ndarray) -> None:
 
 
 def _byte_ends(text: str) -> list[int]:
-    """Sentence ends as positions in the text's UTF-8."""
+    """Sentence ends as byte positions in the text's UTF-8."""
     ends, at, position = [], 0, 0
     for end in sentence_ends(text):
         at += len(text[position:end].encode("utf-8", "replace"))

@@ -1,9 +1,10 @@
-"""Short multi-hop questions as their sets publish them: a layout says where a row keeps its answers and its evidence.
+"""Read short multi-hop questions in the layouts in which data sets publish them.
 
-HotpotQA, 2WikiMultihopQA and MuSiQue (LoongRL's three sources) are read as downloaded or from the Hugging Face hub,
-any other set from plain JSON Lines. Kept are also what LoongRL's own readers leave out: the aliases of an answer, which
-passages the set names as evidence, and a space between two sentences. A row that holds no usable question is yielded in
-its place, as a `CorpusError` or as `Skipped`, so that nothing vanishes and nothing else is lost.
+A layout says which fields hold the answers and the evidence. HotpotQA, 2WikiMultihopQA and MuSiQue (LoongRL's three
+sources) are read as downloaded or from the Hugging Face hub, any other set from plain JSON Lines. Unlike LoongRL's own
+readers, these keep the aliases of an answer, the passages that the set names as evidence, and a space between two
+sentences. A row without a usable question is yielded as a `CorpusError` or as `Skipped`, so that every row is accounted
+for.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ NEEDS: dict[str, str] = {
     "musique": "question, answer, paragraphs as [{title, paragraph_text, is_supporting}, ...]",
     "generic": "question, answer or answers, passages (if any) as [text or {title, text, gold}, ...]",
 }
-"""The fields by which a layout is known. Each also takes an id, and aliases in answer_aliases or aliases;
-2WikiMultihopQA has its own in a file beside (`alias_file`), by answer_id."""
+"""The fields by which a layout is recognised. Rows of each may also have an id, and aliases in answer_aliases or
+aliases; those of 2WikiMultihopQA are in another file (`alias_file`), by answer_id."""
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A passage that comes with a question. `gold`: the set names it, by its title, as evidence for the answer."""
+class QuestionPassage:
+    """A passage of a question. `gold`: the data set names it, by its title, as evidence for the answer."""
 
     title: str
     text: str
@@ -40,45 +41,45 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Question:
+class MultiHopQuestion:
     """A question and its passages. `answers`: the answer, then its aliases; `where`: file, and line or row; `layout`:
-    what it was read as, never "auto"."""
+    the layout in which it was read, never "auto"."""
 
     id: str
     question: str
     answers: tuple[str, ...]
-    passages: tuple[Passage, ...]
+    passages: tuple[QuestionPassage, ...]
     where: str
     layout: Layout = "generic"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that is as it should be and holds no question to ask. `reason`: a name to count it by."""
+    """A valid row that has no answerable question. `reason`: a name to count it by."""
 
     where: str
     reason: str
 
 
-def read_questions(path: str | Path, layout: Layout = "auto") -> Iterator[Question | Skipped | CorpusError]:
-    """The rows of a .json, .jsonl (both also .gz) or .parquet file, in order, each one a question or why it is none.
+def read_questions(path: str | Path, layout: Layout = "auto") -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
+    """The rows of a .json, .jsonl (both also .gz) or .parquet file, in order, each as a question or the reason why not.
 
-    Layout "auto" is the one that fits the first object's fields; if none does, that error ends the file. Texts lose the
-    white space at their ends, and carriage returns before newlines. A question without an id gets a digest of its text.
+    Layout "auto" is the one that fits the first object's fields; if no layout does, that error ends the file. Texts are
+    stripped, and lose carriage returns before newlines. A question without an id gets a digest of its text as its id.
 
     Raises:
         CorpusError: there is no such layout.
     """
     if layout != "auto" and layout not in NEEDS:
         raise CorpusError(f"layout {layout!r}: expected auto, {', '.join(NEEDS)}")
-    return _read(Path(path), layout)
+    return _read_file(Path(path), layout)
 
 
 def layout_of(row: Row) -> Layout:
     """The layout that fits the fields of a row.
 
     Raises:
-        CorpusError: none does; the message names the fields found and those of each layout.
+        CorpusError: no layout fits; the message names the row's fields and those of each layout.
     """
     if "question" in row:
         if "context" in row and isinstance(_parsed(row["context"]), (dict, list)):
@@ -88,37 +89,37 @@ def layout_of(row: Row) -> Layout:
         if row.keys() & {"answer", "answers"} and "context" not in row:
             return "generic"
     layouts = "; ".join(f"{layout} has {fields}" for layout, fields in NEEDS.items())
-    raise CorpusError(f"no layout fits {_fields(row)} ({layouts}); rename the fields, or name the layout to read it as")
+    raise CorpusError(f"no layout fits {_fields(row)} ({layouts}). Fix: rename the fields, or name a layout")
 
 
 def alias_file(file: str | Path) -> Path | None:
-    """2WikiMultihopQA's file of aliases, if it stands beside this file as in the download: id_aliases.json, one object
-    with `Q_id`, `aliases` and `demonyms` a line."""
-    beside = Path(file).with_name("id_aliases.json")
-    return beside if beside.is_file() else None
+    """2WikiMultihopQA's file of aliases, id_aliases.json, if it is next to this file as in the download. It has one
+    object with `Q_id`, `aliases` and `demonyms` per line."""
+    aliases = Path(file).with_name("id_aliases.json")
+    return aliases if aliases.is_file() else None
 
 
-def _aliases(file: Path) -> dict[str, list[str]]:
-    """Wikidata id -> other names of it. Raises CorpusError for a line that cannot be read."""
-    found: dict[str, list[str]] = {}
-    beside = alias_file(file)
-    if beside is None:
-        return found
-    with beside.open(encoding="utf-8") as lines:
+def _read_aliases(file: Path) -> dict[str, list[str]]:
+    """Wikidata id -> its other names. Raises CorpusError for a line that cannot be read."""
+    names: dict[str, list[str]] = {}
+    aliases = alias_file(file)
+    if aliases is None:
+        return names
+    with aliases.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 entry = json.loads(line)
-                found[entry["Q_id"]] = [*entry.get("aliases", ()), *entry.get("demonyms", ())]
+                names[entry["Q_id"]] = [*entry.get("aliases", ()), *entry.get("demonyms", ())]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise CorpusError(
-                    f"{beside}: line {number}: expected an object with Q_id, aliases and demonyms, found "
-                    f"{line[:80]!r}; download it again, or move it elsewhere to go without aliases"
+                    f"{aliases}: line {number}: expected an object with Q_id, aliases and demonyms, found "
+                    f"{line[:80]!r}. Fix: download it again, or move it away to use no aliases"
                 ) from error
-    return found
+    return names
 
 
-def _read(file: Path, wanted: Layout) -> Iterator[Question | Skipped | CorpusError]:
-    layout = wanted
+def _read_file(file: Path, layout_option: Layout) -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
+    layout = layout_option
     aliases: dict[str, list[str]] | None = None
     lines = file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
     for number, row in enumerate(read_records(file)):
@@ -126,7 +127,9 @@ def _read(file: Path, wanted: Layout) -> Iterator[Question | Skipped | CorpusErr
         if isinstance(row, CorpusError):
             yield row
         elif not isinstance(row, dict):
-            yield CorpusError(f"{where}: found {_found(row)}, expected an object with a question; correct or remove it")
+            yield CorpusError(
+                f"{where}: found {_describe(row)}, expected an object with a question. Fix: correct or remove it"
+            )
         else:
             try:
                 if layout == "auto":
@@ -135,25 +138,27 @@ def _read(file: Path, wanted: Layout) -> Iterator[Question | Skipped | CorpusErr
                 yield CorpusError(f"{where}: {error}")
                 return
             if layout == "2wikimultihopqa" and aliases is None:
-                aliases = _aliases(file)
-            yield _row(row, where, layout, aliases or {}, auto=wanted == "auto")
+                aliases = _read_aliases(file)
+            yield _read_row(row, where, layout, aliases or {}, auto=layout_option == "auto")
 
 
-def _row(
+def _read_row(
     row: Row, where: str, layout: Layout, aliases: Mapping[str, list[str]], auto: bool
-) -> Question | Skipped | CorpusError:
+) -> MultiHopQuestion | Skipped | CorpusError:
     try:
         if layout == "musique" and not _get(row, "answerable", bool, default=True):
             return Skipped(where, "unanswerable")
         if auto and layout == "generic" and (other := row.keys() & {"context", "paragraphs"}):
-            raise CorpusError(f"{min(other)}: a field that the file's first row lacks, so it would go unread")
+            raise CorpusError(f"{min(other)}: the file's first row lacks this field, so it would be ignored")
         question = _get(row, "question", str)
-        passages = _listed(row, layout) if layout in ("musique", "generic") else _titled(row)
+        passages = _listed_passages(row, layout) if layout in ("musique", "generic") else _titled_passages(row)
         name = _id(row) or digest(question).hex()
-        return Question(name, question, _answers(row, layout, aliases), tuple(passages), where, layout)
+        return MultiHopQuestion(name, question, _answers(row, layout, aliases), tuple(passages), where, layout)
     except CorpusError as error:
-        by = " (found by auto)" if auto else ""
-        return CorpusError(f"{where}: {error}; correct or remove the row; layout {layout}{by} has {NEEDS[layout]}")
+        how = " (chosen by auto)" if auto else ""
+        return CorpusError(
+            f"{where}: {error}. Fix: correct or remove the row; layout {layout}{how} has {NEEDS[layout]}"
+        )
 
 
 def _id(row: Row) -> str:
@@ -164,17 +169,18 @@ def _id(row: Row) -> str:
 
 
 def _answers(row: Row, layout: Layout, aliases: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """The answer, then its aliases, each in its first spelling. An empty alias is none, an empty answer an error."""
+    """The answer, then its aliases, each in its first spelling. Empty aliases are ignored, an empty answer is an
+    error."""
     if layout == "generic":
-        found = _texts(row, "answer") + _texts(row, "answers")
-        if not found:
+        answers = _texts(row, "answer") + _texts(row, "answers")
+        if not answers:
             raise CorpusError(f"answer or answers: missing, found {_fields(row)}")
     else:
-        found = [_get(row, "answer", str)]
-    found += filter(None, _texts(row, "answer_aliases", empty=True) + _texts(row, "aliases", empty=True))
-    found += filter(None, aliases.get(str(row.get("answer_id")), ()))
+        answers = [_get(row, "answer", str)]
+    answers += filter(None, _texts(row, "answer_aliases", empty=True) + _texts(row, "aliases", empty=True))
+    answers += filter(None, aliases.get(str(row.get("answer_id")), ()))
     spellings: dict[str, str] = {}
-    for text in found:
+    for text in answers:
         spellings.setdefault(text.casefold(), text)
     return tuple(spellings.values())
 
@@ -186,32 +192,34 @@ def _texts(row: Row, field: str, empty: bool = False) -> list[str]:
 
 
 _LISTS = {"musique": ("paragraphs", "paragraph_text", "is_supporting"), "generic": ("passages", "text", "gold")}
-"""Where a list of passages, a passage's text, and whether it is evidence stand."""
+"""Layout -> the fields of the list of passages, of a passage's text, and of whether it is evidence."""
 
 
-def _listed(row: Row, layout: Layout) -> Iterator[Passage]:
-    """Passages as a list of objects; in the generic layout all but the text may be left out, and a text stand alone."""
+def _listed_passages(row: Row, layout: Layout) -> Iterator[QuestionPassage]:
+    """Passages as a list of objects. In the generic layout all fields but the text are optional, and a passage may also
+    be a text."""
     field, text, gold = _LISTS[layout]
-    free = layout == "generic"
-    for number, item in enumerate(_get(row, field, list, default=[] if free else None, empty=free)):
+    optional = layout == "generic"
+    for number, item in enumerate(_get(row, field, list, default=[] if optional else None, empty=optional)):
         place = f"{field}[{number}]"
-        passage = _checked({text: item} if free and isinstance(item, str) else item, dict, place)
-        title = _get(passage, "title", str, place, default="" if free else None, empty=True)
-        supports = _get(passage, gold, bool, place, default=False if free else None)
-        yield Passage(title, _get(passage, text, str, place), supports)
+        passage = _checked({text: item} if optional and isinstance(item, str) else item, dict, place)
+        title = _get(passage, "title", str, place, default="" if optional else None, empty=True)
+        is_gold = _get(passage, gold, bool, place, default=False if optional else None)
+        yield QuestionPassage(title, _get(passage, text, str, place), is_gold)
 
 
-def _titled(row: Row) -> Iterator[Passage]:
-    """Passages as titles with sentences, of which the evidence is named by title."""
+def _titled_passages(row: Row) -> Iterator[QuestionPassage]:
+    """Passages as titles with sentences; the evidence is named by title."""
     gold = {_checked(title, str, "supporting_facts: title") for title, _ in _pairs(row, "supporting_facts", "sent_id")}
     passages = _checked(_pairs(row, "context", "sentences", "content"), list, "context")
     for number, (title, sentences) in enumerate(passages):
         title = _checked(title, str, f"context[{number}]: title", empty=True)
-        yield Passage(title, _joined(sentences, f"context[{number}]: sentences"), title in gold)
+        yield QuestionPassage(title, _join_sentences(sentences, f"context[{number}]: sentences"), title in gold)
 
 
 def _pairs(row: Row, field: str, *names: str) -> list[Any]:
-    """[[title, x], ...] of a field; on the hub {"title": [...], x's name: [...]}, and either one also as JSON text."""
+    """The pairs [[title, x], ...] of a field. On the hub they are two lists, {"title": [...], NAME: [...]}; either form
+    may also be JSON text. names: possible names of the second list."""
     value = pairs = _parsed(_get(row, field, object, empty=True))
     if isinstance(value, dict):
         titles, others = value.get("title"), next((value[name] for name in names if name in value), None)
@@ -219,32 +227,32 @@ def _pairs(row: Row, field: str, *names: str) -> list[Any]:
         if isinstance(titles, list) and isinstance(others, list) and len(titles) == len(others):
             pairs = [list(pair) for pair in zip(titles, others, strict=True)]
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        shape = f"[[title, {names[0]}], ...], or title and {names[0]} as lists of one length"
-        raise CorpusError(f"{field}: found {_found(value)}, expected {shape}")
+        shape = f"[[title, {names[0]}], ...], or title and {names[0]} as lists of the same length"
+        raise CorpusError(f"{field}: found {_describe(value)}, expected {shape}")
     return pairs
 
 
 def _parsed(value: Any) -> Any:
-    """JSON text as its value, anything else as it is."""
+    """The value of JSON text; anything else unchanged."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
 
 
-def _joined(sentences: Any, place: str) -> str:
-    """Sentences as one text, with a space where neither of two neighbours has white space."""
+def _join_sentences(sentences: Any, place: str) -> str:
+    """Sentences as one text, with a space between two neighbours if neither of them has one."""
     text = ""
     for sentence in _checked(sentences, list, place):
         if not isinstance(sentence, str):
-            raise CorpusError(f"{place}: found {_found(sentence)}, expected text")
-        between = text and sentence and not text[-1].isspace() and not sentence[0].isspace()
-        text += f" {sentence}" if between else sentence
+            raise CorpusError(f"{place}: found {_describe(sentence)}, expected text")
+        needs_space = text and sentence and not text[-1].isspace() and not sentence[0].isspace()
+        text += f" {sentence}" if needs_space else sentence
     return _checked(text, str, place)
 
 
 def _get(row: Row, field: str, kind: type, within: str = "", default: Any = None, empty: bool = False) -> Any:
-    """A field's value, checked; where there is none the default, or an error if that is None."""
+    """A field's value, checked. If the field is missing: the default, or an error if that is None."""
     place = f"{within}.{field}" if within else field
     value = row.get(field)
     if value is None and default is None:
@@ -253,9 +261,10 @@ def _get(row: Row, field: str, kind: type, within: str = "", default: Any = None
 
 
 def _checked(value: Any, kind: type, place: str, empty: bool = False) -> Any:
-    """A value of this kind, empty only if it may be. A text is made fit to be written: a lone surrogate becomes "?"."""
+    """A value of this kind, not empty unless `empty` allows it. Lone surrogates in text, which cannot be written to a
+    file, become "?"."""
     if not isinstance(value, kind):
-        raise CorpusError(f"{place}: found {_found(value)}, expected {_KINDS[kind]}")
+        raise CorpusError(f"{place}: found {_describe(value)}, expected {_KINDS[kind]}")
     if isinstance(value, str):
         value = value.replace("\r\n", "\n").encode("utf-8", "replace").decode().strip()
     if value in ("", []) and not empty:
@@ -266,7 +275,7 @@ def _checked(value: Any, kind: type, place: str, empty: bool = False) -> Any:
 _KINDS = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
 
 
-def _found(value: Any) -> str:
+def _describe(value: Any) -> str:
     return f"{short(value)} ({type(value).__name__})"
 
 

@@ -1,53 +1,51 @@
-"""Stage questions: files of short multi-hop questions become rows, each with its passages; nothing is said twice.
+"""Stage questions: read short multi-hop questions with their passages, and drop duplicates and benchmark questions.
 
-Repeated questions (by their words) and questions or passages that repeat a benchmark are dropped here, before
-anything is asked or composed; special tokens in their text are broken up."""
+Repeated questions (by their words) and questions or passages that repeat a benchmark are dropped here, before any
+request is sent or prompt composed. Special tokens in the texts are broken up."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from verl_longrl.rewards.options import Options, choice
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.data.progress import Advance
+from verl_longrl.options import Options
 
-from data_gen.decontaminate import Benchmarks, fingerprints, require
-from data_gen.document_readers import CorpusError
+from data_gen.config import ConfigError, PipelineConfig
+from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
+from data_gen.document_readers import CorpusError, print_unreadable
 from data_gen.keychain.chain_solver import looks_like_chain
-from data_gen.keychain.question_readers import Layout, Question, Skipped, alias_file, read_questions
+from data_gen.keychain.question_readers import Layout, MultiHopQuestion, Skipped, alias_file, read_questions
 from data_gen.pipeline import WholeStage
-from data_gen.progress import Advance
 from data_gen.special_tokens import SpecialTokens
-from data_gen.store import Row, Store, drop
+from data_gen.store import Row, Store, dropped_row
 from data_gen.text import digest
 from data_gen.tokenizer import load_tokenizer
-
-SHOWN = 20
 
 
 @dataclass(frozen=True)
 class QuestionsOptions(Options):
-    """layout: of the files (see question_readers.py); auto looks at each file's first row. limit: questions taken
-    from each file, 0 for all."""
+    """Options of stage questions."""
 
     layout: Layout = "auto"
-    limit: int = 0
-
-    def __post_init__(self) -> None:
-        choice("questions.layout", self.layout, Layout)
-        if self.limit < 0:
-            raise ValueError(f"questions.limit = {self.limit}; expected 0 (all) or a number of questions")
+    """Layout of the files (see question_readers.py). With auto, each file's first row decides."""
+    limit: NonNegativeInt = 0
+    """Questions to take from each file, 0 for all."""
 
 
-class Questions(WholeStage):
-    """Row: `question`, `answers`, `passages` ({title, text, gold}), `source`. Drops: unreadable, what readers skip
-    (unanswerable), duplicate, no_passages, looks_like_a_chain, contaminated."""
+class QuestionsStage(WholeStage):
+    """Row: `question`, `answers`, `passages` ({title, text, gold}), `source`. Drops: unreadable, unanswerable (as the
+    file says), duplicate, no_passages, looks_like_a_chain, contaminated."""
 
     name = "questions"
+    summary = "read questions with their passages (HotpotQA, 2WikiMultihopQA, MuSiQue, JSON Lines)."
+    blocks: ClassVar = {"questions": QuestionsOptions}
     unit = "questions"
 
     def __init__(
@@ -58,21 +56,32 @@ class Questions(WholeStage):
         part_documents: int,
         benchmarks: tuple[str, ...],
     ):
-        require(benchmarks)
+        require_files(benchmarks)
         for path in inputs:
             if not Path(path).is_file():
                 raise CorpusError(
-                    f"--input {path}: no such file; give files (no folders), such as hotpot_train_v1.1.json"
+                    f"--input {path}: no such file. Fix: give files (not folders), such as hotpot_train_v1.1.json"
                 )
         self.options, self.inputs, self.tokenizer = options, inputs, tokenizer
         self.part_documents, self.benchmark_files = part_documents, benchmarks
 
+    @classmethod
+    def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
+        if not inputs:
+            raise ConfigError("stage questions needs --input: files of questions")
+        options = config.block(QuestionsOptions)
+        return cls(options, inputs, config.tokenizer, config.part_documents, config.benchmarks)
+
     def settings(self) -> dict[str, Any]:
-        read = [Path(path) for path in self.inputs]
-        read += [beside for beside in map(alias_file, self.inputs) if beside]
-        files = [f"{path} {path.stat().st_size}" for path in read]
-        own = {"input": files, "tokenizer": self.tokenizer, "part_documents": self.part_documents}
-        return {**own, "benchmarks": fingerprints(self.benchmark_files), **self.named(self.options)}
+        files = [Path(path) for path in self.inputs]
+        files += [aliases for aliases in map(alias_file, self.inputs) if aliases]
+        return {
+            "input": [f"{path} {path.stat().st_size}" for path in files],
+            "tokenizer": self.tokenizer,
+            "part_documents": self.part_documents,
+            "benchmarks": fingerprint_files(self.benchmark_files),
+            **self.block_settings(self.options),
+        }
 
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         self.benchmarks = Benchmarks(self.benchmark_files)
@@ -80,56 +89,52 @@ class Questions(WholeStage):
         self.seen: set[bytes] = set()
         self.unreadable = 0
         counts: Counter[str] = Counter()
-        rows = (self._row(found) for path in self.inputs for found in self._read(path))
-        for part in itertools.count():
-            batch = list(itertools.islice(rows, self.part_documents))
-            if not batch:
-                return counts
+        rows = (self._row(entry) for path in self.inputs for entry in self._entries(path))
+        part = 0
+        while batch := list(itertools.islice(rows, self.part_documents)):
             counts += store.write(self.name, f"{part:06d}", batch)
             advance(len(batch))
-        raise AssertionError("the loop ends with the questions")
+            part += 1
+        return counts
 
-    def _read(self, path: str) -> Iterator[Question | Skipped | CorpusError]:
-        found = read_questions(path, self.options.layout)
-        return itertools.islice(found, self.options.limit) if self.options.limit else found
+    def _entries(self, path: str) -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
+        entries = read_questions(path, self.options.layout)
+        return itertools.islice(entries, self.options.limit) if self.options.limit else entries
 
-    def _row(self, found: Question | Skipped | CorpusError) -> Row:
-        if isinstance(found, CorpusError):
+    def _row(self, entry: MultiHopQuestion | Skipped | CorpusError) -> Row:
+        if isinstance(entry, CorpusError):
             self.unreadable += 1
-            if self.unreadable <= SHOWN:
-                print(f"questions: {found}", file=sys.stderr)
-            elif self.unreadable == SHOWN + 1:
-                print("questions: more cannot be read; all: grep '\"unreadable\"' in its .jsonl files", file=sys.stderr)
-            return drop(digest(found).hex(), "unreadable", str(found))
-        if isinstance(found, Skipped):
-            return drop(digest(found.where).hex(), found.reason, found.where)
-        given, found = found, self._as_text(found)
-        key = digest(" ".join(found.question.casefold().split()))
+            print_unreadable(self.name, entry, self.unreadable)
+            return dropped_row(digest(entry).hex(), "unreadable", str(entry))
+        if isinstance(entry, Skipped):
+            return dropped_row(digest(entry.where).hex(), entry.reason, entry.where)
+        question = self._without_special_tokens(entry)
+        key = digest(" ".join(question.question.casefold().split()))
         name = key.hex()
         if key in self.seen:
-            return drop(name, "duplicate", found.where)
+            return dropped_row(name, "duplicate", question.where)
         self.seen.add(key)
-        if not found.passages:
-            return drop(name, "no_passages", found.where)
-        passages = [f"{passage.title}\n{passage.text}" for passage in found.passages]
-        if any(map(looks_like_chain, (found.question, *passages))):
-            return drop(name, "looks_like_a_chain", found.where)
-        answers = [f"{found.question} {answer}" for answer in found.answers]
-        texts = [found.question, *answers, *passages]
+        if not question.passages:
+            return dropped_row(name, "no_passages", question.where)
+        passages = [f"{passage.title}\n{passage.text}" for passage in question.passages]
+        if any(map(looks_like_chain, (question.question, *passages))):
+            return dropped_row(name, "looks_like_a_chain", question.where)
+        answers = [f"{question.question} {answer}" for answer in question.answers]
+        texts = [question.question, *answers, *passages]
         if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
-            return drop(name, "contaminated", f"{found.where}: {copied!r}")
+            return dropped_row(name, "contaminated", f"{question.where}: {copied!r}")
         return {
             "id": name,
-            "question": found.question,
-            "answers": list(found.answers),
-            "passages": [vars(passage) for passage in found.passages],
-            "source": found.where,
-            "counts": {f"layout: {found.layout}": 1, "with special tokens": int(found != given)},
+            "question": question.question,
+            "answers": list(question.answers),
+            "passages": [vars(passage) for passage in question.passages],
+            "source": question.where,
+            "counts": {f"layout: {question.layout}": 1, "with special tokens": int(question != entry)},
         }
 
-    def _as_text(self, found: Question) -> Question:
-        """The question without special tokens in it, its answers and its passages."""
+    def _without_special_tokens(self, entry: MultiHopQuestion) -> MultiHopQuestion:
+        """The question with special tokens broken up in it, its answers and its passages."""
         text = self.special.break_up
-        passages = (replace(p, title=text(p.title), text=text(p.text)) for p in found.passages)
-        answers = tuple(map(text, found.answers))
-        return replace(found, question=text(found.question), answers=answers, passages=tuple(passages))
+        passages = (replace(p, title=text(p.title), text=text(p.text)) for p in entry.passages)
+        answers = tuple(map(text, entry.answers))
+        return replace(entry, question=text(entry.question), answers=answers, passages=tuple(passages))

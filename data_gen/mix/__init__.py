@@ -1,1 +1,1 @@
-"""Several sources of samples as one training file."""
+"""Mix several sources of samples into one training file."""

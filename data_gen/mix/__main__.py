@@ -8,10 +8,10 @@ from typing import Annotated, get_args
 import typer
 from rich.console import Console
 
-from data_gen.cli import guarded
+from data_gen.cli import exit_on_user_error
 from data_gen.importers.layouts import Layout
 from data_gen.mix.config import MixConfig
-from data_gen.mix.write_mix import TRAIN, mix
+from data_gen.mix.write_mix import TRAIN, write_mix
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -24,26 +24,30 @@ def main(
         typer.Argument(
             metavar="FILE[:KEY=VALUE,...]",
             help=f"Files (or a quoted pattern), with layout=NAME ({', '.join(get_args(Layout))}), and count=ROWS or "
-            "weight=SHARE (neither: all rows); repeat=true lets rows come again.",
+            "weight=SHARE (neither: all rows); repeat=true samples rows with replacement.",
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file; the same keys, and sources: as a list.")] = None,
-    total: Annotated[int | None, typer.Option(help="Rows of the mix; weights share what counts leave of it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the choice and the order; default 0.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder or name; of the model that will be trained.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with the same keys, and a list of sources.")] = None,
+    total: Annotated[
+        int | None, typer.Option(help="Rows of the mix; weights share the rows that counts leave.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice and the order; default 0.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or name of the tokenizer of the model to be trained.")
+    ] = None,
     max_prompt_tokens: Annotated[int | None, typer.Option(help="Drop rows with longer prompts.")] = None,
     benchmark: Annotated[
-        list[str] | None, typer.Option(help="File whose texts must not be asked; may be repeated.")
+        list[str] | None, typer.Option(help="File whose texts must not appear in the mix; may be repeated.")
     ] = None,
     scorers: Annotated[
         list[str] | None, typer.Option(help="Module or file with your own scorers, so their data_source is known.")
     ] = None,
 ) -> None:
-    """Mix prompts of several sources into one training file: chosen and shuffled by seed, without duplicates, checked.
+    """Mix rows of several sources into one training file: chosen and shuffled by seed, deduplicated, validated.
 
     python -m data_gen.mix --output data/mix --total 5000 keychain/train.parquet:weight=2 mathqa.json:count=500
     """
-    with guarded(stopped="stopped; nothing was published"):
+    with exit_on_user_error(stopped="stopped; train.parquet was not written"):
         options = MixConfig.load(
             config,
             sources or [],
@@ -54,7 +58,7 @@ def main(
             benchmarks=benchmark or None,
             scorers=scorers or None,
         )
-        report = mix(options, output)
+        report = write_mix(options, output)
         Console().print(report.tables())
         print(f"train    {output / TRAIN}")
 

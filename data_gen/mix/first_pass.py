@@ -1,9 +1,9 @@
-"""First pass over the sources: which of their rows can be trained on, and why the others cannot.
+"""First pass over the sources of a mix: find the usable rows, and count the reasons why others are dropped.
 
-Every row is imported, compared with all rows before it (by prompt, over all sources) and with the benchmarks (by what
-it asks, and by the long text that it shows), and counted in tokens; of a usable one only its place, the digest of its
-prompt and its length are kept, a few hundred bytes. So a choice among the usable rows gives exactly as many as are
-asked for, however long they are.
+Every row is imported, compared with all rows before it (by prompt, over all sources) and with the benchmarks (its
+question, and the long text that it shows), and counted in tokens. Of a usable row only its place, the digest of its
+prompt and its length are kept, a few hundred bytes. So the mix can be chosen among the usable rows, to the exact
+number, before any text is loaded a second time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from verl_longrl.data.progress import Advance
 from verl_longrl.data.prompt_lengths import BATCH, PromptCounter
 from verl_longrl.data.schema import Sample
 
@@ -23,15 +24,14 @@ from data_gen.document_readers import CorpusError
 from data_gen.importers.fields import Unusable
 from data_gen.importers.layouts import ImportedRow, Layout, file_layout, read_rows
 from data_gen.mix.config import SourceOptions
-from data_gen.progress import Advance
 from data_gen.text import digest
 
 EDGE = 1000
-"""Characters at either end of a prompt that may say what to do, in words that many prompts share."""
+"""Characters at either end of a prompt that are not compared: they may be instructions, which many prompts share."""
 
 
 class Usable(NamedTuple):
-    """A row that can be chosen. `key`: its prompt's digest."""
+    """A row that can be chosen. `number`: of the row in its file, from 0; `key`: the digest of its prompt."""
 
     file: Path
     number: int
@@ -41,7 +41,8 @@ class Usable(NamedTuple):
 
 @dataclass
 class Survey:
-    """What is in one source. `layouts`: of its files; `dropped`, `first`: reason -> rows, and the first of them."""
+    """The content of one source. `layouts`: those of its files; `dropped`: reason -> number of rows; `first`: reason ->
+    the first such row."""
 
     source: SourceOptions
     layouts: dict[Path, Layout]
@@ -51,30 +52,32 @@ class Survey:
     usable: list[Usable] = field(default_factory=list)
 
     def drop(self, row: ImportedRow, reason: str, detail: str) -> None:
+        """Count a dropped row."""
         self.dropped[reason] += 1
         self.first.setdefault(reason, f"{row.where}: {detail}")
 
 
 class Surveyor:
-    """Looks through sources one after another; a prompt counts for the first that has it.
+    """Surveys sources one after another; a prompt counts for the first source that has it.
 
     Args:
-        counter: counts the prompts whose stored length is another tokenizer's.
-        spell: how the text of imported rows is written (see imports/layouts.py).
-        max_tokens: length limit of a prompt; None for none.
+        counter: counts the prompts whose stored length is not of this tokenizer.
+        clean: applied to every text of imported rows (see importers/layouts.py).
+        max_tokens: longest prompt; None for no limit.
     """
 
     def __init__(
-        self, counter: PromptCounter, spell: Callable[[str], str], benchmarks: Benchmarks, max_tokens: int | None
+        self, counter: PromptCounter, clean: Callable[[str], str], benchmarks: Benchmarks, max_tokens: int | None
     ):
-        self.counter, self.spell, self.benchmarks, self.max_tokens = counter, spell, benchmarks, max_tokens
+        self.counter, self.clean, self.benchmarks, self.max_tokens = counter, clean, benchmarks, max_tokens
+        # Digest of a prompt -> the name of the first row that has it.
         self._seen: dict[bytes, str] = {}
 
-    def look(self, source: SourceOptions, advance: Advance) -> Survey:
-        """Everything about one source. Raises CorpusError for a file that cannot be read, or holds nothing usable."""
+    def survey(self, source: SourceOptions, advance: Advance) -> Survey:
+        """The survey of one source. Raises CorpusError for a file that cannot be read, or has no row."""
         survey = Survey(source, {path: file_layout(path, source.layout) for path in source.paths()})
         for path, layout in survey.layouts.items():
-            rows = self._new(survey, read_rows(path, layout, self.spell), advance)
+            rows = self._new_samples(survey, read_rows(path, layout, self.clean), advance)
             while batch := list(islice(rows, BATCH)):
                 for (row, key), tokens in zip(batch, self._lengths(batch), strict=True):
                     if self.max_tokens is not None and tokens > self.max_tokens:
@@ -83,10 +86,10 @@ class Surveyor:
                         survey.usable.append(Usable(path, row.number, key, tokens))
         return survey
 
-    def _new(
+    def _new_samples(
         self, survey: Survey, rows: Iterator[ImportedRow], advance: Advance
     ) -> Iterator[tuple[ImportedRow, bytes]]:
-        """The rows that are samples, unlike any before and in no benchmark."""
+        """The rows that are samples, whose prompt is new and in no benchmark, each with the digest of its prompt."""
         for row in rows:
             survey.rows += 1
             advance()
@@ -98,35 +101,36 @@ class Surveyor:
                 survey.drop(row, "duplicate", f"the same prompt as {self._seen[key]}")
                 continue
             self._seen[key] = row.where
-            texts = (*asked(row.result), *shown(row.result))
+            texts = (*asked_texts(row.result), *shown_texts(row.result))
             if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
                 survey.drop(row, "contaminated", repr(copied))
                 continue
             yield row, key
 
     def _lengths(self, batch: list[tuple[ImportedRow, bytes]]) -> list[int]:
-        """Prompt tokens of a batch, counted where this tokenizer did not do so before."""
+        """Prompt tokens of a batch; a stored length is used if it was counted with this tokenizer."""
         from jinja2 import TemplateError
 
         samples = [row.result for row, _ in batch if isinstance(row.result, Sample)]
-        known = [s.tokenizer_fingerprint == self.counter.fingerprint and s.prompt_tokens for s in samples]
+        stored = [s.tokenizer_fingerprint == self.counter.fingerprint and s.prompt_tokens for s in samples]
+        uncounted = [sample.prompt for sample, tokens in zip(samples, stored, strict=True) if not tokens]
         try:
-            new = iter(self.counter.count([s.prompt for s, tokens in zip(samples, known, strict=True) if not tokens]))
+            counted = iter(self.counter.count(uncounted))
         except TemplateError as error:
             raise CorpusError(
-                f"{batch[0][0].where} to {batch[-1][0].where}: the chat template refuses a prompt: {error}; give the "
-                "roles in the order the template asks for"
+                f"{batch[0][0].where} to {batch[-1][0].where}: the chat template refuses a prompt: {error}. Fix: put "
+                "the roles into the order that the template expects"
             ) from error
-        return [tokens or next(new) for tokens in known]
+        return [tokens or next(counted) for tokens in stored]
 
 
 def prompt_key(sample: Sample) -> bytes:
-    """Equal for equal prompts."""
+    """A digest that is equal for equal prompts."""
     return digest(*(message[part] for message in sample.prompt for part in ("role", "content")))
 
 
-def asked(sample: Sample) -> list[str]:
-    """What a sample asks: its question, alone and with each answer; the whole prompt where the question is unknown."""
+def asked_texts(sample: Sample) -> list[str]:
+    """The question of a sample, alone and with each answer; the whole prompt if the question is unknown."""
     if not sample.question:
         return [message["content"] for message in sample.prompt]
     truth = sample.ground_truth
@@ -134,6 +138,6 @@ def asked(sample: Sample) -> list[str]:
     return [sample.question, *(f"{sample.question} {answer}" for answer in answers)]
 
 
-def shown(sample: Sample) -> list[str]:
-    """The long text of each turn of a prompt, without its edges; "" of a short turn."""
+def shown_texts(sample: Sample) -> list[str]:
+    """Each turn of a prompt without its first and last EDGE characters; "" for a short turn."""
     return [message["content"][EDGE:-EDGE] for message in sample.prompt]

@@ -1,4 +1,4 @@
-"""How many rows each source gives: counts as they are, the rest of the total by weight, to the row."""
+"""The number of rows of each source: fixed counts, and exact shares of the remaining total by weight."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from data_gen.mix.config import SourceOptions
 
 
 def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
-    """`total` in proportion to positive `weights`, as whole numbers that sum to it: every share is rounded down, and
-    what is left over goes to the largest remainders (Hamilton's method), the first of equals first. Exact."""
+    """`total` divided in proportion to positive `weights` into whole numbers that sum to it.
+
+    Every share is rounded down, and the rows left over go to the largest remainders, of equal ones to the first
+    (Hamilton's method). Computed with fractions, so there are no rounding errors. 10 rows with weights 1, 1, 1: 4, 3,
+    3.
+    """
     whole = sum(map(Fraction, weights))
     exact = [total * Fraction(weight) / whole for weight in weights]
     shares = [floor(share) for share in exact]
@@ -22,11 +26,11 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     return shares
 
 
-def rows_of(sources: Sequence[SourceOptions], usable: Sequence[int], total: int | None) -> list[int]:
-    """Rows that each source is asked for. usable: how many each one has.
+def rows_per_source(sources: Sequence[SourceOptions], usable: Sequence[int], total: int | None) -> list[int]:
+    """The number of rows to take from each source. usable: the number of rows that each one has.
 
     Raises:
-        ConfigError: the counts leave nothing of the total for the weights.
+        ConfigError: the counts leave no rows of the total for the weights.
     """
     rows = [source.count or have for source, have in zip(sources, usable, strict=True)]
     weighted = [i for i, source in enumerate(sources) if source.weight is not None]
@@ -34,7 +38,7 @@ def rows_of(sources: Sequence[SourceOptions], usable: Sequence[int], total: int 
         return rows
     fixed = sum(number for i, number in enumerate(rows) if i not in weighted)
     if fixed >= total:
-        raise ConfigError(f"total = {total} leaves nothing for the weights, the other sources give {fixed}; raise it")
+        raise ConfigError(f"total = {total}: the sources without a weight already have {fixed} rows. Fix: raise total")
     shares = largest_remainder(total - fixed, [sources[i].weight or 0.0 for i in weighted])
     for i, share in zip(weighted, shares, strict=True):
         rows[i] = share

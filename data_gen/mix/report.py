@@ -1,4 +1,4 @@
-"""What a mix is made of, in numbers that add up: mix.json, and tables on the terminal."""
+"""Report the rows and tokens of a mix by source and task: mix.json, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from data_gen.mix.first_pass import Survey
 REPORT = "mix.json"
 
 
-class Report:
-    """taken: rows that each surveyed source gives. What the mix holds by task is counted as it is written (`tally`)."""
+class MixReport:
+    """taken: the number of rows taken from each source. Rows by task are counted while they are written (`tally`)."""
 
     def __init__(self, surveys: Sequence[Survey], taken: Sequence[int]):
         self.surveys, self.taken = surveys, taken
         self._lengths: dict[str, list[int]] = {}
 
     def tally(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """The same samples, counted as they go by."""
+        """The same samples, counted on the way."""
         for sample in samples:
             self._lengths.setdefault(sample.task, []).append(sample.prompt_tokens or 0)
             yield sample
 
     def sources(self) -> list[dict[str, Any]]:
-        """For each source: rows read = usable + the sum of dropped; taken of the usable (more when rows repeat)."""
+        """For each source: rows = usable + the sum of dropped; taken (more than usable if rows repeat)."""
         return [
             {
                 "source": survey.source.name,
@@ -45,19 +45,19 @@ class Report:
         ]
 
     def tasks(self) -> dict[str, dict[str, int]]:
-        """For each task: rows, and prompt tokens in all, on average and at most."""
+        """For each task: the number of rows, and their prompt tokens: sum, mean and maximum."""
         return {
             task: {"rows": len(n), "tokens": sum(n), "mean_tokens": sum(n) // len(n), "longest": max(n)}
             for task, n in sorted(self._lengths.items())
         }
 
     def write(self, output: Path) -> None:
-        """mix.json in the folder."""
+        """Write mix.json into the folder."""
         content = {"rows": sum(self.taken), "sources": self.sources(), "tasks": self.tasks()}
         (output / REPORT).write_text(dumps(content, indent=1) + "\n")
 
     def tables(self) -> Group:
-        """The same for a terminal."""
+        """Tables for a terminal."""
         sources = Table(Column("source", overflow="fold"), "layout", "rows", "dropped", "usable", "taken")
         for entry in self.sources():
             dropped = ", ".join(f"{reason} {number:,}" for reason, number in entry["dropped"].items())

@@ -1,6 +1,6 @@
-"""Samples in any order without holding them: written aside once, in the order they are read, and read back by key.
+"""Keep samples in a temporary file, to read them back in any order without holding them in memory.
 
-The file has no name, so nothing of it is left behind however the process ends.
+The file has no name in the folder, so nothing of it remains, however the process ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from verl_longrl.data.schema import Sample
 
 
 class Spill:
-    """Takes as much disk in `folder` as the texts have bytes, and in memory a key and an offset for each sample."""
+    """A temporary file of samples. It takes as much disk space in `folder` as the texts have bytes, and in memory a key
+    and an offset for each sample."""
 
     def __init__(self, folder: Path):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
@@ -33,7 +34,7 @@ class Spill:
         return key in self._offsets
 
     def add(self, key: bytes, sample: Sample) -> None:
-        """Keep a sample under a key that is new. All are added before the first is read."""
+        """Store a sample under a new key. All samples must be added before the first one is read."""
         self._offsets[key] = self._file.tell()
         self._file.write(json.dumps(sample.to_row(), ensure_ascii=False).encode() + b"\n")
 

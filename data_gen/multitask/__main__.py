@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from data_gen import cli
-from data_gen.multitask.config import PARTS_OF, STAGES, MultitaskConfig
+from data_gen.cli import create_app
+from data_gen.multitask.pipeline import MULTITASK
 
-app = cli.create(
-    cli.Pipeline(
-        config=MultitaskConfig,
-        inputs="File, folder, or hf:NAME[:CONFIG[:SPLIT]]",
-        stages=STAGES,
-        parts_of=PARTS_OF,
-        title="Many kinds of long-context task",
-        about="Answers are computed from the text that the prompt shows, or written by a model and confirmed by "
-        "another; each is proven by the row's own reward. `extra_info.payload` holds source, the kind of question, "
-        "which of the document's passages are shown, and the evidence of what was written.",
-    )
-)
+app = create_app(MULTITASK)
 
 if __name__ == "__main__":
     app()

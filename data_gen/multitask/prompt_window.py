@@ -1,4 +1,4 @@
-"""The stretch of a document that a prompt shows: all of it, or as many whole passages as the budget has room for."""
+"""Choose the part of a document that a prompt shows: all of it, or as many whole passages as the budget allows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from collections.abc import Sequence
 
 
 class Windows:
-    """tokens: of each passage with its heading, in order."""
+    """Ranges of consecutive passages. tokens: those of each passage with its heading, in order."""
 
     def __init__(self, tokens: Sequence[int]):
         self._sums = list(itertools.accumulate(tokens, initial=0))
 
     def tokens(self, start: int, end: int) -> int:
-        """Of the passages [start, end)."""
+        """Tokens of the passages [start, end)."""
         return self._sums[end] - self._sums[start]
 
     def draw(self, room: int, draw: random.Random) -> tuple[int, int]:
-        """Passages [start, end) of at most `room` tokens: all if they fit, else as many as fit from a random one on, of
-        those from which the room can be filled. Empty where no passage fits."""
+        """A range [start, end) of passages with at most `room` tokens: all passages if they fit, or else as many as
+        fit, beginning with a random one. Empty if no passage fits."""
         place, room = draw.random(), max(room, 0)
         passages = len(self._sums) - 1
-        latest = 0  # the first passage from which on the rest of the document fits
+        # The first passage with which the rest of the document fits; a window that begins later would waste room.
+        latest = 0
         while self._sums[-1] - self._sums[latest] > room:
             latest += 1
         start = min(int(place * (latest + 1)), latest)

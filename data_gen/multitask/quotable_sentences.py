@@ -1,8 +1,8 @@
-"""Sentences that can be quoted: nobody could say that they begin or end elsewhere, and each stands in the text once.
+"""Find sentences that can be quoted: those whose beginning and end are beyond doubt.
 
-A line of 45 characters or more that ends within a paragraph was wrapped there, and goes on in the next; a shorter one
-(a heading, an item, a verse) ends where it ends, and no sentence crosses it. Left out are sentences with a full stop
-inside, an open quotation or bracket, or a beginning other than a capitalised word or a number.
+A line of 45 characters or more that ends within a paragraph is taken to be wrapped there, and to continue in the next
+line. A shorter line (a heading, an item, a verse) ends a sentence. Sentences with a full stop inside, an open quotation
+or bracket, or a beginning other than a capitalised word or a number are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from data_gen.keychain.sentence_ends import sentence_ends
 
 WRAPPED = 45
 SHORTEST, LONGEST = 6, 45
-"""Words of a sentence that is quoted."""
+"""Fewest and most words of a quoted sentence."""
 _END = re.compile(r"[.!?][\"'”’)\]]*\Z")
 _INSIDE = re.compile(r"[.!?…:][\"'”’)\]]*\s")
 _FIRST_WORD = re.compile(r"[\"'“‘(\[]*(\w+)")
@@ -23,8 +23,8 @@ _PAIRS = (("“", "”"), ("(", ")"), ("[", "]"))
 
 
 def sentence_runs(passage: str) -> Iterator[list[str]]:
-    """Sentences that follow one another without a gap, each flat, in order; none that could be cut differently."""
-    for line in unwrapped(passage):
+    """Runs of consecutive quotable sentences, in order, each sentence on one line."""
+    for line in unwrap_lines(passage):
         cuts = [0, *sentence_ends(line), len(line)]
         run: list[str] = []
         for a, b in itertools.pairwise(cuts):
@@ -38,17 +38,17 @@ def sentence_runs(passage: str) -> Iterator[list[str]]:
             yield run
 
 
-def unwrapped(passage: str) -> list[str]:
-    """The lines of a passage as they were before they were wrapped, flat."""
+def unwrap_lines(passage: str) -> list[str]:
+    """The lines of a passage as they were before they were wrapped, with single spaces."""
     lines: list[str] = []
-    goes_on = False
+    continues = False
     for raw in passage.split("\n"):
         line = " ".join(raw.split())
-        if goes_on and line:
+        if continues and line:
             lines[-1] += " " + line
         else:
             lines.append(line)
-        goes_on = len(line) >= WRAPPED
+        continues = len(line) >= WRAPPED
     return lines
 
 

@@ -1,9 +1,10 @@
-"""Words and years of which code can say in which passages they stand, and no reader could say otherwise.
+"""Find words and years whose occurrences can be counted without ambiguity, by code and by any reader.
 
-A word is asked about only where all ways to count it agree: the text has no other word that it is a part of (Bennet of
-Bennets, art of party, known of well-known), none that it is the plural or singular of or differs from by an accent, and
-none that a line end broke up. So it makes no difference whether one looks for words or for letters. Before 's it
-counts. A year is asked about where no number of four digits stands in another thing (1840s, 1848-49, v1.2014).
+A question may only name a word if all ways to count it agree. So the text must have no other word that contains it
+(Bennet in Bennets, art in party, known in well-known), that is its plural or singular, that differs by an accent, or
+that is broken up by a line end. Then searching for words and searching for letters give the same result. The possessive
+form ("word's") counts. A year may only be named if every number of four digits in the text is a year by itself (not a
+part of 1840s, 1848-49, v1.2014).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FEWEST, MOST = 2, 60
-"""Occurrences in the text of a word that is asked about."""
+"""Fewest and most occurrences of a word that a question may name."""
 _WORD = re.compile(r"[^\W_]+(?:['’_‐‑-]+[^\W_]+)*")
 _PLAIN = re.compile(r"[A-Za-z]{4,20}")
 _POSSESSIVE = re.compile(r"['’]s\Z", re.IGNORECASE)
@@ -43,9 +44,10 @@ _MEANINGLESS = frozenset([
 
 @dataclass(frozen=True)
 class Term:
-    """A word as it is mostly written, and how often it stands in each passage (number from 1 -> at least 1).
+    """A word in its most frequent spelling, with its number of occurrences in each passage that contains it (passages
+    are numbered from 1).
 
-    is_name: it is always capitalised, within a sentence too."""
+    is_name: it is always capitalised, also within a sentence."""
 
     word: str
     counts: dict[int, int]
@@ -57,60 +59,63 @@ class Term:
 
     @property
     def passages(self) -> list[int]:
-        """Numbers of the passages it stands in, ascending."""
+        """Numbers of the passages that contain it, ascending."""
         return sorted(self.counts)
 
 
 def find_terms(passages: Sequence[str]) -> list[Term]:
-    """The words that may be asked about, in the order in which they first stand in the passages (flat texts)."""
+    """The words that a question may name, in the order of their first occurrence. passages: texts on one line each."""
     counts: dict[str, Counter[int]] = {}
     spellings: dict[str, Counter[str]] = {}
-    within: set[str] = set()
+    # Words that occur within a sentence: after a lower-case letter, maybe with a comma in between.
+    within_sentence: set[str] = set()
     broken: list[str] = []
     for number, passage in enumerate(passages, 1):
-        for found in _WORD.finditer(passage):
-            word = _POSSESSIVE.sub("", found[0])
+        for match in _WORD.finditer(passage):
+            word = _POSSESSIVE.sub("", match[0])
             key = word.casefold()
             counts.setdefault(key, Counter())[number] += 1
             spellings.setdefault(key, Counter())[word] += 1
-            if passage[max(0, found.start() - 3) : found.start()].strip(" ,")[-1:].islower():
-                within.add(key)
+            if passage[max(0, match.start() - 3) : match.start()].strip(" ,")[-1:].islower():
+                within_sentence.add(key)
         broken += [(one + other).casefold() for one, other in _BROKEN.findall(passage)]
     accented = [_without_accents(key) for key in counts if not key.isascii()]
-    everything = "\n".join([*counts, *broken, *accented])
-    return [
-        Term(_spelling(spellings[key]), dict(found), key in within and all(map(str.istitle, spellings[key])))
-        for key, found in counts.items()
-        if FEWEST <= found.total() <= MOST
-        and _PLAIN.fullmatch(key)
-        and key not in _MEANINGLESS
-        and everything.count(key) == 1
-        and not any(key.endswith(end) and key.removesuffix(end) + other in counts for end, other in _FORMS)
-    ]
+    # All different words, one per line. A word that occurs in this text only once is contained in no other word.
+    vocabulary = "\n".join([*counts, *broken, *accented])
+    terms = []
+    for key, by_passage in counts.items():
+        if not FEWEST <= by_passage.total() <= MOST or not _PLAIN.fullmatch(key) or key in _MEANINGLESS:
+            continue
+        has_other_form = any(key.endswith(end) and key.removesuffix(end) + new in counts for end, new in _FORMS)
+        if has_other_form or vocabulary.count(key) != 1:
+            continue
+        is_name = key in within_sentence and all(map(str.istitle, spellings[key]))
+        terms.append(Term(_main_spelling(spellings[key]), dict(by_passage), is_name))
+    return terms
 
 
 def shuffled(terms: Sequence[Term], draw: random.Random) -> list[Term]:
-    """The terms in random order, names before all others."""
+    """The terms in random order, names first."""
     return sorted(draw.sample(terms, len(terms)), key=lambda term: not term.is_name)
 
 
 def find_years(passages: Sequence[str]) -> dict[int, list[int]]:
-    """Each year that is mentioned, ascending, and the numbers of the passages that mention it; {} where a number of
-    four digits may or may not be a year."""
-    found: dict[int, list[int]] = {}
+    """The years in the text, ascending, each with the numbers of the passages that mention it; {} if it is uncertain
+    whether some number of four digits is a year."""
+    years: dict[int, list[int]] = {}
     for number, passage in enumerate(passages, 1):
-        for year in _FOUR_DIGITS.finditer(passage):
-            if _BEFORE.search(passage[: year.start()][-1:]) or _AFTER.match(passage, year.end()):
+        for match in _FOUR_DIGITS.finditer(passage):
+            if _BEFORE.search(passage[: match.start()][-1:]) or _AFTER.match(passage, match.end()):
                 return {}
-            places = found.setdefault(int(year[0]), [])
-            if number not in places:
-                places.append(number)
-    return dict(sorted(found.items()))
+            mentions = years.setdefault(int(match[0]), [])
+            if number not in mentions:
+                mentions.append(number)
+    return dict(sorted(years.items()))
 
 
-def _spelling(found: Counter[str]) -> str:
-    """The most frequent spelling, of equally frequent ones the one with the most small letters."""
-    return min(found, key=lambda word: (-found[word], word.swapcase()))
+def _main_spelling(spellings: Counter[str]) -> str:
+    """The most frequent spelling; of equally frequent ones, that with the most lower-case letters."""
+    return min(spellings, key=lambda word: (-spellings[word], word.swapcase()))
 
 
 def _without_accents(word: str) -> str:

@@ -1,5 +1,5 @@
-"""What of a document a prompt shows, and what is known about it. Everything a task asks is computed from this alone, so
-that what a prompt does not show is never asked for."""
+"""The part of a document that a prompt shows. Questions and answers are computed from this alone, so no question is
+about text that its prompt does not show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_gen.multitask.terms import Term, find_terms, find_years
 
 
 class VisibleText:
-    """Passages of a document, one after another; their numbers are from 1."""
+    """Consecutive passages of a document, numbered from 1."""
 
     def __init__(self, passages: Sequence[str]):
         self.passages = list(passages)
@@ -24,51 +24,59 @@ class VisibleText:
 
     @cached_property
     def flat(self) -> list[str]:
-        """The passages with each run of white space as one space, in Unicode's composed form."""
+        """The passages on one line each, with single spaces, in Unicode's composed form."""
         return [flatten(passage) for passage in self.passages]
 
     @cached_property
     def terms(self) -> list[Term]:
-        """The words that may be asked about."""
+        """The words that a question may name."""
         return find_terms(self.flat)
 
     @cached_property
     def years(self) -> dict[int, list[int]]:
-        """All years that are mentioned, with the passages that do; none where one cannot be sure of all."""
+        """Each year with the passages that mention it; none if some year is uncertain."""
         return find_years(self.flat)
 
     def runs(self, number: int) -> list[list[str]]:
-        """The sentences of a passage that follow one another (see quotable_sentences.py)."""
+        """The runs of consecutive quotable sentences in a passage (see quotable_sentences.py)."""
         return list(sentence_runs(self.passages[number - 1]))
 
-    def once(self, quote: str) -> bool:
-        """Whether the text says this once, whatever is written with capitals."""
+    def contains_once(self, quote: str) -> bool:
+        """Whether the text contains this exactly once, ignoring case."""
         return self._folded.count(flatten(quote).casefold()) == 1
 
     def quotes(self, count: int, draw: random.Random) -> list[tuple[int, str]]:
-        """Up to `count` sentences that stand in the text once, each with its passage's number, in order: one from each
-        of as many stretches of the text, so that they lie far apart."""
+        """Up to `count` sentences that occur once in the text, in order, each with the number of its passage.
+
+        The text is divided into `count` ranges of passages, and one sentence is drawn from each, so that they are far
+        apart.
+        """
         bounds = [len(self) * i // count for i in range(count + 1)]
-        found = (self._quote(draw.sample(range(a + 1, b + 1), b - a), draw) for a, b in itertools.pairwise(bounds))
-        return [quote for quote in found if quote]
+        quotes = []
+        for a, b in itertools.pairwise(bounds):
+            quote = self._draw_quote(draw.sample(range(a + 1, b + 1), b - a), draw)
+            if quote:
+                quotes.append(quote)
+        return quotes
 
     def is_spread(self, numbers: Sequence[int]) -> bool:
-        """Whether passages (ascending) lie over at least half of the text."""
+        """Whether these passages (ascending) extend over at least half of the text."""
         return bool(numbers) and numbers[-1] - numbers[0] >= len(self) / 2
 
     @cached_property
     def _folded(self) -> str:
         return " ".join(self.flat).casefold()
 
-    def _quote(self, numbers: Sequence[int], draw: random.Random) -> tuple[int, str] | None:
+    def _draw_quote(self, numbers: Sequence[int], draw: random.Random) -> tuple[int, str] | None:
+        """A sentence of the first of these passages that has a quotable one."""
         for number in numbers:
             sentences = [sentence for run in self.runs(number) for sentence in run]
             for sentence in draw.sample(sentences, len(sentences)):
-                if self.once(sentence):
+                if self.contains_once(sentence):
                     return number, sentence
         return None
 
 
 def flatten(text: str) -> str:
-    """The text on one line, in Unicode's composed form."""
+    """The text on one line, with single spaces, in Unicode's composed form."""
     return " ".join(unicodedata.normalize("NFC", text).split())

@@ -103,7 +103,7 @@ def bench_cluster() -> dict:
     """Median milliseconds to cluster a document of 128 chunks, by dimension of the embedding."""
     import numpy as np
 
-    from data_gen.grounding.cluster import ClusterOptions, cluster
+    from data_gen.grounding.cluster import ClusterOptions, cluster_labels
 
     result = {}
     for dimensions in (256, 1024):
@@ -114,7 +114,7 @@ def bench_cluster() -> dict:
             vectors = centres[draw.integers(0, 12, 128)] + 0.6 * draw.normal(size=(128, dimensions))
             vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
             started = time.perf_counter()
-            cluster(vectors, ClusterOptions())
+            cluster_labels(vectors, ClusterOptions())
             times.append(1e3 * (time.perf_counter() - started))
         result[f"ms_{dimensions}"] = statistics.median(times)
     return result
@@ -177,7 +177,7 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
     """Requests per second of the judge stage on documents with 12 candidates each, relative to the ideal."""
     import asyncio
 
-    from data_gen.grounding.judge import Judge, JudgeOptions
+    from data_gen.grounding.judge import JudgeStage, JudgeStageOptions
     from data_gen.llm import LLMOptions
     from data_gen.store import Store
 
@@ -214,7 +214,7 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
             for stage in rows:
                 store.finish(stage, {"documents": documents})
             options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
-            stage = Judge(JudgeOptions(), options, 0)
+            stage = JudgeStage(JudgeStageOptions(), options, 0)
             bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
             started = time.perf_counter()
             stage.run(store, 0)
@@ -233,7 +233,7 @@ def run_pipeline(documents: int, url: str) -> None:
     sys.path.insert(0, str(TESTS))
     from support import planted_fact_docs
 
-    from data_gen.grounding.config import PARTS_OF, STAGES, GroundingConfig
+    from data_gen.grounding.pipeline import GROUNDING
     from data_gen.store import Store
     from recipe.longrl.demo import tokenizer
 
@@ -251,9 +251,9 @@ def run_pipeline(documents: int, url: str) -> None:
             for seed in range(documents):
                 file.write(json.dumps({"text": planted_fact_docs.document(seed)[0]}) + "\n")
         tokenizer.build_tokenizer([planted_fact_docs.document(seed)[0] for seed in range(3)]).save_pretrained(model)
-        settings = GroundingConfig.load(None, [*overrides, f"tokenizer={model}"])
-        store = Store(Path(folder) / "run", PARTS_OF)
-        for name in STAGES:
+        settings = GROUNDING.config.load(None, [*overrides, f"tokenizer={model}"])
+        store = Store(Path(folder) / "run", GROUNDING.shared_parts)
+        for name in GROUNDING.stage_names:
             settings.stage(name, [str(source)]).run(store, 0)
         report = store.report("export")
     assert report is not None

@@ -70,16 +70,16 @@ def measure(compose: Callable[[int], Any], count: Callable[[str], int], rounds: 
 
 def keychain_composer(composer: Any, haystack: Any) -> Callable[[int], Any]:
     """A function that composes and proves prompt number n, with ten passages that support its answer."""
-    from data_gen.keychain.fill import prove
-    from data_gen.keychain.prompt_composer import Asked
+    from data_gen.keychain.fill import prove_chain
+    from data_gen.keychain.prompt_composer import PlacedQuestion
 
     def compose(number: int) -> Any:
         passages = tuple(random.Random(number).sample(range(len(haystack)), 10))
-        question = Asked(
+        question = PlacedQuestion(
             f"{number}", f"Who wrote the account number {number}?", ("nobody in particular",), passages, passages[:2]
         )
         prompt = composer.keychain(question)
-        prove(prompt, question.question)
+        prove_chain(prompt, question.question)
         return prompt
 
     return compose
@@ -88,12 +88,12 @@ def keychain_composer(composer: Any, haystack: Any) -> Callable[[int], Any]:
 def retrieval_composer(composer: Any, kind: Any, options: Any) -> Callable[[int], Any]:
     """A function that composes and proves prompt number n, with needles of a kind."""
     from data_gen.keychain.needles import needles
-    from data_gen.keychain.retrieval import prove
+    from data_gen.keychain.retrieval import prove_needles
 
     def compose(number: int) -> Any:
         needle = needles(random.Random(number), kind, options, composer.lengths)
         prompt = composer.retrieval(f"{number}", needle.hidden)
-        prove(prompt, needle.values)
+        prove_needles(prompt, needle.values)
         return prompt
 
     return compose
@@ -107,8 +107,8 @@ def main(rounds: Annotated[int, typer.Option(help="Prompts of each case.")] = 40
 
     from data_gen.keychain.chains import ChainOptions
     from data_gen.keychain.needles import KINDS, RetrievalOptions
-    from data_gen.keychain.passage_pool import Haystack, build
-    from data_gen.keychain.prompt_composer import ComposeOptions, Composer
+    from data_gen.keychain.passage_pool import Haystack, build_haystack
+    from data_gen.keychain.prompt_composer import PromptComposeOptions, PromptComposer
 
     sentences, draw = collect_sentences(), random.Random(0)
     tokenizer = tiny_bpe.build(sentences, 32_000)
@@ -120,25 +120,25 @@ def main(rounds: Annotated[int, typer.Option(help="Prompts of each case.")] = 40
         for size in (SMALL, LARGE):
             texts = (f"Passage of {i}\n" + " ".join(draw.choices(sentences, k=draw.randint(3, 8))) for i in range(size))
             started = time.perf_counter()
-            build(Path(folder) / str(size), texts, tokenizer.backend_tokenizer)
+            build_haystack(Path(folder) / str(size), texts, tokenizer.backend_tokenizer)
             result[f"build_s_{size}"] = time.perf_counter() - started
             haystacks[size] = Haystack(Path(folder) / str(size))
         stage_1, stage_2 = ChainOptions(), ChainOptions(per_1k_tokens=4, identifiers="hex8")
         cases = [(size, 1024 * length, stage_1) for length in (4, 16, 64, 256) for size in (SMALL, LARGE)]
         cases += [(LARGE, 1024 * 1024, stage_1), (SMALL, 16384, stage_2)]
 
-        def write(name: str, budget: int, composer: Composer, compose: Callable[[int], Any]) -> None:
+        def write(name: str, budget: int, composer: PromptComposer, compose: Callable[[int], Any]) -> None:
             assert composer.by_sums
             case_rounds = max(5, min(rounds, rounds * 32768 // budget))
             result[name] = measure(compose, composer.lengths.prompt, case_rounds)
             print(name, json.dumps(result[name]), flush=True)
 
         for size, budget, chains in cases:
-            composer = Composer(haystacks[size], counter, ComposeOptions(budget), chains, others, 0)
+            composer = PromptComposer(haystacks[size], counter, PromptComposeOptions(budget), chains, others, 0)
             name = f"{budget // 1024}K, {chains.number_of_chains(budget)} chains, {size} passages"
             write(name, budget, composer, keychain_composer(composer, haystacks[size]))
         for kind in KINDS:
-            composer = Composer(haystacks[LARGE], counter, ComposeOptions(16384), None, (), 0)
+            composer = PromptComposer(haystacks[LARGE], counter, PromptComposeOptions(16384), None, (), 0)
             write(
                 f"16K, {kind}, {LARGE} passages",
                 16384,

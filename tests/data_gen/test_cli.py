@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_gen.grounding.__main__ import app
-from data_gen.grounding.config import PARTS_OF
+from data_gen.grounding.pipeline import GROUNDING
 from data_gen.store import Store
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
@@ -38,7 +38,7 @@ def test_a_folder_of_somebody_else_is_left_as_it_is(project: Path):
 
 
 def test_what_was_not_handed_out_yet_is_not_deleted(tmp_path: Path):
-    store = Store(tmp_path, PARTS_OF)
+    store = Store(tmp_path, GROUNDING.shared_parts)
     store.begin("ingest", {})
     (tmp_path / "README.md").write_text("my notes")
     assert CliRunner().invoke(app, ["reset", "ingest", "--output", str(tmp_path)]).exit_code == 0

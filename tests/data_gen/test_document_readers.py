@@ -7,7 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_gen.document_readers import CorpusError, RawDocument, Source, find, fingerprint, html_text, read_records
+from data_gen.document_readers import (
+    CorpusError,
+    DocumentSource,
+    RawDocument,
+    find_sources,
+    fingerprint_sources,
+    html_text,
+    read_records,
+)
 
 
 def pdf(*pages):
@@ -34,7 +42,7 @@ def pdf(*pages):
 
 def documents(path, **arguments):
     """All documents under a path."""
-    sources, _ = find([str(path)])
+    sources, _ = find_sources([str(path)])
     return [found for source in sources for found in source.documents(**arguments)]
 
 
@@ -94,18 +102,22 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
     (tmp_path / ".git").mkdir()
     for name in ("b/z.txt", "a.md", "c.bin", ".git/x.txt", "noext", "code.py"):
         write(tmp_path, name, "text")
-    sources, others = find([str(tmp_path)])
+    sources, others = find_sources([str(tmp_path)])
     assert [s.path.removeprefix(f"{tmp_path}/") for s in sources] == ["a.md", "b/z.txt"]
     assert [o.removeprefix(f"{tmp_path}/") for o in others] == ["c.bin", "code.py", "noext"]
-    more, _ = find([str(tmp_path)], (".py",))
+    more, _ = find_sources([str(tmp_path)], (".py",))
     assert len(more) == 3
-    assert fingerprint(more) != fingerprint(sources) == fingerprint(find([str(tmp_path)])[0])
+    assert (
+        fingerprint_sources(more)
+        != fingerprint_sources(sources)
+        == fingerprint_sources(find_sources([str(tmp_path)])[0])
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 \(byte 3 is 0xe9\); convert it, for example with iconv"),
+        ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 \(byte 3 is 0xe9\). Fix: convert it, for example with iconv"),
         ("a.txt.gz", b"not packed", r"a.txt.gz: cannot be read \(BadGzipFile"),
         ("a.pdf", b"%PDF-1.4 and nothing", r"a.pdf: cannot be read \("),
         ("a.pdf", pdf("", ""), r"a.pdf: cannot be read \(ValueError: no text on 2 pages; scanned pages need OCR first"),
@@ -114,7 +126,7 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
         (
             "a.jsonl",
             '{"body": "x"}',
-            r"a.jsonl: line 1: no text in 'text', found the fields body; .*ingest.text_field=NAME",
+            r"a.jsonl: line 1: no text in 'text', found the fields body. .*ingest.text_field=NAME",
         ),
         ("a.jsonl", '{"text": 3}', r"line 1: no text in 'text' \(int\)"),
         ("a.jsonl", "[" * 100_000, r"line 1: not JSON"),
@@ -122,7 +134,7 @@ def test_a_folder_is_read_in_a_fixed_order(tmp_path):
         ("a.jsonl", "[1]", r"line 1: no text in 'text', found list"),
         ("a.jsonl", "{", r"line 1: not JSON .*one object per line"),
         ("a.jsonl", b'{"text": "caf\xe9"}', r"line 1: not UTF-8"),
-        ("a.jsonl", "\n", r"line 1: empty; remove it"),
+        ("a.jsonl", "\n", r"line 1: empty. Fix: remove it"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
@@ -141,11 +153,11 @@ def test_a_broken_line_does_not_take_the_others_with_it(tmp_path):
 
 
 def test_inputs_that_are_not_there(tmp_path):
-    with pytest.raises(CorpusError, match=r"--input .*nowhere: no such file or folder; a Hugging Face dataset"):
-        find([str(tmp_path / "nowhere")])
+    with pytest.raises(CorpusError, match=r"--input .*nowhere: no such file or folder \(for a Hugging Face dataset"):
+        find_sources([str(tmp_path / "nowhere")])
     write(tmp_path, "a.bin", "x")
-    with pytest.raises(CorpusError, match=r"no readable files .*other kinds found: .bin; .*ingest.text_suffixes"):
-        find([str(tmp_path)])
+    with pytest.raises(CorpusError, match=r"no readable files .*other kinds found: .bin. .*ingest.text_suffixes"):
+        find_sources([str(tmp_path)])
 
 
 def test_html():
@@ -161,7 +173,9 @@ def test_html():
 
 
 def test_a_source_knows_whether_it_holds_many():
-    assert [Source(p).many for p in ("a.jsonl", "a.parquet", "hf:x", "a.jsonl.gz", "a.txt")] == [True] * 4 + [False]
+    assert [DocumentSource(p).many for p in ("a.jsonl", "a.parquet", "hf:x", "a.jsonl.gz", "a.txt")] == [True] * 4 + [
+        False
+    ]
 
 
 def test_records_of_a_text_file_are_its_text(tmp_path):

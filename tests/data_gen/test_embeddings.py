@@ -75,5 +75,5 @@ def test_sentence_transformers(tmp_path):
     vectors = SentenceTransformerEncoder(str(tmp_path / "encoder"), batch_size=2).encode(TEXTS)
     assert vectors.shape == (3, 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    with pytest.raises(EncoderError, match=r"embed.model=.*nowhere: .*embed.backend=static"):
+    with pytest.raises(EncoderError, match=r"embed.model = .*nowhere: .*embed.backend=static"):
         SentenceTransformerEncoder(str(tmp_path / "nowhere"), batch_size=2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.fake_openai_server import failure, reply
 
-from data_gen.llm import HOPELESS, LLM, LLMOptions, RequestFailed, ServersGone
+from data_gen.llm import LLM, MAX_REFUSED, LLMOptions, RequestFailed, ServersGone
 from data_gen.reply_cache import ReplyCache
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -152,7 +152,7 @@ def test_a_request_nobody_answers_while_others_are(server):
     [
         (
             lambda body, n: failure(500),
-            r"no answer from .* in 3 attempts.*What is done is kept: start the server again",
+            r"no answer from .* in 3 attempts.*Fix: start the server again",
         ),
         (lambda body, n: failure(401), r"answered 401: .*correct servers.default: endpoints, model or the key"),
         (lambda body, n: failure(404), r"answered 404: .*correct servers.default"),
@@ -168,9 +168,9 @@ def test_servers_that_are_gone_end_the_run(server, behave, message):
 
 def test_a_server_that_refuses_everything_ends_the_run(server):
     server.behave = lambda body, n: failure(400, "max_tokens is too large")
-    results, _ = talk(options(server.url, concurrency=1), *map(str, range(HOPELESS)))
-    assert [type(r) for r in results] == [RequestFailed] * (HOPELESS - 1) + [ServersGone]
-    assert f"refused the first {HOPELESS} requests" in str(results[-1])
+    results, _ = talk(options(server.url, concurrency=1), *map(str, range(MAX_REFUSED)))
+    assert [type(r) for r in results] == [RequestFailed] * (MAX_REFUSED - 1) + [ServersGone]
+    assert f"refused the first {MAX_REFUSED} requests" in str(results[-1])
 
 
 def test_open_names_what_is_wrong(server):

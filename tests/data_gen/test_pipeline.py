@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from data_gen.pipeline import DocumentStage, PartStage, Stage, WholeStage
-from data_gen.store import Shard, Store, StoreError, drop
+from data_gen.pipeline import DocumentStage, PartStage, PipelineStage, WholeStage
+from data_gen.store import Shard, Store, StoreError, dropped_row
 
 
-class Source(Stage):
+class Source(PipelineStage):
     """Four parts of three documents."""
 
     name = "source"
@@ -54,7 +54,7 @@ class Slow(DocumentStage):
         self.at_once -= 1
         if name == self.fail:
             raise RuntimeError("no server")
-        return drop(name, "odd") if document["double"]["n"] == 2 else {"id": name, "counts": {"asked": 1}}
+        return dropped_row(name, "odd") if document["double"]["n"] == 2 else {"id": name, "counts": {"asked": 1}}
 
     def totals(self, store):
         return {"requests": len(self.asked)}
@@ -142,10 +142,12 @@ def test_whole_stages_wait_for_all_and_are_done_for_all(tmp_path):
 
 
 def test_stages_before_must_be_there(store):
-    with pytest.raises(StoreError, match=r"slow reads what double makes, and .* has none; run double first"):
+    with pytest.raises(
+        StoreError, match=r"stage slow needs the output of stage double, which is missing in .*; run double first"
+    ):
         Slow().run(store, 0)
     store.begin("double", {})
-    with pytest.raises(StoreError, match="double makes, which has not finished; run double first"):
+    with pytest.raises(StoreError, match="double, which has not finished; run double first"):
         Slow().run(store, 0)
 
 
@@ -166,7 +168,7 @@ class Dropping(PartStage):
     def __init__(self, name, after, number, wanted=True):
         self.name, self.after, self.number, self.is_wanted = name, after, number, wanted
 
-    def wanted(self):
+    def is_enabled(self):
         return self.is_wanted
 
     def settings(self):
@@ -175,7 +177,7 @@ class Dropping(PartStage):
     def rows(self, store, part, documents):
         for document in documents:
             name, n = document["source"]["id"], document["source"]["n"]
-            yield drop(name, "number") if n == self.number else {"id": name, "given": list(document)}
+            yield dropped_row(name, "number") if n == self.number else {"id": name, "given": list(document)}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_stages_that_nobody_wants_have_no_say_in_what_comes_after(store, wanted,
     last = Dropping("last", ("source", "first", "second"), None)
     for stage in (first, second, last):
         stage.run(store, 0)
-        assert len(store.parts(stage.name)) == (4 if stage.wanted() else 0)
+        assert len(store.parts(stage.name)) == (4 if stage.is_enabled() else 0)
     rows = list(store.read("last", "0"))
     assert [row["id"] for row in rows] == left
     assert all(row["given"] == given for row in rows)
@@ -203,4 +205,4 @@ def test_a_stage_may_be_wanted_later(store):
     Dropping("first", ("source",), 0, False).run(store, 0)
     Dropping("first", ("source",), 0).run(store, 0)
     assert store.report("first")["counts"]["dropped: number"] == 4
-    assert store.made(["source", "first"]) == ["source", "first"]
+    assert store.without_skipped(["source", "first"]) == ["source", "first"]

@@ -17,7 +17,7 @@ from data_gen.importers.tables import import_tables
 from data_gen.keychain import prompts as keychain
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
 from data_gen.multitask import prompts as multitask
-from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
+from data_gen.multitask.compose import TaskComposeOptions, passages_of, render_prompt
 from data_gen.multitask.computed_tasks import TASKS
 from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk
 from data_gen.multitask.visible_text import VisibleText
@@ -25,7 +25,7 @@ from data_gen.multitask.written_tasks import BRIEFS, writing_brief
 from data_gen.multitask.written_tasks.options import WriteOptions
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-PASSAGES = passages_of(synthetic_books.document(0), ComposeOptions(passage_words=40))
+PASSAGES = passages_of(synthetic_books.document(0), TaskComposeOptions(passage_words=40))
 CHUNKS = ["Ann built the mill in 1881.", "In 1890 Bo sold it to Cy."]
 
 
@@ -50,8 +50,12 @@ def test_whole_multitask_prompts():
     sample = TASKS["ordering"](VisibleText(PASSAGES), random.Random(0), Limits())
     shown = ["The mill is old.", "It was sold twice."]
     sections = {
-        "without numbers": render_messages(prompt(shown, sample._replace(question="(the question)", numbered=False))),
-        "with numbers": render_messages(prompt(shown, sample._replace(question="(the question)", numbered=True))),
+        "without numbers": render_messages(
+            render_prompt(shown, sample._replace(question="(the question)", numbered=False))
+        ),
+        "with numbers": render_messages(
+            render_prompt(shown, sample._replace(question="(the question)", numbered=True))
+        ),
     }
     check_snapshot(SNAPSHOTS / "multitask" / "whole_prompt.txt", render_sections(sections))
 

@@ -9,7 +9,7 @@ from data_gen.reply_cache import PartCaches, ReplyCache
 
 def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "c.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ValueError, match=r"c.sqlite: .*delete it, and its replies are asked for again"):
+    with pytest.raises(ValueError, match=r"c.sqlite: .*delete it; its replies are requested again"):
         ReplyCache(tmp_path / "c.sqlite")
 
 

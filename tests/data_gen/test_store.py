@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from data_gen.store import Shard, Store, StoreError, drop
+from data_gen.store import Shard, Store, StoreError, dropped_row
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def store(tmp_path):
 def test_rows_come_back_in_order_and_are_counted(store):
     rows = [
         {"id": "a", "counts": {"chunks": 2}},
-        drop("b", "too_short", "3 tokens"),
+        dropped_row("b", "too_short", "3 tokens"),
         {"id": "c", "counts": {"chunks": 5}},
     ]
     counts = store.write("chunk", "000", rows)
@@ -39,12 +39,12 @@ def test_a_part_that_fails_leaves_nothing(store):
 
 def test_documents_join_the_rows_of_stages_and_leave_out_the_dropped(store):
     store.write("ingest", "0", [{"id": name, "text": name * 2} for name in "abcd"])
-    store.write("chunk", "0", [{"id": "a", "n": 1}, drop("b", "bad"), {"id": "c", "n": 3}, {"id": "d", "n": 4}])
-    store.write("embed", "0", [{"id": "a"}, {"id": "c"}, drop("d", "bad")])
+    store.write("chunk", "0", [{"id": "a", "n": 1}, dropped_row("b", "bad"), {"id": "c", "n": 3}, {"id": "d", "n": 4}])
+    store.write("embed", "0", [{"id": "a"}, {"id": "c"}, dropped_row("d", "bad")])
     joined = list(store.documents("0", ("ingest", "chunk", "embed")))
     assert [(d["ingest"]["text"], d["chunk"]["n"]) for d in joined] == [("aa", 1), ("cc", 3)]
     store.write("embed", "0", [{"id": "x"}])
-    with pytest.raises(StoreError, match=r"has no document x, which embed has.*--redo embed"):
+    with pytest.raises(StoreError, match=r"has no document x, which stage embed has.*--redo embed"):
         list(store.documents("0", ("ingest", "embed")))
 
 
@@ -52,7 +52,7 @@ def test_a_damaged_line_is_named(store):
     store.write("chunk", "0", [{"id": "a"}, {"id": "b"}])
     path = store.root / "chunk" / "0.jsonl"
     path.write_text(path.read_text()[:-4])
-    with pytest.raises(StoreError, match=r"0.jsonl: line 2: not JSON .*use --redo chunk to make it anew"):
+    with pytest.raises(StoreError, match=r"0.jsonl: line 2: not JSON .*make it again with --redo chunk"):
         list(store.read("chunk", "0"))
 
 
@@ -61,7 +61,7 @@ def test_other_settings_are_refused_by_name(store):
     store.begin("cluster", {"min_size": 4, "seed": 0})  # nothing was made with the first try
     store.write("cluster", "0", [{"id": "a"}])
     store.begin("cluster", {"min_size": 4, "seed": 0})
-    with pytest.raises(StoreError, match=r"was made with min_size = 4, now it is 5; .*--redo cluster"):
+    with pytest.raises(StoreError, match=r"was made with min_size = 4, now it is 5. .*--redo cluster"):
         store.begin("cluster", {"min_size": 5, "seed": 0})
     store.remove(["cluster"])
     store.begin("cluster", {"min_size": 5, "seed": 0})
@@ -72,13 +72,13 @@ def test_ranks_share_parts_and_their_markers_add_up(tmp_path):
     assert [Shard(rank, 2).of(parts) for rank in range(2)] == [["0", "2", "4"], ["1", "3"]]
     ranks = [Store(tmp_path, "ingest", Shard(rank, 2)) for rank in range(2)]
     ranks[0].finish("chunk", {"documents": 3, "dropped: bad": 1}, seconds=1.5)
-    assert ranks[0].done("chunk")
-    assert not ranks[1].done("chunk")
+    assert ranks[0].is_done("chunk")
+    assert not ranks[1].is_done("chunk")
     assert ranks[0].report("chunk") is None
     ranks[1].finish("chunk", {"documents": 2}, seconds=0.5)
     assert ranks[0].report("chunk") == {"counts": {"documents": 5, "dropped: bad": 1}, "seconds": 2.0}
     for rank, world in ((2, 2), (-1, 2), (0, 0)):
-        with pytest.raises(ValueError, match=r"ranks go from 0 to world size - 1"):
+        with pytest.raises(ValueError, match=r"expected a rank from 0 to world size - 1"):
             Shard(rank, world)
 
 
@@ -117,7 +117,9 @@ def test_lone_surrogates_are_replaced(store):
 
 
 def test_a_missing_part_is_named(store):
-    with pytest.raises(StoreError, match=r"7.jsonl is missing though its stage has finished; use --redo chunk"):
+    with pytest.raises(
+        StoreError, match=r"7.jsonl is missing, but its stage has finished. Fix: make it again with --redo chunk"
+    ):
         list(store.read("chunk", "7"))
 
 
@@ -135,7 +137,7 @@ def everything(store: Store) -> set[str]:
 def test_only_what_stages_wrote_is_deleted(store):
     begun(store, "chunk", "embed", "haystack")
     store.write_array("embed", "0", np.zeros(3))
-    store.agree("chunk", "server-default", {"model": "m"})
+    store.record_first("chunk", "server-default", {"model": "m"})
     (store.root / "haystack" / "passages").mkdir()
     (store.root / "haystack" / "passages" / "texts.bin").write_bytes(b"")
     (store.root / "thesis").mkdir()
@@ -150,7 +152,7 @@ def test_a_stage_with_something_of_the_users_is_left_alone_with_all_others(store
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     before = everything(store)
-    with pytest.raises(StoreError, match=rf"embed also holds .*{foreign.split('/')[0]}.*; move that away"):
+    with pytest.raises(StoreError, match=rf"embed also holds .*{foreign.split('/')[0]}.*.* Fix: move these files away"):
         store.remove(["chunk", "embed"])
     assert everything(store) == before
 

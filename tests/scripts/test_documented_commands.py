@@ -21,8 +21,8 @@ from support import documented_commands
 from verl_longrl.config import LongRLConfig
 
 from data_gen import cli
-from data_gen.grounding.config import GroundingConfig
-from data_gen.multitask.config import MultitaskConfig
+from data_gen.grounding.pipeline import GROUNDING
+from data_gen.multitask.pipeline import MULTITASK
 from recipe.longrl import ray_job, settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")]
@@ -115,9 +115,9 @@ def shell(tmp_path: Path, monkeypatch):
         (folder / program).chmod(0o755)
     activate = (Path(sys.prefix) / "bin" / "activate").read_text()
     (folder / "activate").write_text(activate.replace(sys.prefix, str(tmp_path / ".venv")))
-    (tmp_path / "grounding.yaml").write_text(GroundingConfig.default_yaml())
+    (tmp_path / "grounding.yaml").write_text(GROUNDING.config.default_yaml())
     (tmp_path / "outputs" / "diagnosis").mkdir(parents=True)
-    (tmp_path / "outputs" / "diagnosis" / "next.yaml").write_text(MultitaskConfig.default_yaml())
+    (tmp_path / "outputs" / "diagnosis" / "next.yaml").write_text(MULTITASK.config.default_yaml())
     monkeypatch.chdir(tmp_path)
 
     def run(command: str) -> list[list[str]]:

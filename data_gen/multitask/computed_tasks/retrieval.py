@@ -21,7 +21,7 @@ def retrieval(shown: VisibleText, draw: random.Random, limits: Limits) -> TaskSa
         pairs = [pair for run in shown.runs(number) for pair in itertools.pairwise(run)]
         for first, second in draw.sample(pairs, len(pairs)):
             quote, gold = (first, second) if kind == "after" else (second, first)
-            if shown.once(quote) and first != second:
+            if shown.contains_once(quote) and first != second:
                 question = QUESTIONS[kind].format(quote)
                 return TaskSample(kind, question, prompts.SENTENCE, gold, neighbour=quote, numbered=False)
     raise NothingToAsk("few_quotes")

@@ -1,58 +1,60 @@
-"""Settings of the tasks that a model writes (`write.*`)."""
+"""Options of written tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from verl_longrl.options import OptionError, Options, Share
 
-from verl_longrl.rewards.options import Options, number
-
-from data_gen.llm import check_sampling
+from data_gen.llm import TopP
 
 WRITTEN = ("qa", "choice", "summary")
 
 
 @dataclass(frozen=True)
 class WriteOptions(Options):
-    """Which model writes which tasks, and how it is sampled."""
+    """Options of stage write."""
 
     server: str = ""
-    """The writer, by its name in `servers`; "": no task is written."""
+    """The one of `servers` that writes; "" to write nothing."""
     overlong_server: str = ""
-    """The writer for texts of more than `long_tokens` tokens; "": the same one."""
-    long_tokens: int = 65536
+    """The one of `servers` that writes if more than long_tokens are shown; "" for the same one."""
+    long_tokens: PositiveInt = 65536
+    """Tokens of the text above which overlong_server writes."""
     tasks: tuple[str, ...] = WRITTEN
-    """The tasks that are written. With qa among them, qa is not computed."""
-    attempts: int = 3
-    """Replies requested for a sample until one keeps the rules."""
-    min_evidence: int = 2
-    """Passages that a question must need."""
-    max_answer_words: int = 12
-    """Words of an answer of task qa, at most."""
-    references: int = 2
+    """The tasks that are written. With a server, qa is written instead of computed."""
+    attempts: PositiveInt = 3
+    """Replies requested until one follows the rules."""
+    min_evidence: PositiveInt = 2
+    """Passages that the answer to a question must need, at least."""
+    max_answer_words: PositiveInt = 12
+    """Longest answer of task qa, in words."""
+    references: PositiveInt = 2
     """Reference summaries of one text."""
-    focused_share: float = 0.5
+    focused_share: Share = 0.5
     """Share of the summaries that are about one subject of the text."""
-    temperature: float = 0.8
-    top_p: float = 0.95
-    max_tokens: int = 16384
+    temperature: NonNegativeFloat = 0.8
+    """Sampling temperature."""
+    top_p: TopP = 0.95
+    """Nucleus sampling threshold."""
+    max_tokens: PositiveInt = 16384
+    """Longest reply, in tokens."""
 
     def __post_init__(self) -> None:
-        for name in ("long_tokens", "attempts", "min_evidence", "max_answer_words", "references"):
-            number(f"write.{name}", getattr(self, name), 1, whole=True)
-        number("write.focused_share", self.focused_share, 0, 1)
-        check_sampling("write", self)
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(WRITTEN):
-            raise ValueError(f"write.tasks = {list(self.tasks)}; expected some of {', '.join(WRITTEN)}, each once")
+            raise OptionError(
+                "tasks", self.tasks, f"expected some of {', '.join(WRITTEN)}, each once", "correct the names"
+            )
         if self.overlong_server and not self.server:
-            raise ValueError(f"write.overlong_server = {self.overlong_server} without write.server; set that one too")
+            problem = "write.overlong_server needs write.server"
+            raise OptionError("overlong_server", self.overlong_server, problem, "set write.server too")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
-        """The tasks that a model writes; none without a server."""
+    def enabled_tasks(self) -> tuple[str, ...]:
+        """The tasks that a model writes: none if write.server is not set."""
         return self.tasks if self.server else ()
 
     @property
-    def servers(self) -> dict[str, str]:
-        """Key -> the server it names."""
-        named = {"write.server": self.server, "write.overlong_server": self.overlong_server}
-        return {key: name for key, name in named.items() if name}
+    def server_names(self) -> dict[str, str]:
+        """The configuration keys that name servers, with the names."""
+        return {"write.server": self.server, "write.overlong_server": self.overlong_server}

@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from verl_longrl.config import LongRLConfig
 from verl_longrl.data.jsonl import append_lines, drop_partial_line, dumps, encode_line, iterate_jsonl
+from verl_longrl.data.progress import progress_bar
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.folder_lock import FolderInUse
 from verl_longrl.options import Options
@@ -43,7 +44,6 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import FAILURES
 from verl_longrl.trainer.checkpoints import write_atomic
 
-from data_gen.progress import progress
 from recipe.longrl import command_flags, console, model_folder, preflight, run_identity, run_lock, settings
 from recipe.longrl.inference.answering import Answering, sampling_of
 from recipe.longrl.main import refuse
@@ -199,7 +199,7 @@ async def _roll_out(config: DictConfig, options: MineOptions, path: Path) -> Non
     print(f"{title}: {total} rows x {options.rollouts} answers{resumed}; starting vLLM", flush=True)
     open_rows = ((file, row, sample) for file, row, sample in _rows(config) if (file, row) not in done)
     async with Answering(config, longrl, _sampling(config, options)) as answering:
-        with progress(title, total, "rows", start=len(done)) as advance:
+        with progress_bar(title, total, "rows", start=len(done)) as advance:
             async for answered in answering.lines(open_rows):
                 append_lines(path, encode_line(answered))
                 advance(1)

@@ -10,8 +10,8 @@ from verl_longrl.rewards.score import Score
 from verl_longrl.trainer.rollout_log import RolloutLog
 
 from data_gen.diagnose.__main__ import app
-from data_gen.diagnose.failure_modes import Response, mode
-from data_gen.multitask.config import MultitaskConfig
+from data_gen.diagnose.failure_modes import Response, failure_mode
+from data_gen.multitask.pipeline import MULTITASK
 
 RIGHT = Score(1.0, {"answer": 1.0, "recall": 1.0, "precision": 1.0, "format": 1.0})
 WRONG = Score(0.0, {"answer": 0.0, "format": 1.0})
@@ -60,7 +60,7 @@ def learnable(*prompts):
     ],
 )
 def test_modes(response, expected):
-    assert mode(response) == expected
+    assert failure_mode(response) == expected
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_training_run(run, tmp_path):
     assert found["filtered_groups"] == {"golongrl_exhaustive": {"groups": 3, "all_right": 2, "all_wrong": 1}}
     weights = {"qa": 0.25, "exhaustive": round(0.25 + 1.75 * learnable(*earned, [0], [0], [1]), 3)}
     assert found["next_weights"] == weights
-    assert MultitaskConfig.load(tmp_path / "out" / "next.yaml", []).assign.weights == weights
+    assert MULTITASK.config.load(tmp_path / "out" / "next.yaml", []).assign.weights == weights
     assert f" assign.weights.qa=0.25 assign.weights.exhaustive={weights['exhaustive']}\n" in printed
     text = (tmp_path / "out" / "report.md").read_text()
     assert f"| golongrl_exhaustive | 3 | {mean:.3f} | {learnable(*earned):.3f} | 0 | 1 | 0 |" in text
@@ -222,7 +222,7 @@ def test_hard_mining(tmp_path):
     (mining / "asked.json").write_text(json.dumps(asked))
     (mining / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"file": 0')
     printed = diagnose(tmp_path / "out", mining)
-    assert "no task of data_gen.multitask" in printed
+    assert "there are no tasks of data_gen.multitask" in printed
     assert not (tmp_path / "out" / "next.yaml").exists()
     found = report(tmp_path / "out")
     rates = {name: (row["prompts"], row["pass_rate"]) for name, row in found["by_length"].items()}
@@ -241,12 +241,12 @@ def test_what_cannot_be_read_is_said(run, tmp_path):
     assert "no such file or folder" in diagnose(output, tmp_path / "nothere", code=1)
     assert "nothing to diagnose; expected the output of" in diagnose(output, tmp_path, code=1)
     (tmp_path / "skipped" / "difficulty").mkdir(parents=True)
-    assert "has no rows; set difficulty.small" in diagnose(output, tmp_path / "skipped", code=1)
+    assert "has no rows. Fix: set difficulty.small" in diagnose(output, tmp_path / "skipped", code=1)
     (tmp_path / "base.yaml").write_text("asign: {}\n")
-    assert "the nearest valid one is assign" in diagnose(output, run[0], "--config", tmp_path / "base.yaml", code=1)
+    assert "the nearest is assign" in diagnose(output, run[0], "--config", tmp_path / "base.yaml", code=1)
     step = run[0] / "rollouts" / "2.jsonl"
     step.write_text('{"step": 2, "uid": "x"}\n')
-    assert "a row has no 'prompt'; expected those of training run" in diagnose(output, run[0], code=1)
+    assert "a row has no 'prompt'; expected rows of a training run" in diagnose(output, run[0], code=1)
     assert not output.exists()
     step.write_bytes(b'{"step": 2, "uid"\n\0\0\0\n')
     assert "2.jsonl: 2 lines (the first: 1) damaged and skipped" in diagnose(output, run[0])

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.fake_openai_server import failure, reply
 
-from data_gen.grounding.answer import Answer, AnswerOptions, read_answer
+from data_gen.grounding.answer import AnswerStage, AnswerStageOptions, read_answer
 from data_gen.grounding.prompts import CRITERIA
 from data_gen.grounding.select import SelectOptions
 from data_gen.llm import LLMOptions
@@ -51,12 +51,12 @@ def test_reasoning_that_never_ends_is_no_answer():
 def examine(server, tmp_path, **options):
     """The row of DOCUMENT."""
     servers = {"default": LLMOptions(endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0)}
-    stage = Answer(AnswerOptions(**options), SelectOptions(), servers, 0)
+    stage = AnswerStage(AnswerStageOptions(**options), SelectOptions(), servers, 0)
 
     async def run():
         try:
             await stage.open(Store(tmp_path, "dedup"))
-            stage.enter("0")
+            stage.enter_part("0")
             return await stage.row(DOCUMENT)
         finally:
             await stage.close()
@@ -113,5 +113,5 @@ def test_what_could_not_be_had(server, tmp_path, reading, grading, correct):
 
 
 def test_a_document_without_finalists_is_not_asked_about():
-    stage = Answer(AnswerOptions(), SelectOptions(threshold=9.9), {}, 0)
+    stage = AnswerStage(AnswerStageOptions(), SelectOptions(threshold=9.9), {}, 0)
     assert asyncio.run(stage.row(DOCUMENT)) == {"id": "d", "answers": [], "counts": {"candidates answered": 0}}

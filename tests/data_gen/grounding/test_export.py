@@ -7,7 +7,7 @@ from support import planted_fact_docs
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import read_samples
 
-from data_gen.grounding.export import Export, ExportOptions
+from data_gen.grounding.export import ExportOptions, GroundingExportStage
 from data_gen.grounding.splitter import Splitter
 from data_gen.store import Store, StoreError
 from data_gen.tokenizer import load_tokenizer
@@ -43,7 +43,7 @@ def store(tmp_path, tokenizer_folder):
 
 
 def export(store, tokenizer, **options):
-    Export(ExportOptions(**options), str(tokenizer), seed=0).run(store, 0)
+    GroundingExportStage(ExportOptions(**options), str(tokenizer), seed=0).run(store, 0)
     found = {
         s: list(read_samples(store.root / f"{s}.parquet"))
         for s in ("train", "val")
@@ -89,10 +89,10 @@ def test_the_share_is_of_what_is_left_and_neither_side_is_empty(store, tokenizer
 
 
 def test_a_file_that_fails_the_self_check_is_not_handed_out(store, tokenizer_folder, monkeypatch):
-    right = Export.samples
+    right = GroundingExportStage.samples
     wrong = lambda self, document: (replace(s, ref_chunks=[2, 999]) for s in right(self, document))  # noqa: E731
-    monkeypatch.setattr(Export, "samples", wrong)
-    with pytest.raises(StoreError, match="the exported file fails the project's own validator"):
+    monkeypatch.setattr(GroundingExportStage, "samples", wrong)
+    with pytest.raises(StoreError, match="the exported file fails the project's validator"):
         export(store, tokenizer_folder)
     assert not (store.root / "train.parquet").exists()
     assert store.report("export") is None
@@ -128,5 +128,5 @@ def test_what_cannot_be_fitted_is_dropped_with_a_reason(store, tokenizer_folder)
 
 
 def test_a_tokenizer_without_chat_template_is_refused(store):
-    with pytest.raises(StoreError, match=r"tokenizer builtin has no chat template.*use the tokenizer of the model"):
+    with pytest.raises(StoreError, match=r"tokenizer builtin has no chat template.*with the tokenizer of the model"):
         export(store, "builtin")

@@ -54,7 +54,7 @@ def test_limits_are_inclusive():
 def test_ratings_are_numbers_from_0_to_10(score):
     good = dict.fromkeys((*CRITERIA, "score"), 9)
     assert read_rating(good) == {**dict.fromkeys((*CRITERIA, "score"), 9.0), "remark": ""}
-    with pytest.raises(UnreadableReply, match=r"score = .*; expected a number from 0 to 10"):
+    with pytest.raises(UnreadableReply, match=r"score = .*: expected a number from 0 to 10"):
         read_rating({**good, "score": score})
 
 

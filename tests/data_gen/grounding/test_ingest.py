@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_gen.grounding.ingest import Ingest, IngestOptions, normalise
+from data_gen.grounding.ingest import IngestOptions, IngestStage, normalise
 from data_gen.store import Store
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
 
 def ingest(tmp_path, *paths, benchmarks=(), part=4, **options):
     options = IngestOptions(**{"buckets": (10, 100, 1000), **options})
-    stage = Ingest(options, [str(p) for p in paths or [tmp_path / "in"]], "builtin", part, benchmarks)
+    stage = IngestStage(options, [str(p) for p in paths or [tmp_path / "in"]], "builtin", part, benchmarks)
     store = Store(tmp_path / "run", "ingest")
     stage.run(store, 0)
     return store, [row for name in store.parts("ingest") for row in store.read("ingest", name)]

@@ -21,13 +21,12 @@ from verl_longrl.rewards import score
 
 from data_gen import report
 from data_gen.grounding.__main__ import app
-from data_gen.grounding.config import PARTS_OF
-from data_gen.grounding.config import STAGES as DESCRIBED
+from data_gen.grounding.pipeline import GROUNDING
 from data_gen.store import Shard, Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # transformers' tokenizers are imported
 
-STAGES = list(DESCRIBED)
+STAGES = GROUNDING.stage_names
 
 
 def whole(documents, output, config, *more):
@@ -167,7 +166,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
     assert [process.wait(300) for process in ranks] == [0, 0, 0]
     assert files(shared) == files(alone)
     numbers = [
-        [{**entry, "spent": None} for entry in report.funnel(Store(output, PARTS_OF), STAGES)]
+        [{**entry, "spent": None} for entry in report.funnel(Store(output, GROUNDING.shared_parts), STAGES)]
         for output in (alone, shared)
     ]
     assert numbers[0] == numbers[1]
@@ -176,7 +175,7 @@ def test_ranks_make_what_one_process_makes(documents, tmp_path, config_file, ser
     run(documents, shared, file, "--redo", "generate")
     assert files(shared) == files(alone)
     assert len(server.bodies) - asked <= 2  # but for the question whether the server decodes JSON
-    spent = [Store(output, PARTS_OF).report("answer") for output in (alone, shared)]
+    spent = [Store(output, GROUNDING.shared_parts).report("answer") for output in (alone, shared)]
     assert all(spent[0][key] == spent[1][key] for key in ("requests", "prompt_tokens", "completion_tokens"))
 
 
@@ -197,7 +196,7 @@ def test_reset_deletes_nothing_that_is_in_use(documents, tmp_path, config_file, 
     output = tmp_path / "run"
     reset = ["reset", "chunk", "--output", output]
     run(documents, output, config_file(server.url), "--until", "embed")
-    with Store(output, PARTS_OF, Shard(1, 2)).locked():
+    with Store(output, GROUNDING.shared_parts, Shard(1, 2)).locked():
         assert "rank-1 is at work" in stage(*reset, code=1)
         assert (output / "embed").exists()
     stage(*reset)
@@ -258,7 +257,7 @@ def test_killed_at_random_moments_the_result_is_the_same(documents, tmp_path, co
                 process.kill()  # nothing, if it has come to its end
             codes += [process.wait() for process in world]
             if codes[-ranks:] == [0] * ranks:  # all have come to their end: go back to some stage, and on from there
-                Store(killed, PARTS_OF).remove(STAGES[draw.randrange(6) :])
+                Store(killed, GROUNDING.shared_parts).remove(STAGES[draw.randrange(6) :])
         run(documents, killed, file)
     finally:
         server.close()
@@ -289,13 +288,13 @@ def test_a_dead_server_keeps_what_is_done(documents, tmp_path, config_file, serv
 def test_each_stage_alone_and_status(documents, tmp_path, config_file, server):
     output, file = tmp_path / "run", config_file(server.url)
     common = ("--output", str(output), "--config", str(file))
-    assert "dedup reads what ingest makes" in stage("dedup", *common, code=1)
+    assert "stage dedup needs the output of stage ingest" in stage("dedup", *common, code=1)
     assert "stage ingest needs --input" in stage("ingest", *common, code=1)
     stage("ingest", "--input", str(documents), *common)
     for name in STAGES[1:5]:
         stage(name, *common)
     assert "cluster" in stage("status", "--output", str(output))
-    assert "embed reads" not in stage("embed", *common)
+    assert "stage embed needs" not in stage("embed", *common)
     assert Path(output / "cluster").exists()
     stage("chunk", *common, "--redo")
     assert not Path(output / "cluster").exists()

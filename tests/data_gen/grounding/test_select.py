@@ -5,8 +5,8 @@ import json
 import pytest
 
 from data_gen.grounding.prompts import CRITERIA
-from data_gen.grounding.select import Select, SelectOptions, finalists, share
-from data_gen.store import count
+from data_gen.grounding.select import SelectOptions, SelectStage, finalists, right_share
+from data_gen.store import count_row
 
 RIGHT, WRONG, LOST = {"correct": True}, {"correct": False}, {"correct": None}
 
@@ -25,7 +25,7 @@ def document(*scores, closed=(WRONG,), read=(RIGHT, WRONG), criterion=9.0):
 
 
 def select(row, benchmarks=(), **options):
-    stage = Select(SelectOptions(**options), benchmarks)
+    stage = SelectStage(SelectOptions(**options), benchmarks)
     stage.open(None)
     return next(iter(stage.rows(None, "0", [row])))
 
@@ -39,7 +39,7 @@ def test_the_best_is_taken_and_all_others_are_accounted_for():
         0.5,
         0.0,
     )
-    assert {key: n for key, n in count(row).items() if n} == {
+    assert {key: n for key, n in count_row(row).items() if n} == {
         "documents": 1,
         "candidates below_threshold": 2,
         "candidates not_best_of_cluster": 1,
@@ -88,20 +88,20 @@ def test_benchmark_questions_are_out(tmp_path):
 
 def test_shares():
     samples = {"a": [RIGHT, WRONG, LOST], "b": [WRONG, WRONG]}
-    assert share(samples, most=True) == 0.5
-    assert share(samples, most=False) == 0.25
-    assert share({"a": [LOST]}, most=True) is None
-    assert share({"a": []}, most=False) is None
+    assert right_share(samples, of_best_server=True) == 0.5
+    assert right_share(samples, of_best_server=False) == 0.25
+    assert right_share({"a": [LOST]}, of_best_server=True) is None
+    assert right_share({"a": []}, of_best_server=False) is None
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 11.0}, r"select.threshold = 11.0 is out of range; expected a number at least 0 and at most 10"),
-        ({"max_pass_rate": 1.5}, r"select.max_pass_rate = 1.5 is out of range"),
-        ({"min_pass_rate": 0.95}, r"select.min_pass_rate = 0.95 is above its maximum, 0.9"),
+        ({"threshold": 11.0}, r"select.threshold = 11.0: expected a number of at least 0 and at most 10"),
+        ({"max_pass_rate": 1.5}, r"select.max_pass_rate = 1.5: expected a number"),
+        ({"min_pass_rate": 0.95}, r"select.min_pass_rate = 0.95: expected at most max_pass_rate, 0.9"),
     ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
-        SelectOptions(**options)
+        SelectOptions.from_dict(options, "select.")

@@ -4,8 +4,8 @@ import pytest
 from support import hotpot_rows, tiny_bpe
 from verl_longrl.data.prompt_lengths import PromptCounter
 
-from data_gen.keychain.passage_pool import Haystack, body, build
-from data_gen.keychain.prompt_composer import Asked
+from data_gen.keychain.passage_pool import Haystack, build_haystack, passage_body
+from data_gen.keychain.prompt_composer import PlacedQuestion
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +24,13 @@ def counter(tokenizer):
 
 
 def bodies(rows):
-    return [body(title, " ".join(sentences)) for row in rows for title, sentences in row["context"]]
+    return [passage_body(title, " ".join(sentences)) for row in rows for title, sentences in row["context"]]
 
 
 @pytest.fixture(scope="session")
 def haystack(rows, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("haystack")
-    build(folder, bodies(rows), tokenizer.backend_tokenizer)
+    build_haystack(folder, bodies(rows), tokenizer.backend_tokenizer)
     return Haystack(folder)
 
 
@@ -42,5 +42,5 @@ def asked(rows, haystack):
         own = tuple(haystack.find(text) for text in bodies([row]))
         titles = {title for title, _ in row["supporting_facts"]}
         gold = tuple(n for n, (title, _) in zip(own, row["context"], strict=True) if title in titles)
-        made.append(Asked(row["_id"], row["question"], (row["answer"],), own, gold))
+        made.append(PlacedQuestion(row["_id"], row["question"], (row["answer"],), own, gold))
     return made

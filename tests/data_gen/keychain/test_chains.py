@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_gen.keychain.chains import ChainOptions, identifier, puzzle
+from data_gen.keychain.chains import ChainOptions, draw_identifier, draw_puzzle
 
 STRUCTURES = ("plain", "unequal", "dangling", "loop", "fork")
 options = st.builds(
@@ -21,7 +21,7 @@ options = st.builds(
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(options, st.integers(2, 30), st.integers(0, 2**32))
 def test_the_true_chain_is_the_only_way_to_the_true_question(chains, number, seed):
-    made = puzzle(random.Random(seed), chains, number, 1000)
+    made = draw_puzzle(random.Random(seed), chains, number, 1000)
     assert len(made.true) == chains.hops
     assert [pair.question for pair in made.true] == [None] * (chains.hops - 1) + [0]
     keys = [pair.key for pair in made.true]
@@ -36,7 +36,7 @@ def test_the_true_chain_is_the_only_way_to_the_true_question(chains, number, see
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_structures(structure):
     chains = ChainOptions(hops=3, structures=(structure,))
-    made = puzzle(random.Random(5), chains, 12, 1000)
+    made = draw_puzzle(random.Random(5), chains, 12, 1000)
     pairs = [pair for line in made.others for pair in line]
     others = Counter(pair.key for pair in pairs)
     values = {pair.key2 for pair in pairs if pair.key2 is not None}
@@ -57,7 +57,7 @@ def test_structures(structure):
 
 
 def test_identifiers_are_seeded():
-    made = [identifier(random.Random(3), kind) for kind in ("uuid", "uuid", "hex8")]
+    made = [draw_identifier(random.Random(3), kind) for kind in ("uuid", "uuid", "hex8")]
     assert made[0] == made[1]
     assert uuid.UUID(made[0]).version == 4
     assert len(made[2]) == 8
@@ -73,14 +73,14 @@ def test_numbers_of_chains_are_the_published_ones():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"hops": 0}, "chains.hops = 0 is out of range"),
-        ({"per_1k_tokens": 0}, "chains.per_1k_tokens = 0 is out of range"),
-        ({"identifiers": "nanoid"}, "chains.identifiers = 'nanoid' is unknown; use one of uuid, hex8"),
-        ({"structures": ("tree",)}, "chains.structures = 'tree' is unknown"),
-        ({"structures": ()}, "chains.structures is empty"),
-        ({"order": "forward"}, "chains.order = 'forward' is unknown; use one of random, reverse"),
+        ({"hops": 0}, "chains.hops = 0: expected a whole number of at least 1"),
+        ({"per_1k_tokens": 0}, "chains.per_1k_tokens = 0: expected a number above 0"),
+        ({"identifiers": "nanoid"}, "chains.identifiers = 'nanoid': expected one of uuid, hex8"),
+        ({"structures": ("tree",)}, r"chains.structures\[0\] = 'tree': expected one of plain"),
+        ({"structures": ()}, r"chains.structures = \[\]: expected at least one"),
+        ({"order": "forward"}, "chains.order = 'forward': expected one of random, reverse"),
     ],
 )
 def test_wrong_options(values, message):
     with pytest.raises(ValueError, match=message):
-        ChainOptions(**values)
+        ChainOptions.from_dict(values, "chains.")

@@ -12,12 +12,12 @@ from verl_longrl.rewards import RewardOptions, score
 
 from data_gen.keychain import needles as module
 from data_gen.keychain import prompts
-from data_gen.keychain.lengths import Lengths
+from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
-from data_gen.keychain.passage_pool import Haystack, build
-from data_gen.keychain.prompt_composer import ComposeError, ComposeOptions, Composer
-from data_gen.keychain.retrieval import prove
+from data_gen.keychain.passage_pool import Haystack, build_haystack
+from data_gen.keychain.prompt_composer import ComposeError, PromptComposeOptions, PromptComposer
+from data_gen.keychain.retrieval import prove_needles
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.tokenizer import BUILTIN, load_tokenizer
 
@@ -39,9 +39,11 @@ def compose(haystack, counter):
     """compose(kind, budget, seed, counting, **options) -> needles and their prompt, of another row each time."""
 
     def make(kind, budget=4096, seed=0, counting="auto", **options):
-        options, lengths = RetrievalOptions(**options), Lengths(counter)
+        options, lengths = RetrievalOptions(**options), PartLengths(counter)
         sample = lambda draw: needles(draw, kind, options, lengths).hidden  # noqa: E731
-        composer = Composer(haystack, counter, ComposeOptions(budget, counting=counting), None, (), seed, sample)
+        composer = PromptComposer(
+            haystack, counter, PromptComposeOptions(budget, counting=counting), None, (), seed, sample
+        )
         assert composer.by_sums
         for row in itertools.count():
             needle = needles(random.Random(f"{seed} {row}"), kind, options, lengths)
@@ -65,7 +67,7 @@ def test_any_prompt(compose, counter, kind, budget, number, key_form, value_form
     needle, composed = next(compose(kind, budget, seed, **options))
     assert composed.tokens == counter.count([prompts.messages(composed.text)])[0]  # by tokenising the whole prompt
     assert 0.99 * budget <= composed.tokens <= budget
-    prove(composed, needle.values)
+    prove_needles(composed, needle.values)
     assert len(needle.values) == (number if kind == "multi_value" else 1)
     assert (needle, composed) == next(compose(kind, budget, seed, **options))
 
@@ -149,13 +151,13 @@ def test_part_of_another_word_is_not_that_value(more):
 def test_passages_that_hold_a_key_or_a_value_are_left_out(tmp_path, tokenizer, counter, rows):
     words = [f"{a}-{n}" for a, n in itertools.product(module.ADJECTIVES[:24], module.NOUNS)]
     texts = [f"Text {n}\nIt is told. It was {'Nothing' if n % 2 else words[n // 2].title()}." for n in range(2000)]
-    build(tmp_path / "h", texts, tokenizer.backend_tokenizer)
-    lengths, options = Lengths(counter), RetrievalOptions(value_form="words")
-    composer = Composer(Haystack(tmp_path / "h"), counter, ComposeOptions(8192), None, (), 0)
+    build_haystack(tmp_path / "h", texts, tokenizer.backend_tokenizer)
+    lengths, options = PartLengths(counter), RetrievalOptions(value_form="words")
+    composer = PromptComposer(Haystack(tmp_path / "h"), counter, PromptComposeOptions(8192), None, (), 0)
     for row in range(10):
         needle = needles(random.Random(row), "multi_key", options, lengths)
         composed = composer.retrieval(f"{row}", needle.hidden)
-        prove(composed, needle.values)
+        prove_needles(composed, needle.values)
         assert all(
             composed.text.casefold().count(text) <= 2 for text in needle.hidden.alone
         )  # the key asked for, twice
@@ -166,17 +168,17 @@ def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, haystack, t
     tokenizer = load_tokenizer(BUILTIN)
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}[assistant]"
     texts = [haystack.raw(number).decode() for number in range(len(haystack))]
-    build(tmp_path / "h", texts, tokenizer.backend_tokenizer)
+    build_haystack(tmp_path / "h", texts, tokenizer.backend_tokenizer)
     counter, options = PromptCounter(tokenizer), RetrievalOptions()
-    lengths = Lengths(counter)
+    lengths = PartLengths(counter)
     sample = lambda draw: needles(draw, "multi_value", options, lengths).hidden  # noqa: E731
-    composer = Composer(Haystack(tmp_path / "h"), counter, ComposeOptions(4096), None, (), 0, sample)
+    composer = PromptComposer(Haystack(tmp_path / "h"), counter, PromptComposeOptions(4096), None, (), 0, sample)
     assert not composer.by_sums
     needle = needles(random.Random(0), "multi_value", options, lengths)
     composed = composer.retrieval("row", needle.hidden)
     assert composed.tokens == counter.count([prompts.messages(composed.text)])[0]
     assert 0.99 * 4096 <= composed.tokens <= 4096
-    prove(composed, needle.values)
+    prove_needles(composed, needle.values)
 
 
 def test_too_many_needles_are_refused(compose):
@@ -194,16 +196,16 @@ def test_words_are_all_different():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"multi_key": -1}, "retrieval.multi_key = -1 is out of range"),
-        ({"sentence": 1.5}, "retrieval.sentence = 1.5 is out of range; expected a whole number"),
-        ({"keys": 0}, "retrieval.keys = 0 is out of range"),
+        ({"multi_key": -1}, "retrieval.multi_key = -1: expected a whole number of at least 0"),
+        ({"sentence": 1.5}, "retrieval.sentence = 1.5: expected a whole number"),
+        ({"keys": 0}, "retrieval.keys = 0: expected a whole number of at least 1"),
         (
             {"values": 1001},
-            "retrieval.values = 1001 is out of range; expected a whole number at least 1 and at most 1000",
+            "retrieval.values = 1001: expected a whole number of at least 1 and at most 1000",
         ),
-        ({"key_form": "names"}, "retrieval.key_form = 'names' is unknown; use one of words, numbers, uuids"),
+        ({"key_form": "names"}, "retrieval.key_form = 'names': expected one of words, numbers, uuids"),
     ],
 )
 def test_wrong_options(values, message):
     with pytest.raises(ValueError, match=message):
-        RetrievalOptions(**values)
+        RetrievalOptions.from_dict(values, "retrieval.")

@@ -5,8 +5,8 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from data_gen.keychain.haystack import passages_of
-from data_gen.keychain.passage_pool import ENDING, Haystack, HaystackError, build
+from data_gen.keychain.haystack import split_into_passages
+from data_gen.keychain.passage_pool import ENDING, Haystack, HaystackError, build_haystack
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.tokenizer import load_tokenizer
 
@@ -16,7 +16,7 @@ TEXTS = ["A\nOne ends. Two begins.", "Ü\nÜber alles? Ja. Ärger!", "A\nOne end
 
 @pytest.fixture
 def small(tmp_path, tokenizer):
-    assert build(tmp_path / "h", TEXTS, tokenizer.backend_tokenizer) == 4
+    assert build_haystack(tmp_path / "h", TEXTS, tokenizer.backend_tokenizer) == 4
     return Haystack(tmp_path / "h")
 
 
@@ -44,13 +44,13 @@ def test_a_complete_haystack_is_not_built_again(small, tmp_path, tokenizer):
         raise AssertionError
         yield
 
-    assert build(tmp_path / "h", never(), tokenizer.backend_tokenizer) == 4
+    assert build_haystack(tmp_path / "h", never(), tokenizer.backend_tokenizer) == 4
 
 
 def test_what_is_not_there_is_said(small, tmp_path):
     with pytest.raises(HaystackError, match="has no passage 'other'"):
         small.find("other")
-    with pytest.raises(HaystackError, match="no complete haystack; run the stage haystack first"):
+    with pytest.raises(HaystackError, match="no complete haystack. Fix: run stage haystack first"):
         Haystack(tmp_path / "none")
 
 
@@ -68,7 +68,7 @@ def test_a_tokenizer_s_own_truncation_and_padding_are_left_out(tmp_path, tokeniz
 
 def test_texts_become_passages_of_a_length():
     book = "A title\n\nOne short. Two short.\n\n" + "A sentence of six words here. " * 60 + "\n\nEnd \ud800 here."
-    made = list(passages_of(book, 40))
+    made = list(split_into_passages(book, 40))
     assert all(len(text.split()) <= 40 for text in made)
     assert made[0].startswith("A title One short. Two short. A sentence")
     assert made[-1].endswith("End ? here.")

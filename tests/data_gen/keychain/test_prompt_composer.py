@@ -13,10 +13,17 @@ from verl_longrl.data.prompt_lengths import PromptCounter
 
 from data_gen.keychain import prompts
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.fill import prove
+from data_gen.keychain.fill import prove_chain
 from data_gen.keychain.passage_filler import answer_pattern
-from data_gen.keychain.passage_pool import Haystack, build
-from data_gen.keychain.prompt_composer import CHECK_EVERY, Asked, ComposeError, ComposeOptions, Composer, Unfillable
+from data_gen.keychain.passage_pool import Haystack, build_haystack
+from data_gen.keychain.prompt_composer import (
+    CHECK_EVERY,
+    ComposeError,
+    PlacedQuestion,
+    PromptComposeOptions,
+    PromptComposer,
+    Unfillable,
+)
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.text import derive_seed
 from data_gen.tokenizer import BUILTIN, load_tokenizer
@@ -27,12 +34,12 @@ PAIR = re.compile(r' (\{"[0-9a-f-]{8,36}": ".*?"\})\.(?= |\n|$)')
 
 @pytest.fixture
 def compose(haystack, counter, asked):
-    """compose(budget, chains, seed, **options) -> a Composer."""
+    """compose(budget, chains, seed, **options) -> a PromptComposer."""
 
     def make(budget=4096, chains=None, seed=0, **options):
         chains = chains or ChainOptions()
         others = [a.question for a in asked]
-        return Composer(haystack, counter, ComposeOptions(budget, **options), chains, others, seed)
+        return PromptComposer(haystack, counter, PromptComposeOptions(budget, **options), chains, others, seed)
 
     return make
 
@@ -54,7 +61,7 @@ def test_any_prompt(compose, counter, asked, budget, hops, identifiers, structur
     made = composer.keychain(asked[which])
     assert made.tokens == counter.count([prompts.messages(made.text)])[0]  # by tokenising the whole prompt
     assert 0.99 * budget <= made.tokens <= budget
-    prove(made, asked[which].question)
+    prove_chain(made, asked[which].question)
 
     pairs = [json.loads(found) for found in PAIR.findall(made.text)]  # valid JSON, all of them
     keys = [key for pair in pairs for key in pair]
@@ -122,7 +129,7 @@ def test_another_seed_is_another_prompt(compose, asked):
 def test_false_questions_are_not_the_true_one(compose, asked, haystack, counter):
     same = "  WHERE was the author -- of " + asked[0].question.partition("of ")[2].upper()
     others = [same, *(a.question for a in asked[:20])]
-    composer = Composer(haystack, counter, ComposeOptions(4096), ChainOptions(4.0, 2, "hex8"), others, 0)
+    composer = PromptComposer(haystack, counter, PromptComposeOptions(4096), ChainOptions(4.0, 2, "hex8"), others, 0)
     for _ in range(3):
         text = composer.keychain(asked[0]).text
         assert same not in text
@@ -134,33 +141,36 @@ def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, asked, tmp_
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}[assistant]"
     folder = tmp_path / "h"
     texts = [f"{title}\n{' '.join(sentences)}" for row in rows for title, sentences in row["context"]]
-    build(folder, texts, tokenizer.backend_tokenizer)
+    build_haystack(folder, texts, tokenizer.backend_tokenizer)
     counter, others = PromptCounter(tokenizer), [a.question for a in asked]
-    composer = Composer(Haystack(folder), counter, ComposeOptions(4096), ChainOptions(), others, 0)
+    composer = PromptComposer(Haystack(folder), counter, PromptComposeOptions(4096), ChainOptions(), others, 0)
     assert not composer.by_sums
     for one in asked[:5]:
         made = composer.keychain(one)
         assert made.tokens == counter.count([prompts.messages(made.text)])[0]
         assert 0.99 * 4096 <= made.tokens <= 4096
-        prove(made, one.question)
-    wrong = Composer(Haystack(folder), counter, ComposeOptions(4096, counting="sums"), ChainOptions(), others, 0)
+        prove_chain(made, one.question)
+    wrong = PromptComposer(
+        Haystack(folder), counter, PromptComposeOptions(4096, counting="sums"), ChainOptions(), others, 0
+    )
     checked = [one for one in asked if derive_seed(0, "check", one.id) % CHECK_EVERY == 0]
-    with pytest.raises(ComposeError, match=r"sums are not right for this tokenizer; set compose.counting=whole"):
+    with pytest.raises(ComposeError, match=r"sums are not exact for this tokenizer. Fix: set compose.counting=whole"):
         wrong.keychain(checked[0])
 
 
 def test_what_cannot_be_made_is_said(compose, asked, haystack, counter):
     with pytest.raises(
-        ComposeError, match=r"the haystack has [\d,]+ tokens in .* too few to fill prompts of 1,000,000"
+        ComposeError,
+        match=r"compose.max_prompt_tokens = 1000000: the haystack has only [\d,]+ tokens in .* fewer than two prompts",
     ):
         compose(1_000_000)
     with pytest.raises(ComposeError, match=r"take \d+ of its 4096 tokens.*chains.identifiers=hex8"):
         compose(4096, ChainOptions(per_1k_tokens=16))
-    with pytest.raises(Unfillable, match=r"its own passages and what is hidden take \d+ of 2048 tokens"):
+    with pytest.raises(Unfillable, match=r"its own passages and the links take \d+ of 2048 tokens"):
         compose(2048).keychain(replace(asked[0], own=tuple(range(30))))
     few = [asked[0].question, asked[1].question]
     with pytest.raises(ComposeError, match=r"there are 2 different questions.*lower chains.per_1k_tokens"):
-        Composer(haystack, counter, ComposeOptions(4096), ChainOptions(), few, 0)
+        PromptComposer(haystack, counter, PromptComposeOptions(4096), ChainOptions(), few, 0)
 
 
 @pytest.mark.parametrize("answer", ["the", "a", "A", "of", "in the", "no", "True", "x"])
@@ -187,7 +197,7 @@ def test_answers_are_found_as_whole_words(answer, text, found):
 def test_a_long_question_takes_nobody_elses_room(asked, haystack, counter):
     long = "Why " * 3000
     others = [long, *(a.question for a in asked)]
-    composer = Composer(haystack, counter, ComposeOptions(4096), ChainOptions(), others, 0)
+    composer = PromptComposer(haystack, counter, PromptComposeOptions(4096), ChainOptions(), others, 0)
     assert all(long not in composer.keychain(one).text for one in asked[:5])
     with pytest.raises(Unfillable, match="the question alone"):
         composer.keychain(replace(asked[0], question=long))
@@ -203,16 +213,16 @@ def test_what_no_passage_fits_is_that_question_s_own_trouble(compose, asked, hay
         if 8 <= left <= 12:
             break
     with pytest.raises(Unfillable, match="no passage fits the last") as failed:
-        composer.plain(Asked("a", "Who?", (), own))
+        composer.plain(PlacedQuestion("a", "Who?", (), own))
     assert failed.value.reason == "no_filling"
 
 
 def test_without_chains_few_questions_will_do(haystack, counter, asked):
-    composer = Composer(haystack, counter, ComposeOptions(4096), None, [asked[0].question], 0)
+    composer = PromptComposer(haystack, counter, PromptComposeOptions(4096), None, [asked[0].question], 0)
     assert composer.by_sums
     assert composer.plain(asked[0]).tokens > 4000
 
 
 def test_own_passages_alone_may_be_the_prompt(compose, asked):
-    made = compose(3000).plain(Asked("a", "Who?", (), asked[0].own))
+    made = compose(3000).plain(PlacedQuestion("a", "Who?", (), asked[0].own))
     assert made.passages > len(asked[0].own)

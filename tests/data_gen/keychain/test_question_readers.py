@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_gen.document_readers import CorpusError
-from data_gen.keychain.question_readers import Passage, Question, Skipped, layout_of, read_questions
+from data_gen.keychain.question_readers import MultiHopQuestion, QuestionPassage, Skipped, layout_of, read_questions
 from data_gen.text import digest
 
 PASSAGES = (
-    Passage("Ada", "Ada was born in London. She was a writer.", True),
-    Passage("Bo", "Bo sings.", False),
-    Passage("London", "London is in England.", True),
+    QuestionPassage("Ada", "Ada was born in London. She was a writer.", True),
+    QuestionPassage("Bo", "Bo sings.", False),
+    QuestionPassage("London", "London is in England.", True),
 )
 CONTEXT = [
     ["Ada", ["Ada was born in London.", " She was a writer."]],
@@ -105,7 +105,7 @@ HUB = {
 def test_every_layout_gives_the_same_question(tmp_path, name, row, layout, answers, identifier):
     path = write(tmp_path, name, [row])
     place = "line 1" if "jsonl" in name.lower() else "row 0"
-    expected = Question(identifier, ASKED["question"], answers, PASSAGES, f"{path}: {place}", layout)
+    expected = MultiHopQuestion(identifier, ASKED["question"], answers, PASSAGES, f"{path}: {place}", layout)
     assert list(read_questions(path)) == list(read_questions(str(path), layout)) == [expected]
     assert layout_of(row) == layout
 
@@ -121,7 +121,11 @@ def test_every_layout_gives_the_same_question(tmp_path, name, row, layout, answe
         (
             {"answer": "a", "passages": ["One.", {"text": "Two."}, {"title": "T", "text": "Three.", "gold": True}]},
             ("a",),
-            (Passage("", "One.", False), Passage("", "Two.", False), Passage("T", "Three.", True)),
+            (
+                QuestionPassage("", "One.", False),
+                QuestionPassage("", "Two.", False),
+                QuestionPassage("T", "Three.", True),
+            ),
         ),
     ],
 )
@@ -140,7 +144,7 @@ def test_texts_lose_only_their_ends(tmp_path):
 def test_sentences_are_joined_with_one_space(tmp_path):
     sentences = ["It is music.", "In France ", "it is.", "\nSo.", "", "Yes."]
     (found,) = read(tmp_path, HOTPOT | {"context": [["T", sentences]], "supporting_facts": []}, name="a.json")
-    assert found.passages == (Passage("T", "It is music. In France it is.\nSo. Yes.", False),)
+    assert found.passages == (QuestionPassage("T", "It is music. In France it is.\nSo. Yes.", False),)
 
 
 def test_unanswerable_rows_are_counted_apart(tmp_path):
@@ -164,11 +168,11 @@ def changed(field, **values):
 @pytest.mark.parametrize(
     ("good", "bad", "message"),
     [
-        (HOTPOT, [1], r"found \[1\] \(list\), expected an object with a question; correct or remove it"),
+        (HOTPOT, [1], r"found \[1\] \(list\), expected an object with a question. Fix: correct or remove it"),
         (HOTPOT, None, r"found None \(NoneType\), expected an object"),
-        (HOTPOT, {}, r"question: missing, found no fields; correct or remove the row"),
+        (HOTPOT, {}, r"question: missing, found no fields. Fix: correct or remove the row"),
         (HOTPOT, lacking(HOTPOT, "question"), r"question: missing, found the fields _id, answer, type, context, "),
-        (HOTPOT, HOTPOT | {"question": " \n"}, r"question: empty, expected text; correct .*; layout hotpotqa"),
+        (HOTPOT, HOTPOT | {"question": " \n"}, r"question: empty, expected text. Fix: correct .*; layout hotpotqa"),
         (HOTPOT, HOTPOT | {"question": 3}, r"question: found 3 \(int\), expected text"),
         (HOTPOT, lacking(HOTPOT, "answer"), r"answer: missing"),
         (HOTPOT, HOTPOT | {"answer": ""}, r"answer: empty"),
@@ -187,9 +191,9 @@ def changed(field, **values):
         (HOTPOT, lacking(HOTPOT, "supporting_facts"), r"supporting_facts: missing"),
         (HOTPOT, HOTPOT | {"supporting_facts": ["Ada"]}, r"supporting_facts: found \['Ada'\] .* sent_id as lists"),
         (HUB, HUB | {"context": {"title": ["A"]}}, r"context: found \{'title': \['A'\]\} \(dict\), expected"),
-        (HUB, HUB | {"context": {"title": ["A"], "sentences": []}}, r"context: found .* as lists of one length"),
+        (HUB, HUB | {"context": {"title": ["A"], "sentences": []}}, r"context: found .* as lists of the same length"),
         (HUB, HUB | {"supporting_facts": {"title": [3], "sent_id": [0]}}, r"supporting_facts: title: found 3 \(int\)"),
-        (TWOWIKI, TWOWIKI | {"aliases": [4]}, r"aliases: found 4 \(int\), expected text; .*layout 2wikimultihopqa"),
+        (TWOWIKI, TWOWIKI | {"aliases": [4]}, r"aliases: found 4 \(int\), expected text. .*layout 2wikimultihopqa"),
         (MUSIQUE, MUSIQUE | {"answerable": "no"}, r"answerable: found 'no' \(str\), expected true or false"),
         (MUSIQUE, MUSIQUE | {"answer_aliases": {"a": 1}}, r"answer_aliases: found \{'a': 1\} \(dict\), expected text"),
         (MUSIQUE, lacking(MUSIQUE, "paragraphs"), r"paragraphs: missing"),
@@ -201,14 +205,14 @@ def changed(field, **values):
         (MUSIQUE, changed("paragraphs", is_supporting=None), r"paragraphs\[1\].is_supporting: missing"),
         (MUSIQUE, changed("paragraphs", is_supporting=1), r"is_supporting: found 1 \(int\), expected true or false"),
         (GENERIC, lacking(GENERIC, "answer"), r"answer or answers: missing, found the fields question, id, passages"),
-        (GENERIC, GENERIC | {"answer": 42}, r"answer: found 42 \(int\), .*layout generic \(found by auto\)"),
+        (GENERIC, GENERIC | {"answer": 42}, r"answer: found 42 \(int\), .*layout generic \(chosen by auto\)"),
         (GENERIC, GENERIC | {"answers": ["x", ""]}, r"answers: empty, expected text"),
         (GENERIC, GENERIC | {"passages": "text"}, r"passages: found 'text' \(str\), expected a list"),
         (GENERIC, GENERIC | {"passages": ["x", ""]}, r"passages\[1\].text: empty, expected text"),
         (GENERIC, GENERIC | {"passages": [3]}, r"passages\[0\]: found 3 \(int\), expected an object"),
         (GENERIC, changed("passages", text=None), r"passages\[1\].text: missing"),
         (GENERIC, changed("passages", gold="yes"), r"passages\[1\].gold: found 'yes' \(str\), expected true or false"),
-        (GENERIC, ASKED | {"context": CONTEXT}, r"context: a field that the file's first row lacks"),
+        (GENERIC, ASKED | {"context": CONTEXT}, r"context: the file's first row lacks this field"),
     ],
 )
 def test_a_bad_row_is_named_and_reading_goes_on(tmp_path, good, bad, message):
@@ -247,7 +251,7 @@ def test_a_file_that_fits_no_layout(tmp_path, row, fields):
     (error,) = read(tmp_path, row, MUSIQUE)
     assert f"a.jsonl: line 1: no layout fits the fields {fields} (hotpotqa has question, answer, context" in str(error)
     assert "musique has question, answer, paragraphs" in str(error)
-    assert str(error).endswith("rename the fields, or name the layout to read it as")
+    assert str(error).endswith("Fix: rename the fields, or name a layout")
 
 
 def test_named_generic_leaves_other_fields_unread(tmp_path):

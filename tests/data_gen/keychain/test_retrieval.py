@@ -3,9 +3,9 @@
 import pytest
 
 from data_gen.keychain.needles import RetrievalOptions
-from data_gen.keychain.passage_pool import build
-from data_gen.keychain.prompt_composer import ComposeOptions
-from data_gen.keychain.retrieval import Retrieval
+from data_gen.keychain.passage_pool import build_haystack
+from data_gen.keychain.prompt_composer import PromptComposeOptions
+from data_gen.keychain.retrieval import RetrievalStage
 from data_gen.store import Shard, Store, StoreError
 
 pytestmark = pytest.mark.engine
@@ -22,13 +22,13 @@ def retrieve(tmp_path, haystack, tokenizer):
 
     def make(folder, rank=0, world_size=1, part_documents=4, **options):
         store = Store(tmp_path / folder, "questions", Shard(rank, world_size))
-        if not store.done("haystack"):
+        if not store.is_done("haystack"):
             store.begin("haystack", {})
-            build(store.root / "haystack" / "passages", texts, tokenizer.backend_tokenizer)
+            build_haystack(store.root / "haystack" / "passages", texts, tokenizer.backend_tokenizer)
             store.finish("haystack", {}, whole=True)
-        options, compose = RetrievalOptions(**(OPTIONS | options)), ComposeOptions(2048)
-        stage = Retrieval(options, compose, str(tmp_path / "tokenizer"), part_documents, 0)
-        stage.check()
+        options, compose = RetrievalOptions(**(OPTIONS | options)), PromptComposeOptions(2048)
+        stage = RetrievalStage(options, compose, str(tmp_path / "tokenizer"), part_documents, 0)
+        stage.check_before_run()
         stage.run(store, 0)
         return store
 
@@ -80,5 +80,5 @@ def test_other_settings_are_refused(retrieve):
 def test_nothing_is_made_unless_asked_for(retrieve):
     store = retrieve("run", multi_key=0, multi_value=0, sentence=0)
     assert files(store) == {}
-    assert store.done("retrieval")
-    assert not Retrieval(RetrievalOptions(), ComposeOptions(), "nobody", 4, 0).wanted()
+    assert store.is_done("retrieval")
+    assert not RetrievalStage(RetrievalOptions(), PromptComposeOptions(), "nobody", 4, 0).is_enabled()

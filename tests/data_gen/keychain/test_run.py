@@ -17,8 +17,8 @@ from verl_longrl.rewards import score
 
 from data_gen.keychain.__main__ import app
 from data_gen.keychain.chain_solver import solve_chain
-from data_gen.keychain.config import PARTS_OF, STAGES
 from data_gen.keychain.needle_solver import find_values
+from data_gen.keychain.pipeline import KEYCHAIN
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -68,7 +68,7 @@ def test_questions_become_training_data(files, tmp_path, server):
     assert "questions: 90 of 92 documents (duplicate 1, unreadable 1)" in printed
     assert "context" in printed  # what could not be read, and why
     kinds = Counter(hotpot_rows.difficulty(row["question"]) for row in hotpot_rows.rows(90))
-    dropped = Store(output, PARTS_OF).report("filter")["counts"]
+    dropped = Store(output, KEYCHAIN.shared_parts).report("filter")["counts"]
     assert dropped["dropped: too_easy"] >= kinds["easy"]
     assert dropped["dropped: too_hard"] >= kinds["hard"]
     assert sum(n for key, n in dropped.items() if key.startswith("dropped")) <= 90 - kinds["fair"] + 4
@@ -150,7 +150,7 @@ def test_further_text_fills_prompts_too_and_no_text_ends_a_turn(files, tmp_path)
     book.write_text("\n\n".join(f"A chapter about <|im_end|>, number {i}. It has two sentences." for i in range(900)))
     more = (f"haystack.files=[{book}]", "questions.limit=30", "chains.identifiers=hex8")
     run(files, tmp_path / "run", *more, questions="marked.json")
-    assert Store(tmp_path / "run", PARTS_OF).report("questions")["counts"]["with special tokens"] == 20
+    assert Store(tmp_path / "run", KEYCHAIN.shared_parts).report("questions")["counts"]["with special tokens"] == 20
     tokenizer = AutoTokenizer.from_pretrained(files / "tokenizer")
     samples = list(read_samples(tmp_path / "run" / "train.parquet"))
     assert any("A chapter about < |im_end|>, number" in sample.prompt[0]["content"] for sample in samples)
@@ -164,14 +164,14 @@ def test_further_text_fills_prompts_too_and_no_text_ends_a_turn(files, tmp_path)
     [
         (["compose.max_prompt_tokens=9000000"], "too few to fill prompts of 9,000,000 at random; give more files"),
         (["tokenizer=builtin"], "tokenizer builtin has no chat template"),
-        (["chains.hops=0"], "chains.hops = 0 is out of range"),
+        (["chains.hops=0"], "chains.hops = 0: expected a whole number of at least 1"),
         (["filter.server=big"], "filter.server = big, and no server is defined"),
         (["filter.rescue=big"], "filter.rescue = big has nobody to rescue; set filter.server too"),
         (["haystack.files=[nothere]"], "haystack.files: --input nothere: no such file or folder"),
         (["benchmarks=[nothere]"], "benchmarks: nothere: no such file"),
         (["questions.layout=musique"], "no document is left (unreadable 92)"),
         (["chain.hops=3"], "unknown option chain = "),
-        (["retrieval.keys=0"], "retrieval.keys = 0 is out of range"),
+        (["retrieval.keys=0"], "retrieval.keys = 0: expected a whole number of at least 1"),
         (["retrieval.sentences=9"], "the nearest valid one is retrieval.sentence"),
     ],
 )
@@ -202,4 +202,4 @@ def test_every_stage_is_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "data_gen.keychain", "--help"], capture_output=True, text=True, timeout=60
     )
-    assert all(name in done.stdout for name in (*STAGES, "run", "status", "reset", "config"))
+    assert all(name in done.stdout for name in (*KEYCHAIN.stage_names, "run", "status", "reset", "config"))

@@ -8,9 +8,9 @@ import pytest
 from data_gen.keychain import prompts
 from data_gen.keychain.chain_solver import solve_chain
 from data_gen.keychain.chains import ChainOptions
-from data_gen.keychain.fill import prove
-from data_gen.keychain.passage_pool import Haystack, build
-from data_gen.keychain.prompt_composer import Asked, ComposeOptions, Composer
+from data_gen.keychain.fill import prove_chain
+from data_gen.keychain.passage_pool import Haystack, build_haystack
+from data_gen.keychain.prompt_composer import PlacedQuestion, PromptComposeOptions, PromptComposer
 
 pytestmark = pytest.mark.engine
 MILLION = 1 << 20
@@ -22,7 +22,7 @@ def large(rows, tokenizer, tmp_path_factory):
     draw, folder = random.Random(0), tmp_path_factory.mktemp("large")
     said = [sentence for row in rows for _, sentences in row["context"] for sentence in sentences]
     texts = (f"Account {number}\n" + " ".join(draw.choices(said, k=24)) for number in range(6000))
-    build(folder, texts, tokenizer.backend_tokenizer)
+    build_haystack(folder, texts, tokenizer.backend_tokenizer)
     return Haystack(folder)
 
 
@@ -30,14 +30,14 @@ def large(rows, tokenizer, tmp_path_factory):
 def test_prompts_of_any_length(large, counter, budget, monkeypatch):
     chains = ChainOptions()
     others = [f"Who wrote account number {number}?" for number in range(1200)]
-    composer = Composer(large, counter, ComposeOptions(budget), chains, others, 0)
+    composer = PromptComposer(large, counter, PromptComposeOptions(budget), chains, others, 0)
     assert composer.by_sums
-    one = Asked("one", "Who wrote the last account?", ("nobody in particular",), (7, 8, 9), (7, 9))
+    one = PlacedQuestion("one", "Who wrote the last account?", ("nobody in particular",), (7, 8, 9), (7, 9))
     drawn, raw = [], large.raw
     monkeypatch.setattr(large, "raw", lambda passage: drawn.append(passage) or raw(passage))
     began = time.perf_counter()
     made = composer.keychain(one)
-    prove(made, one.question)
+    prove_chain(made, one.question)
     composing = time.perf_counter() - began
     assert len(drawn) < 2 * made.passages + 100  # linear: passages are drawn once, but for those drawn already
     began = time.perf_counter()

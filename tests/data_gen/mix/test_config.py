@@ -7,7 +7,7 @@ import yaml
 
 from data_gen.config import ConfigError
 from data_gen.document_readers import CorpusError
-from data_gen.mix.config import MixConfig, SourceOptions, names
+from data_gen.mix.config import MixConfig, SourceOptions, short_names
 
 A = {"files": "a.jsonl"}
 
@@ -42,18 +42,18 @@ def test_the_command_line_goes_before_the_file_and_a_configuration_can_be_writte
 @pytest.mark.parametrize(
     ("sources", "given", "message"),
     [
-        ([], {}, "sources: none; name files, such as"),
-        (["a.json:weight=2"], {}, "a.json: weight = 2 is a share of a total; give the total too"),
-        (["a.json"], {"total": 5}, "total = 5, and no source has a weight to share it"),
-        (["a.json:count=2,weight=2"], {"total": 5}, "a.json: count = 2 and weight = 2; give one of them"),
-        (["a.json:count=0"], {}, "a.json: count = 0 is out of range; expected a whole number at least 1"),
-        (["a.json:weight=0"], {"total": 5}, "a.json: weight = 0 is out of range; expected a number above 0"),
-        (["a.json:weight=.nan"], {"total": 5}, "weight = nan is out of range"),
-        (["a.json:count=many"], {}, r"sources\[0\].count = 'many'; expected a whole number"),
-        (["a.json:layout=csv"], {}, "a.json: layout = 'csv' is unknown; use one of auto, rows, dapo, math, mathqa"),
-        (["a.json:wieght=2"], {}, r"unknown option sources\[0\].wieght = 2; the nearest valid one is .*weight"),
-        (["a.json:count=2,all"], {}, "'all' is no KEY=VALUE; write PATH:weight=2"),
-        (["a.json"], {"max_prompt_tokens": 0}, "max_prompt_tokens = 0 is out of range"),
+        ([], {}, r"sources = \[\]: expected files"),
+        (["a.json:weight=2"], {}, "total = null: a.json has a weight, which is a share of the total"),
+        (["a.json"], {"total": 5}, "total = 5: no source has a weight to share it"),
+        (["a.json:count=2,weight=2"], {"total": 5}, r"sources\[0\].weight = 2.0: a.json has a count too \(2\)"),
+        (["a.json:count=0"], {}, r"sources\[0\].count = 0: expected a whole number of at least 1"),
+        (["a.json:weight=0"], {"total": 5}, r"sources\[0\].weight = 0: expected a number above 0"),
+        (["a.json:weight=.nan"], {"total": 5}, r"sources\[0\].weight = nan: expected a number"),
+        (["a.json:count=many"], {}, r"sources\[0\].count = 'many': expected a whole number"),
+        (["a.json:layout=csv"], {}, r"sources\[0\].layout = 'csv': expected one of auto, rows, dapo, math, mathqa"),
+        (["a.json:wieght=2"], {}, r"sources\[0\].wieght = 2: unknown key. .* the nearest is sources\[0\].weight"),
+        (["a.json:count=2,all"], {}, "'all': expected KEY=VALUE, as in PATH:weight=2"),
+        (["a.json"], {"max_prompt_tokens": 0}, "max_prompt_tokens = 0: expected a whole number of at least 1"),
     ],
 )
 def test_what_is_wrong_is_said(sources, given, message):
@@ -64,8 +64,8 @@ def test_what_is_wrong_is_said(sources, given, message):
 def test_what_is_wrong_in_a_file_is_said_with_its_name(tmp_path):
     file = tmp_path / "mix.yaml"
     for text, message in (
-        ("- a", "a list; expected keys"),
-        ("sources: [{count: 1}]", "a source without files"),
+        ("- a", "the file is a list; expected keys"),
+        ("sources: [{count: 1}]", "a source needs at least one file"),
         ("{", ""),
     ):
         file.write_text(text)
@@ -83,10 +83,15 @@ def test_patterns_name_files_in_order(tmp_path):
     assert paths == ["a.json", "b.json", "c[1].json"]
     assert SourceOptions((f"{tmp_path}/c[1].json",)).paths() == [tmp_path / "c[1].json"]
     for missing in ("none.json", "*.txt", "folder.json"):
-        with pytest.raises(CorpusError, match="no such file; correct the path, or give a pattern"):
+        with pytest.raises(CorpusError, match="no such file. Fix: correct the path, or give a pattern"):
             SourceOptions((f"{tmp_path}/{missing}",)).paths()
 
 
 def test_names_hold_as_many_folders_as_tell_them_apart():
     files = [Path("x/a/train.parquet"), Path("y/a/train.parquet"), Path("y/b/train.parquet"), Path("math.json")]
-    assert list(names(files).values()) == ["x/a/train.parquet", "y/a/train.parquet", "b/train.parquet", "math.json"]
+    assert list(short_names(files).values()) == [
+        "x/a/train.parquet",
+        "y/a/train.parquet",
+        "b/train.parquet",
+        "math.json",
+    ]

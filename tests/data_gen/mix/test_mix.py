@@ -18,10 +18,10 @@ from verl_longrl.rewards import score
 
 from data_gen.config import ConfigError
 from data_gen.document_readers import CorpusError
-from data_gen.mix import write_mix
+from data_gen.mix import write_mix as write_mix_module
 from data_gen.mix.__main__ import app
 from data_gen.mix.config import MixConfig
-from data_gen.mix.write_mix import TRAIN, mix
+from data_gen.mix.write_mix import TRAIN, write_mix
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]  # transformers' tokenizers are imported
 
@@ -30,7 +30,7 @@ EVERY = ("keychain/train.parquet:weight=3", "plain/train.parquet:weight=1", "dap
 
 def run(files, output, sources=EVERY, total=200, **given):
     given = {"tokenizer": str(files / "tokenizer"), "total": total, **given}
-    return mix(MixConfig.load(None, [str(files / source) for source in sources], **given), output)
+    return write_mix(MixConfig.load(None, [str(files / source) for source in sources], **given), output)
 
 
 def samples(output):
@@ -133,8 +133,8 @@ def test_too_few_rows_are_an_error_unless_they_may_repeat(files, tmp_path):
         run(files, tmp_path, sources, total=300)
     first, second = str(caught.value).splitlines()
     dropped = "letter_outside 1, no_options 1, no_problem 1"
-    assert f"mathqa.json: 150 rows wanted, 60 usable among 63 ({dropped}); lower the count" in first
-    assert "dapo.jsonl: 150 rows wanted, 90 usable among 121 (duplicate 30, no_answer 1)" in second
+    assert f"mathqa.json: 150 rows needed, 60 usable among 63 ({dropped}). Fix: lower the count" in first
+    assert "dapo.jsonl: 150 rows needed, 90 usable among 121 (duplicate 30, no_answer 1)" in second
     assert not list(tmp_path.iterdir())
 
     run(files, tmp_path, [source + ",repeat=true" for source in sources], total=300)
@@ -187,11 +187,11 @@ def test_special_tokens_are_broken_up_in_what_is_imported_only(files, tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_found_out(files, tmp_path, monkeypatch):
     source = tmp_path / "dapo.jsonl"
     lines = (files / "dapo.jsonl").read_text().splitlines(keepends=True)
-    choose = write_mix._choose
+    choose = write_mix_module._choose
     for after, message in ((lines[1::-1] + lines[2:], "line 1: changed while"), (lines[:40], "lost rows while")):
         source.write_text("".join(lines))
         monkeypatch.setattr(
-            write_mix, "_choose", lambda *a, after=after: (source.write_text("".join(after)), choose(*a))[1]
+            write_mix_module, "_choose", lambda *a, after=after: (source.write_text("".join(after)), choose(*a))[1]
         )
         with pytest.raises(CorpusError, match=message):
             run(files, tmp_path / "mix", [str(source)], total=None)
@@ -207,7 +207,7 @@ def test_a_file_that_changes_while_it_is_read_is_found_out(files, tmp_path, monk
         (
             ["keychain/train.parquet", "mathqa.json:weight=1"],
             {"total": 100},
-            r"leaves nothing .* other sources give 300",
+            r"total = 100: the sources without a weight already have 300 rows",
         ),
         (["mathqa.json"], {"max_prompt_tokens": 3}, r"no usable row among 63 \(.*too_long 60"),
         (["mathqa.json"], {"benchmarks": ["nothere"]}, r"benchmarks: nothere: no such file"),
@@ -223,10 +223,10 @@ def test_what_is_wrong_is_said_and_nothing_is_written(files, tmp_path, sources, 
 
 def test_other_data_is_not_replaced(files, tmp_path):
     run(files, tmp_path, total=None, sources=["mathqa.json"])
-    with pytest.raises(ConfigError, match=r"train.parquet is one of the sources and would be replaced"):
+    with pytest.raises(ConfigError, match=r"train.parquet: is one of the sources and would be replaced"):
         run(files, tmp_path, [str(tmp_path / TRAIN)], total=None)
     (tmp_path / "mix.json").unlink()
-    with pytest.raises(ConfigError, match=r"train.parquet is there and is no mix \(no mix.json beside it\)"):
+    with pytest.raises(ConfigError, match=r"train.parquet: exists and is not of a mix \(there is no mix.json\)"):
         run(files, tmp_path, total=None, sources=["mathqa.json"])
 
 
@@ -234,7 +234,9 @@ def test_a_template_that_refuses_a_prompt_is_named(files, tmp_path, tokenizer):
     strict = tmp_path / "strict"
     shutil.copytree(files / "tokenizer", strict)
     (strict / "chat_template.jinja").write_text("{{ raise_exception('no') if 'cups' in messages[0]['content'] }}x")
-    with pytest.raises(CorpusError, match=r"mathqa.json: row 0 to .*row 59: the chat template refuses a prompt: no;"):
+    with pytest.raises(
+        CorpusError, match=r"mathqa.json: row 0 to .*row 59: the chat template refuses a prompt: no. Fix"
+    ):
         run(files, tmp_path / "mix", ["mathqa.json"], total=None, tokenizer=str(strict))
 
 
@@ -246,13 +248,13 @@ def test_the_command_line(files, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in ("contaminated", "loongrl_choice", "mean"))
     assert done.stdout.splitlines()[-1] == f"train    {tmp_path / 'mix' / TRAIN}"
-    mix(MixConfig.load(tmp_path / "mix" / "config.yaml", []), tmp_path / "again")
+    write_mix(MixConfig.load(tmp_path / "mix" / "config.yaml", []), tmp_path / "again")
     assert (tmp_path / "again" / TRAIN).read_bytes() == (tmp_path / "mix" / TRAIN).read_bytes()
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path):
     result = CliRunner().invoke(app, ["--output", str(tmp_path), "none.json:count=3"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: none.json: no such file; correct the path")
+    assert result.stderr.startswith("error: none.json: no such file. Fix: correct the path")
     result = CliRunner().invoke(app, ["--output", str(tmp_path), "none.json:count"])
     assert result.stderr.startswith("error: none.json:count: no such file")

@@ -13,7 +13,7 @@ from verl_longrl.rewards.tasks.golongrl import LONGBENCH_PRO, TASKS
 
 from data_gen.answer_templates import render_response
 from data_gen.mix.config import MixConfig
-from data_gen.mix.write_mix import TRAIN, mix
+from data_gen.mix.write_mix import TRAIN, write_mix
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]  # transformers' tokenizers are imported
 
@@ -46,7 +46,7 @@ def test_the_open_track_becomes_one_file_that_can_be_trained_on(tmp_path, files)
     sources = [
         str(tmp_path / name) for name in ("golongrl.parquet", "pro.json", "choices.json", "tables.json", "plain.json")
     ]
-    report = mix(MixConfig.load(None, sources, tokenizer=str(files / "tokenizer")), tmp_path / "mix")
+    report = write_mix(MixConfig.load(None, sources, tokenizer=str(files / "tokenizer")), tmp_path / "mix")
     assert [entry["layouts"][0] for entry in report.sources()] == ["rows", "document", "choices", "tables", "document"]
     assert [entry["taken"] for entry in report.sources()] == [58, 50, 4, 3, 15]
     assert report.sources()[-1]["dropped"] == {"unknown_task": 5}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data_gen.config import ConfigError
 from data_gen.mix.config import SourceOptions
-from data_gen.mix.quotas import largest_remainder, rows_of
+from data_gen.mix.quotas import largest_remainder, rows_per_source
 
 WEIGHTS = st.lists(st.floats(1e-6, 1e6) | st.integers(1, 9), min_size=1, max_size=12)
 
@@ -42,15 +42,15 @@ def source(**values):
 def test_weights_share_what_counts_and_whole_sources_leave(count, have, left, weights):
     sources = [source(count=count), *(source(weight=weight) for weight in weights), source()]
     usable = [count] + [10**6] * len(weights) + [have]
-    rows = rows_of(sources, usable, count + have + left)
+    rows = rows_per_source(sources, usable, count + have + left)
     assert sum(rows) == count + have + left
     assert (rows[0], rows[-1]) == (count, have)
 
 
 def test_without_a_total_sources_give_their_counts_or_all():
-    assert rows_of([source(count=3), source()], [10, 20], None) == [3, 20]
+    assert rows_per_source([source(count=3), source()], [10, 20], None) == [3, 20]
 
 
 def test_a_total_that_leaves_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"total = 20 leaves nothing for the weights, the other sources give 21"):
-        rows_of([source(count=3), source(), source(weight=1)], [10, 18, 5], 20)
+    with pytest.raises(ConfigError, match=r"total = 20: the sources without a weight already have 21 rows"):
+        rows_per_source([source(count=3), source(), source(weight=1)], [10, 18, 5], 20)

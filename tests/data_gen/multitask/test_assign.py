@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_gen.multitask.assign import Assign, AssignOptions, assigned
+from data_gen.multitask.assign import AssignOptions, AssignStage, assign_tasks
 from data_gen.multitask.computed_tasks import ABILITIES
-from data_gen.multitask.config import MultitaskConfig
+from data_gen.multitask.pipeline import MULTITASK
 from data_gen.store import Store
 
 TASKS = list(ABILITIES)
@@ -26,7 +26,7 @@ def assign(suited, **options):
     """The tasks of each document, and how many there are of each."""
     wanted = AssignOptions(**options)
     keys = random.Random(0).sample(range(1 << 31), len(suited))
-    tasks = [order[: wanted.per_document] for order in assigned(array("I", suited), array("I", keys), wanted)]
+    tasks = [order[: wanted.per_document] for order in assign_tasks(array("I", suited), array("I", keys), wanted)]
     return tasks, Counter(task for order in tasks for task in order)
 
 
@@ -69,7 +69,7 @@ def test_whatever_the_pools(suited, per_document, weights, seed):
         assert max(times.values()) - min(times[task] for task in mine) <= 1  # none twice before all once
     places = random.Random(seed).sample(range(len(suited)), len(suited))
     keys = random.Random(0).sample(range(1 << 31), len(suited))
-    turned = assigned(
+    turned = assign_tasks(
         array("I", [suited[place] for place in places]),
         array("I", [keys[place] for place in places]),
         AssignOptions(**options),
@@ -92,7 +92,7 @@ def pooled(root, parts):
 
 
 def made(store, **options):
-    Assign(AssignOptions(**options), 3).run(store, 1.0)
+    AssignStage(AssignOptions(**options), 3).run(store, 1.0)
     return [row for part in store.parts("assign") for row in store.read("assign", part)]
 
 
@@ -112,28 +112,31 @@ def test_the_rows_say_what_a_document_is_asked_and_what_else_suits_it(tmp_path):
     again = made(pooled(tmp_path / "other", {"000000": rows[:50], "000001": rows[50:]}))
     assert {row["id"]: row["tasks"] for row in again} == {row["id"]: row["tasks"] for row in found}
     seeded = pooled(tmp_path / "seed", {"000000": rows})
-    Assign(AssignOptions(), 4).run(seeded, 1.0)
+    AssignStage(AssignOptions(), 4).run(seeded, 1.0)
     assert {row["id"]: row["tasks"] for row in seeded.read("assign", "000000")} != {r["id"]: r["tasks"] for r in found}
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"per_document": 0}, "assign.per_document = 0 is out of range"),
-        ({"weights": {"qa": 0}}, "assign.weights.qa = 0 is out of range; expected a number above 0"),
-        ({"weights": {"quiz": 1}}, "assign.weights names quiz; tasks are retrieval, qa"),
-        ({"pools": {"tables": {"meta.x": ["y"]}}}, "assign.pools names tables; tasks are"),
-        ({"pools": {"table": {"meta.x": "y"}}}, r"pools.table.meta.x = 'y' is one string; expected a list: \['y'\]"),
+        ({"per_document": 0}, "assign.per_document = 0: expected a whole number of at least 1"),
+        ({"weights": {"qa": 0}}, "assign.weights.qa = 0: expected a number above 0"),
+        ({"weights": {"quiz": 1}}, r"assign.weights = \['quiz'\]: unknown tasks. Fix: use some of retrieval, qa"),
+        ({"pools": {"tables": {"meta.x": ["y"]}}}, r"assign.pools = \['tables'\]: unknown tasks. Fix: use some of"),
+        (
+            {"pools": {"table": {"meta.x": "y"}}},
+            r"pools.table.meta.x = 'y': expected a list of strings. Fix: write .*=\['y'\]",
+        ),
     ],
 )
 def test_wrong_options_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        AssignOptions.from_dict(wrong)
+        AssignOptions.from_dict(wrong, "assign.")
 
 
 def test_options_from_a_file_and_the_command_line(tmp_path):
     rules = {"table": {"meta.category": ["finance", "law"], "bucket": ["8192-16384"]}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"assign": {"weights": {"ordering": 2, "qa": 1}, "pools": rules}}))
-    options = MultitaskConfig.load(tmp_path / "c.yaml", ["assign.weights.qa=0.5"]).assign
+    options = MULTITASK.config.load(tmp_path / "c.yaml", ["assign.weights.qa=0.5"]).assign
     assert options.weights == {"ordering": 2, "qa": 0.5}
     assert options.pools == {"table": {"meta.category": ("finance", "law"), "bucket": ("8192-16384",)}}

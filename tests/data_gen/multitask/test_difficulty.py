@@ -13,9 +13,9 @@ from data_gen.answer_templates import render_response
 from data_gen.llm import LLMOptions, ServersGone
 from data_gen.multitask import prompts
 from data_gen.multitask.__main__ import app
-from data_gen.multitask.compose import ComposeOptions
+from data_gen.multitask.compose import TaskComposeOptions
 from data_gen.multitask.computed_tasks import data_source
-from data_gen.multitask.difficulty import Difficulty, DifficultyOptions, kept
+from data_gen.multitask.difficulty import DifficultyOptions, DifficultyStage, kept_samples
 from data_gen.store import Store
 from data_gen.text import derive_seed
 
@@ -121,7 +121,7 @@ def stage(servers, concurrency=8, **options):
         name: LLMOptions(name=name, endpoints=(server.url,), model="judge", concurrency=concurrency, backoff_s=0.01)
         for name, server in servers.items()
     }
-    return Difficulty(DifficultyOptions(**{**OPTIONS, **options}), named, ComposeOptions(passage_words=40), 0)
+    return DifficultyStage(DifficultyOptions(**{**OPTIONS, **options}), named, TaskComposeOptions(passage_words=40), 0)
 
 
 def rows(store):
@@ -163,14 +163,14 @@ def test_samples_land_where_the_models_put_them(store, servers):
     assert message["content"].count("Passage ") == PASSAGES - 1
 
     (document,) = store.documents("000001", ("ingest", "compose", "verify", "difficulty"))
-    made = {row["question"]: about for row, about in kept(document)}
+    made = {row["question"]: about for row, about in kept_samples(document)}
     assert made == {
         "graded": {"difficulty": "medium", "pass_rate": 0.625},
         "cut_or_formless": {"difficulty": "medium", "pass_rate": 0.5},
         "half_refused": {"difficulty": "easy", "pass_rate": 1.0},
         "summary": {},
     }
-    assert [about for _, about in kept({name: document[name] for name in ("ingest", "compose")})] == [{}] * 7
+    assert [about for _, about in kept_samples({name: document[name] for name in ("ingest", "compose")})] == [{}] * 7
 
 
 def test_a_run_that_was_stopped_goes_on_and_pays_for_nothing_twice(store, servers, tmp_path):
@@ -191,7 +191,7 @@ def test_a_run_that_was_stopped_goes_on_and_pays_for_nothing_twice(store, server
         stage(servers, concurrency=1).run(store, 1.0)
     stopped, before = True, len(answered)
     assert before > 40
-    assert not store.done("difficulty")
+    assert not store.is_done("difficulty")
     stage(servers).run(store, 1.0)
     assert len(set(answered)) == ANSWERED
     assert len(answered) <= ANSWERED + 1  # the other model's reply that was on its way
@@ -229,14 +229,14 @@ def test_a_share_of_the_easy_ones():
 
 def test_passes_may_be_counted():
     rewards = [0.5] * 4 + [1.0, None, None, None]
-    assert DifficultyOptions().rate(rewards) == 0.6
-    assert DifficultyOptions(pass_at=1.0).rate(rewards) == 0.2
-    assert DifficultyOptions(pass_at=0.5).rate(rewards) == 1.0
+    assert DifficultyOptions().pass_rate(rewards) == 0.6
+    assert DifficultyOptions(pass_at=1.0).pass_rate(rewards) == 0.2
+    assert DifficultyOptions(pass_at=0.5).pass_rate(rewards) == 1.0
 
 
 def test_without_a_small_model_nothing_is_asked(store, servers):
     idle = stage({}, small="", large="")
-    assert not idle.wanted()
+    assert not idle.is_enabled()
     idle.run(store, 1.0)
     assert store.parts("difficulty") == []
     assert json.loads((store.root / "difficulty" / "rank-0-of-1.json").read_text())["skipped"] == 1
@@ -298,14 +298,17 @@ def samples_in(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"small": ""}, r"difficulty.large = big has nobody to follow; set difficulty.small too"),
-        ({"large": "little"}, r"difficulty.large = little is the small model too"),
-        ({"keep": ("easy", "insufficient")}, r"difficulty.keep = 'insufficient' is unknown; use one of easy, medium"),
-        ({"small_medium": 0.8}, r"difficulty.small_medium = 0.8 is out of range; expected a number at least 0 and at "),
-        ({"pass_at": 0}, r"difficulty.pass_at = 0 is out of range"),
-        ({"samples": 0}, r"difficulty.samples = 0 is out of range"),
+        (
+            {"small": ""},
+            r"difficulty.large = 'big': difficulty.large needs difficulty.small. Fix: set difficulty.small too",
+        ),
+        ({"large": "little"}, r"difficulty.large = 'little': is the small model too"),
+        ({"keep": ("easy", "insufficient")}, r"difficulty.keep\[1\] = 'insufficient': expected one of easy, medium"),
+        ({"small_medium": 0.8}, r"difficulty.small_medium = 0.8: expected at most small_easy, 0.75"),
+        ({"pass_at": 0}, r"difficulty.pass_at = 0: expected a number above 0"),
+        ({"samples": 0}, r"difficulty.samples = 0: expected a whole number of at least 1"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        DifficultyOptions(**{**OPTIONS, **options})
+        DifficultyOptions.from_dict({**OPTIONS, **options}, "difficulty.")

@@ -3,11 +3,11 @@
 import pytest
 from support import planted_fact_docs, synthetic_books
 
-from data_gen.multitask.compose import ComposeOptions
-from data_gen.multitask.document_features import features
-from data_gen.multitask.pool import COMPUTED, WRITTEN, Pool
+from data_gen.multitask.compose import TaskComposeOptions
+from data_gen.multitask.document_features import extract_features
+from data_gen.multitask.pool import COMPUTED, WRITTEN, PoolStage
 
-COMPOSE = ComposeOptions(passage_words=40, min_passages=12)
+COMPOSE = TaskComposeOptions(passage_words=40, min_passages=12)
 CHRONICLE = synthetic_books.document(0, 60)
 ASKED_OF_SENTENCES = {"retrieval", "matching", "ordering"}
 
@@ -35,7 +35,7 @@ ROWS = lines("of the 18{n:02} and to | in the {n} | it is", 99)
     ],
 )
 def test_features(text, names, years, quotes, prose, speech):
-    found = features([passage for passage in text.split("\n\n") if passage])
+    found = extract_features([passage for passage in text.split("\n\n") if passage])
     assert found.names in names
     assert found.years in years
     assert found.quotes in quotes
@@ -44,7 +44,7 @@ def test_features(text, names, years, quotes, prose, speech):
 
 
 def row(text, computed=tuple(COMPUTED), written=(), rules=None, **more):
-    stage = Pool([task for task in computed if task not in written], written, rules or {}, COMPOSE)
+    stage = PoolStage([task for task in computed if task not in written], written, rules or {}, COMPOSE)
     (made,) = stage.rows(None, "0", [{"ingest": {"id": "d", "text": text, **more}}])
     return made
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import synthetic_books
 
-from data_gen.multitask.passages import is_english, mistakable, spans
+from data_gen.multitask.passages import is_english, looks_like_prompt, passage_spans
 from data_gen.multitask.prompt_window import Windows
 from data_gen.multitask.quotable_sentences import sentence_runs
 from data_gen.multitask.terms import find_terms, find_years
@@ -19,7 +19,7 @@ TEXTS = st.text(alphabet="ab .!\n\t\u00a0Z", max_size=400) | st.text(max_size=20
 
 @given(text=TEXTS, length=st.integers(1, 20))
 def test_passages_hold_the_whole_text_in_order(text, length):
-    found = spans(text, length)
+    found = passage_spans(text, length)
     assert "".join("".join(text[a:b].split()) for a, b in found) == "".join(text.split())
     for (_, end), (start, _) in itertools.pairwise(found):
         assert end <= start
@@ -31,16 +31,16 @@ def test_passages_hold_the_whole_text_in_order(text, length):
 
 def test_passages_of_prose_are_alike_in_length():
     text = synthetic_books.document(0, 60)
-    lengths = [len(text[a:b].split()) for a, b in spans(text, 40)]
+    lengths = [len(text[a:b].split()) for a, b in passage_spans(text, 40)]
     assert min(lengths) >= 40
     assert max(lengths) <= 40 + 3 * 40 + 40
     one_line = " ".join(text.split())
-    assert max(len(one_line[a:b].split()) for a, b in spans(one_line, 40)) <= 120
+    assert max(len(one_line[a:b].split()) for a, b in passage_spans(one_line, 40)) <= 120
 
 
 def test_headings_join_what_follows():
     text = "One two three four.\n\nHEADING\n\nFive six seven eight."
-    assert [text[a:b] for a, b in spans(text, 4)] == ["One two three four.", "HEADING\n\nFive six seven eight."]
+    assert [text[a:b] for a, b in passage_spans(text, 4)] == ["One two three four.", "HEADING\n\nFive six seven eight."]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_english_is_told_from_other_languages(text, english):
     ],
 )
 def test_what_looks_like_the_prompt_is_seen(text, looks):
-    assert mistakable(text) == looks
+    assert looks_like_prompt(text) == looks
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from verl_longrl.rewards import score
 from data_gen.answer_templates import render_response
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
-from data_gen.multitask.config import PARTS_OF, STAGES
+from data_gen.multitask.pipeline import MULTITASK
 from data_gen.store import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # transformers' tokenizers are imported
@@ -79,7 +79,7 @@ def test_documents_become_training_data(files, made):
     output, printed = made
     assert "dedup: 13 of 14 documents (duplicate 1)" in printed
     assert "pool: 9 of 13 documents (looks_numbered 1, no_pool 1, not_english 1, too_short 1)" in printed
-    assert "write.server names no server, so all tasks are computed" in printed
+    assert "write.server is not set, so all tasks are computed" in printed
     tokenizer = AutoTokenizer.from_pretrained(files / "tokenizer")
     counter = PromptCounter(tokenizer)
     by_split = {split: list(read_samples(output / f"{split}.parquet")) for split in ("train", "val")}
@@ -109,7 +109,7 @@ def test_documents_become_training_data(files, made):
     for split in ("train", "val"):
         assert [sample.index for sample in by_split[split]] == list(range(len(by_split[split])))
         assert validate_file(output / f"{split}.parquet", max_prompt_length=BUDGET).ok
-    store = Store(output, PARTS_OF)
+    store = Store(output, MULTITASK.shared_parts)
     tasks = Counter(sample.data_source for sample in samples)
     assigned, composed = (
         {task: store.report(name)["counts"][task] for task in TASKS} for name in ("assign", "compose")
@@ -150,12 +150,12 @@ def test_ranks_make_what_one_process_makes(files, made, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compose.tasks=[qa,sumary]"], "compose.tasks = ['qa', 'sumary']; expected some of retrieval, qa,"),
-        (["assign.per_documents=2"], "the nearest valid one is assign.per_document"),
-        (["compose.tasks=[]"], "compose.tasks = [], and write.server names no server"),
-        (["write.server=big"], "write.server = big, and no server is defined"),
-        (["write.overlong_server=big"], "write.overlong_server = big without write.server"),
-        (["write.tasks=[qa,table]"], "write.tasks = ['qa', 'table']; expected some of qa, choice, summary"),
+        (["compose.tasks=[qa,sumary]"], "compose.tasks = ['qa', 'sumary']: expected some of retrieval, qa,"),
+        (["assign.per_documents=2"], "the nearest is assign.per_document"),
+        (["compose.tasks=[]"], "compose.tasks = []: expected tasks, unless write.server names a server"),
+        (["write.server=big"], "write.server = big: this server is not defined, and neither is any other"),
+        (["write.overlong_server=big"], "write.overlong_server = 'big': write.overlong_server needs write.server"),
+        (["write.tasks=[qa,table]"], "write.tasks = ['qa', 'table']: expected some of qa, choice, summary"),
         (["tokenizer=builtin"], "tokenizer builtin has no chat template"),
         (["compose.min_passages=900"], "pool: no document is left"),
         (["compose.max_prompt_tokens=1024"], "export: no document is left (no_sample 10)"),
@@ -169,4 +169,4 @@ def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
 
 def test_every_stage_is_a_command():
     done = CliRunner().invoke(app, ["--help"])
-    assert all(name in done.output for name in (*STAGES, "run", "status", "reset", "config"))
+    assert all(name in done.output for name in (*MULTITASK.stage_names, "run", "status", "reset", "config"))

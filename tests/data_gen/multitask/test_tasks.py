@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import planted_fact_docs, reference_solver, synthetic_books
 from verl_longrl.rewards.tasks import golongrl
 
-from data_gen.multitask.compose import ComposeOptions, passages_of, prompt
+from data_gen.multitask.compose import TaskComposeOptions, passages_of, render_prompt
 from data_gen.multitask.computed_tasks import ABILITIES, TASKS, data_source
 from data_gen.multitask.computed_tasks.task import Limits, NothingToAsk
 from data_gen.multitask.pool import COMPUTED, WRITTEN
@@ -28,7 +28,7 @@ KINDS = {
     "ranking": {"frequency"},
     "ordering": {"sentences"},
 }
-OPTIONS = ComposeOptions(passage_words=40)
+OPTIONS = TaskComposeOptions(passage_words=40)
 TEXTS = [
     *(synthetic_books.document(seed) for seed in range(3)),
     synthetic_books.document(3, years=False),
@@ -42,7 +42,7 @@ def make(task, passages, seed, limits=Limits()):  # noqa: B008
 
 
 def content(passages, sample):
-    (message,) = prompt(passages, sample)
+    (message,) = render_prompt(passages, sample)
     return message["content"]
 
 

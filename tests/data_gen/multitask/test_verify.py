@@ -8,13 +8,13 @@ from support import fake_writer_llm, planted_fact_docs
 from support.fake_openai_server import Server, failure, reply
 
 from data_gen.llm import LLMOptions
-from data_gen.multitask.compose import ComposeOptions, passages_of
-from data_gen.multitask.verify import Verify, VerifyOptions
+from data_gen.multitask.compose import TaskComposeOptions, passages_of
+from data_gen.multitask.verify import VerifyOptions, VerifyStage
 from data_gen.multitask.written_tasks.choice import LETTERS
 from data_gen.store import Store
 
 TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
-COMPOSE = ComposeOptions(max_prompt_tokens=8000, passage_words=40)
+COMPOSE = TaskComposeOptions(max_prompt_tokens=8000, passage_words=40)
 TOPIC, PEOPLE = next(iter(fake_writer_llm.facts_in(TEXT).items()))
 FOUR = sorted(set(PEOPLE) - {fake_writer_llm.KNOWN})[:4]
 BEST = max(FOUR[:2], key=lambda name: PEOPLE[name][0])
@@ -49,20 +49,20 @@ def verify(server, tmp_path):
 
     def run(written, /, **options):
         wanted = VerifyOptions(**options)
-        named = wanted.servers("writer")
+        named = wanted.server_names("writer")
         servers = {
             name: LLMOptions(
                 endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0, extra_body={"who": name}
             )
             for name in named.values()
         }
-        stage = Verify(wanted, COMPOSE, "writer", servers, 0)
+        stage = VerifyStage(wanted, COMPOSE, "writer", servers, 0)
         document = {"ingest": {"id": "d", "text": TEXT}, "write": {"id": "d", "samples": written}}
 
         async def make():
             try:
                 await stage.open(Store(tmp_path, "dedup"))
-                stage.enter("0")
+                stage.enter_part("0")
                 return await stage.row(document)
             finally:
                 await stage.close()
@@ -175,10 +175,10 @@ def test_the_judge_reads_the_evidence_and_all_accepted_answers(verify, server):
 
 
 def test_who_answers():
-    assert VerifyOptions().servers("") == {}
-    assert VerifyOptions().servers("w") == {"verify.server": "w", "verify.grader": "w"}
-    assert VerifyOptions(server="s").servers("w") == {"verify.server": "s", "verify.grader": "s"}
-    assert not Verify(VerifyOptions(), COMPOSE, "", {}, 0).wanted()
+    assert VerifyOptions().server_names("") == {}
+    assert VerifyOptions().server_names("w") == {"verify.server": "w", "verify.grader": "w"}
+    assert VerifyOptions(server="s").server_names("w") == {"verify.server": "s", "verify.grader": "s"}
+    assert not VerifyStage(VerifyOptions(), COMPOSE, "", {}, 0).is_enabled()
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_who_answers():
 )
 def test_wrong_options_are_refused(wrong):
     ((key, value),) = wrong.items()
-    with pytest.raises(ValueError, match=re.escape(f"verify.{key} = {value} is out of range")):
-        VerifyOptions(**wrong)
+    with pytest.raises(ValueError, match=re.escape(f"verify.{key} = {value}: expected ")):
+        VerifyOptions.from_dict(wrong, "verify.")

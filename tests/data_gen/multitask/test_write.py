@@ -10,16 +10,16 @@ from support.fake_openai_server import Server, failure
 
 from data_gen.llm import LLMOptions
 from data_gen.multitask import prompts
-from data_gen.multitask.compose import ComposeOptions, passages_of
+from data_gen.multitask.compose import TaskComposeOptions, passages_of
 from data_gen.multitask.samples import prompt_of, samples_of
-from data_gen.multitask.write import Write
+from data_gen.multitask.write import WriteStage
 from data_gen.multitask.written_tasks.options import WriteOptions
 from data_gen.store import Store
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
 
 TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
-COMPOSE = ComposeOptions(max_prompt_tokens=12000, passage_words=40)
+COMPOSE = TaskComposeOptions(max_prompt_tokens=12000, passage_words=40)
 
 
 @pytest.fixture
@@ -46,15 +46,16 @@ def write(server, tokenizer_folder, tmp_path):
             name: LLMOptions(
                 endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0, extra_body={"who": name}
             )
-            for name in wanted.servers.values()
+            for name in wanted.server_names.values()
+            if name
         }
-        stage = Write(wanted, compose, servers, tokenizer_folder, benchmarks, 0)
+        stage = WriteStage(wanted, compose, servers, tokenizer_folder, benchmarks, 0)
         document = {"ingest": {"id": "d", "text": TEXT, "tokens": 9}, "assign": {"id": "d", "tasks": tasks}}
 
         async def make():
             try:
                 await stage.open(Store(tmp_path, "dedup"))
-                stage.enter("0")
+                stage.enter_part("0")
                 return await stage.row(document)
             finally:
                 await stage.close()
@@ -87,12 +88,12 @@ def test_samples_are_about_the_text_that_their_prompt_shows(write, server, count
 
 
 def test_a_text_over_the_budget_is_cut_before_it_is_asked_about(write, server):
-    compose = ComposeOptions(max_prompt_tokens=4000, passage_words=40)
+    compose = TaskComposeOptions(max_prompt_tokens=4000, passage_words=40)
     (sample,) = write(["qa"], compose)["write"]["samples"]
     start, end = sample["window"]
     assert 12 <= end - start < len(passages_of(TEXT, compose))
     assert 2000 < sample["prompt_tokens"] <= 4000
-    (failed,) = write(["qa"], ComposeOptions(max_prompt_tokens=1500, passage_words=40))["write"]["failed"]
+    (failed,) = write(["qa"], TaskComposeOptions(max_prompt_tokens=1500, passage_words=40))["write"]["failed"]
     assert failed["status"] == "no_room"
 
 
@@ -171,7 +172,7 @@ def test_a_document_without_written_tasks_asks_nothing(write, server):
 
 
 def test_nobody_writes_where_no_server_is_named(tokenizer_folder, capsys):
-    stage = Write(WriteOptions(), COMPOSE, {}, tokenizer_folder, (), 0)
-    assert not stage.wanted()
-    stage.check()
+    stage = WriteStage(WriteOptions(), COMPOSE, {}, tokenizer_folder, (), 0)
+    assert not stage.is_enabled()
+    stage.check_before_run()
     assert "all tasks are computed" in capsys.readouterr().err

@@ -163,7 +163,7 @@ PASSAGES = [
             "unsupported: 'The clerk saw the new mill.'",
         ),
         (["the clerk saw the old mill.", "stood by the weir for years"], 2, "unsupported"),
-        (["The clerk saw", "stood by the weir for years"], 2, "unsupported: 'The clerk saw' is no quote of 4 words"),
+        (["The clerk saw", "stood by the weir for years"], 2, "unsupported: 'The clerk saw' is not a quote of 4 words"),
         (["", "stood by the weir for years"], 1, "unsupported"),
     ],
 )
@@ -178,13 +178,13 @@ def test_evidence_stands_in_the_text_in_different_passages(quotes, least, status
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tasks": ["qa", "math"]}, r"write.tasks = \['qa', 'math'\]; expected some of qa, choice, summary"),
+        ({"tasks": ["qa", "math"]}, r"write.tasks = \['qa', 'math'\]: expected some of qa, choice, summary"),
         ({"tasks": []}, "write.tasks"),
         ({"attempts": 0}, "write.attempts = 0"),
         ({"focused_share": 1.1}, "write.focused_share = 1.1"),
-        ({"overlong_server": "big"}, "write.overlong_server = big without write.server"),
+        ({"overlong_server": "big"}, "write.overlong_server = 'big': write.overlong_server needs write.server"),
     ],
 )
 def test_wrong_options_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        WriteOptions.from_dict(wrong)
+        WriteOptions.from_dict(wrong, "write.")

@@ -19,7 +19,7 @@ from verl_longrl.rewards import score
 
 from data_gen.multitask.__main__ import app
 from data_gen.multitask.computed_tasks import ABILITIES, data_source
-from data_gen.multitask.config import PARTS_OF, STAGES
+from data_gen.multitask.pipeline import MULTITASK
 from data_gen.multitask.reward_proof import accepted_answers, score_answer
 from data_gen.store import Store
 
@@ -81,8 +81,8 @@ def parquet(output):
 
 def adds_up(output):
     """Every task that was assigned is accounted for, up to the rows; the counts of all stages."""
-    store = Store(output, PARTS_OF)
-    counts = {name: Counter(store.report(name)["counts"]) for name in STAGES if name != "difficulty"}
+    store = Store(output, MULTITASK.shared_parts)
+    counts = {name: Counter(store.report(name)["counts"]) for name in MULTITASK.stage_names if name != "difficulty"}
     rows = Counter(
         s.task.removeprefix("golongrl_") for p in ("train", "val") for s in read_samples(output / f"{p}.parquet")
     )

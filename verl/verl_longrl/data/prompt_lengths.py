@@ -157,7 +157,7 @@ def _count_all(counter: PromptCounter, prompts: Iterable[list[Message]], rows: i
     from jinja2 import TemplateError
 
     prompts, done = iter(prompts), 0
-    with progress_bar(f"counting tokens of {Path(path).name}", rows) as advance:
+    with progress_bar(f"counting tokens of {Path(path).name}", rows, "rows", log=False) as advance:
         while batch := list(islice(prompts, BATCH)):
             try:
                 yield from counter.count(batch)

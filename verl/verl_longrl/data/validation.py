@@ -75,7 +75,7 @@ def validate_rows(
 ) -> ValidationReport:
     """Check rows (dicts or Samples) one by one. Repeated `extra_info.index` values are a warning."""
     report, indices, repeated = ValidationReport(name, max_errors), set(), 0
-    with progress_bar(f"validating {Path(name).name}", total) as advance:
+    with progress_bar(f"validating {Path(name).name}", total, "rows", log=False) as advance:
         for number, row in enumerate(rows):
             row = row.to_row() if isinstance(row, Sample) else row
             for problem in check_row(row, prompt_key):

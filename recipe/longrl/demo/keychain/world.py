@@ -73,7 +73,7 @@ class KeychainDocument:
 def identifiers() -> list[str]:
     """All keys of chains in this world."""
     draw = random.Random("longrl-demo-identifiers")
-    pool = dict.fromkeys(chains.identifier(draw, "hex8") for _ in range(2 * IDENTIFIERS))
+    pool = dict.fromkeys(chains.draw_identifier(draw, "hex8") for _ in range(2 * IDENTIFIERS))
     return list(pool)[:IDENTIFIERS]
 
 
@@ -116,7 +116,7 @@ def _chains(
     rng: random.Random, config: KeychainWorld, things: list[str], pool: list[str]
 ) -> tuple[list[str], list[tuple[str, ...]]]:
     """Pairs as text, and each chain with the thing that it ends in; the true chain is the first."""
-    drawn = chains.puzzle(rng, chains.ChainOptions(hops=config.hops), config.chains, len(pool))
+    drawn = chains.draw_puzzle(rng, chains.ChainOptions(hops=config.hops), config.chains, len(pool))
     ends = rng.sample(things, drawn.questions)
 
     def value(pair: chains.Pair) -> str:
