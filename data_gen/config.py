@@ -85,7 +85,8 @@ class PipelineConfig(Options):
         blocks = {key: kind for stage in stages for key, kind in stage.blocks.items()}
         fields = {key: field(default_factory=kind) for key, kind in blocks.items()}
         constants = {"stages": tuple(stages), "__module__": cls.__module__, "__doc__": cls.__doc__}
-        return dataclass(frozen=True)(type(name, (cls,), {"__annotations__": blocks, **fields, **constants}))
+        made: Any = dataclass(frozen=True)(type(name, (cls,), {"__annotations__": blocks, **fields, **constants}))
+        return made
 
     def block(self, kind: type[Block]) -> Block:
         """The block of options of this class, such as ChunkOptions. Raises KeyError when no stage has such a block."""

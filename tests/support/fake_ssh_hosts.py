@@ -41,12 +41,12 @@ class RayHosts:
 
     @property
     def on_head(self) -> dict[str, str]:
-        """What a process there is told of the cluster, by start.sh."""
+        """The variables of a process on the head, as start.sh prints them."""
         return {"RAY_ADDRESS": self.said.rpartition("RAY_ADDRESS=")[2].split()[0], "TMPDIR": str(self.folder / "node1")}
 
     @property
     def token(self) -> dict[str, str]:
-        """What a process elsewhere is given."""
+        """The variables that give a process elsewhere the token."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._folder("node1") / "token")}
 
     def listening(self) -> dict[int, str]:

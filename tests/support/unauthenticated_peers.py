@@ -1,4 +1,4 @@
-"""What somebody without a run's secrets gets from the ports of its processes."""
+"""Connections to a run's ports by somebody without its secrets, and the answers that they get."""
 
 import ipaddress
 import pickle
@@ -73,7 +73,7 @@ def unpickled(address: str, port: int, file: Path) -> bool:
 
 
 def status(address: str, port: int, path: str = "/v1/models") -> int:
-    """What a server answers to a request without a key."""
+    """The status code of a request without a key."""
     try:
         with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=10) as reply:
             return reply.status

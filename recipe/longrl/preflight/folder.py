@@ -34,8 +34,8 @@ def check_run_folder(config: DictConfig, dry_run: bool) -> Iterator[Check]:
         yield Check("run folder", "FAIL", str(error))
     yield from write_access.check_write_access(config, dry_run)
     yield from _check_resume(config)
-    if (target := export_folder(config)) is not None and (problem := export.find_conflict(target)) is not None:
-        yield Check("export", "FAIL", f"{problem}, or set longrl.export=false")
+    if (target := export_folder(config)) is not None and (conflict := export.find_conflict(target)) is not None:
+        yield Check("export", "FAIL", f"{conflict}, or set longrl.export=false")
 
 
 def export_folder(config: DictConfig) -> Path | None:

@@ -104,7 +104,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Tensor]:
-        labels_M, temperature, shard = (output_args.get(name) for name in ("labels", "temperature", "logit_shard"))
+        labels_M, temperature, shard = output_args["labels"], output_args["temperature"], output_args.get("logit_shard")
         if shard is None:
             logits_MV = output.logits[output_args["padded_indices"]]
         else:
