@@ -71,8 +71,8 @@ FILES = [
     path
     for path in tracked("*.py", "*.md", "*.sh", "*.sbatch", "*.yaml", ".ci/run")
     if not path.is_relative_to(ROOT / "tests") or path.is_relative_to(ROOT / "tests/support")
-    if path.name not in ("STYLE.md", "configuration.md", "advisories.toml")
-    and not path.is_relative_to(ROOT / "requirements")
+    if path.name not in ("STYLE.md", "configuration.md")
+    if not path.is_relative_to(ROOT / "requirements")
 ]
 
 

@@ -124,7 +124,7 @@ class SlurmCluster:
         self._daemons.clear()
 
     def run(self, *command: str) -> str:
-        """Run a command as a user of the cluster would, and return its output. Raises AssertionError with its errors."""
+        """Run a command as a user of the cluster would; return its output. Raises AssertionError with its errors."""
         done = self._command(*command)
         assert done.returncode == 0, f"{command} exited {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout

@@ -31,8 +31,8 @@ class LongRLConfig(Options):
     """Folder for all that the run writes: checkpoints/, rollouts/, tensorboard/, export/, summary.json, plots."""
     engine: Literal["auto", Engine] = "auto"
     """How the trainer computes the rollouts of one prompt. shared_prompt: the prompt once for all of them, logits at
-    responses only. response_logits: the prompt for each of them, logits at responses only. `upstream`: verl's own. auto:
-    the first of these that computes the same function as verl (docs/engine.md)."""
+    responses only. response_logits: the prompt for each of them, logits at responses only. `upstream`: verl's own.
+    auto: the first of these that computes the same function as verl (docs/engine.md)."""
     prompt_affinity: bool = True
     """All rollouts of a prompt go to one vLLM replica, which prefills the prompt once; false: as verl, to the replica
     with the fewest requests."""
