@@ -146,7 +146,7 @@ def read(monkeypatch, capsys):
         raise Reached
 
     monkeypatch.setattr(settings, "resolve", checked)
-    monkeypatch.setattr(cli.Pipeline, "store", stop)
+    monkeypatch.setattr(cli, "open_store", stop)
     for module in ("assets", "run"):
         monkeypatch.setattr(f"recipe.longrl.demo.{module}.build_assets", stop)
     monkeypatch.setattr(os, "_exit", sys.exit)

@@ -50,7 +50,7 @@ def test_a_complete_haystack_is_not_built_again(small, tmp_path, tokenizer):
 def test_what_is_not_there_is_said(small, tmp_path):
     with pytest.raises(HaystackError, match="has no passage 'other'"):
         small.find("other")
-    with pytest.raises(HaystackError, match=r"no complete haystack\. Fix: run stage haystack first"):
+    with pytest.raises(HaystackError, match=r"no complete haystack. Fix: run stage haystack first"):
         Haystack(tmp_path / "none")
 
 

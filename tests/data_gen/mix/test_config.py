@@ -83,7 +83,7 @@ def test_patterns_name_files_in_order(tmp_path):
     assert paths == ["a.json", "b.json", "c[1].json"]
     assert SourceOptions((f"{tmp_path}/c[1].json",)).paths() == [tmp_path / "c[1].json"]
     for missing in ("none.json", "*.txt", "folder.json"):
-        with pytest.raises(CorpusError, match=r"no such file\. Fix: correct the path, or give a pattern"):
+        with pytest.raises(CorpusError, match=r"no such file. Fix: correct the path, or give a pattern"):
             SourceOptions((f"{tmp_path}/{missing}",)).paths()
 
 
