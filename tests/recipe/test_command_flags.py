@@ -1,4 +1,4 @@
-"""Flags: an unknown one is named with the nearest, in every command that takes overrides; --version."""
+"""Unknown flags are refused with the nearest one, by every command that takes overrides; --version."""
 
 import sys
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""Every shipped combination of groups composes into a configuration that verl and we accept."""
+"""Every pair of shipped groups composes into a configuration that verl and LongRL accept."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The terminal shows the marked lines, the log holds all, and a failure shows the log's end."""
+"""The terminal shows marked lines, the log has all lines, and a failure prints the end of the log."""
 
 import logging
 import tracemalloc

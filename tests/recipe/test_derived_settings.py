@@ -1,4 +1,4 @@
-"""What hardware=cpu leaves open, chosen for shapes of real models of 100M to 500M parameters on a machine of 24 GiB."""
+"""Settings that hardware=cpu leaves open, for real models of 100M to 500M parameters on a machine with 24 GiB."""
 
 import asyncio
 from collections import namedtuple

@@ -1,4 +1,4 @@
-"""The export appears whole or says why not; the checkpoint decides how its weights are gathered."""
+"""An export appears complete or fails with a reason; the checkpoint decides how its weights are gathered."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where verl wants flash-attn: what is chosen without it, at which price, and what is refused."""
+"""The attention that is chosen with and without flash-attn, its cost, and the settings that are refused."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""Where a run's workers are forks, and with which variables."""
+"""When a run's workers are forked, and with which variables."""
 
 import os
 from pathlib import Path

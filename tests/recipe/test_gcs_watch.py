@@ -1,4 +1,4 @@
-"""A lost control store ends the wait for the training; one that comes back in time does not."""
+"""A lost control store ends the training; one that comes back in time does not."""
 
 import signal
 import socket
@@ -51,7 +51,7 @@ def test_rays_own_store_is_killed(monkeypatch, tmp_path):
 
 @pytest.fixture
 def store(monkeypatch):
-    """A port of its own in the place of a cluster's store, which is taken for lost after half a second."""
+    """A local port instead of a cluster's store, which counts as lost after half a second."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{listening.getsockname()[1]}"
     monkeypatch.setattr(gcs_watch, "LOOK_EVERY_S", 0.02)

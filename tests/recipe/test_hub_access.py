@@ -1,4 +1,4 @@
-"""A hub that refuses or does not answer is asked once, by the whole of a dry run, and the verdict says what to do."""
+"""A hub that refuses or does not answer is requested once in a whole dry run, and the message has the fix."""
 
 import os
 import subprocess

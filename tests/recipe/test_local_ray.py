@@ -1,4 +1,4 @@
-"""Where a Ray that a run starts itself listens and keeps its files."""
+"""Where a local Ray listens and keeps its files."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A model card says what the run's folder says, and of the rest that it is unknown."""
+"""A model card has the facts in the run's folder, and calls all others unknown."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What must be edited in a model's config.json reaches whoever reads the prepared folder; nothing else changes."""
+"""A prepared folder has the edited config.json, and otherwise the model's own files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Folders on a machine that others use too."""
+"""Private folders on a machine that other users share."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The job's command line and runtime environment, and what its end means for the exit status."""
+"""The job's command line, its runtime environment, and its exit status."""
 
 import shlex
 import subprocess

@@ -1,4 +1,4 @@
-"""Ray's token, which Ray itself leaves for all to read."""
+"""Ray's token, which Ray itself creates readable by all."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The table, the summary and the plot come from metrics.jsonl alone."""
+"""The table, the summary and the plot are made from metrics.jsonl alone."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder goes on with the configuration it was started with, in all that decides what is trained."""
+"""A folder continues only with a configuration that trains the same."""
 
 import os
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""A second start in a run's folder is refused before it writes anything, whatever starts it."""
+"""A second start in a run's folder is refused by every command before it writes anything."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The first signal leaves a note for the trainer, the second one ends the process."""
+"""The first signal writes the stop file for the trainer, the second one ends the process."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A start frees what killed ones were writing, and nothing else."""
+"""A start deletes the incomplete files of killed starts, and nothing else."""
 
 from pathlib import Path
 

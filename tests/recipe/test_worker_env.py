@@ -1,4 +1,4 @@
-"""What reaches the workers of a running Ray, and what must not; that it goes there by Ray's own way."""
+"""Which variables reach the workers of a running Ray, which must not, and how they get there."""
 
 import ast
 import os
@@ -97,7 +97,7 @@ def test_ray_init_hands_it_on_and_what_it_is_given_wins(composed, monkeypatch, g
 
 
 def test_workers_read_secrets_from_a_file_of_their_owner(composed, monkeypatch, given, tmp_path):
-    """What Ray is given is in its logs and on its workers' command lines."""
+    """Everything that Ray is given appears in its logs and on its workers' command lines."""
     ours = {"WANDB_API_KEY": "of-the-logger", "MY_JUDGE": "of-the-judge", "AWS_SECRET_ACCESS_KEY": "of-the-store"}
     for name, value in {**ours, "OPENAI_BASE_URL": "http://me:of-the-proxy@host/v1"}.items():
         monkeypatch.setenv(name, value)

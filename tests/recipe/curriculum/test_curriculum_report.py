@@ -1,4 +1,4 @@
-"""The curriculum's table and plot put its stages' own reports one behind the other."""
+"""The curriculum's table and plot join the reports of its stages."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stages in the order of their file, each with everybody's overrides and its own, each from the weights before it."""
+"""Stages run in the file's order, with common and own overrides, each from the weights of the stage before."""
 
 from pathlib import Path
 

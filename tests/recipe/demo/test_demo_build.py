@@ -1,4 +1,4 @@
-"""Tokenizer, model, warm start and the build as a whole, at a size of seconds."""
+"""Tokenizer, model, warm start and the whole build, in sizes that take seconds."""
 
 import json
 from itertools import islice

@@ -1,4 +1,4 @@
-"""The grounded world: deterministic, answerable from its evidence only, split by document."""
+"""The grounded world: deterministic, answerable only from its evidence, split by document."""
 
 from dataclasses import replace
 from itertools import islice

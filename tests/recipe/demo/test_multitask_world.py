@@ -1,4 +1,4 @@
-"""The multi-task world: deterministic, answered by what its texts say, each task graded by its own reward."""
+"""The multi-task world: deterministic, answerable from its texts, each task scored by its own reward."""
 
 import itertools
 import random
