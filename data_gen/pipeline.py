@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from verl_longrl.data.progress import Advance, progress_bar
-from verl_longrl.rewards.options import Options
+from verl_longrl.options import Options
 
 from data_gen.config import ConfigError, PipelineConfig
 from data_gen.store import Document, Row, Store, StoreError, count_row

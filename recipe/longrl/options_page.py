@@ -5,6 +5,7 @@ python -m recipe.longrl.options_page > docs/configuration.md
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, is_dataclass
@@ -16,6 +17,10 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.options import Options, default_of, describe, public_fields, strip_annotation, written
 from verl_longrl.rollout.options import AffinityOptions
 
+from data_gen.grounding.pipeline import GROUNDING
+from data_gen.keychain.pipeline import KEYCHAIN
+from data_gen.mix.config import MixConfig
+from data_gen.multitask.pipeline import MULTITASK
 from recipe.longrl.curriculum.plan import StageOptions
 
 
@@ -27,6 +32,8 @@ class Section(NamedTuple):
     group: type[Options]
     text: str
 
+
+_PIPELINE = "Keys of `python -m data_gen.{} run`, on the command line as KEY=VALUE or in the YAML file of `--config`."
 
 SECTIONS = (
     Section(
@@ -49,6 +56,10 @@ SECTIONS = (
         AffinityOptions,
         "Keys of the YAML file that `actor_rollout_ref.rollout.router_config_path` names, next to `router_class`.",
     ),
+    Section("Grounded questions", "", GROUNDING.config, _PIPELINE.format("grounding")),
+    Section("KeyChain", "", KEYCHAIN.config, _PIPELINE.format("keychain")),
+    Section("Multi-task data", "", MULTITASK.config, _PIPELINE.format("multitask")),
+    Section("Mixing data sets", "", MixConfig, "Keys of the YAML file that `python -m data_gen.mix --config` reads."),
 )
 """Everything that a user can configure, in the order of the page."""
 
@@ -94,7 +105,8 @@ def field_texts(group: type[Options]) -> dict[str, str]:
     """The documentation below each field of a group and of the groups that it inherits from."""
     texts: dict[str, str] = {}
     for cls in reversed(group.__mro__):
-        if not is_dataclass(cls):
+        # The configuration of a pipeline is put together by code, of groups that have docstrings.
+        if not is_dataclass(cls) or cls.__qualname__ not in vars(sys.modules[cls.__module__]):
             continue
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         assert isinstance(definition, ast.ClassDef)

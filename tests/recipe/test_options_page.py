@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from verl_longrl.config import LongRLConfig
 
+from data_gen.mix.config import MixConfig
 from recipe.longrl import options_page
 from recipe.longrl.options_page import SECTIONS, tables_of
 
@@ -58,6 +59,7 @@ def test_no_public_key_disappears_or_changes_its_default():
 
 def test_defaults_are_valid():
     """pydantic does not check defaults."""
+    needed = {LongRLConfig: {"output_dir": "o"}, MixConfig: {"sources": [{"files": "a.json"}]}}
     for section in SECTIONS:
-        required = {"output_dir": "o"} if section.group is LongRLConfig else {}
-        section.group.from_dict({**required, **section.group.defaults()})
+        required = needed.get(section.group, {})
+        section.group.from_dict({**section.group.defaults(), **required})

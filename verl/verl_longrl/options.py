@@ -37,7 +37,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationError, ValidationInfo
-from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import core_schema
 
 from verl_longrl.secrets import redact
@@ -94,8 +93,6 @@ class Options:
     # pydantic's own messages would quote the values, which may be secrets.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
-    single_or_list: ClassVar[frozenset[str]] = frozenset()  # of unported classes
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, path: str = "") -> Self:
         """Build from a plain mapping, a resolved configuration node, in which nested groups are mappings too.
@@ -108,8 +105,6 @@ class Options:
             ValueError: unknown keys or wrong values, one line for each of them: `longrl.reward.eta = 2: expected a
                 number of at least 0 and at most 1. Fix: ...`.
         """
-        if not is_pydantic_dataclass(cls):
-            return _build_unported(cls, values, path)
         if not isinstance(values, Mapping | None):
             key = path.rstrip(".")
             raise ValueError(_problem(key, values, f"expected {describe(cls)}", _fix(key, values, cls)))
@@ -169,7 +164,7 @@ def public_fields(group: type[Options]) -> dict[str, Any]:
     return {
         field.name: hints[field.name]
         for field in fields(group)  # type: ignore[arg-type]
-        if field.init and INTERNAL not in _parts(hints[field.name])[1] and not field.metadata.get("internal")
+        if field.init and INTERNAL not in _parts(hints[field.name])[1]
     }
 
 
@@ -308,79 +303,3 @@ def written(value: object) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-# ---- Unported: the checks of option classes that are not pydantic dataclasses yet; goes with the last of them. ----
-
-
-def choice(name: str, value: object, kind: Any) -> None:
-    """Raises ValueError, naming the option, when `value` is none of the Literal `kind`'s."""
-    if value not in get_args(kind):
-        raise ValueError(f"{name} = {value!r} is unknown; use one of {', '.join(get_args(kind))}")
-
-
-def number(
-    name: str, value: object, low: float, high: float = float("inf"), *, open_low: bool = False, whole: bool = False
-) -> None:
-    """Raises ValueError, naming the option, when `value` is no number from `low` to `high` (nan is none)."""
-    ok = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not ok or not (low < value if open_low else low <= value) or not value <= high:  # type: ignore[operator]
-        expected = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if high < 1e300 else "")
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name} = {value!r} is out of range; expected {kind} {expected}")
-
-
-def _build_unported(cls: type[Options], values: Mapping[str, Any] | None, path: str) -> Any:
-    types = get_type_hints(cls)
-    known = {item.name for item in fields(cls) if item.init and not item.metadata.get("internal")}  # type: ignore[arg-type]
-    given: dict[str, Any] = {}
-    for key, value in (values or {}).items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"unknown option {path}{key} = {value!r}; the nearest valid one is "
-                f"{path}{near[0]} (valid: {', '.join(sorted(known))})"
-            )
-        if key in cls.single_or_list and isinstance(value, str):
-            value = [value]
-        given[key] = _value(f"{path}{key}", value, types[key])
-    return cls(**given)
-
-
-def _value(name: str, value: Any, kind: Any) -> Any:
-    """`value` as `kind` wants it: groups built, lists as tuples.
-
-    Raises ValueError for a value of another kind. Ranges and choices are the option group's own business.
-    """
-    if get_origin(kind) in (Union, UnionType):
-        if value is None and NoneType in get_args(kind):
-            return None
-        (kind,) = (k for k in get_args(kind) if k is not NoneType)
-    if is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(_no_block(name, value, kind))
-        return kind.from_dict(value, f"{name}.")  # type: ignore[union-attr]
-    if get_origin(kind) is dict and isinstance(value, Mapping):
-        return {str(key): _value(f"{name}.{key}", item, get_args(kind)[1]) for key, item in value.items()}
-    if get_origin(kind) is dict and not isinstance(value, Mapping):
-        raise ValueError(f"{name} = {value!r}; expected keys and values: {{key: value}}")
-    if get_origin(kind) is tuple and isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_value(f"{name}[{i}]", item, get_args(kind)[0]) for i, item in enumerate(value))
-    if get_origin(kind) is tuple:
-        one = "string" if isinstance(value, str) else "value"
-        raise ValueError(f"{name} = {value!r} is one {one}; expected a list: [{value!r}]")
-    if kind in _EXPECTED and type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{name} = {value!r}; expected {_EXPECTED[kind]}")
-    return value
-
-
-_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-
-
-def _no_block(name: str, value: object, group: Any) -> str:
-    """What to write instead of `name=value` where a group of options is expected."""
-    types = get_type_hints(group)
-    keys = [item.name for item in fields(group) if not item.metadata.get("internal")]
-    meant = next((key for key in keys if value in get_args(types[key])), None)
-    fix = f"write {name}.{meant}={value}" if meant else f"set one of them, such as {name}.{keys[0]}=..."
-    return f"{name} = {value!r} is one value, expected a group of options ({', '.join(keys)}); {fix}"

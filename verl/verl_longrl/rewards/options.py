@@ -10,9 +10,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from pydantic.dataclasses import dataclass
 
 from verl_longrl import secret_settings
-from verl_longrl.options import INTERNAL, OneOrMore, OptionError, Options, Share, choice, number
-
-__all__ = ["AnswerOptions", "JudgeOptions", "Options", "RewardOptions", "ServerOptions", "choice", "number"]
+from verl_longrl.options import INTERNAL, OneOrMore, OptionError, Options, Share
 
 Method = Literal["longrlvr", "outcome_only", "loongrl", "golongrl"]
 AnswerBy = Literal["rule", "judge", "reward_model"]
