@@ -84,11 +84,11 @@ class Table(NamedTuple):
 def tables_of(group: type[Options], prefix: str, text: str = "") -> Iterator[Table]:
     """The table of a group, then those of the groups inside it. text: what the field adds to the group's docstring."""
     texts, keys = field_texts(group), []
-    inner: list[tuple[type[Options], str, str]] = []
+    inner: list[tuple[Any, str, str]] = []
     for name, annotation in public_fields(group).items():
         kind, field_text = strip_annotation(annotation), texts.get(name, "")
         if is_dataclass(kind):
-            inner.append((kind, f"{prefix}{name}.", field_text))  # type: ignore[arg-type]
+            inner.append((kind, f"{prefix}{name}.", field_text))
             continue
         keys.append(Key(prefix + name, annotation, default_of(group, name), field_text))
         arguments = get_args(kind)
