@@ -86,7 +86,7 @@ def complete(command: str) -> str:
             command = f"{before} {command}"
     for placeholder, typed in PLACEHOLDERS.items():
         command = command.replace(placeholder, typed)
-    command = re.sub(r" \[(--?[\w-]+|[a-z_.]+=\w+)\]", r" \1", command)  # [--dry-run] [longrl.advantage.estimator=upstream]
+    command = re.sub(r" \[(--?[\w-]+|[a-z_.]+=\w+)\]", r" \1", command)  # optional arguments
     for script, added in ADDED.items():
         command = command.replace(script, f"{script} {added}")
     if re.fullmatch(r"python (-m )?[\w./]+", command):
