@@ -193,7 +193,7 @@ class DocumentStage(PipelineStage):
         """Disconnect; also called after a failure, even of `open`."""
 
     def totals(self, store: Store) -> Mapping[str, float]:
-        """What was spent, for the stage's marker; also called when no part was missing."""
+        """The requests, tokens and cost spent, for the stage's marker; also called when no part was missing."""
         return {}
 
     def note(self) -> str:

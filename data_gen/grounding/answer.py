@@ -57,7 +57,7 @@ class AnswerStageOptions(Options):
 
 class AnswerStage(LLMStage):
     """Row: `answers`, one for each finalist (see select.py): `cluster`, `candidate`, `closed_book` and `with_document`.
-    Each of the last two is, by server name, a list of {text, correct}; `correct` is None when the request or the
+    Each of the last two is, by server name, a list of {text, correct}; `correct` is null if the request or the
     grading failed."""
 
     name = "answer"

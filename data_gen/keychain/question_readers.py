@@ -252,7 +252,7 @@ def _join_sentences(sentences: Any, place: str) -> str:
 
 
 def _get(row: Row, field: str, kind: type, within: str = "", default: Any = None, empty: bool = False) -> Any:
-    """A field's value, checked. If the field is missing: the default, or an error if that is None."""
+    """A field's value, checked. If the field is missing: the default, or an error if the default is None."""
     place = f"{within}.{field}" if within else field
     value = row.get(field)
     if value is None and default is None:

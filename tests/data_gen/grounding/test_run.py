@@ -317,13 +317,16 @@ def test_help_and_wrong_commands(tmp_path):
         (["--output", "o", "tokenizer=builtin"], "tokenizer builtin has no chat template"),
         (
             ["--output", "o", "generate.server=big"],
-            "generate.server = big, and the nearest of those defined is default",
+            "generate.server = big: this server is not defined (the nearest name is default)",
         ),
-        (["--output", "o", "benchmarks=x.jsonl"], "benchmarks = 'x.jsonl' is one string; expected a list: ['x.jsonl']"),
+        (
+            ["--output", "o", "benchmarks=x.jsonl"],
+            "benchmarks = 'x.jsonl': expected a list of strings. Fix: write benchmarks=['x.jsonl']",
+        ),
         (["--output", "o", "ingest.buckets=[10,20]"], "ingest: no document is left (too_long"),
         (["--output", "o", "--redo", "nothing"], "nothing: unknown stage"),
-        (["--output", "o", "--rank", "5"], "rank 5 of world size 1; ranks go from 0"),
-        (["--output", "o", "servers=foo"], "servers = 'foo'; expected keys and values"),
+        (["--output", "o", "--rank", "5"], "--rank 5 --world-size 1: expected a rank from 0"),
+        (["--output", "o", "servers=foo"], "servers = 'foo': expected keys and values"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_paid_for(

@@ -162,17 +162,17 @@ def test_further_text_fills_prompts_too_and_no_text_ends_a_turn(files, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compose.max_prompt_tokens=9000000"], "too few to fill prompts of 9,000,000 at random; give more files"),
+        (["compose.max_prompt_tokens=9000000"], "fewer than two prompts. Fix: give more files"),
         (["tokenizer=builtin"], "tokenizer builtin has no chat template"),
         (["chains.hops=0"], "chains.hops = 0: expected a whole number of at least 1"),
-        (["filter.server=big"], "filter.server = big, and no server is defined"),
-        (["filter.rescue=big"], "filter.rescue = big has nobody to rescue; set filter.server too"),
+        (["filter.server=big"], "filter.server = big: this server is not defined, and neither is any other"),
+        (["filter.rescue=big"], "filter.rescue = 'big': filter.rescue needs filter.server"),
         (["haystack.files=[nothere]"], "haystack.files: --input nothere: no such file or folder"),
         (["benchmarks=[nothere]"], "benchmarks: nothere: no such file"),
         (["questions.layout=musique"], "no document is left (unreadable 92)"),
-        (["chain.hops=3"], "unknown option chain = "),
+        (["chain.hops=3"], "chain = {'hops': 3}: unknown key"),
         (["retrieval.keys=0"], "retrieval.keys = 0: expected a whole number of at least 1"),
-        (["retrieval.sentences=9"], "the nearest valid one is retrieval.sentence"),
+        (["retrieval.sentences=9"], "the nearest is retrieval.sentence"),
     ],
 )
 def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
 
 
 def test_files_that_are_no_questions(files, tmp_path):
-    assert "no such file; give files (no folders)" in run(files, tmp_path / "a", code=1, questions="none.json")
+    assert "no such file. Fix: give files (not folders)" in run(files, tmp_path / "a", code=1, questions="none.json")
     rows = [
         {"question": question, "answer": "x", "passages": [passage]}
         for question, passage in (
