@@ -73,7 +73,7 @@ def test_what_is_not_exact_is_passed_over_and_refused_when_asked_for(decided, ov
     _, refused = decided(Qwen2Config(), override, "longrl.engine=shared_prompt")
     assert refused.status == "FAIL"
     assert reason in refused.detail
-    assert f"Set longrl.engine=auto (here {engine_left})" in refused.detail
+    assert f"Fix: longrl.engine=auto (here {engine_left})" in refused.detail
 
 
 def test_a_scale_for_the_loss_makes_it_exact(decided):
