@@ -143,7 +143,7 @@ WRONG_ABI = "raise ImportError('undefined symbol: _ZN3c104cuda9SetDeviceEi')"
     ],
 )
 def test_software_that_does_not_train(probe, nvidia_smi, installed, installation, overrides, problem: str):
-    nvidia_smi(8, driver="550.54.15")
+    nvidia_smi(8, driver="550.54.15" if installation.get("init") == TOO_OLD else "580.95.05")
     installed(**installation)
     ((status, detail),) = probe(*overrides)
     assert status == "FAIL"

@@ -24,8 +24,8 @@ from recipe.longrl.preflight.nodes import all_reduce, input_files, node_tasks, p
 from recipe.longrl.preflight.nodes.probe_input import ClusterNode, DriverFacts, ProbeInput
 
 TIMEOUT_S = 120.0
-STARTUP_SHARE, PROBE_SHARE = 0.2, 0.5
-"""Of the time limit, for processes to start and import LongRL, and for their probes; the rest is the all-reduce's."""
+PROBE_SHARE = 0.7
+"""Of the time limit, for the probes; the rest is for the all-reduce."""
 
 
 def check_nodes(config: DictConfig, seconds: float = TIMEOUT_S) -> list[Check]:
@@ -70,9 +70,9 @@ def _check_cluster_nodes(config: DictConfig, seconds: float) -> Iterator[Check]:
         nodes, ends = list_alive_nodes(), time.monotonic() + seconds
         references = {}
         for node in nodes:
-            arguments = ProbeInput(config, node, driver), PROBE_SHARE * seconds
-            references[node.id] = node_tasks.start_on_node(node.id, probes.run_probes, *arguments)
-        results = node_tasks.wait_for_results(references, (STARTUP_SHARE + PROBE_SHARE) * seconds)
+            arguments = ProbeInput(config, node, driver), 0.95 * PROBE_SHARE * seconds
+            references[node.id] = node_tasks.start_on_node(node.id, probes.run_all_probes, *arguments)
+        results = node_tasks.wait_for_results(references, PROBE_SHARE * seconds)
         yield from summarize_results(nodes, results, folders)
         responding = [node for node in nodes if isinstance(results.get(node.id), list)]
         if (device := config.trainer.device) in ("cpu", "cuda"):

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from recipe.longrl.preflight.check import Check, collect
@@ -25,7 +26,13 @@ ALL: dict[str, Probe] = {
 }
 
 
-def run_probes(probe_input: ProbeInput, seconds: float, probes: Mapping[str, Probe] = ALL) -> list[Check]:
+def run_all_probes(probe_input: ProbeInput, seconds: float) -> list[Check]:
+    """The lines of a node, at most `seconds` after the driver asked for them, as far as the clocks agree."""
+    startup = time.time() - probe_input.driver.time
+    return run_probes(probe_input, seconds - min(max(startup, 0.0), seconds / 2), ALL)
+
+
+def run_probes(probe_input: ProbeInput, seconds: float, probes: Mapping[str, Probe]) -> list[Check]:
     """The lines of this machine. A probe that has not ended after `seconds` is named, and not waited for."""
     checks: list[Check] = []
     started: list[str] = []
