@@ -33,7 +33,7 @@ class Section(NamedTuple):
     text: str
 
 
-_PIPELINE = "Keys of `python -m data_gen.{} run`, on the command line as KEY=VALUE or in the YAML file of `--config`."
+_PIPELINE = "Keys of `data_gen.{}`, on the command line as KEY=VALUE or in the YAML file of `--config`."
 
 SECTIONS = (
     Section(
@@ -47,7 +47,7 @@ SECTIONS = (
         "Stages of a curriculum",
         "STAGE.",
         StageOptions,
-        "A YAML file of stages by name, for `python -m recipe.longrl.curriculum curriculum=FILE`. On the command line, "
+        "A YAML file of stages by name, named by `curriculum=FILE`. On the command line, "
         "`STAGE.KEY=VALUE` changes one stage.",
     ),
     Section(
@@ -59,7 +59,7 @@ SECTIONS = (
     Section("Grounded questions", "", GROUNDING.config, _PIPELINE.format("grounding")),
     Section("KeyChain", "", KEYCHAIN.config, _PIPELINE.format("keychain")),
     Section("Multi-task data", "", MULTITASK.config, _PIPELINE.format("multitask")),
-    Section("Mixing data sets", "", MixConfig, "Keys of the YAML file that `python -m data_gen.mix --config` reads."),
+    Section("Mixing data sets", "", MixConfig, "Keys of the YAML file that `--config` of `data_gen.mix` reads."),
 )
 """Everything that a user can configure, in the order of the page."""
 

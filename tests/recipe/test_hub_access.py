@@ -70,7 +70,7 @@ def test_a_dry_run_of_a_published_model(rows: list[str], silent_hub, tmp_path: P
     done = dry_run([*rows, "model=qwen2.5-7b-1m", "hardware=8gpu"], endpoint, tmp_path)
     assert len(asked) <= 2, asked
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"checked by its published figures: {endpoint} does not answer from here" in done.stdout
+    assert f"checked with its published sizes: {endpoint} does not answer from here" in done.stdout
     assert "HF_HUB_OFFLINE=1" in done.stdout
     # the table of sizes
     assert "published figures, because its config.json cannot be fetched" in " ".join(done.stdout.split())
@@ -91,7 +91,7 @@ def test_a_model_that_nothing_is_known_of(rows: list[str], composed, monkeypatch
     assert (shape, line.status) == (None, "FAIL")
     assert "HF_HUB_OFFLINE is set, and some/model is not in the cache" in line.detail
     assert "hf download some/model" in line.detail
-    _, line = data._tokenizer(config, dry_run=True)
+    _, line = data._load_tokenizer(config, dry_run=True)
     assert line is not None
     assert line.status == "FAIL"
     assert "hf download some/model" in line.detail

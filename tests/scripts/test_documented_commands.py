@@ -108,6 +108,7 @@ def shell(tmp_path: Path, monkeypatch):
     for name in ("recipe", "data_gen", "verl"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "scripts" / "setup.sh").write_text('[[ " cpu gpu " == *" ${1:-cpu} "* ]]\n')
+    (tmp_path / "docs").mkdir()
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)
     for program in ("python", "vllm", *OTHERS):

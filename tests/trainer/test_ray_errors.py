@@ -11,7 +11,7 @@ from verl_longrl.trainer.actor_health import ActorWatch, _cause
 from verl_longrl.trainer.ray_errors import find_death
 
 pytestmark = pytest.mark.engine
-NO_ROOM = "has no room to spill to: free the disk"
+NO_ROOM = "has no room to spill to. Fix: free the disk"
 KINDS = {
     "crashed": (exceptions.WorkerCrashedError(), "The worker died unexpectedly"),
     "raylet": (exceptions.LocalRayletDiedError(), "local raylet died"),

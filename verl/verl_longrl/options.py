@@ -254,7 +254,7 @@ def _explain(cls: type[Options], problem: Any, path: str) -> str:
 
 
 def _fix(key: str, value: object, kind: Any) -> str:
-    """What to write instead of a value of the wrong kind; "" where nothing can be guessed."""
+    """The value to write instead of one of the wrong kind; "" if there is no good guess."""
     if is_dataclass(kind):
         names = public_fields(kind)  # type: ignore[arg-type]
         meant = next((name for name, each in names.items() if value in get_args(_parts(each)[0])), None)
