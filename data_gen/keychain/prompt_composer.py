@@ -194,6 +194,7 @@ class PromptComposer:
         budget = target = self.options.max_prompt_tokens
         for _ in range(10):
             prompt = self._fill(question, hidden, draw, target)
+            # Which prompts are counted whole follows from their ids, so a resumed run checks the same ones.
             if self.by_sums and derive_seed(self.seed, "check", question.id) % CHECK_EVERY:
                 return prompt
             tokens = self.lengths.prompt(prompt.text)

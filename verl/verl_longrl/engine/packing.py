@@ -85,6 +85,7 @@ def pack_groups(groups: Sequence[PromptGroup], budget: int, at_least: int = 1) -
                 break
         else:
             batches.append([piece])
+    # A rank with fewer micro-batches than the others would leave them waiting in a collective.
     while len(batches) < at_least:
         _split_most_expensive(batches)
     return sorted(batches, key=_attention_pairs, reverse=True)

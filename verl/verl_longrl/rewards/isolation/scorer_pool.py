@@ -108,6 +108,8 @@ class IsolatedScorer:
             return _failure("scorer_error", "the scorer was closed before this sample's turn came")
         healthy = niced = False
         try:
+            # Three waits: up to PATIENCE_S the job holds its slot; then the next job gets the slot while this one
+            # continues; after GRACE_S it only gets CPU time that nobody else wants, until timeout_s ends it.
             started = time.monotonic()
             if not worker.connection.poll(min(PATIENCE_S, timeout_s)):
                 slot.release()
