@@ -256,7 +256,7 @@ def test_filtered_and_left_over_groups_leave_nothing(tmp_path, carry_steps):
 def test_rows_of_a_validation():
     keys = rollouts(OURS, "val12", n=2, validate=True)
     same(read(keys, partition="val"), read(rollouts(UPSTREAM, "wal12", n=2, validate=True), partition="val"))
-    assert not tq.get_client().storage_manager._groups
+    assert not tq.get_client().storage_manager._prompts
 
 
 def test_another_process_reads_the_same():
