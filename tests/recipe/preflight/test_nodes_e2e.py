@@ -171,7 +171,7 @@ def test_each_thing_that_is_wrong_is_named_with_its_node(preflight, nodes: Nodes
     assert "cannot be read (No such file or directory). Fix: put it where every machine of the run can read it" in keys
     assert f"{judge.url} does not answer" in judge_line
     different = " ".join(failures["nodes: files"])
-    assert "model.path = /proc/self/cwd/model differs from the driver's (config.json: " in different
+    assert "model.path = /proc/self/cwd/model: differs from the driver's (config.json: " in different
     assert "data.train_files[0] = /proc/self/cwd/train.parquet: missing or not readable here" in different
     assert any("s ahead of the driver's" in detail for _, detail in lines["nodes: clock"])
     assert re.search(r"preflight failed in [\d.]+ s, nothing was started", shown)
