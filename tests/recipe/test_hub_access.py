@@ -1,4 +1,4 @@
-"""A hub that refuses or does not answer is requested once in a whole dry run, and the message has the fix."""
+"""A hub that refuses or does not answer is asked once, by the whole of a dry run, and the verdict says what to do."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_a_dry_run_of_a_published_model(rows: list[str], silent_hub, tmp_path: P
     done = dry_run([*rows, "model=qwen2.5-7b-1m", "hardware=8gpu"], endpoint, tmp_path)
     assert len(asked) <= 2, asked
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"checked with its published sizes: {endpoint} does not answer from here" in done.stdout
+    assert f"checked with its published figures: {endpoint} does not answer from here" in done.stdout
     assert "HF_HUB_OFFLINE=1" in done.stdout
     # the table of sizes
     assert "published figures, because its config.json cannot be fetched" in " ".join(done.stdout.split())

@@ -17,7 +17,7 @@ def read_model_config(name: str, model: DictConfig, dry_run: bool = False) -> tu
     """The Hugging Face config of a `model` node of the configuration (verl's keys: path, trust_remote_code,
     override_config, ...); or None, and the line, named `name`, that says why. Downloads no weights.
 
-    dry_run: where the hub does not respond, a model's published sizes are enough, with a warning.
+    dry_run: where the hub does not respond, a model's published figures are enough, with a warning.
     """
     if is_url(model.path):
         return None, [Check(name, "warn", f"{model.path}: remote path, model config and memory are not checked")]
@@ -31,7 +31,7 @@ def read_model_config(name: str, model: DictConfig, dry_run: bool = False) -> tu
     except Exception as error:  # noqa: BLE001  transformers raises anything, and hydra wraps it
         if offline:
             sizes = published_config(path) if dry_run else None
-            detail = "cannot read its config" if sizes is None else "checked with its published sizes"
+            detail = "cannot read its config" if sizes is None else "checked with its published figures"
             return sizes, [
                 Check(name, "FAIL" if sizes is None else "warn", f"{detail}: {hub_access.explain_offline(path)}")
             ]
