@@ -1,4 +1,4 @@
-"""One run in a separate folder, from its first start wait_until the same command ends with 0.
+"""One run in a separate folder, from its first start until the same command ends with 0.
 
 FOLDER/assets/         data and model, a copy that a fault may change
 FOLDER/run/            the run's output folder, which also has files that do not belong to the run

@@ -85,7 +85,7 @@ def test_stages_mine_train_and_go_on_after_a_kill(world: Path, tmp_path: Path):
         if again.poll() is None:
             os.killpg(again.pid, signal.SIGKILL)
     console = (tmp_path / "console.txt").read_text()
-    assert "stage 1 of 2, warmup: done before" in console
+    assert "stage 1 of 2, warmup: already done" in console
     assert (tmp_path / "run" / "warmup" / "metrics.jsonl").read_bytes() == trained
 
     (step,) = [row for row in read_jsonl(tmp_path / "run" / "warmup" / "metrics.jsonl") if row["split"] == "train"]
