@@ -88,7 +88,7 @@ def test_one_rank_and_one_replica_on_each_node(nodes, run, tmp_path):
 
     # keys come from a file on the cluster, stay here otherwise, and are written nowhere
     assert {answer["token"] for answer in answers.values()} == {SECRETS["HF_TOKEN"]}
-    assert re.search("submit: not submitted .*WANDB_API_KEY", run.console)
+    assert re.search("submit: not submitted.*WANDB_API_KEY", run.console)
     keys.unlink()
     assert list(nodes.folder.rglob("runtime_env_agent.log"))
     assert [*files_with(run.output, SECRETS), *files_with(nodes.folder, SECRETS)] == []
