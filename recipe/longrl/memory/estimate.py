@@ -77,11 +77,6 @@ class Sizes:
         return self.weights + self.gradients + self.optimizer
 
     @property
-    def activations(self) -> float:
-        """Activations of all layers at their peak."""
-        return self.kept + self.working
-
-    @property
     def kv_tokens(self) -> int:
         """Number of tokens that fit into the KV cache of one vLLM replica."""
         return int(self.kv_cache * GIB / self.kv_bytes_per_token)
