@@ -26,8 +26,9 @@ TEXTS = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
 GOLDS = TEXTS.filter(answer_tokens)
 
 
-def score(candidate, gold, mode="two_way"):
-    return correctness(candidate, gold, RewardOptions(answer=AnswerOptions(mode=mode)))
+def score(candidate, gold, mode="two_way", question=""):
+    options = RewardOptions(answer=AnswerOptions(mode=mode))
+    return correctness(candidate, gold, options, extra_info={"question": question})
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def score(candidate, gold, mode="two_way"):
     ids=lambda value: f"{value['candidate']!r} for {value['gold']!r}" if isinstance(value, dict) else "",
 )
 def test_table(expected, case):
-    assert score(case["candidate"], case["gold"]) == expected
+    assert score(case["candidate"], case["gold"], question=case.get("question", "")) == expected
 
 
 @pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: f"{case['candidate']!r} for {case['gold']!r}")
@@ -47,7 +48,9 @@ def test_the_published_rule(case):
 
 def test_tricks_against_other_modes_do_not_pay():
     """With one exception, on purpose: a number may lack its unit."""
-    paid = [case for case in ANSWERS["gaming"] if score(case["candidate"], case["gold"])]
+    paid = [
+        case for case in ANSWERS["gaming"] if score(case["candidate"], case["gold"], question=case.get("question", ""))
+    ]
     assert paid == [{"candidate": "10", "gold": "10km"}]
 
 
@@ -82,12 +85,6 @@ def test_no_part_pays_for_two_answers_that_share_half_of_their_words(shared, dat
     rest = data.draw(st.lists(st.just("Gray"), min_size=len(shared), max_size=4))
     assert score(" ".join(shared), " ".join([*shared, *rest])) == 0
     assert score(" ".join(shared), " ".join([*rest, *shared])) == 0
-
-
-def test_what_is_left_to_the_judge():
-    """The known weaknesses in the docstring."""
-    assert score("New York City", "New York City mayor") == 1
-    assert score("president of France", "vice president of France") == 1
 
 
 @pytest.mark.parametrize("piece", ["1 ", "of ", "Paris ", ", ", "x > ", "last "])

@@ -1,70 +1,83 @@
 """Decide by rule whether an answer is right, strictly enough that no known trick wins.
 
-Two texts are compared as tokens, which forgive how an answer is written and keep what it says (`tokens.py`). The modes:
+Two texts are compared as tokens, which forgive how an answer is written and keep what it says: numbers, dates and units
+by value, names by their words (`tokens.py`, `values.py`). The modes:
 
 - `exact`: equal tokens.
-- `contain`: the gold answer is a run of whole tokens inside a short answer ("The capital is Paris"). Any further
-  number, operator, negation, alternative or list loses, and so do another currency and more than `max_length_ratio`
-  times the content words of the gold answer. A yes/no answer must open with the gold word and not mention the opposite.
-- `two_way`: `contain`, or most of the gold answer (`two_way_match.py`).
-- `f1`: a token F1 at or above `f1_threshold`, with the same numbers, symbols, negations and hedges.
+- `contain`: the gold answer, and around it only words that claim nothing: function words and words of the question
+  (`commitment.py`). The members of a list may come in any order. A yes/no answer must open with the gold word and not
+  mention the opposite.
+- `two_way`: `contain`, or the gold answer without words that are harmless to leave out (`two_way_match.py`).
+- `f1`: a token F1 at or above `f1_threshold`. Extra words must claim nothing here, too, and the numbers, symbols,
+  negations, hedges and bounds must be the same.
 - `auto`: the mode of each task: `two_way` for LoongRL's, `contain` for all others.
 
-In the mode `contain`:
+The question is `extra_info.question`. In the mode `contain`, without a question:
 
 | answer | gold answer | verdict | reason |
 |---|---|---|---|
-| `The capital is Paris` | `Paris` | right | the gold answer after a lead-in |
-| `the Eiffel Tower in Paris` | `Eiffel Tower` | right | three content words are within twice the gold answer's two |
-| `the Eiffel Tower in the old city of Paris` | `Eiffel Tower` | wrong | five content words are not |
-| `10km` | `10 km` | right | spelling |
+| `The capital is Paris` | `Paris` | right | the answer after a lead-in |
+| `the Eiffel Tower in Paris` | `Eiffel Tower` | wrong | Paris is another claim, unless the question has it |
+| `Boston Chicago New York City` | `New York City` | wrong | three answers |
+| `Paris (London)` | `Paris` | wrong | two answers |
+| `10km` | `10 kilometres` | right | spelling |
 | `1,000 men` | `1000 men` | right | spelling |
+| `five million` | `5,000,000` | right | the same number |
+| `April 14, 1943` | `14 April 1943` | right | the same date |
+| `Bob and Alice` | `Alice and Bob` | right | the same members |
+| `less than 5 million` | `5 million` | wrong | a bound |
+| `minus 5` | `5` | wrong | another number |
+| `non-linear` | `linear` | wrong | a negation |
 | `Python 3.1` | `Python 3.10` | wrong | a version number is compared as written |
 | `5%` | `5 percent` | right | spelling |
+| `5%` | `5` | wrong | a unit that the gold answer does not have |
 | `€5` | `$5` | wrong | another currency |
 | `5` | `$5` | right | the currency may be left out |
 | `C++` | `C` | wrong | symbols carry meaning |
 | `Paris or Rome` | `Paris` | wrong | an alternative |
 | `Yes, it is` | `yes` | right | opens with the gold word |
-| `Yes, because the treaty was signed in spring` | `yes` | wrong | too long for a yes/no answer |
+| `The answer is yes` | `yes` | right | opens with it after a lead-in |
+| `Yes, because the treaty was signed in spring` | `yes` | wrong | claims that nobody checks |
 | `the` | `The Beatles` | wrong | not the gold answer |
-| `Paris France` | `Paris` | right | a known weakness: one extra content word |
-| `5%` | `5` | right | a known weakness: one extra unit |
 
-Use `exact` or a judge where the known weaknesses matter. No rule knows synonyms: "United States" is wrong for "US".
+No rule knows synonyms ("US" for "United States"), or that two names mean one person. Ask a judge where that matters;
+`docs/results/answer_rules.md` measures how often each rule errs.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
+from verl_longrl.rewards.matching.commitment import Question, commits_to
 from verl_longrl.rewards.matching.qualifiers import (
+    AGREEMENT,
+    DECISIVE,
     DENIALS,
+    HARMLESS,
     HEDGES,
     POLAR,
     count_content_words,
-    find_list_separators,
-    find_subsequence,
+    split_list,
 )
 from verl_longrl.rewards.matching.tokens import (
-    FUNCTION_WORDS,
     MAX_CHARS,
+    Words,
     answer_tokens,
     currency_signs,
     decimals_are_names,
     is_symbol,
     number_tokens,
+    split_words,
 )
 from verl_longrl.rewards.matching.two_way_match import is_relative_date, says_most_of
 from verl_longrl.rewards.options import AnswerOptions, AnswerRule, RewardOptions
 from verl_longrl.rewards.registry import GoldError
 
 _UNIT_SIGNS = {"%", "‰"}
-# The last "is", "=" or ": " ends a lead-in: "The capital is Paris" is read as "Paris" too. The = of <= or == does not.
-_LEAD_IN = re.compile(r"\b(?:is|was|are|were)\b|(?<![<>!=])=(?![=>])|:(?=\s)", re.IGNORECASE)
+_MAX_MEMBERS = 30
+_ORDER_MATTERS = {"order", "rank", "ranking", "sequence", "sort", "chronological", "first", "1st", "顺序", "序"}
 
 
 def gold_answers(ground_truth: Any) -> list[str]:
@@ -86,27 +99,23 @@ def equals_gold(candidate: str, ground_truth: Any) -> bool:
 
 
 def _has_equal_tokens(candidate: str, gold: str) -> bool:
-    candidate_tokens, gold_tokens = _tokenize_pair(candidate, gold)
-    return candidate_tokens == gold_tokens and not _names_another_currency(candidate, gold)
+    candidate_words, gold_words = _split_pair(candidate, gold)
+    return candidate_words.words == gold_words and not _names_another_currency(candidate, gold)
 
 
-def _tokenize_pair(candidate: str, gold: str) -> tuple[list[str], list[str]]:
+def _split_pair(candidate: str, gold: str) -> tuple[Words, list[str]]:
     """The tokens of both. Decimals are compared by value, or as written where the gold answer requires it.
 
     A candidate that is too long to be read as a whole has no tokens, so that its beginning is not taken for all of it.
     """
     as_written = decimals_are_names(gold)
     readable = candidate if len(candidate) <= MAX_CHARS else ""
-    return answer_tokens(readable, as_written=as_written), answer_tokens(gold, as_written=as_written)
+    return split_words(readable, as_written=as_written), answer_tokens(gold, as_written=as_written)
 
 
 def _names_another_currency(candidate: str, gold: str) -> bool:
     candidate_signs, gold_signs = currency_signs(candidate), currency_signs(gold)
     return bool(candidate_signs and gold_signs) and candidate_signs.isdisjoint(gold_signs)
-
-
-def _has_operator(words: Iterable[str]) -> bool:
-    return any(is_symbol(word) and word not in _UNIT_SIGNS for word in words)
 
 
 def _symbol_contexts(words: list[str]) -> list[list[str]]:
@@ -116,86 +125,110 @@ def _symbol_contexts(words: list[str]) -> list[list[str]]:
     ]
 
 
-def token_f1(candidate: str, gold: str) -> float:
-    """F1 of the token multisets (SQuAD's measure on our tokens), in [0, 1]."""
-    return _multiset_f1(*_tokenize_pair(candidate, gold))
-
-
 def _multiset_f1(candidate_tokens: list[str], gold_tokens: list[str]) -> float:
     shared = (Counter(candidate_tokens) & Counter(gold_tokens)).total()
     return 2 * shared / (len(candidate_tokens) + len(gold_tokens)) if shared else 0.0
 
 
-def _states(text: str, gold: str, max_length_ratio: float) -> bool:
-    """Whether `text` states `gold` and nothing that competes with it."""
-    words, gold_words = _tokenize_pair(text, gold)
-    start = find_subsequence(words, gold_words)
-    if start < 0 or all(word in FUNCTION_WORDS for word in gold_words):
+def _contains(candidate: str, words: Words, gold: str, gold_words: list[str], question: Question) -> bool:
+    return commits_to(words, gold_words, gold, question) or _lists_the_members(candidate, gold, question)
+
+
+def _lists_the_members(candidate: str, gold: str, question: Question) -> bool:
+    """Whether the gold answer is a list, and the candidate lists the same members in another order."""
+    gold_members, members = split_list(gold), split_list(candidate)
+    if not 1 < len(gold_members) == len(members) <= _MAX_MEMBERS or any(map(question.has, _ORDER_MATTERS)):
         return False
-    rest = words[:start] + words[start + len(gold_words) :]
-    # Each line below stops one way of naming several answers, or of taking an answer back.
+    left = {member: answer_tokens(member) for member in gold_members}
+    for i, member in enumerate(members):
+        # A lead-in is before the first member, and the rest of a sentence after the last.
+        is_at_end = i in (0, len(members) - 1)
+        words = split_words(member)
+        right = [
+            gold_member
+            for gold_member, gold_words in left.items()
+            if words.words == gold_words or (is_at_end and commits_to(words, gold_words, gold_member, question))
+        ]
+        if not right:
+            return False
+        del left[right[0]]
+    return not left
+
+
+def _agrees(words: Words, polar: str, question: Question) -> bool:
+    """Whether a yes/no answer opens with the gold word, and says nothing but the question's words after it."""
+    if polar not in words.words:
+        return False
+    start = words.words.index(polar)
+    before, after = words.words[:start], words.words[start + 1 :]
+    # "Yes, it is not" contradicts itself. "No, it is not" does not, and "no" itself counts as the opposite already.
+    allowed = DENIALS - {"no", "yes"} if polar in ("no", "false", "否", "错") else set()
     return (
-        not (DENIALS | HEDGES).intersection(rest)
-        and not number_tokens(rest)
-        and not _has_operator(rest)
-        and len(find_list_separators(text)) <= len(find_list_separators(gold))
-        and count_content_words(words) <= max_length_ratio * max(1, count_content_words(gold_words))
+        all(word in HARMLESS for word in before)
+        and POLAR[polar] not in after
+        and HEDGES.isdisjoint(after)
+        and all(word in HARMLESS | AGREEMENT | allowed or question.has(word) for word in after)
     )
 
 
-def _contains(candidate: str, gold: str, max_length_ratio: float) -> bool:
-    # A negation counts wherever it is, also before a lead-in: "It is not so: Paris".
-    if DENIALS.intersection(answer_tokens(candidate)) - set(answer_tokens(gold)):
-        return False
-    lead_in_ends = [match.end() for match in _LEAD_IN.finditer(candidate)]
-    views = [candidate, candidate[lead_in_ends[-1] :]] if lead_in_ends else [candidate]
-    return any(_states(view, gold, max_length_ratio) for view in views)
+def matches_gold(
+    candidate: str, gold: str, options: AnswerOptions, auto_mode: AnswerRule = "contain", *, question: str = ""
+) -> bool:
+    """Whether `candidate` gives `gold` under `options.mode`.
 
-
-def _agrees(words: list[str], polar: str) -> bool:
-    """Whether a yes/no answer opens with the gold word and mentions neither the opposite nor a hedge."""
-    forbidden = {POLAR[polar], *HEDGES}
-    if polar in ("yes", "true"):
-        # "Yes, it is not" contradicts itself. "No, it is not" does not, and "no" itself counts as the opposite already.
-        forbidden |= DENIALS - {"no"}
-    return words[0] == polar and not forbidden.intersection(words) and count_content_words(words) <= 3
-
-
-def matches_gold(candidate: str, gold: str, options: AnswerOptions, auto_mode: AnswerRule = "contain") -> bool:
-    """Whether `candidate` gives `gold` under `options.mode`; auto_mode: the mode that `auto` means for this task."""
+    auto_mode: the mode that `auto` means for this task. question: the words of the question may be repeated in an
+    answer (`commitment.py`).
+    """
     mode = auto_mode if options.mode == "auto" else options.mode
-    candidate_tokens, gold_tokens = _tokenize_pair(candidate, gold)
-    if not candidate_tokens or _names_another_currency(candidate, gold):
+    words, gold_words = _split_pair(candidate, gold)
+    if not words.words or _names_another_currency(candidate, gold):
         return False
-    if candidate_tokens == gold_tokens or mode == "exact":
-        return candidate_tokens == gold_tokens
-    if len(gold_tokens) == 1 and gold_tokens[0] in POLAR:
-        return _agrees(candidate_tokens, gold_tokens[0])
+    if words.words == gold_words or mode == "exact":
+        return words.words == gold_words
+    asked = Question(question, gold_words)
+    if len(gold_words) == 1 and gold_words[0] in POLAR:
+        return _agrees(words, gold_words[0], Question(question, []))
+    if count_content_words(words.words) > options.max_length_ratio * (
+        count_content_words(gold_words) + max(asked.size, count_content_words(gold_words))
+    ):
+        return False
     if mode == "contain":
-        return _contains(candidate, gold, options.max_length_ratio)
+        return _contains(candidate, words, gold, gold_words, asked)
     if mode == "two_way":
-        return not is_relative_date(gold_tokens) and (
-            _contains(candidate, gold, options.max_length_ratio)
-            or says_most_of(candidate, gold, candidate_tokens, gold_tokens)
+        return not is_relative_date(gold_words) and (
+            _contains(candidate, words, gold, gold_words, asked)
+            or says_most_of(candidate, gold, words.words, gold_words, asked)
         )
-    # Mode f1. Qualifiers, numbers and symbols must agree: they decide more than their share of the tokens suggests.
-    qualifiers = DENIALS | HEDGES
+    return _nearly_equals(words.words, gold_words, options.f1_threshold, asked)
+
+
+def _nearly_equals(words: list[str], gold_words: list[str], threshold: float, question: Question) -> bool:
+    """Mode f1. Words that decide more than their share of the tokens must agree, and extra words must claim nothing."""
+    extra = Counter(words) - Counter(gold_words)
     return (
-        _multiset_f1(candidate_tokens, gold_tokens) >= options.f1_threshold
-        and number_tokens(candidate_tokens) == number_tokens(gold_tokens)
-        and _symbol_contexts(candidate_tokens) == _symbol_contexts(gold_tokens)
-        and qualifiers.intersection(candidate_tokens) == qualifiers.intersection(gold_tokens)
+        _multiset_f1(words, gold_words) >= threshold
+        and number_tokens(words) == number_tokens(gold_words)
+        and _symbol_contexts(words) == _symbol_contexts(gold_words)
+        and DECISIVE.intersection(words) == DECISIVE.intersection(gold_words)
+        and all(question.is_harmless(word) for word in extra)
     )
 
 
-def correctness(candidate: str, ground_truth: Any, options: RewardOptions, auto_mode: AnswerRule = "contain") -> float:
+def correctness(
+    candidate: str,
+    ground_truth: Any,
+    options: RewardOptions,
+    auto_mode: AnswerRule = "contain",
+    extra_info: Mapping[str, Any] | None = None,
+) -> float:
     """A, the correctness of an answer in [0, 1]: the judge's verdict if there is one, otherwise by rule.
 
     A scorer whose answers may be judged calls this and returns the answer text as `Score.candidate`; it needs to do
     nothing else to support judges. auto_mode: the mode of this task where the user chose none (`answer.mode=auto`).
-    Raises ValueError for an empty ground_truth.
+    extra_info: the row's, for its question. Raises ValueError for an empty ground_truth.
     """
     golds = gold_answers(ground_truth)
     if options.verdict is not None:
         return options.verdict
-    return float(any(matches_gold(candidate, gold, options.answer, auto_mode) for gold in golds))
+    question = str((extra_info or {}).get("question") or "")
+    return float(any(matches_gold(candidate, gold, options.answer, auto_mode, question=question) for gold in golds))

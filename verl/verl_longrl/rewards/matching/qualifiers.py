@@ -1,15 +1,20 @@
-"""The words and signs that change what an answer says, shared by the rules that compare answers.
+"""Word classes that decide what the words next to an answer do to it, shared by the rules that compare answers.
 
-Extra words next to an answer are harmless or decisive. Numbers, symbols, negations, hedges and list separators are
-decisive: an answer with one of these too many, or too few, is another answer.
+Most words next to an answer make another answer of it ("vice president of France"). Some never do: function words, the
+words of the question, and the nouns that introduce an answer ("the year 1943"). Some always do, even where the question
+has them: negations, hedges and bounds.
+
+In the mode `contain`, without a question:
 
 | answer | gold answer | verdict | reason |
 |---|---|---|---|
 | `It is Paris` | `Paris` | right | function words are harmless |
+| `the year 1943` | `1943` | right | a noun that introduces the answer |
 | `not Paris` | `Paris` | wrong | a negation |
 | `perhaps Paris` | `Paris` | wrong | a hedge |
+| `before 1943` | `1943` | wrong | a bound |
 | `Paris or Rome` | `Paris` | wrong | a choice is left open |
-| `Paris, France` | `Paris` | wrong | a comma may separate two answers |
+| `Paris, France` | `Paris` | wrong | another name, which is not in the question |
 | `5 + 3` | `5` | wrong | an operator |
 | `yes and no` | `yes` | wrong | the opposite of a yes/no answer |
 """
@@ -21,13 +26,50 @@ from collections.abc import Iterable
 
 from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, is_symbol
 
-POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+POLAR = {"yes": "no", "no": "yes", "true": "false", "false": "true", "是": "否", "否": "是", "对": "错", "错": "对"}
 """Yes/no answers, each with its opposite."""
-DENIALS = {"not", "no", "never", "neither", "nor", "none", "without", "except", "cannot"}
-# Tokens have no apostrophes: don't is dont.
-DENIALS |= {"cant", "isnt", "wasnt", "arent", "dont", "doesnt", "didnt"}
-HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "unknown", "unsure"}
-_SEPARATORS = re.compile(r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)", re.IGNORECASE)
+# fmt: off
+DENIALS = {
+    "not", "no", "never", "neither", "nor", "none", "nobody", "nothing", "nowhere", "without", "except", "hardly",
+    "cant", "isnt", "wasnt", "arent", "dont", "doesnt", "didnt", "non", "wrong", "incorrect", "opposite",
+    "不", "没", "无", "非", "未", "勿", "莫",
+}
+HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "probably", "unknown", "unsure", "unclear", "或"}
+_BOUNDS = {
+    "less", "more", "fewer", "than", "least", "most", "over", "under", "above", "below", "before", "after", "until",
+    "till", "since", "prior", "up", "nearly", "almost", "half", "twice", "double", "beyond", "between", "against",
+    "outside", "near", "around", "超", "过", "多", "少", "近", "约", "前", "后", "半", "副", "前任", "逾",
+}
+DECISIVE = DENIALS | HEDGES | _BOUNDS
+"""Words that are never harmless next to an answer, also where the question has them."""
+POINTERS = {
+    "answer", "result", "name", "year", "date", "month", "day", "city", "town", "village", "country", "state", "county",
+    "province", "island", "number", "total", "amount", "sum", "value", "person", "place", "title", "age", "price",
+    "language", "word", "term", "phrase",
+}
+"""Nouns that introduce an answer and say only of what kind it is: "the city of Paris", "the year 1943"."""
+HONORIFICS = {
+    "mr", "dr", "prof", "professor", "sir", "president", "king", "queen", "emperor", "pope", "general", "captain",
+    "colonel", "senator", "先生", "教授", "博士",
+}
+"""Titles that may be given to a person or left out."""
+NAME_SUFFIXES = {"jr", "sr", "phd", "md", "esq"}
+"""Endings of a person's name that may be left out."""
+AGREEMENT = {"both", "indeed", "certainly", "definitely", "absolutely", "of", "course", "exactly", "right", "的"}
+"""Words that may go with a yes or no and add nothing."""
+COPULAS = {"is", "are", "was", "were", "be", "been", "equals", "means", "called", "named", "=", "是", "为", "叫"}
+"""Words between a subject and the answer about it."""
+HARMLESS = FUNCTION_WORDS | COPULAS | {
+    "can", "could", "will", "would", "into", "during", "my", "our", "your", "me", "us", "also", "whose",
+    "whom", "when", "where", "how", "why",
+    "的", "在", "于", "了", "这", "那", "此", "其", "它", "他", "她", "们", "因", "所", "以", "和", "与", "由", "被",
+    "答", "案", "最", "终", "正", "确", "我", "认", "您", "你",
+}
+"""Function words, including those of answers in sentences. They claim nothing."""
+# fmt: on
+_SEPARATORS = re.compile(
+    r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)|(?<=[一-鿿])[和与及]", re.IGNORECASE
+)
 
 
 def find_list_separators(text: str) -> list[str]:
@@ -39,6 +81,15 @@ def find_list_separators(text: str) -> list[str]:
     return _SEPARATORS.findall(text.strip())
 
 
+def split_list(text: str) -> list[str]:
+    """The members of a list in `text`, which is the whole text where nothing separates members.
+
+    >>> split_list("Alice, Bob, and Carol")
+    ['Alice', 'Bob', 'Carol']
+    """
+    return [member.strip() for member in _SEPARATORS.split(text) if member.strip()]
+
+
 def count_content_words(words: Iterable[str]) -> int:
     """The number of tokens that are neither function words nor symbols.
 
@@ -48,11 +99,11 @@ def count_content_words(words: Iterable[str]) -> int:
     return sum(word not in FUNCTION_WORDS and not is_symbol(word) for word in words)
 
 
-def find_subsequence(words: list[str], run: list[str]) -> int:
-    """The index at which `run` first occurs in `words` as consecutive whole tokens; -1 when it does not occur.
+def find_subsequences(words: list[str], run: list[str]) -> list[int]:
+    """The indices at which `run` occurs in `words` as consecutive whole tokens.
 
-    >>> find_subsequence(["in", "new", "york"], ["new", "york"])
-    1
+    >>> find_subsequences(["to", "be", "or", "not", "to", "be"], ["to", "be"])
+    [0, 4]
     """
-    starts = range(len(words) - len(run) + 1)
-    return next((start for start in starts if words[start : start + len(run)] == run), -1)
+    starts = [i for i, word in enumerate(words[: len(words) - len(run) + 1]) if word == run[0]]
+    return [start for start in starts if words[start : start + len(run)] == run]

@@ -1,8 +1,9 @@
 """Split a text into the tokens that carry its meaning, so that two ways of writing one answer compare equal.
 
-Forgiven: case, Unicode width and style, articles before a word, quotes, brackets, emphasis, sentence punctuation,
-currency signs, hyphens and dashes inside and between words, a number joined to its unit (10km = 10 km), and how a
-number is written (3.0 = 3, 1,000 = 1000, .5 = 0.5, +3 = 3).
+Forgiven: case, Unicode width and style, accents of Latin letters, articles before a word, quotes, brackets, emphasis in
+Markdown or HTML, sentence punctuation, currency signs, hyphens and dashes inside and between words, a number joined to
+its unit (10km = 10 km), and how a number is written (3.0 = 3, 1,000 = 1000, .5 = 0.5, +3 = 3). Numbers in words, dates
+and units are compared by value (`values.py`).
 
 Kept: words, numbers, and symbols that carry meaning. These are `%` (also spelled percent), `^`, `/` and every
 mathematical symbol of Unicode (`+ < > = ≤ ± × → ...`). `*` is kept only where it multiplies, `#` only after a letter
@@ -22,6 +23,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import NamedTuple
+
+from verl_longrl.rewards.matching.values import spell_values
 
 MAX_CHARS = 10_000
 """A longer text is cut: no right answer is that long, and the time to compare stays bounded."""
@@ -45,9 +49,20 @@ _BEFORE_FOLDING = (
     (re.compile(rf"(?<=[0-9)\]])(?=[{_RAISED}⁺⁻])|(?=[⁺⁻][{_RAISED}])"), "^"),
     (re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅟↉₀-₉①-⓿])"), " "),
     (re.compile("[™\ufe00-\ufe0f]"), ""),
+    # Emphasis. Other tags are not touched, since x <y> z may be a comparison.
+    (
+        re.compile(
+            r"</?(?:b|i|u|s|em|strong|mark|small|big|code|tt|kbd|span|p|div|sub|sup|q|br)(?:\s[^<>]{0,200})?/?>",
+            re.IGNORECASE,
+        ),
+        " ",
+    ),
+    (re.compile(r"\n|\s[-–—]{1,3}\s"), " ; "),
 )
-_ALIKE = str.maketrans("−⁄∕÷∶⋅∗⩽⩾⇒⟶⟹➔➜", "-///:××≤≥→→→→→") | str.maketrans(dict.fromkeys("~≈∼≃≅", " "))
+_ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")
+_ALIKE = str.maketrans("−–‒⁄∕÷∶⋅∗⩽⩾⇒⟶⟹➔➜", "---///:××≤≥→→→→→") | str.maketrans(dict.fromkeys("~≈∼≃≅", " "))
 _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
+_NOT = re.compile(r"(?<=[a-z])n['\u2019]t\b|(?<=\bcan)not\b")
 _UNITS = (
     "km|cm|mm|nm|m|mi|ft|ha|kg|mg|lbs?|oz|ml|l|kwh|mwh|kw|mw|gw|w|kv|mv|v|kev|mev|gev|ev|khz|mhz|ghz|thz|hz|kb|mb|gb|tb"
     "|db|mph|kph|kmh|rpm|fps|px|ms|secs?|mins?|hrs?|am|pm|usd|eur|bn"
@@ -58,7 +73,8 @@ _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"['\u2019`]", ""),
-        (r"\bper\s?cent\b", "%"),
+        (r"\b(?:per\s?cent|pct)\b", "%"),
+        (r"百分之([0-9.]{1,30})", r"\1%"),
         (r"\+\s?/\s?-|\+-", "±"),
         (r"(?:--?|=)>", "→"),
         (r"<=", "≤"),
@@ -96,6 +112,7 @@ _TOKEN = re.compile(
     r"|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
     r"|[^\w\s]"
 )
+_BREAKS = set(",;:()[]{}.!?、。")
 _NAMED_DECIMAL = re.compile(r"\b([^\W\d_]+)\s+[0-9]{1,30}\.[0-9]")
 
 
@@ -107,8 +124,31 @@ def answer_tokens(text: str, *, as_written: bool = False) -> list[str]:
     >>> answer_tokens("The U.S. paid $1,000.50 for 10km²!")
     ['us', 'paid', '1000.5', 'for', '10', 'km2']
     """
-    tokens = (token for token in _TOKEN.findall(_fold(text)) if len(token) > 1 or _carries_meaning(token))
-    return [canonical_number(token, as_written=as_written) or token for token in tokens]
+    return split_words(text, as_written=as_written).words
+
+
+class Words(NamedTuple):
+    """The tokens of a text, and where punctuation separates them."""
+
+    words: list[str]
+    breaks: dict[int, str]
+    """Index of a token -> the comma, colon, bracket, dash, line break or end of a sentence that is before it."""
+
+
+def split_words(text: str, *, as_written: bool = False) -> Words:
+    """The tokens of `text`, as `answer_tokens`, with their breaks.
+
+    >>> split_words("Paris, the capital")
+    Words(words=['paris', 'capital'], breaks={1: ','})
+    """
+    words: list[str] = []
+    breaks: dict[int, str] = {}
+    for token in _TOKEN.findall(_fold(text)):
+        if len(token) > 1 or _carries_meaning(token):
+            words.append(canonical_number(token, as_written=as_written) or token)
+        elif token in _BREAKS:
+            breaks[len(words)] = token
+    return Words(words, breaks)
 
 
 def decimals_are_names(gold: str) -> bool:
@@ -119,7 +159,7 @@ def decimals_are_names(gold: str) -> bool:
 
 def currency_signs(text: str) -> set[str]:
     """The currency signs in `text`. They are not tokens, because "5" is right for "$5", but "€5" is wrong."""
-    characters = set(unicodedata.normalize("NFKC", text[:MAX_CHARS]))
+    characters = set(_fold(text))
     return {character for character in characters if unicodedata.category(character) == "Sc"}
 
 
@@ -159,7 +199,9 @@ def _fold(text: str) -> str:
     for pattern, replacement in _BEFORE_FOLDING:
         text = pattern.sub(replacement, text)
     text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
+    text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
     text = _ACRONYM.sub(lambda match: match[0].replace(".", "") + " ", text)
+    text = spell_values(_NOT.sub(" not", text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text

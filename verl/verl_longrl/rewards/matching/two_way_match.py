@@ -6,28 +6,28 @@ needs no judge and forgives an answer for being more or less specific. In charac
 `matches_as_published` is that rule; `paper_exact` selects it.
 
 Guarded, the mode `two_way`: both directions in whole tokens. The gold answer inside the candidate is the mode `contain`
-(`answer_match.py`). The candidate inside the gold answer is `says_most_of`: it may be less specific, but not less
-committed. The candidate must be a run of more than half of the gold answer's tokens, not counting lower-case
-prepositions. The rest must hold no number (also not the II of "World War II"), symbol, negation, hedge or list member,
-and no function word may tie it to the candidate ("wife of", "of Japan"). Two things may be left out: the text after the
-only comma, and the unit of a number. A relative date ("two years ago") requires equal tokens.
+(`commitment.py`). The candidate inside the gold answer is `says_most_of`: it may be less specific, but not less
+committed. What is left out must be harmless: function words, honorifics, the ending of a person's name, a place after
+the only comma, the unit of a number, or words of the question that a preposition ties to the rest. A relative date
+("two years ago") requires equal tokens.
 
 | answer | gold answer | verdict | reason |
 |---|---|---|---|
-| `Martin Luther King` | `Martin Luther King Jr.` | right | three of four tokens |
-| `Obama` | `Barack Obama` | wrong | half of the tokens: any Obama would do |
-| `Battle of` | `Battle of Hastings` | wrong | prepositions do not count |
-| `World War` | `World War II` | wrong | the rest holds a number |
+| `Martin Luther King` | `Martin Luther King Jr.` | right | the ending of a name |
+| `Elizabeth II` | `Queen Elizabeth II` | right | an honorific |
+| `Obama` | `Barack Obama` | wrong | any Obama would do |
+| `Battle of` | `Battle of Hastings` | wrong | the rest is not harmless |
+| `World War` | `Second World War` | wrong | an ordinal is a number |
 | `Alice` | `Alice and Bob` | wrong | a list member is missing |
-| `Emperor Naruhito` | `Emperor Naruhito of Japan` | wrong | the rest is tied by "of" |
-| `Kansas City` | `Kansas City, Missouri` | right | the text after the only comma |
+| `Emperor Naruhito` | `Emperor Naruhito of Japan` | wrong | "of Japan", unless the question has it |
+| `Kansas City` | `Kansas City, Missouri` | right | the place after the only comma |
 | `12` | `12 metres` | right | a number without its unit |
 | `12` | `12 Monkeys` | wrong | not a unit: units are in lower case |
-| `12` | `12 million` | wrong | not a unit |
+| `12` | `12 million` | wrong | another number |
 | `two years` | `two years ago` | wrong | a relative date |
-| `Barack` | `Barack Hussein Obama II` | wrong | a short name of a long one: ask a judge |
-| `New York City` | `New York City mayor` | right | a known weakness: the last word matters |
-| `president of France` | `vice president of France` | right | a known weakness: the first word matters |
+| `New York City` | `New York City mayor` | wrong | the last word decides what it is |
+| `president of France` | `vice president of France` | wrong | the first word does, too |
+| `Barack Obama` | `Barack Hussein Obama II` | wrong | a short name of a long one: ask a judge |
 """
 
 from __future__ import annotations
@@ -35,14 +35,21 @@ from __future__ import annotations
 import re
 import string
 
+from verl_longrl.rewards.matching.commitment import Question
 from verl_longrl.rewards.matching.qualifiers import (
-    DENIALS,
-    HEDGES,
-    count_content_words,
+    DECISIVE,
+    HONORIFICS,
+    NAME_SUFFIXES,
     find_list_separators,
-    find_subsequence,
+    find_subsequences,
 )
-from verl_longrl.rewards.matching.tokens import FUNCTION_WORDS, canonical_number, is_symbol, number_tokens
+from verl_longrl.rewards.matching.tokens import (
+    FUNCTION_WORDS,
+    answer_tokens,
+    canonical_number,
+    is_symbol,
+    number_tokens,
+)
 
 # Words that make a date depend on today, so that most of it says nothing: "two years" of "two years ago".
 _ANCHOR = re.compile(
@@ -75,32 +82,28 @@ def is_relative_date(words: list[str]) -> bool:
     )
 
 
-def says_most_of(candidate: str, gold: str, candidate_tokens: list[str], gold_tokens: list[str]) -> bool:
-    """Whether the candidate is the gold answer with only inessential parts left out."""
-    start = find_subsequence(gold_tokens, candidate_tokens)
-    if start < 0 or not count_content_words(candidate_tokens):
+def says_most_of(
+    candidate: str, gold: str, candidate_words: list[str], gold_words: list[str], question: Question
+) -> bool:
+    """Whether the candidate is the gold answer with only harmless words left out at its ends."""
+    starts = find_subsequences(gold_words, candidate_words)
+    if not starts or all(question.is_harmless(word) for word in candidate_words):
         return False
-    before, after = gold_tokens[:start], gold_tokens[start + len(candidate_tokens) :]
-    left_out = before + after
-    if _is_decisive(left_out) or _lacks_a_member(candidate, gold) or _is_tied(before, after):
+    before, after = gold_words[: starts[0]], gold_words[starts[0] + len(candidate_words) :]
+    if _is_decisive([*before, *after]) or _lacks_a_member(candidate, gold):
         return False
-    kept_weight, left_out_weight = _weight(candidate_tokens, gold), _weight(left_out, gold)
-    # Numbers alone are more than half of "12 million" too, so what is left out must be a unit.
-    if left_out_weight and len(number_tokens(candidate_tokens)) == kept_weight:
-        return _lacks_only_a_unit(gold, candidate_tokens, gold_tokens)
-    return kept_weight > left_out_weight
-
-
-def _weight(words: list[str], gold: str) -> int:
-    """The number of words that count: all but prepositions in lower case. In capitals they are part of a name."""
-    return sum(word not in _PREPOSITIONS or not re.search(rf"\b{word}\b", gold) for word in words)
+    return _is_introduction(before, gold) and (
+        _is_addition(after, question)
+        or _lacks_only_a_unit(gold, candidate_words, gold_words)
+        or _lacks_only_the_place(candidate_words, gold)
+    )
 
 
 def _is_decisive(words: list[str]) -> bool:
     """Whether leaving out these words would change what is said: a number, negation, hedge or symbol is among them."""
     return bool(
         number_tokens(words)
-        or (DENIALS | HEDGES).intersection(words)
+        or DECISIVE.intersection(words)
         or any(is_symbol(word) or _ROMAN.fullmatch(word) or _UNSPACED.match(word) for word in words)
     )
 
@@ -111,20 +114,33 @@ def _lacks_a_member(candidate: str, gold: str) -> bool:
     return gold_separators != [","] and len(find_list_separators(candidate)) < len(gold_separators)
 
 
-def _is_tied(before: list[str], after: list[str]) -> bool:
-    """Whether a function word ties the candidate to the text before or after it: wife of, of Japan."""
-    return bool(
-        (count_content_words(before) and before[-1] in FUNCTION_WORDS)
-        or (count_content_words(after) and after[0] in FUNCTION_WORDS)
+def _is_introduction(words: list[str], gold: str) -> bool:
+    """Whether the words before the candidate may be missing: prepositions in lower case, or the honorific of a name."""
+    if len(words) == 1 and words[0] in HONORIFICS:
+        return gold[:1].isupper()
+    # In capitals, a preposition is part of a title: From Hell.
+    return all(word in _PREPOSITIONS and re.search(rf"\b{word}\b", gold) for word in words)
+
+
+def _is_addition(words: list[str], question: Question) -> bool:
+    """Whether the words after the candidate may be missing: endings of names, or words of the question ("of Japan")."""
+    return all(word in NAME_SUFFIXES for word in words) or (
+        words[0] in _PREPOSITIONS and all(question.is_harmless(word) for word in words)
     )
 
 
-def _lacks_only_a_unit(gold: str, candidate_tokens: list[str], gold_tokens: list[str]) -> bool:
+def _lacks_only_a_unit(gold: str, candidate_words: list[str], gold_words: list[str]) -> bool:
     """Whether gold is one number and one word that can be its unit: in lower case, which names are not."""
-    if len(gold_tokens) != 2 or candidate_tokens != gold_tokens[:1] or not canonical_number(candidate_tokens[0]):
+    if len(gold_words) != 2 or candidate_words != gold_words[:1] or not canonical_number(candidate_words[0]):
         return False
-    unit = gold_tokens[1]
-    return unit.isalpha() and unit in gold and not _NO_UNIT.fullmatch(unit)
+    unit = gold_words[1]
+    return unit.isalpha() and gold == gold.lower() and not _NO_UNIT.fullmatch(unit)
+
+
+def _lacks_only_the_place(candidate_words: list[str], gold: str) -> bool:
+    """Whether the candidate is all before the only comma, and more words than are after it: Kansas City, Missouri."""
+    head, comma, place = gold.partition(",")
+    return bool(comma) and candidate_words == answer_tokens(head) and len(candidate_words) > len(answer_tokens(place))
 
 
 def matches_as_published(candidate: str, gold: str) -> bool:

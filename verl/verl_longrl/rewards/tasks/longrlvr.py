@@ -54,7 +54,7 @@ def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], op
     if parsed.error:
         return Score.format_error(parsed.error)
     agreement = f_beta(parsed.cited, evidence, options.beta, count_duplicates=options.paper_exact)
-    answer = correctness(parsed.answer, ground_truth, options)
+    answer = correctness(parsed.answer, ground_truth, options, extra_info=extra_info)
     num_chunks = extra_info.get("num_chunks")
     distinct = set(parsed.cited)
     parts = {

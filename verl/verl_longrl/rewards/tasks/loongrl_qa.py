@@ -31,11 +31,11 @@ def loongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any], 
     parsed = parse_boxed(response, require_think=options.require_think, paper_exact=options.paper_exact)
     if parsed.error:
         return Score.format_error(parsed.error)
-    answer = _correctness(parsed.answer, ground_truth, options)
+    answer = _correctness(parsed.answer, ground_truth, extra_info, options)
     return Score(answer, {"answer": answer, "format": 1.0}, candidate=plain_text(parsed.answer))
 
 
-def _correctness(boxed: str, ground_truth: Any, options: RewardOptions) -> float:
+def _correctness(boxed: str, ground_truth: Any, extra_info: Mapping[str, Any], options: RewardOptions) -> float:
     if options.paper_exact and options.verdict is None:
         return float(bool(boxed) and any(matches_as_published(boxed, gold) for gold in gold_answers(ground_truth)))
-    return correctness(plain_text(boxed), ground_truth, options, auto_mode="two_way")
+    return correctness(plain_text(boxed), ground_truth, options, auto_mode="two_way", extra_info=extra_info)
