@@ -46,17 +46,19 @@ No rule knows synonyms ("US" for "United States"), or that two names mean one pe
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from verl_longrl.rewards.matching.commitment import Question, commits_to
+from verl_longrl.rewards.matching.commitment import Question, commits_to, without_question
 from verl_longrl.rewards.matching.qualifiers import (
     AGREEMENT,
     DECISIVE,
     DENIALS,
     HARMLESS,
     HEDGES,
+    POINTERS,
     POLAR,
     count_content_words,
     split_list,
@@ -76,7 +78,9 @@ from verl_longrl.rewards.options import AnswerOptions, AnswerRule, RewardOptions
 from verl_longrl.rewards.registry import GoldError
 
 _UNIT_SIGNS = {"%", "‰"}
+_AUXILIARIES = {"is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"}
 _MAX_MEMBERS = 30
+_LIST_MARK = re.compile(r"\A(?:[0-9]{1,2}[.)]|[-*•])\s+")
 _ORDER_MATTERS = {"order", "rank", "ranking", "sequence", "sort", "chronological", "first", "1st", "顺序", "序"}
 
 
@@ -136,7 +140,7 @@ def _contains(candidate: str, words: Words, gold: str, gold_words: list[str], qu
 
 def _lists_the_members(candidate: str, gold: str, question: Question) -> bool:
     """Whether the gold answer is a list, and the candidate lists the same members in another order."""
-    gold_members, members = split_list(gold), split_list(candidate)
+    gold_members, members = split_list(gold), [_LIST_MARK.sub("", member) for member in split_list(candidate)]
     if not 1 < len(gold_members) == len(members) <= _MAX_MEMBERS or any(map(question.has, _ORDER_MATTERS)):
         return False
     left = {member: answer_tokens(member) for member in gold_members}
@@ -161,11 +165,12 @@ def _agrees(words: Words, polar: str, question: Question) -> bool:
         return False
     start = words.words.index(polar)
     before, after = words.words[:start], words.words[start + 1 :]
-    # "Yes, it is not" contradicts itself. "No, it is not" does not, and "no" itself counts as the opposite already.
+    # "Yes, it is not" contradicts itself, and so does "No, it is". "No" itself counts as the opposite already.
     allowed = DENIALS - {"no", "yes"} if polar in ("no", "false", "否", "错") else set()
     return (
-        all(word in HARMLESS for word in before)
+        all(word in HARMLESS or word in POINTERS or question.has(word) for word in before)
         and POLAR[polar] not in after
+        and not (allowed and len(after) == 2 and after[-1] in _AUXILIARIES)
         and HEDGES.isdisjoint(after)
         and all(word in HARMLESS | AGREEMENT | allowed or question.has(word) for word in after)
     )
@@ -185,12 +190,12 @@ def matches_gold(
         return False
     if words.words == gold_words or mode == "exact":
         return words.words == gold_words
-    asked = Question(question, gold_words)
+    words = without_question(words, question)
     if len(gold_words) == 1 and gold_words[0] in POLAR:
         return _agrees(words, gold_words[0], Question(question, []))
-    if count_content_words(words.words) > options.max_length_ratio * (
-        count_content_words(gold_words) + max(asked.size, count_content_words(gold_words))
-    ):
+    asked = Question(question, gold_words)
+    gold_size = max(1, count_content_words(gold_words))
+    if count_content_words(words.words) > options.max_length_ratio * (gold_size + max(gold_size, asked.size)):
         return False
     if mode == "contain":
         return _contains(candidate, words, gold, gold_words, asked)
@@ -199,10 +204,10 @@ def matches_gold(
             _contains(candidate, words, gold, gold_words, asked)
             or says_most_of(candidate, gold, words.words, gold_words, asked)
         )
-    return _nearly_equals(words.words, gold_words, options.f1_threshold, asked)
+    return _nearly_equals(words.words, gold_words, options.f1_threshold)
 
 
-def _nearly_equals(words: list[str], gold_words: list[str], threshold: float, question: Question) -> bool:
+def _nearly_equals(words: list[str], gold_words: list[str], threshold: float) -> bool:
     """Mode f1. Words that decide more than their share of the tokens must agree, and extra words must claim nothing."""
     extra = Counter(words) - Counter(gold_words)
     return (
@@ -210,7 +215,7 @@ def _nearly_equals(words: list[str], gold_words: list[str], threshold: float, qu
         and number_tokens(words) == number_tokens(gold_words)
         and _symbol_contexts(words) == _symbol_contexts(gold_words)
         and DECISIVE.intersection(words) == DECISIVE.intersection(gold_words)
-        and all(question.is_harmless(word) for word in extra)
+        and all(word in HARMLESS for word in extra)
     )
 
 

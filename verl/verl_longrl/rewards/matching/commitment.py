@@ -18,6 +18,7 @@ harmless, and only where they do not modify it:
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -35,6 +36,7 @@ from verl_longrl.rewards.matching.tokens import Words, answer_tokens, is_symbol,
 
 # Before a number or a date, these words change it: "by 1990", "from 5".
 _BOUNDING = {"by", "from", "to", "with", "but"}
+_PREPOSITIONS = {"of", "in", "on", "at", "to", "by", "for", "from", "with"}
 _PRONOUNS = {"it", "he", "she", "they", "we", "i"}
 _ENDING = re.compile(r"(?<=\w\w\w)(?:ing|ies|ied|es|ed|s|e|y|d)\Z")
 _IRREGULAR_VERBS = """
@@ -59,6 +61,9 @@ class Question:
         self.size = len(self._words)
         self._stems = {_stem(word) for word in self._words if word not in DECISIVE and not is_symbol(word)}
 
+        asked_for = {word for before, word in itertools.pairwise(words) if before in ("which", "what")}
+        self._kinds = POINTERS | (asked_for - DECISIVE)
+
     def has(self, word: str) -> bool:
         """Whether the question has this word, in any inflection."""
         return _stem(word) in self._stems
@@ -66,6 +71,10 @@ class Question:
     def ends_with(self, words: Sequence[str]) -> bool:
         """Whether these are the last words of the question."""
         return bool(words) and [_stem(word) for word in self._words[-len(words) :]] == [_stem(word) for word in words]
+
+    def names_kind(self, word: str) -> bool:
+        """Whether the word only says what kind of thing the answer is: "novel" where the question asks which novel."""
+        return word in self._kinds
 
     def is_harmless(self, word: str) -> bool:
         """Whether the word claims nothing that the question does not say already."""
@@ -87,6 +96,16 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1:] == word[-2:-1] else word
 
 
+def without_question(text: Words, question: str) -> Words:
+    """`text` without the question, where it is repeated before the answer."""
+    words = list(_question_words(question))
+    start = next(iter(find_subsequences(text.words[: len(words) + 1], words)), -1)
+    end = start + len(words)
+    if start < 0 or end == len(text.words) or end not in text.breaks:
+        return text
+    return Words(text.words[end:], {i - end: sign for i, sign in text.breaks.items() if i >= end})
+
+
 def commits_to(text: Words, gold_words: list[str], gold: str, question: Question) -> bool:
     """Whether `text` says `gold` and nothing else that makes a claim."""
     if all(word in HARMLESS for word in gold_words):
@@ -104,19 +123,29 @@ def _introduces(text: Words, start: int, gold_words: list[str], gold: str, quest
     words = text.words[:start]
     if not question.is_known and DECISIVE.isdisjoint(words):
         words = words[_lead_in_end(text, start) :]
-    if not all(question.is_harmless(word) or word in POINTERS or word in HONORIFICS for word in words):
+    if not all(question.is_harmless(word) or question.names_kind(word) or word in HONORIFICS for word in words):
         return False
     if not words or start in text.breaks:
         return True
     last, subjects = words[-1], [word for word in words if word not in HARMLESS or word in _PRONOUNS]
     if last in HARMLESS:
         is_bound = last in _BOUNDING and bool(number_tokens(gold_words[:1]))
-        is_part = last == "of" and len(words) > 1 and words[-2] not in POINTERS
+        is_part = last == "of" and words[-2:-1] != [] and not _may_precede_of(words[-2], question)
         return not is_bound and not is_part
     if last in HONORIFICS:
         return gold[:1].isupper()
-    # Subject and verb, "Messi scored" before 12. One word alone modifies: "vice" before president.
-    return last in POINTERS or len(subjects) > 1
+    # Subject and verb, "Messi scored" before 12. One word alone modifies: "vice" before president. Han characters are
+    # not words, so two of them prove nothing.
+    return question.names_kind(last) or (len(subjects) > 1 and not _is_han_name(gold_words))
+
+
+def _may_precede_of(word: str, question: Question) -> bool:
+    """Whether "WORD of" does not make a part of the answer: "the city of Paris", "because of"."""
+    return question.names_kind(word) or word in HARMLESS
+
+
+def _is_han_name(gold_words: list[str]) -> bool:
+    return "\u3400" <= gold_words[0][0] <= "\u9fff" and not number_tokens(gold_words)
 
 
 def _lead_in_end(text: Words, start: int) -> int:
@@ -130,8 +159,11 @@ def _leaves_as_it_is(words: list[str], separated: bool, gold_words: list[str], q
     """Whether the words after the answer do not change it. separated: punctuation stands between."""
     content = [word for word in words if word not in HARMLESS]
     if not content:
-        return True
+        # "From 1990 on" is not 1990.
+        return not words or words[-1] not in _PREPOSITIONS
     linked = separated or words[0] in HARMLESS
-    if not all(question.is_harmless(word) or (linked and word in POINTERS) for word in words):
+    if not all(question.is_harmless(word) or ((linked or i) and word in POINTERS) for i, word in enumerate(words)):
         return False
-    return linked or bool(number_tokens(gold_words[-1:])) or len(content) > 1 or question.ends_with(words)
+    if linked or number_tokens(gold_words):
+        return True
+    return not _is_han_name(gold_words) and (len(content) > 1 or question.ends_with(words))

@@ -45,11 +45,15 @@ DECISIVE = DENIALS | HEDGES | _BOUNDS
 POINTERS = {
     "answer", "result", "name", "year", "date", "month", "day", "city", "town", "village", "country", "state", "county",
     "province", "island", "number", "total", "amount", "sum", "value", "person", "place", "title", "age", "price",
-    "language", "word", "term", "phrase",
+    "language", "word", "term", "phrase", "statement", "claim", "document", "text", "passage", "article", "context",
+    "story", "report", "paragraph", "source", "question", "information", "based", "according", "given", "provided", "stated", "mentioned",
+    "根", "据", "文", "章",
 }
-"""Nouns that introduce an answer and say only of what kind it is: "the city of Paris", "the year 1943"."""
+"""Words that introduce an answer and say only of what kind it is or where it was found: "the city of Paris", "the year
+1943", "according to the text"."""
 HONORIFICS = {
-    "mr", "dr", "prof", "professor", "sir", "president", "king", "queen", "emperor", "pope", "general", "captain",
+    "mr", "ms", "miss", "madame", "lady", "lord", "dame", "chancellor", "minister", "saint", "dr",
+    "prof", "professor", "sir", "president", "king", "queen", "emperor", "pope", "general", "captain",
     "colonel", "senator", "先生", "教授", "博士",
 }
 """Titles that may be given to a person or left out."""
@@ -60,15 +64,15 @@ AGREEMENT = {"both", "indeed", "certainly", "definitely", "absolutely", "of", "c
 COPULAS = {"is", "are", "was", "were", "be", "been", "equals", "means", "called", "named", "=", "是", "为", "叫"}
 """Words between a subject and the answer about it."""
 HARMLESS = FUNCTION_WORDS | COPULAS | {
-    "can", "could", "will", "would", "into", "during", "my", "our", "your", "me", "us", "also", "whose",
-    "whom", "when", "where", "how", "why",
-    "的", "在", "于", "了", "这", "那", "此", "其", "它", "他", "她", "们", "因", "所", "以", "和", "与", "由", "被",
+    "can", "could", "will", "would", "into", "during", "due", "my", "our", "your", "them", "him", "me", "us",
+    "also", "whose", "whom", "when", "where", "how", "why", "both", "exactly", "precisely",
+    "的", "在", "于", "了", "这", "那", "此", "其", "它", "他", "她", "们", "有", "共", "和", "与", "由", "被",
     "答", "案", "最", "终", "正", "确", "我", "认", "您", "你",
 }
 """Function words, including those of answers in sentences. They claim nothing."""
 # fmt: on
 _SEPARATORS = re.compile(
-    r",(?![0-9]{3}(?![0-9]))|[;|/\n、；]|(?<!\w)(?:and|&)(?!\w)|(?<=[一-鿿])[和与及]", re.IGNORECASE
+    r",(?![0-9]{3}(?![0-9]))|[;|/\n、；，]|(?<!\w)(?:and|&)(?!\w)|(?<=[一-鿿])[和与及]", re.IGNORECASE
 )
 
 
@@ -105,5 +109,5 @@ def find_subsequences(words: list[str], run: list[str]) -> list[int]:
     >>> find_subsequences(["to", "be", "or", "not", "to", "be"], ["to", "be"])
     [0, 4]
     """
-    starts = [i for i, word in enumerate(words[: len(words) - len(run) + 1]) if word == run[0]]
-    return [start for start in starts if words[start : start + len(run)] == run]
+    starts = range(len(words) - len(run) + 1) if run else ()
+    return [start for start in starts if words[start] == run[0] and words[start : start + len(run)] == run]

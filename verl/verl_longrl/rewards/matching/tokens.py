@@ -48,8 +48,9 @@ _RAISED = "⁰¹²³⁴-⁹"
 _BEFORE_FOLDING = (
     (re.compile(rf"(?<=[0-9)\]])(?=[{_RAISED}⁺⁻])|(?=[⁺⁻][{_RAISED}])"), "^"),
     (re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅟↉₀-₉①-⓿])"), " "),
+    (re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))"), ""),
     (re.compile("[™\ufe00-\ufe0f]"), ""),
-    # Emphasis. Other tags are not touched, since x <y> z may be a comparison.
+    # Emphasis in LaTeX, Markdown and HTML. Other tags are not touched, since x <y> z may be a comparison.
     (
         re.compile(
             r"</?(?:b|i|u|s|em|strong|mark|small|big|code|tt|kbd|span|p|div|sub|sup|q|br)(?:\s[^<>]{0,200})?/?>",
@@ -57,11 +58,14 @@ _BEFORE_FOLDING = (
         ),
         " ",
     ),
-    (re.compile(r"\n|\s[-–—]{1,3}\s"), " ; "),
+    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|emph|boxed|mbox)\s?(?=\{)"), " "),
+    (re.compile(r"(?<!\w)_{1,3}(?=\w)|(?<=[^\W_])_{1,3}(?!\w)"), " "),
+    (re.compile(r"\n|\s[-–—]{1,3}\s|所以|因此"), " ; "),
 )
 _ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")
 _ALIKE = str.maketrans("−–‒⁄∕÷∶⋅∗⩽⩾⇒⟶⟹➔➜", "---///:××≤≥→→→→→") | str.maketrans(dict.fromkeys("~≈∼≃≅", " "))
-_ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}")
+_ACRONYM = re.compile(r"\b(?:[^\W\d_]\.\s?){2,}")
+_SAINT = re.compile(r"\bst\.\s(?=[a-z])")
 _NOT = re.compile(r"(?<=[a-z])n['\u2019]t\b|(?<=\bcan)not\b")
 _UNITS = (
     "km|cm|mm|nm|m|mi|ft|ha|kg|mg|lbs?|oz|ml|l|kwh|mwh|kw|mw|gw|w|kv|mv|v|kev|mev|gev|ev|khz|mhz|ghz|thz|hz|kb|mb|gb|tb"
@@ -90,6 +94,9 @@ _REWRITES = tuple(
         (r"(?<=[a-z])#(?!\w)", "♯"),
         # A-, AB-, Cl-.
         (r"(?:(?<=\b[a-z])|(?<=\b[a-z]{2}))-(?![\w-])", "−"),
+        # The sign of an amount of money, and the negation of a flag or a pattern: !C++.
+        (r"(?<![\w.)\]])-\s?([$€£¥])\s?(?=[0-9])", r"\1-"),
+        (r"(?<![\w!])!(?=[\w-])", "¬"),
         # +3 where the plus is a sign, not an operator.
         (r"(?:\A\s{0,9}|(?<=[(\[,;:=<>])\s?)\+(?=\.?[0-9])", ""),
         (r"(?<![\w.)\]])\.(?=[0-9])", "0."),
@@ -107,7 +114,7 @@ _TOKEN = re.compile(
     # 2.10.1 and 192.168.0.1 are never numbers.
     r"[0-9]{1,30}(?:\.[0-9]{1,30}){2,}\w*"
     # A number, with its sign unless it follows a word: -5, 1,000.50.
-    r"|(?:(?<![\w.)])-(?=[0-9]))?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,30})?(?!\w)"
+    r"|(?:(?<![a-z0-9_.)])-(?=[0-9]))?(?:[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,30})(?:\.[0-9]{1,30})?(?![a-z0-9_])"
     # One Han or kana character, a word, or any other character.
     r"|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
     r"|[^\w\s]"
@@ -200,7 +207,7 @@ def _fold(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
-    text = _ACRONYM.sub(lambda match: match[0].replace(".", "") + " ", text)
+    text = _ACRONYM.sub(lambda match: re.sub(r"[.\s]", "", match[0]) + " ", _SAINT.sub("saint ", text))
     text = spell_values(_NOT.sub(" not", text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)

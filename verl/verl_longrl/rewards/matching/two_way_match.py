@@ -47,6 +47,7 @@ from verl_longrl.rewards.matching.tokens import (
     FUNCTION_WORDS,
     answer_tokens,
     canonical_number,
+    currency_signs,
     is_symbol,
     number_tokens,
 )
@@ -94,7 +95,7 @@ def says_most_of(
         return False
     return _is_introduction(before, gold) and (
         _is_addition(after, question)
-        or _lacks_only_a_unit(gold, candidate_words, gold_words)
+        or _lacks_only_a_unit(candidate, gold, candidate_words, gold_words)
         or _lacks_only_the_place(candidate_words, gold)
     )
 
@@ -129,9 +130,14 @@ def _is_addition(words: list[str], question: Question) -> bool:
     )
 
 
-def _lacks_only_a_unit(gold: str, candidate_words: list[str], gold_words: list[str]) -> bool:
+def _lacks_only_a_unit(candidate: str, gold: str, candidate_words: list[str], gold_words: list[str]) -> bool:
     """Whether gold is one number and one word that can be its unit: in lower case, which names are not."""
-    if len(gold_words) != 2 or candidate_words != gold_words[:1] or not canonical_number(candidate_words[0]):
+    if (
+        len(gold_words) != 2
+        or currency_signs(candidate)
+        or candidate_words != gold_words[:1]
+        or not canonical_number(candidate_words[0])
+    ):
         return False
     unit = gold_words[1]
     return unit.isalpha() and gold == gold.lower() and not _NO_UNIT.fullmatch(unit)

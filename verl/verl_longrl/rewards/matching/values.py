@@ -11,9 +11,11 @@ r"""Spell numbers, dates, units and money in one way, so that they are compared 
 | `April 14` | `04m14d` |
 | `12 kilometres`, `12km` | `12 km`, `12km` |
 | `5 dollars` | `$5` |
+| `5e6`, `5 × 10^6` | `5000000` |
+| `world war ii` | `world war 2` |
 
-Dates in digits alone (3/4/1943) keep their order, since it depends on the country. Roman numerals, fractions in words
-and years in pairs (nineteen forty-three) are not read.
+3/4/1943 keeps its order, since it depends on the country; 14/4/1943 can only be April. Fractions in words and years in
+pairs (nineteen forty-three) are not read.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ _MONTHS = (
     "dec(?:ember)?",
 )
 _UNITS = {
+    "c": "(?:°\\s?|degrees?\\s)(?:c|celsius|centigrade)|摄氏度",
+    "f": "(?:°\\s?|degrees?\\s)(?:f|fahrenheit)|华氏度",
     "km": "kilomet(?:er|re)s?|公里|千米",
     "cm": "centimet(?:er|re)s?|厘米",
     "mm": "millimet(?:er|re)s?|毫米",
@@ -111,25 +115,35 @@ _NUMBER_WORDS = re.compile(
 )
 _ORDINAL_WORDS = re.compile(rf"\b(?:(?P<tens>{_any(_TENS)})[\s-])?(?P<last>{_any(_ORDINALS)})\b")
 _SCALED = re.compile(
-    rf"(?P<digits>(?<![\w.,])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,6}}(?:\.[0-9]{{1,15}})?|(?<![\w.,])[0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)"
+    rf"(?P<digits>(?<![a-z0-9_.,])[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,6}}(?:\.[0-9]{{1,15}})?|(?<![a-z0-9_.,])[0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)"
     rf"[\s-]?(?P<magnitude>{_any(_MAGNITUDES)})\b"
 )
 _A_MAGNITUDE = re.compile(r"\b(?:a|an)\s(?=(?:dozen|hundred|thousand|million|billion|trillion)\b)")
 _HAN_NUMBER = re.compile(
-    r"(?:(?<![\w.])[0-9]{1,15}(?:\.[0-9]{1,15})?[万亿]{1,2}|[零〇一二两三四五六七八九十百千万亿]{1,30})"
+    r"(?:(?<![a-z0-9_.])[0-9]{1,15}(?:\.[0-9]{1,15})?[万亿]{1,2}|[零〇一二两三四五六七八九十百千万亿]{1,30})"
 )
 _HAN_YEAR = re.compile(r"([〇零一二三四五六七八九]{4})(?=年)")
 _NEGATIVE = re.compile(r"\b(?:minus|negative)\s(?=\.?[0-9])|负(?=[0-9])")
+_SCIENTIFIC = re.compile(
+    r"(?<![a-z0-9_.,])([0-9]{1,15}(?:\.[0-9]{1,15})?)(?:e|\s?[×x*]\s?10\^)\{?([+-]?[0-9]{1,2})\}?(?![a-z0-9_])"
+)
+_ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
+_ROMAN_NUMERAL = re.compile(rf"(?<=[a-z]\s)(?:{'|'.join(_ROMAN)})\b")
+_FULL_HOUR = re.compile(r"\b([0-9]{1,2}):00(?=\s?[ap]m\b)")
+_ERA = re.compile(r"(?<=[0-9])\s(?:ad|ce)\b|\b(?:ad|ce)\s(?=[0-9])")
+_WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s(?=(?:[0-9]{4}y)?[0-9]{2}m)")
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _DAY = r"(?P<day>0?[1-9]|[12][0-9]|3[01])(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>[0-9]{4})"
 _DATES = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"\b{_DAY}\s(?:of\s)?{_MONTH}\b(?:[,.]{{0,2}}\s{_YEAR}\b)?",
+        rf"\b{_DAY}[\s-](?:of\s)?{_MONTH}\b(?:[,.]{{0,2}}[\s-]{_YEAR}\b)?",
         rf"\b{_MONTH}\b\.?\s(?:the\s)?{_DAY}\b(?:,?\s{_YEAR}\b)?(?![0-9:/])",
         rf"\b{_MONTH}\b[,.]?\s(?:of\s)?{_YEAR}\b",
         r"(?<![\w-])(?P<year>[0-9]{4})[-/.](?P<month>0?[1-9]|1[0-2])[-/.](?P<day>0?[1-9]|[12][0-9]|3[01])(?![\w-]|\.[0-9])",
+        r"(?<![\w-])(?P<day>1[3-9]|2[0-9]|3[01])[-/.](?P<month>0?[1-9]|1[0-2])[-/.](?P<year>[0-9]{4})(?![\w-]|\.[0-9])",
+        r"(?<![\w-])(?P<month>0?[1-9]|1[0-2])[-/.](?P<day>1[3-9]|2[0-9]|3[01])[-/.](?P<year>[0-9]{4})(?![\w-]|\.[0-9])",
         r"(?<![0-9])(?:(?P<year>[0-9]{4})\s?年\s?)?(?P<month>1[0-2]|0?[1-9])\s?月(?:\s?(?P<day>[12][0-9]|3[01]|0?[1-9])\s?[日号])",
         r"(?<![0-9])(?P<year>[0-9]{4})\s?年\s?(?P<month>1[0-2]|0?[1-9])\s?月(?:份)?",
     )
@@ -141,7 +155,7 @@ _UNIT_WORDS = re.compile(
     rf"(?:{'|'.join(f'(?P<{symbol}>(?:{words}))' for symbol, words in _UNITS.items())})(?![a-z])"
 )
 _MONEY = tuple(
-    (re.compile(rf"(?<![\w.,])(?P<amount>[0-9][0-9,.]{{0,30}})\s?(?:{words})(?![a-z])"), sign)
+    (re.compile(rf"(?<![a-z0-9_.,])(?P<amount>[0-9][0-9,.]{{0,30}})\s?(?:{words})(?![a-z])"), sign)
     for sign, words in _CURRENCIES.items()
 )
 _SHORT_MONEY = re.compile(r"(?<=[$€£¥])\s?([0-9]{1,15}(?:\.[0-9]{1,15})?)\s?(k|m|b)\b")
@@ -165,8 +179,12 @@ def spell_values(text: str) -> str:
         lambda match: _plain(Decimal(match["digits"].replace(",", "")) * _MAGNITUDES[match["magnitude"]]), text
     )
     text = _NEGATIVE.sub("-", text)
+    text = _ERA.sub("", _FULL_HOUR.sub(r"\1", text))
+    text = _ROMAN_NUMERAL.sub(lambda match: _ROMAN[match[0]], text)
+    text = _SCIENTIFIC.sub(lambda match: _plain(Decimal(match[1]).scaleb(int(match[2]))), text)
     for pattern in _DATES:
         text = pattern.sub(_spell_date, text)
+    text = _WEEKDAY.sub("", text)
     text = _HAN_YEAR_SIGN.sub(r"\1 ", text)
     text = _UNIT_WORDS.sub(_spell_unit, text)
     for pattern, sign in _MONEY:
