@@ -27,13 +27,15 @@ class AnswerOptions(Options):
     """rule: by comparing strings, without a model. judge: by a model on any OpenAI-compatible server (`longrl.judge`).
     reward_model: the same, on a server that verl starts on GPUs of its own."""
     mode: AnswerMode = "auto"
-    """The rule. exact: equal after normalisation. contain: the gold answer is a token sequence inside a short answer.
-    two_way: contain, or the answer is most of the gold answer. f1: token F1 of at least `f1_threshold`. auto: the
-    task's own rule (two_way for LoongRL's tasks, contain for all others)."""
+    """The rule. exact: equal after normalisation. contain: the gold answer, and around it only words that claim
+    nothing, such as the question's. two_way: contain, or the gold answer without words that are harmless to leave out.
+    f1: token F1 of at least `f1_threshold`. auto: the task's own rule (two_way for LoongRL's tasks, contain for all
+    others)."""
     f1_threshold: Annotated[float, Gt(0), Le(1)] = 0.8
     """Least token F1 of a correct answer, for mode f1."""
     max_length_ratio: Annotated[float, Ge(1)] = 2.0
-    """For contain and two_way: an answer may have at most this many times the informative tokens of the gold answer."""
+    """For contain and two_way: an answer may have at most this many times the informative tokens of the gold answer and
+    the question together."""
     skip_exact: bool = True
     """An answer that equals the gold answer after normalisation is correct without asking the judge."""
 

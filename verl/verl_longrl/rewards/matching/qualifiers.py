@@ -46,7 +46,8 @@ POINTERS = {
     "answer", "result", "name", "year", "date", "month", "day", "city", "town", "village", "country", "state", "county",
     "province", "island", "number", "total", "amount", "sum", "value", "person", "place", "title", "age", "price",
     "language", "word", "term", "phrase", "statement", "claim", "document", "text", "passage", "article", "context",
-    "story", "report", "paragraph", "source", "question", "information", "based", "according", "given", "provided", "stated", "mentioned",
+    "story", "report", "paragraph", "source", "question", "information", "based", "according", "given", "provided",
+    "stated", "mentioned",
     "根", "据", "文", "章",
 }
 """Words that introduce an answer and say only of what kind it is or where it was found: "the city of Paris", "the year

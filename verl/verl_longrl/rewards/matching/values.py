@@ -188,7 +188,7 @@ def spell_values(text: str) -> str:
     text = _HAN_YEAR_SIGN.sub(r"\1 ", text)
     text = _UNIT_WORDS.sub(_spell_unit, text)
     for pattern, sign in _MONEY:
-        text = pattern.sub(lambda match, sign=sign: f"{sign}{match['amount']}", text)
+        text = pattern.sub(rf"{sign}\g<amount>", text)
     return text
 
 
