@@ -224,12 +224,12 @@ def _spell_han_number(match: re.Match[str]) -> str:
     """The number in digits, or unchanged where the signs are not a number (万, 千万, 一二三)."""
     text = match[0]
     if text[0].isdigit():
-        digits = text.rstrip("万亿")
-        number = Decimal(digits)
-        for sign in text[len(digits) :]:
+        number = Decimal(text.rstrip("万亿"))
+        for sign in text.lstrip("0123456789."):
             number *= _HAN_MAGNITUDES[sign]
         return _plain(number)
-    total = group = digit = 0
+    # 三千 is a group below 万, 五万 a part below 亿: 二亿三千五百万 = 2 * 10^8 + (3000 + 500) * 10^4.
+    total = part = group = digit = 0
     previous = ""
     for sign in text:
         if sign in _HAN_DIGITS:
@@ -240,12 +240,14 @@ def _spell_han_number(match: re.Match[str]) -> str:
             if not digit and (sign != "十" or previous in _HAN_TENS):
                 return text
             group, digit = group + (digit or 1) * _HAN_TENS[sign], 0
+        elif not part + group + digit:
+            return text
+        elif sign == "万":
+            part, group, digit = (group + digit) * _HAN_MAGNITUDES[sign], 0, 0
         else:
-            if not group + digit + total:
-                return text
-            total, group, digit = (total + group + digit) * _HAN_MAGNITUDES[sign], 0, 0
+            total, part, group, digit = (part + group + digit) * _HAN_MAGNITUDES[sign], 0, 0, 0
         previous = sign
-    return str(total + group + digit)
+    return str(total + part + group + digit)
 
 
 def _spell_date(match: re.Match[str]) -> str:
