@@ -1,14 +1,16 @@
 """No text earns two different answers, whatever stands between them and whatever the question says."""
 
 import itertools
+from typing import get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verl_longrl.rewards import AnswerOptions
 from verl_longrl.rewards.matching.answer_match import matches_gold
 from verl_longrl.rewards.matching.qualifiers import COPULAS, HARMLESS, HONORIFICS, POINTERS
+from verl_longrl.rewards.options import AnswerRule
 
-MODES = ["exact", "contain", "two_way", "f1"]
+MODES: tuple[AnswerRule, ...] = get_args(AnswerRule)
 ANSWERS = [
     "Paris",
     "New York City",
