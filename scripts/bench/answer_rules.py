@@ -24,7 +24,7 @@ from verl_longrl.rewards.matching.answer_match import matches_gold
 from verl_longrl.rewards.options import AnswerOptions
 
 OUR_MODES = ("contain", "two_way", "exact", "f1")
-PAGE = Path(__file__).with_name("answer_rules_page.md")
+PAGE = Path(__file__).with_name("answer_rules_page.txt")
 ROWS_PER_KIND = 20
 """Templates that the page shows for each kind, those with the most failures."""
 
