@@ -39,7 +39,7 @@ LONGEST_SHOWN = 120
 
 
 class Row(NamedTuple):
-    """What a scorer is given about a prompt."""
+    """The facts about a prompt that its scorer is given."""
 
     data_source: str
     ground_truth: Any

@@ -100,10 +100,16 @@ def fields_of(entry: dict[str, Any]) -> dict[str, str]:
         fields["Subject"] = fields["subject"][0].upper() + fields["subject"][1:]
     if "says" in entry:
         fields["says"] = Template(entry["says"]).substitute(A=answer)
+        fields["claim"] = entry["says"]
     return fields
 
 
 def _date_fields(day: int, month: int, year: int) -> dict[str, str]:
+    # 8/4/2008 is a day of April or of August, so digits alone say a date only where the day cannot be a month.
+    if day > 12:
+        by_digits = {"dmy_slashes": f"{day}/{month:02}/{year}", "dmy_dots": f"{day}.{month:02}.{year}"}
+    else:
+        by_digits = {"swapped_date": f"{month} {calendar.month_name[day]} {year}"} if day != month else {}
     ending = "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
     return {
         "day": str(day),
@@ -120,7 +126,7 @@ def _date_fields(day: int, month: int, year: int) -> dict[str, str]:
         "next_year": str(year + 1),
         "century_later": str(year + 100),
         "year_digits_lost": str(year)[:-1],
-    }
+    } | by_digits
 
 
 def _number_fields(entry: dict[str, Any]) -> dict[str, str]:
@@ -202,24 +208,40 @@ def make_hedging_cases(golds: Iterable[Gold], pairs_per_type: int, draw: random.
     for type_, same in by_type.items():
         pairs = [pair for pair in permutations(same, 2) if are_alternatives(pair[0].answer, pair[1].answer)]
         for first, second in draw.sample(pairs, min(pairs_per_type, len(pairs))):
-            both = (first.answer, second.answer)
-            offer = "是{}还是{}？" if type_.startswith("zh_") else "Which of the two is it, {} or {}?"
             for template in templates_for("hedging", type_):
-                question = draw.choice([first.fields["question"], second.fields["question"], offer.format(*both)])
-                text = Template(template).substitute(A=first.answer, B=second.answer)
-                yield Case("hedging", type_, template, text, both, question)
+                parsed = Template(template)
+                fields = _fields_of_pair(first, second, draw)
+                if fields.keys() >= set(parsed.get_identifiers()):
+                    golds_of_case = (first.answer, second.answer)
+                    yield Case("hedging", type_, template, parsed.substitute(fields), golds_of_case, fields["question"])
+
+
+def _fields_of_pair(first: Gold, second: Gold, draw: random.Random) -> dict[str, str]:
+    """The fields of a hedging text: both answers, a question, and what each answer to that question claims."""
+    offers = load_yaml("templates")["offers"]["zh" if first.type.startswith("zh_") else "en"]
+    answers = {"A": first.answer, "B": second.answer}
+    asked = draw.choice([first, second, None])
+    if asked is None:
+        return answers | {"question": Template(draw.choice(offers)).substitute(answers)}
+    fields = answers | {"question": asked.fields["question"]}
+    if "claim" in asked.fields:
+        claim = Template(asked.fields["claim"])
+        fields |= {"claim_A": claim.substitute(A=first.answer), "claim_B": claim.substitute(A=second.answer)}
+    return fields
 
 
 def make_cases_of_one(golds: Iterable[Gold], kind: str) -> Iterator[Case]:
     """Altered or paraphrased answers: from templates, and those that the answer's entry lists."""
     for gold in golds:
-        by_hand = gold.right if kind == "paraphrases" else gold.wrong
+        by_hand, opposite = (gold.right, gold.wrong) if kind == "paraphrases" else (gold.wrong, gold.right)
         templates = dict.fromkeys(by_hand, "by hand")
         for template in templates_for(kind, gold.type):
             parsed = Template(template)
             if gold.fields.keys() >= set(parsed.get_identifiers()):
                 # Two templates may give one text, which then counts once.
                 templates.setdefault(parsed.substitute(gold.fields), template)
+        # "40 more" is right where the question is how many more.
+        templates = {text: template for text, template in templates.items() if text not in opposite}
         for text, template in templates.items():
             yield Case(kind, gold.type, template, text, (gold.answer,), gold.fields["question"])
 
