@@ -1,284 +1,43 @@
 """Measure rules for short answers: how often they pay for two candidates, for another answer, and for a right one.
 
-    python scripts/bench/answer_rules.py [--failures] [--output docs/results/answer_rules.md]
+    python scripts/bench/answer_rules.py --output docs/results/answer_rules.md
+    python scripts/bench/answer_rules.py --failures
 
-Needs no GPU and no network, and takes about two minutes. Gold answers of every type (`answer_rules_golds.yaml`) are put
-into templates of three kinds (`answer_rules_templates.yaml`):
-
-- hedging: the text names two gold answers of one type. A rule that pays for both pays for a policy that cannot decide.
-- altering: the text holds the gold answer, or most of it, and says something else.
-- paraphrases: the text says the gold answer in a way that a fair reader accepts.
-
-Nothing here depends on how a rule works. Left out are pairs of which one answer contains the other.
+Needs no GPU and no network, and takes two minutes. `answer_rules_cases.py` makes the texts; the rules are LongRL's and
+those of other projects (`answer_rules_published.py`). `--failures` prints each text that a rule of LongRL decides
+wrongly.
 """
 
 from __future__ import annotations
 
-import calendar
 import inspect
-import random
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
-from itertools import permutations
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import yaml
+from answer_rules_cases import KINDS, Case, Rule, load_yaml, make_cases
 from verl_longrl.rewards.matching.answer_match import matches_gold
-from verl_longrl.rewards.matching.two_way_match import matches_as_published
 from verl_longrl.rewards.options import AnswerOptions
 
-HERE = Path(__file__).parent
-KINDS = ("hedging", "altering", "paraphrases")
 OUR_MODES = ("contain", "two_way", "exact", "f1")
-_HAN = re.compile("[\u4e00-\u9fff]")
-_WORDS = re.compile(r"[-+]?[\w.+#]+")
-
-Rule = Callable[[str, str, str], bool]
-"""(text, gold answer, question) -> whether the text is paid."""
-
-
-class Gold(NamedTuple):
-    """A gold answer. fields: what templates may refer to, `A` (the answer) and `question` among them."""
-
-    type: str
-    fields: dict[str, str]
-    right: list[str]
-    wrong: list[str]
-
-    @property
-    def answer(self) -> str:
-        return self.fields["A"]
-
-
-class Case(NamedTuple):
-    """A text that is paid when it is right for every one of `golds`."""
-
-    kind: str
-    type: str
-    template: str
-    text: str
-    golds: tuple[str, ...]
-    question: str
-
-    def is_paid(self, rule: Rule) -> bool:
-        return all(rule(self.text, gold, self.question) for gold in self.golds)
-
-
-def load_yaml(name: str) -> Any:
-    return yaml.safe_load((HERE / name).read_text())
-
-
-def load_golds() -> list[Gold]:
-    return [
-        Gold(kind, fields_of(entry), *(list(map(str, entry.get(key, []))) for key in ("right", "wrong")))
-        for kind, entries in load_yaml("answer_rules_golds.yaml").items()
-        for entry in entries
-    ]
-
-
-def fields_of(entry: dict[str, Any]) -> dict[str, str]:
-    """The fields that templates may use. One that only repeats the answer is left out, so that no case counts twice."""
-    answer = entry["answer"]
-    decomposed = unicodedata.normalize("NFD", answer)
-    fields = {
-        "A_upper": answer.upper(),
-        "A_lower": answer.lower(),
-        "A_decomposed": decomposed,
-        "A_ascii": "".join(character for character in decomposed if not unicodedata.combining(character)),
-    }
-    if "day" in entry:
-        fields |= _date_fields(entry["day"], entry["month"], entry["year"])
-    if "number" in entry:
-        fields |= _number_fields(entry)
-    if "members" in entry:
-        fields |= _list_fields(entry["members"])
-    fields = {name: text for name, text in fields.items() if text != answer}
-    fields |= {"A": answer, "question": entry["question"]}
-    fields |= {name: entry[name] for name in ("title", "subject") if name in entry}
-    if "subject" in fields:
-        fields["Subject"] = fields["subject"][0].upper() + fields["subject"][1:]
-    if "says" in entry:
-        fields["says"] = Template(entry["says"]).substitute(A=answer)
-    return fields
-
-
-def _date_fields(day: int, month: int, year: int) -> dict[str, str]:
-    ending = "th" if 11 <= day <= 13 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-    return {
-        "day": str(day),
-        "month": str(month),
-        "year": str(year),
-        "month_padded": f"{month:02}",
-        "day_padded": f"{day:02}",
-        "month_name": calendar.month_name[month],
-        "month_short": calendar.month_abbr[month],
-        "day_ordinal": f"{day}{ending}",
-        "iso": f"{year}-{month:02}-{day:02}",
-        "other_day": str(day + 1 if day < 28 else day - 1),
-        "next_month": calendar.month_name[month % 12 + 1],
-        "next_year": str(year + 1),
-        "century_later": str(year + 100),
-        "year_digits_lost": str(year)[:-1],
-    }
-
-
-def _number_fields(entry: dict[str, Any]) -> dict[str, str]:
-    number, form = entry["number"], entry.get("form", "{}")
-    wide = str.maketrans("0123456789.", "０１２３４５６７８９．")
-    fields = {
-        "plain_form": form.format(number),
-        "commas_form": form.format(f"{number:,}"),
-        "wide_form": form.format(number).translate(wide),
-        "plus_one_form": form.format(f"{number + 1:,}"),
-        "tenfold_form": form.format(f"{number * 10:g}"),
-        "hundredfold_form": form.format(f"{number * 100:.10g}"),
-        "thousand_form": form.format(f"{number} thousand"),
-    }
-    if number > 0:
-        signs = {"minus_form": "minus ", "negative_form": "negative ", "hyphen_form": "-", "sign_form": "−"}
-        fields |= {name: sign + str(entry["answer"]) for name, sign in signs.items()}
-    else:
-        fields["dash_minus_form"] = form.format(str(number).replace("-", "–"))
-    if "words" in entry:
-        fields["words_form"] = form.format(entry["words"])
-    if "long" in entry:
-        fields["long_form"] = entry["long"].format(number)
-    return fields
-
-
-def _list_fields(members: list[str]) -> dict[str, str]:
-    *first, last = members
-    backwards = members[::-1]
-    return {
-        "first_member": members[0],
-        "last_member": last,
-        "all_but_last": " and ".join(first),
-        "or_list": f"{', '.join(first)} or {last}",
-        "commas": ", ".join(members),
-        "commas_and": f"{', '.join(first)} and {last}",
-        "oxford": f"{', '.join(first)}, and {last}",
-        "semicolons": "; ".join(members),
-        "bullets": "\n".join(f"- {member}" for member in members),
-        "numbered": "\n".join(f"{number}. {member}" for number, member in enumerate(members, 1)),
-        "reversed_commas": ", ".join(backwards),
-        "reversed_and": f"{', '.join(backwards[:-1])} and {backwards[-1]}",
-        "reversed_pause": "、".join(backwards),
-        "commas_pause": "，".join(members),
-    } | ({"both": f"both {first[0]} and {last}"} if len(members) == 2 else {})
-
-
-def templates_for(kind: str, type_: str) -> list[str]:
-    """The templates of a kind that apply to a type."""
-    templates = load_templates()
-    groups, language = templates["groups"], "zh" if type_.startswith("zh_") else "en"
-    applicable: list[str] = []
-    for types, texts in templates[kind][language].items():
-        names = " ".join(groups.get(name, name) for name in types.split()).split()
-        if types == "any" or type_ in names:
-            applicable += texts
-    return applicable
-
-
-_templates: dict[str, Any] = {}
-
-
-def load_templates() -> dict[str, Any]:
-    if not _templates:
-        _templates.update(load_yaml("answer_rules_templates.yaml"))
-    return _templates
-
-
-def are_alternatives(first: str, second: str) -> bool:
-    """Whether two answers are different and neither contains the other, so that naming both is naming two."""
-    return not any(_words_within(*pair) for pair in ((first, second), (second, first)))
-
-
-def _words_within(inner: str, outer: str) -> bool:
-    if _HAN.search(inner):
-        return inner in outer
-    inner_words, outer_words = (f" {' '.join(_WORDS.findall(side.lower()))} " for side in (inner, outer))
-    return inner_words in outer_words
-
-
-def make_hedging_cases(golds: Iterable[Gold], pairs_per_type: int, draw: random.Random) -> Iterator[Case]:
-    """Texts with two answers of one type. The question is that of either, or one that offers both."""
-    by_type: dict[str, list[Gold]] = defaultdict(list)
-    for gold in golds:
-        by_type[gold.type].append(gold)
-    for type_, same in by_type.items():
-        pairs = [pair for pair in permutations(same, 2) if are_alternatives(pair[0].answer, pair[1].answer)]
-        for first, second in draw.sample(pairs, min(pairs_per_type, len(pairs))):
-            both = (first.answer, second.answer)
-            offer = "是{}还是{}？" if type_.startswith("zh_") else "Which of the two is it, {} or {}?"
-            for template in templates_for("hedging", type_):
-                question = draw.choice([first.fields["question"], second.fields["question"], offer.format(*both)])
-                text = Template(template).substitute(A=first.answer, B=second.answer)
-                yield Case("hedging", type_, template, text, both, question)
-
-
-def make_cases_of_one(golds: Iterable[Gold], kind: str) -> Iterator[Case]:
-    """Altered or paraphrased answers: from templates, and those that the answer's entry lists."""
-    for gold in golds:
-        by_hand = gold.right if kind == "paraphrases" else gold.wrong
-        texts = [("by hand", text) for text in by_hand]
-        for template in templates_for(kind, gold.type):
-            parsed = Template(template)
-            if gold.fields.keys() >= set(parsed.get_identifiers()):
-                texts.append((template, parsed.substitute(gold.fields)))
-        for template, text in texts:
-            yield Case(kind, gold.type, template, text, (gold.answer,), gold.fields["question"])
-
-
-def make_cases(pairs_per_type: int = 30, seed: int = 0) -> list[Case]:
-    golds = load_golds()
-    cases = [*make_hedging_cases(golds, pairs_per_type, random.Random(seed))]
-    return cases + [case for kind in KINDS[1:] for case in make_cases_of_one(golds, kind)]
+PAGE = Path(__file__).with_name("answer_rules_page.txt")
+ROWS_PER_KIND = 20
+"""Templates that the page shows for each kind, those with the most failures."""
 
 
 def our_rules() -> dict[str, Rule]:
+    """The modes of `answer.mode` by name."""
     takes_question = "question" in inspect.signature(matches_gold).parameters
 
     def match(text: str, gold: str, question: str, options: AnswerOptions) -> bool:
         context: dict[str, Any] = {"question": question} if takes_question else {}
         return matches_gold(text, gold, options, **context)
 
-    return {f"LongRL, {mode}": partial(match, options=AnswerOptions(mode=mode)) for mode in OUR_MODES}
-
-
-def published_rules() -> dict[str, Rule]:
-    from verl.utils.reward_score.search_r1_like_qa_em import em_check, subem_check
-
-    return {
-        "SQuAD exact match; verl's search_r1": lambda text, gold, question: bool(em_check(text, gold)),
-        "verl's search_r1, substring": lambda text, gold, question: bool(subem_check(text, gold)),
-        "LoongRL's two-way substring": lambda text, gold, question: matches_as_published(text, gold),
-        "LongBench F1 >= 0.5": lambda text, gold, question: longbench_f1(text, gold) >= 0.5,
-        "LongBench F1 >= 0.8": lambda text, gold, question: longbench_f1(text, gold) >= 0.8,
-    }
-
-
-def longbench_f1(text: str, gold: str) -> float:
-    """LongBench's qa_f1_score, or for a Chinese gold answer its qa_f1_zh_score (arXiv 2308.14508, its metrics.py)."""
-    words, gold_words = (Counter(_longbench_words(side, bool(_HAN.search(gold)))) for side in (text, gold))
-    shared = (words & gold_words).total()
-    return 2 * shared / (words.total() + gold_words.total()) if shared else 0.0
-
-
-def _longbench_words(text: str, is_chinese: bool) -> list[str]:
-    from verl.utils.reward_score.search_r1_like_qa_em import normalize_answer
-
-    if not is_chinese:
-        return normalize_answer(text).split()
-    import jieba
-
-    cut = (re.sub(r"[\W_]+", "", word.lower()) for word in jieba.cut(text, cut_all=False))
-    return [word for word in cut if word]
+    return {f"LongRL, `{mode}`": partial(match, options=AnswerOptions(mode=mode)) for mode in OUR_MODES}
 
 
 class Measurement(NamedTuple):
@@ -287,41 +46,137 @@ class Measurement(NamedTuple):
     cases: list[Case]
     paid: dict[str, list[bool]]
 
-    def count(self, rule: str, choose: Callable[[Case], bool]) -> tuple[int, int]:
-        """How many of the chosen cases are paid, and how many there are."""
-        flags = [flag for case, flag in zip(self.cases, self.paid[rule], strict=True) if choose(case)]
+    def count(self, rule: str, **wanted: str) -> tuple[int, int]:
+        """How many cases are paid, and how many there are, of those whose fields have these values."""
+        flags = [
+            flag
+            for case, flag in zip(self.cases, self.paid[rule], strict=True)
+            if all(getattr(case, field) == value for field, value in wanted.items())
+        ]
         return sum(flags), len(flags)
 
     def failures(self, rule: str) -> Iterator[Case]:
-        """Cases that the rule decides wrongly."""
+        """The cases that a rule decides wrongly."""
         for case, flag in zip(self.cases, self.paid[rule], strict=True):
             if flag != (case.kind == "paraphrases"):
                 yield case
 
 
 def measure(cases: list[Case], rules: dict[str, Rule]) -> Measurement:
+    """Decide every case by every rule."""
     return Measurement(cases, {name: [case.is_paid(rule) for case in cases] for name, rule in rules.items()})
 
 
-def main(
-    failures: Annotated[bool, typer.Option(help="Print what our rules decide wrongly.")] = False,
-    pairs: Annotated[int, typer.Option(help="Ordered pairs of answers per type, for hedging.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of the sampled pairs and questions.")] = 0,
-) -> None:
-    """Measure all rules and print the table."""
-    cases = make_cases(pairs, seed)
-    measurement = measure(cases, our_rules() | ({} if failures else published_rules()))
+def table_of_rules(measurement: Measurement) -> list[str]:
+    """Rules as rows, the three shares as columns."""
+    sizes = [sum(case.kind == kind for case in measurement.cases) for kind in KINDS]
+    lines = [
+        "| rule | hedging: paid for both | altering: paid | paraphrases: accepted |\n|---|---|---|---|",
+        f"| texts | {' | '.join(f'{size:,}' for size in sizes)} |",
+        "| bar | 0 | at most 0.5 % | at least 90 % |",
+    ]
     for rule in measurement.paid:
-        counts = [measurement.count(rule, lambda case, kind=kind: case.kind == kind) for kind in KINDS]  # type: ignore[misc]
-        print(
-            f"{rule:40}",
-            *(f"{kind} {paid}/{all_} = {paid / all_:.2%}  " for kind, (paid, all_) in zip(KINDS, counts, strict=True)),
+        shares = (_share(measurement.count(rule, kind=kind)) for kind in KINDS)
+        lines.append(f"| {rule} | {' | '.join(shares)} |")
+    return lines
+
+
+def table_of_types(measurement: Measurement, rules: list[str]) -> list[str]:
+    """Types of answers as rows, the three shares of some rules as columns."""
+    lines = [
+        f"| type | {' | '.join(f'{rule}: hedging | altering | paraphrases' for rule in rules)} |",
+        "|---" * (1 + len(KINDS) * len(rules)) + "|",
+    ]
+    for type_ in dict.fromkeys(case.type for case in measurement.cases):
+        counts = [measurement.count(rule, kind=kind, type=type_) for rule in rules for kind in KINDS]
+        lines.append(f"| {type_} | {' | '.join(f'{paid}/{total}' for paid, total in counts)} |")
+    return lines
+
+
+def table_of_failures(measurement: Measurement, rules: list[str]) -> list[str]:
+    """Templates as rows, those first that fail most; how often they fail under some rules, and one text."""
+    examples: dict[tuple[str, str], Case] = {}
+    failed: dict[str, Counter[tuple[str, str]]] = {rule: Counter() for rule in rules}
+    for rule in rules:
+        for case in measurement.failures(rule):
+            examples.setdefault((case.kind, case.template), case)
+            failed[rule][case.kind, case.template] += 1
+    totals = Counter((case.kind, case.template) for case in measurement.cases)
+    lines = [f"| kind | template | texts | {' | '.join(rules)} | a text, and its gold answer |"]
+    lines.append("|---" * (4 + len(rules)) + "|")
+    for kind in KINDS:
+        rows = sorted(
+            (row for row in examples if row[0] == kind), key=lambda row: -sum(c[row] for c in failed.values())
         )
-        if failures:
-            for case in measurement.failures(rule):
-                print(
-                    f"  {case.kind:11} {case.type:12} {case.template!r:40} {case.text!r} for {case.golds}: {case.question}"
-                )
+        for row in rows[:ROWS_PER_KIND]:
+            case = examples[row]
+            cells = [kind, _code(case.template), totals[row], *(failed[rule][row] for rule in rules)]
+            lines.append(f"| {' | '.join(map(str, cells))} | {_code(case.text)} for {_code(case.golds[0])} |")
+        if len(rows) > ROWS_PER_KIND:
+            lines.append(f"| {kind} | {len(rows) - ROWS_PER_KIND} more |" + " |" * (2 + len(rules)))
+    return lines
+
+
+def table_of_limits(rules: dict[str, Rule]) -> list[str]:
+    """Texts that no rule can decide, with the verdicts of some rules."""
+    lines = [f"| text | gold answer | a fair reader | {' | '.join(rules)} | why |", "|---" * (4 + len(rules)) + "|"]
+    for limit in load_yaml("templates")["limits"]:
+        text, gold, question = limit["text"], limit["gold"], limit["question"]
+        verdicts = [limit["right"], *(rule(text, gold, question) for rule in rules.values())]
+        words = " | ".join("right" if verdict else "wrong" for verdict in verdicts)
+        lines.append(f"| {text} | {gold} | {words} | {limit['why']} |")
+    return lines
+
+
+def render_page(measurement: Measurement, rules: dict[str, Rule]) -> str:
+    """The text of docs/results/answer_rules.md. The tables after the first are of our rules `contain` and `two_way`."""
+    shown = list(rules)[:2]
+    return Template(PAGE.read_text()).substitute(
+        rules="\n".join(table_of_rules(measurement)),
+        types="\n".join(table_of_types(measurement, shown)),
+        failures="\n".join(table_of_failures(measurement, shown)),
+        limits="\n".join(table_of_limits({rule: rules[rule] for rule in shown})),
+    )
+
+
+def _share(counts: tuple[int, int]) -> str:
+    paid, total = counts
+    return f"{paid / total:.2%}"[:-1] + " %" if paid else "0"
+
+
+def _code(text: str) -> str:
+    """`text` as code in a cell of a table."""
+    shown = text.replace("\n", "⏎").replace("|", "\\|")
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+
+
+def print_failures(measurement: Measurement) -> None:
+    for rule in measurement.paid:
+        print(rule, *(f"{kind} {_share(measurement.count(rule, kind=kind))}" for kind in KINDS), sep="  ")
+        for case in measurement.failures(rule):
+            print(
+                f"  {case.kind:11} {case.type:12} {case.template!r:32} {case.text!r} for {case.golds} {case.question}"
+            )
+
+
+def main(
+    output: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    failures: Annotated[bool, typer.Option(help="Print what LongRL's rules decide wrongly, and nothing else.")] = False,
+    pairs: Annotated[int, typer.Option(help="Ordered pairs of answers per type, for hedging.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the pairs and questions.")] = 0,
+) -> None:
+    """Measure all rules, print their table and write the page."""
+    cases, rules = make_cases(pairs, seed), our_rules()
+    if failures:
+        print_failures(measure(cases, rules))
+        return
+    # This imports verl and torch, which takes longer than measuring our rules on a small sample.
+    from answer_rules_published import published_rules
+
+    measurement = measure(cases, rules | published_rules())
+    print("\n".join(table_of_rules(measurement)))
+    if output:
+        output.write_text(render_page(measurement, rules))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """GoLongRL's Accuracy: the first line after `[Answer]` equals the gold answer (arXiv 2605.19577, task Accuracy).
 
+Answer form: the first line after the last `[Answer]`.
+
+Not seen: synonyms, and an answer that needs more than one line.
+
 The task is `golongrl_qa`; `golongrl_choice.py` has the other format of this task, a letter in a sentence. Only the
 first line is read, so there is one guess. Where the gold answer consists of letters, "(B) Paris" is B and "A, C" is AC,
 but "A/B" is neither A nor B. Other lines are compared as items of a list (`list_items.py`).

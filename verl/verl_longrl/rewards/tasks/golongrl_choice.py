@@ -1,5 +1,9 @@
 r"""GoLongRL's multiple choice: the letter in "The correct answer is (X)" (arXiv 2605.19577, task Accuracy).
 
+Answer form: a sentence such as "The correct answer is (X)".
+
+Not seen: why the letter was chosen; guessing among four earns 0.25 on average.
+
 The last such sentence that names a letter is the answer, so a correction counts. The letter may be any, with or without
 parentheses ("The answer is: **B**", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that names two letters, as "(A) or
 (B)" and "A/B" do, chooses nothing and earns 0; a reason may follow ("(B) because (A) is wrong").

@@ -1,5 +1,9 @@
 """GoLongRL's EM: the bare answer equals the gold answer (arXiv 2605.19577, task EM).
 
+Answer form: the bare text after the reasoning, or one sentence or last line that gives it.
+
+Not seen: another wording of the gold answer; it has to be copied.
+
 The task is `golongrl_retrieval`. There are two places to look for the answer: the whole text after the reasoning, or
 the one answer that it gives in plain words ("The answer is 42", or else the last line). One of them must equal a gold
 answer. Either way there is one guess, so naming several answers never pays: "42, 43" is neither.

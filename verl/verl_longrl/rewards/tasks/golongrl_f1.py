@@ -1,5 +1,9 @@
 """GoLongRL's F1: find everything that was asked for, in any order (arXiv 2605.19577, task F1).
 
+Answer form: one item a line after the last `[Answer]`.
+
+Not seen: another wording of an item, and the document that it is from.
+
 F1 of the items listed against the items asked for, compared as sets. The task is `golongrl_exhaustive`: exhaustive
 retrieval and verification. Published and repaired metric are the same; they differ in when two items are equal
 (`list_items.py`).

@@ -1,5 +1,9 @@
 r"""GoLongRL's math-verify: numbers computed from a long document (arXiv 2605.19577, task math_verify).
 
+Answer form: the last `\boxed{}`, or else the text after the last "the answer is", or the last line.
+
+Not seen: how the number was computed, and its unit.
+
 The answer is the whole text in the last `\boxed{}`, compared as `math` compares it (`math.py`). Without a box it is the
 text after the last "the answer is", or the last line: math-verify's last number or formula in it counts, so "Therefore,
 the answer is (1,234.5) million dollars" is 1234.5. Either way there is one guess.

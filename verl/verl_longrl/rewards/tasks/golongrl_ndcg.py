@@ -1,5 +1,9 @@
 """GoLongRL's NDCG: list the most relevant items, best first (arXiv 2605.19577, task NDCG).
 
+Answer form: one item a line after the last `[Answer]`, best first.
+
+Not seen: another wording of an item, and by how much one item is more relevant than the next.
+
 Of k items asked for, the first has relevance k, the last 1, and anything else 0. NDCG@k is trec_eval's: linear gain,
 and the item at rank r counts 1 / log2(r + 1). Up to rank k a wrong item costs its place. Items after rank k cost
 nothing in the published metric, so a list of all candidates, the likely ones first, never loses. Here they dilute the

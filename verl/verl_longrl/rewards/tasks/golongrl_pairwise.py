@@ -1,5 +1,9 @@
 """GoLongRL's pairwise accuracy: the share of pairs in the right order (arXiv 2605.19577, task Pairwise).
 
+Answer form: one item a line after the last `[Answer]`, in order.
+
+Not seen: another wording of an item, and how far two items are from their places.
+
 A pair of items asked for is right when both are listed and the earlier one comes first. As published, right pairs are
 divided by the pairs of *listed* items, so two sure lines earn 1.0 where five were asked for. Here they are divided by
 the pairs of the items asked for, or of the items listed if there are more:

@@ -1,5 +1,9 @@
 """GoLongRL's ROUGE-L: a summary against the closest reference summary (arXiv 2605.19577, task Summary).
 
+Answer form: all text after the last `[Answer]`, or after the reasoning.
+
+Not seen: whether the summary is true; a "not" too many costs one token, and a synonym as much as an error.
+
 F1 of the longest common subsequence of tokens: words and numbers in lower case, and single characters of Chinese and
 Japanese; punctuation does not count. On plain English these are the tokens and the values of rouge-score. Padding a
 summary lowers precision, and a list of key words lacks their order.

@@ -1,5 +1,9 @@
 """GoLongRL's SubEM: the share of the items asked for that are listed (arXiv 2605.19577, task SubEM).
 
+Answer form: one item a line after the last `[Answer]`.
+
+Not seen: another wording of an item, and the order of the lines.
+
 The task is `golongrl_matching`: fragment-level matching and induction. The published metric ignores extra lines, so
 listing every candidate earns 1. Here each line beyond the number asked for dilutes the rest:
 

@@ -1,5 +1,9 @@
 """GoLongRL's IoU of tables: rows that both tables have, over rows that either has (arXiv 2605.19577, task IoU).
 
+Answer form: JSON after the reasoning, in `<answer>`, in a code fence or bare.
+
+Not seen: which cells of a row are right; one wrong cell makes another row.
+
     value = |P & G| / |P | G|     P, G: the multisets of rows given and expected
 
 A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, or a list of rows, of which the first may

@@ -1,5 +1,9 @@
 """LongRLVR: reward the answer and, verifiably, the evidence that it cites (arXiv 2603.02146, sections 2 and 3).
 
+Answer form: `<useful_chunks>` with `<CHUNK_i>`, then `<answer>`, after the reasoning.
+
+Not seen: other chunks that prove the answer too, and whether a cited chunk was read.
+
     reward = A + eta * F + (1 - eta) * A * F
 
 A is the correctness of the answer, F the F_beta of the cited chunks against the evidence (`longrlvr_f_beta.py`);

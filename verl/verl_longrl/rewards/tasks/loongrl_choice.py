@@ -1,5 +1,9 @@
 r"""LoongRL's multiple choice (its MathQA rows): one letter in the last box, and no second one.
 
+Answer form: the letter in the last `\boxed{}`.
+
+Not seen: why the letter was chosen; guessing among five earns 0.2 on average.
+
 Right are (B), B, B., b) and \text{B}, also with the option's text after the marked letter ("(B) 12 km"). A bare letter
 before text is an article or a variable, not a choice. An answer that names a second letter has not chosen: after the
 first, no letter in parentheses, no separate capital and no separate a to e may follow. This also rejects an option's

@@ -1,4 +1,8 @@
-"""LoongRL's QA: multi-hop questions over long documents, plain or behind a KeyChain (arXiv 2510.19363, equation 3).
+r"""LoongRL's QA: multi-hop questions over long documents, plain or behind a KeyChain (arXiv 2510.19363, equation 3).
+
+Answer form: the last `\boxed{}`.
+
+Not seen: whether the chain was followed, or the answer known or guessed.
 
     reward = 1 if the answer in the last box matches a gold answer, else 0
 

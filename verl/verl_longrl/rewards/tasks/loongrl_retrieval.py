@@ -1,4 +1,8 @@
-"""LoongRL's retrieval (its Book RULER rows): every value asked for, and nothing else, in the last box.
+r"""LoongRL's retrieval (its Book RULER rows): every value asked for, and nothing else, in the last box.
+
+Answer form: the values in the last `\boxed{}`.
+
+Not seen: the order of the values, and where they were found.
 
     recall     share of the values that are listed
     precision  share of the box's tokens that belong to listed values; "and" and other function words do not count

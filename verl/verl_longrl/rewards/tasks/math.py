@@ -1,5 +1,9 @@
 r"""Math: the last box (or without any box the last "Answer:" line) equals the gold answer as mathematics.
 
+Answer form: the last `\boxed{}`, or else the last "Answer:" line.
+
+Not seen: how the result was derived, and its unit. There is no published version, so `paper_exact` changes nothing.
+
 math-verify decides: 1/2 = \frac12 = 0.5, {1,2} = {2,1}, x = 3 is 3, 12 km is 12; of a chain of equations the last side
 counts. It is given only the box, so it cannot find another number in the response. In addition:
 
