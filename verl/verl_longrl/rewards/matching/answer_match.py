@@ -51,7 +51,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from verl_longrl.rewards.matching.commitment import Question, commits_to, without_question
+from verl_longrl.rewards.matching.commitment import BOUNDING, Question, commits_to, without_question
 from verl_longrl.rewards.matching.qualifiers import (
     AGREEMENT,
     DECISIVE,
@@ -61,6 +61,7 @@ from verl_longrl.rewards.matching.qualifiers import (
     POINTERS,
     POLAR,
     count_content_words,
+    is_number_or_time,
     split_list,
 )
 from verl_longrl.rewards.matching.tokens import (
@@ -163,13 +164,14 @@ def _agrees(words: Words, polar: str, question: Question) -> bool:
     """Whether a yes/no answer opens with the gold word, and says nothing but the question's words after it."""
     if polar not in words.words:
         return False
-    start = words.words.index(polar)
+    # The last one, since 是 is also a copula: 答案是是.
+    start = len(words.words) - 1 - words.words[::-1].index(polar)
     before, after = words.words[:start], words.words[start + 1 :]
     # "Yes, it is not" contradicts itself, and so does "No, it is". "No" itself counts as the opposite already.
     allowed = DENIALS - {"no", "yes"} if polar in ("no", "false", "否", "错") else set()
     return (
         all(word in HARMLESS or word in POINTERS or question.has(word) for word in before)
-        and POLAR[polar] not in after
+        and POLAR.keys().isdisjoint(after)
         and not (allowed and len(after) == 2 and after[-1] in _AUXILIARIES)
         and HEDGES.isdisjoint(after)
         and all(word in HARMLESS | AGREEMENT | allowed or question.has(word) for word in after)
@@ -216,6 +218,7 @@ def _nearly_equals(words: list[str], gold_words: list[str], threshold: float) ->
         and _symbol_contexts(words) == _symbol_contexts(gold_words)
         and DECISIVE.intersection(words) == DECISIVE.intersection(gold_words)
         and all(word in HARMLESS for word in extra)
+        and not (is_number_or_time(gold_words) and BOUNDING.intersection(extra))
     )
 
 

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from verl_longrl.rewards.matching.qualifiers import (
+    APPOSITIVES,
     COPULAS,
     DECISIVE,
     HARMLESS,
@@ -31,11 +32,14 @@ from verl_longrl.rewards.matching.qualifiers import (
     HONORIFICS,
     POINTERS,
     find_subsequences,
+    is_number_or_time,
 )
 from verl_longrl.rewards.matching.tokens import Words, answer_tokens, is_symbol, number_tokens
 
 # Before a number or a date, these words change it: "by 1990", "from 5".
-_BOUNDING = {"by", "from", "to", "with", "but"}
+BOUNDING = {"by", "from", "to", "with", "but"}
+# They join another answer to the one next to them: "Newton and Hooke".
+_JOINING = {"and", "和", "与"}
 _PREPOSITIONS = {"of", "in", "on", "at", "to", "by", "for", "from", "with"}
 _PRONOUNS = {"it", "he", "she", "they", "we", "i"}
 _ENDING = re.compile(r"(?<=\w\w\w)(?:ing|ies|ied|es|ed|s|e|y|d)\Z")
@@ -62,7 +66,7 @@ class Question:
         self._stems = {_stem(word) for word in self._words if word not in DECISIVE and not is_symbol(word)}
 
         asked_for = {word for before, word in itertools.pairwise(words) if before in ("which", "what")}
-        self._kinds = POINTERS | (asked_for - DECISIVE)
+        self._asked_for = asked_for - DECISIVE
 
     def has(self, word: str) -> bool:
         """Whether the question has this word, in any inflection."""
@@ -74,7 +78,15 @@ class Question:
 
     def names_kind(self, word: str) -> bool:
         """Whether the word only says what kind of thing the answer is: "novel" where the question asks which novel."""
-        return word in self._kinds
+        return word in POINTERS or word in self._asked_for
+
+    def names_thing(self, word: str) -> bool:
+        """Whether "WORD of" names the thing itself: "the city of Paris"."""
+        return word in APPOSITIVES or word in self._asked_for or word in HARMLESS
+
+    def says(self, words: Sequence[str]) -> bool:
+        """Whether these words, at least three, are in the question one after another."""
+        return len(words) > 2 and bool(find_subsequences(list(self._words), list(words)))
 
     def is_harmless(self, word: str) -> bool:
         """Whether the word claims nothing that the question does not say already."""
@@ -123,25 +135,23 @@ def _introduces(text: Words, start: int, gold_words: list[str], gold: str, quest
     words = text.words[:start]
     if not question.is_known and DECISIVE.isdisjoint(words):
         words = words[_lead_in_end(text, start) :]
-    if not all(question.is_harmless(word) or question.names_kind(word) or word in HONORIFICS for word in words):
+    is_subject = question.says(words[:-1] if words[-1:] and words[-1] in COPULAS else words)
+    if not is_subject and not all(
+        question.is_harmless(word) or question.names_kind(word) or word in HONORIFICS for word in words
+    ):
         return False
     if not words or start in text.breaks:
         return True
     last, subjects = words[-1], [word for word in words if word not in HARMLESS or word in _PRONOUNS]
     if last in HARMLESS:
-        is_bound = last in _BOUNDING and bool(number_tokens(gold_words[:1]))
-        is_part = last == "of" and words[-2:-1] != [] and not _may_precede_of(words[-2], question)
-        return not is_bound and not is_part
+        is_bound = last in BOUNDING and is_number_or_time(gold_words)
+        is_part = last == "of" and words[-2:-1] != [] and not question.names_thing(words[-2])
+        return not is_bound and not is_part and last not in _JOINING
     if last in HONORIFICS:
         return gold[:1].isupper()
     # Subject and verb, "Messi scored" before 12. One word alone modifies: "vice" before president. Han characters are
     # not words, so two of them prove nothing.
     return question.names_kind(last) or (len(subjects) > 1 and not _is_han_name(gold_words))
-
-
-def _may_precede_of(word: str, question: Question) -> bool:
-    """Whether "WORD of" does not make a part of the answer: "the city of Paris", "because of"."""
-    return question.names_kind(word) or word in HARMLESS
 
 
 def _is_han_name(gold_words: list[str]) -> bool:
@@ -161,9 +171,13 @@ def _leaves_as_it_is(words: list[str], separated: bool, gold_words: list[str], q
     if not content:
         # "From 1990 on" is not 1990.
         return not words or words[-1] not in _PREPOSITIONS
+    if words[0] in _JOINING or (words[0] == "的" and _is_han_name(gold_words)):
+        return False
+    if question.ends_with(words) and (len(words) > 2 or not _is_han_name(gold_words)):
+        return True
     linked = separated or words[0] in HARMLESS
     if not all(question.is_harmless(word) or ((linked or i) and word in POINTERS) for i, word in enumerate(words)):
         return False
     if linked or number_tokens(gold_words):
         return True
-    return not _is_han_name(gold_words) and (len(content) > 1 or question.ends_with(words))
+    return not _is_han_name(gold_words) and len(content) > 1

@@ -40,6 +40,11 @@ _BOUNDS = {
     "till", "since", "prior", "up", "nearly", "almost", "half", "twice", "double", "beyond", "between", "against",
     "outside", "near", "around", "超", "过", "多", "少", "近", "约", "前", "后", "半", "副", "前任", "逾",
 }
+_TIME = re.compile(
+    "january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter"
+    "|(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:hour|day|night|week|month|year|decade|century)s?|morning|noon|evening"
+    "|midnight|yesterday|today|tomorrow"
+)
 DECISIVE = DENIALS | HEDGES | _BOUNDS
 """Words that are never harmless next to an answer, also where the question has them."""
 POINTERS = {
@@ -48,10 +53,17 @@ POINTERS = {
     "language", "word", "term", "phrase", "statement", "claim", "document", "text", "passage", "article", "context",
     "story", "report", "paragraph", "source", "question", "information", "based", "according", "given", "provided",
     "stated", "mentioned",
-    "根", "据", "文", "章",
+    "must", "should", "right", "solution", "okay", "ok", "summary", "conclusion", "conclude", "short", "overall",
+    "sure", "well", "response", "reply", "think", "believe", "clearly", "thus", "finally", "indeed",
+    "根", "据", "文", "章", "档", "应", "该", "就",
 }
-"""Words that introduce an answer and say only of what kind it is or where it was found: "the city of Paris", "the year
-1943", "according to the text"."""
+"""Words that introduce an answer and say only of what kind it is, where it was found or that it follows: "the year
+1943", "according to the text", "in summary"."""
+APPOSITIVES = {
+    "city", "town", "village", "country", "state", "county", "province", "island", "year", "month", "name", "title",
+    "age", "language", "word", "term", "total", "sum", "amount", "number", "price", "value",
+}
+"""The nouns after which "of" names the thing itself: "the city of Paris", but not "the result of the war"."""
 HONORIFICS = {
     "mr", "ms", "miss", "madame", "lady", "lord", "dame", "chancellor", "minister", "saint", "dr",
     "prof", "professor", "sir", "president", "king", "queen", "emperor", "pope", "general", "captain",
@@ -62,10 +74,10 @@ NAME_SUFFIXES = {"jr", "sr", "phd", "md", "esq"}
 """Endings of a person's name that may be left out."""
 AGREEMENT = {"both", "indeed", "certainly", "definitely", "absolutely", "of", "course", "exactly", "right", "的"}
 """Words that may go with a yes or no and add nothing."""
-COPULAS = {"is", "are", "was", "were", "be", "been", "equals", "means", "called", "named", "=", "是", "为", "叫"}
+COPULAS = {"is", "are", "was", "were", "be", "been", "equals", "means", "=", "是", "为", "叫"}
 """Words between a subject and the answer about it."""
 HARMLESS = FUNCTION_WORDS | COPULAS | {
-    "can", "could", "will", "would", "into", "during", "due", "my", "our", "your", "them", "him", "me", "us",
+    "will", "would", "into", "during", "due", "my", "our", "your", "them", "him", "me", "us",
     "also", "whose", "whom", "when", "where", "how", "why", "both", "exactly", "precisely",
     "的", "在", "于", "了", "这", "那", "此", "其", "它", "他", "她", "们", "有", "共", "和", "与", "由", "被",
     "答", "案", "最", "终", "正", "确", "我", "认", "您", "你",
@@ -75,6 +87,11 @@ HARMLESS = FUNCTION_WORDS | COPULAS | {
 _SEPARATORS = re.compile(
     r",(?![0-9]{3}(?![0-9]))|[;|/\n、；，]|(?<!\w)(?:and|&)(?!\w)|(?<=[一-鿿])[和与及]", re.IGNORECASE
 )
+
+
+def is_number_or_time(words: Iterable[str]) -> bool:
+    """Whether a number, a date or a word of time is among the words: "by" and "from" make bounds of these."""
+    return any(word.removeprefix("-")[:1].isdigit() or _TIME.fullmatch(word) for word in words)
 
 
 def find_list_separators(text: str) -> list[str]:

@@ -53,11 +53,13 @@ _BEFORE_FOLDING = (
     # Emphasis in LaTeX, Markdown and HTML. Other tags are not touched, since x <y> z may be a comparison.
     (
         re.compile(
-            r"</?(?:b|i|u|s|em|strong|mark|small|big|code|tt|kbd|span|p|div|sub|sup|q|br)(?:\s[^<>]{0,200})?/?>",
+            r"</?(?:answer|b|i|u|em|strong|mark|small|big|code|tt|kbd|span|p|div|sub|sup|q|br)(?:\s[^<>]{0,200})?/?>",
             re.IGNORECASE,
         ),
         " ",
     ),
+    # A struck out answer is taken back.
+    (re.compile(r"~~|</?(?:s|del|strike)>|\\(?:sout|cancel|xout)\b|[❌✗✘🚫⛔]", re.IGNORECASE), " ¬ "),
     (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|emph|boxed|mbox)\s?(?=\{)"), " "),
     (re.compile(r"(?<!\w)_{1,3}(?=\w)|(?<=[^\W_])_{1,3}(?!\w)"), " "),
     (re.compile(r"\n|\s[-–—]{1,3}\s|所以|因此"), " ; "),
@@ -66,6 +68,7 @@ _ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")
 _ALIKE = str.maketrans("−–‒⁄∕÷∶⋅∗⩽⩾⇒⟶⟹➔➜", "---///:××≤≥→→→→→") | str.maketrans(dict.fromkeys("~≈∼≃≅", " "))
 _ACRONYM = re.compile(r"\b(?:[^\W\d_]\.\s?){2,}")
 _SAINT = re.compile(r"\bst\.\s(?=[a-z])")
+_CALLED = re.compile(r"\b(?:is|are|was|were)\s(?:called|named|known\sas)\b")
 _NOT = re.compile(r"(?<=[a-z])n['\u2019]t\b|(?<=\bcan)not\b")
 _UNITS = (
     "km|cm|mm|nm|m|mi|ft|ha|kg|mg|lbs?|oz|ml|l|kwh|mwh|kw|mw|gw|w|kv|mv|v|kev|mev|gev|ev|khz|mhz|ghz|thz|hz|kb|mb|gb|tb"
@@ -97,6 +100,9 @@ _REWRITES = tuple(
         # The sign of an amount of money, and the negation of a flag or a pattern: !C++.
         (r"(?<![\w.)\]])-\s?([$€£¥])\s?(?=[0-9])", r"\1-"),
         (r"(?<![\w!])!(?=[\w-])", "¬"),
+        # 1943- is open at its end. An arrow before an answer only points to it.
+        (r"(?<=[0-9])([ymd]?)\s?-\s*\Z", r"\1 →"),
+        (r"\A\s*(?:[→=]+\s?(?=[\w$€£¥-])|>\s(?=[^\W\d]))", ""),
         # +3 where the plus is a sign, not an operator.
         (r"(?:\A\s{0,9}|(?<=[(\[,;:=<>])\s?)\+(?=\.?[0-9])", ""),
         (r"(?<![\w.)\]])\.(?=[0-9])", "0."),
@@ -208,7 +214,7 @@ def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE)
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
     text = _ACRONYM.sub(lambda match: re.sub(r"[.\s]", "", match[0]) + " ", _SAINT.sub("saint ", text))
-    text = spell_values(_NOT.sub(" not", text))
+    text = spell_values(_NOT.sub(" not", _CALLED.sub("is", text)))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text
