@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from verl_longrl.rewards.matching.qualifiers import (
+    ALTERNATIVES,
     APPOSITIVES,
     COPULAS,
     DECISIVE,
     HARMLESS,
-    HEDGES,
     HONORIFICS,
     POINTERS,
     find_subsequences,
@@ -60,7 +60,7 @@ class Question:
     def __init__(self, text: str, gold_words: Sequence[str]):
         words = _question_words(text)
         self.is_known = bool(words)
-        offers_answer = bool(find_subsequences(list(words), list(gold_words))) or not HEDGES.isdisjoint(words)
+        offers_answer = bool(find_subsequences(list(words), list(gold_words))) or not ALTERNATIVES.isdisjoint(words)
         self._words = () if offers_answer or "还是" in text else words
         self.size = len(self._words)
         self._stems = {_stem(word) for word in self._words if word not in DECISIVE and not is_symbol(word)}

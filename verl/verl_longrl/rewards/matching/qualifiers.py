@@ -34,7 +34,11 @@ DENIALS = {
     "cant", "isnt", "wasnt", "arent", "dont", "doesnt", "didnt", "non", "wrong", "incorrect", "opposite",
     "不", "没", "无", "非", "未", "勿", "莫",
 }
-HEDGES = {"or", "either", "maybe", "perhaps", "possibly", "probably", "unknown", "unsure", "unclear", "或"}
+ALTERNATIVES = {"or", "either", "或"}
+HEDGES = ALTERNATIVES | {
+    "maybe", "perhaps", "possibly", "probably", "presumably", "apparently", "supposedly", "likely", "could", "might",
+    "may", "seems", "unknown", "unsure", "unclear",
+}
 _BOUNDS = {
     "less", "more", "fewer", "than", "least", "most", "over", "under", "above", "below", "before", "after", "until",
     "till", "since", "prior", "up", "nearly", "almost", "half", "twice", "double", "beyond", "between", "against",
