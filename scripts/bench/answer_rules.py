@@ -3,8 +3,8 @@
     python scripts/bench/answer_rules.py --output docs/results/answer_rules.md
     python scripts/bench/answer_rules.py --failures
 
-Needs no GPU and no network, and takes two minutes. `answer_rules_cases.py` makes the texts; the rules are LongRL's and
-those of other projects (`answer_rules_published.py`). `--failures` prints each text that a rule of LongRL decides
+Needs no GPU and no network, and takes a few minutes. `answer_rules_cases.py` makes the texts; the rules are LongRL's
+and those of other projects (`answer_rules_published.py`). `--failures` prints each text that a rule of LongRL decides
 wrongly.
 """
 
@@ -19,7 +19,7 @@ from string import Template
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from answer_rules_cases import KINDS, Case, Rule, load_yaml, make_cases
+from answer_rules_cases import KINDS, PAIRS_PER_TYPE, Case, Rule, load_yaml, make_cases
 from verl_longrl.rewards.matching.answer_match import matches_gold
 from verl_longrl.rewards.options import AnswerOptions
 
@@ -162,7 +162,7 @@ def print_failures(measurement: Measurement) -> None:
 def main(
     output: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
     failures: Annotated[bool, typer.Option(help="Print what LongRL's rules decide wrongly, and nothing else.")] = False,
-    pairs: Annotated[int, typer.Option(help="Ordered pairs of answers per type, for hedging.")] = 30,
+    pairs: Annotated[int, typer.Option(help="Ordered pairs of answers per type, for hedging.")] = PAIRS_PER_TYPE,
     seed: Annotated[int, typer.Option(help="Seed of the pairs and questions.")] = 0,
 ) -> None:
     """Measure all rules, print their table and write the page."""

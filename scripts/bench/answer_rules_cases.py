@@ -29,6 +29,9 @@ import yaml
 KINDS = ("hedging", "altering", "paraphrases")
 HAN = re.compile("[\u4e00-\u9fff]")
 
+PAIRS_PER_TYPE = 10
+"""Ordered pairs of answers of each type that hedging texts are made from."""
+
 Rule = Callable[[str, str, str], bool]
 """(text, gold answer, question) -> whether the text is paid."""
 
@@ -246,8 +249,8 @@ def make_cases_of_one(golds: Iterable[Gold], kind: str) -> Iterator[Case]:
             yield Case(kind, gold.type, template, text, (gold.answer,), gold.fields["question"])
 
 
-def make_cases(pairs_per_type: int = 30, seed: int = 0) -> list[Case]:
-    """All cases. pairs_per_type: ordered pairs of answers of each type that hedging texts are made from."""
+def make_cases(pairs_per_type: int = PAIRS_PER_TYPE, seed: int = 0) -> list[Case]:
+    """All cases, hedging first."""
     golds = load_golds()
     hedging = make_hedging_cases(golds, pairs_per_type, random.Random(seed))
     return [*hedging, *(case for kind in KINDS[1:] for case in make_cases_of_one(golds, kind))]
