@@ -13,6 +13,7 @@ cases:
   that it is broken (`health.py`). Then the message names the checkpoint to resume from.
 """
 
+from abc import abstractmethod
 from pathlib import Path
 
 from transfer_queue import KVBatchMeta
@@ -40,9 +41,9 @@ class EarlyStopTrainer(PPOTrainerSync):
     _pending_stop: tuple[type[RuntimeError], str] | None = None
     """The error, and its problem, with which the begin of the next step ends the run."""
 
+    @abstractmethod
     def _save_before_step(self) -> None:
         """Write and seal the checkpoint of `global_steps` with the state at the begin of the step after it."""
-        raise NotImplementedError
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         try:
