@@ -18,7 +18,7 @@ SPLITS = ("train", "val")
 
 
 def run_pipeline(app: typer.Typer, arguments: Iterable[object], code: int = 0) -> str:
-    """What a command prints. It must end with this status, without a traceback."""
+    """Run a command, which must end with this status and without a traceback. Returns all that it prints."""
     status, printed = call(app, arguments)
     assert status == code, printed
     assert "Traceback" not in printed
