@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge
 from pydantic import NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.endpoints import LONGEST_REPLY, EndpointError, Endpoints, RequestError
@@ -34,8 +34,6 @@ from data_gen.reply_cache import PartCaches, ReplyCache
 
 Structured = Literal["auto", "on", "off"]
 Messages = list[dict[str, str]]
-TopP = Annotated[float, Gt(0), Le(1)]
-"""A nucleus sampling threshold."""
 
 MAX_REFUSED = 20
 """After this many refused requests and not a single answer a run gives up: the configuration must be wrong."""

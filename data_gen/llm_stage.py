@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from verl_longrl.options import Options
+
 from data_gen.llm import LLM, LLMOptions, Messages, RequestFailed
 from data_gen.llm_json import BrokenRule, UnreadableReply, read_json
 from data_gen.pipeline import DocumentStage
@@ -23,14 +25,22 @@ class LLMStage(DocumentStage):
     """A stage with clients: `llms`, by server name, between `open` and `close`.
 
     structured: whether it requests JSON that follows a schema.
+
+    Args:
+        options: of the stage.
+        servers: those that it asks, by name.
+        seed: the run's seed, from which the seeds of all requests are derived.
     """
 
     structured: ClassVar[bool] = False
 
-    def __init__(self, servers: Mapping[str, LLMOptions]):
-        self.servers = servers
+    def __init__(self, options: Options, servers: Mapping[str, LLMOptions], seed: int):
+        self.options, self.servers, self.seed = options, servers, seed
         self.llms: dict[str, LLM] = {}
         self.window = max(1, sum(options.concurrency for options in servers.values()))
+
+    def settings(self) -> dict[str, Any]:
+        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     def server_settings(self) -> dict[str, Any]:
         """The settings of the servers that change results: the model and the fields of requests, but not addresses."""

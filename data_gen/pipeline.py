@@ -51,12 +51,12 @@ class PipelineStage(ABC):
     whole: ClassVar[bool] = False
 
     @classmethod
+    @abstractmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
         """The stage as configured, ready to run. inputs: the values of --input.
 
         Raises ConfigError, and CorpusError when an input does not exist.
         """
-        raise NotImplementedError(f"{cls.__name__} is not built from a configuration")
 
     @classmethod  # noqa: B027  (most stages need no such check)
     def check_config(cls, config: PipelineConfig) -> None:

@@ -41,17 +41,20 @@ Document = dict[str, Row]
 
 STAGE_FILE = "stage.json"
 FILES_OF_STAGES = (
-    *(
-        STAGE_FILE,
-        "whole.json",
-        "rank-*-of-*.json",
-        "server-*.json",
-        "*.jsonl",
-        "*.npy",
-        "train.parquet",
-        "val.parquet",
-    ),
-    *("passages", "passages/haystack.json", "passages/texts.bin", "passages/*.npy", ".*.tmp", "passages/.*.tmp"),
+    STAGE_FILE,
+    "whole.json",
+    "rank-*-of-*.json",
+    "server-*.json",
+    "*.jsonl",
+    "*.npy",
+    "train.parquet",
+    "val.parquet",
+    "passages",
+    "passages/haystack.json",
+    "passages/texts.bin",
+    "passages/*.npy",
+    ".*.tmp",
+    "passages/.*.tmp",
 )
 """Patterns of all files that stages write into their folders."""
 
@@ -101,6 +104,7 @@ class Store:
 
     def parts(self, stage: str) -> list[str]:
         """Names of a stage's complete parts, in order."""
+        # An unfinished part has a temporary name, which ends in .tmp.
         return sorted(path.stem for path in (self.root / stage).glob("*.jsonl"))
 
     def own_parts(self) -> list[str]:
@@ -185,6 +189,7 @@ class Store:
         if made_with == settings:
             return
         if made_with is not None and any(path.parent.glob("*.jsonl")):
+            # The first of several, so that all ranks report the same one.
             key = min(key for key in {*made_with, *settings} if made_with.get(key) != settings.get(key))
             raise StoreError(
                 f"{self.root / stage} was made with {key} = {made_with.get(key)!r}, now it is {settings.get(key)!r}. "
@@ -241,6 +246,7 @@ class Store:
             missing = [rank for rank in ranks if not (folder / f"rank-{rank}-of-{world_size}.json").exists()]
             if not missing:
                 return
+            # Any new file counts, because a rank that is waited for may still be busy with an earlier stage.
             entries = sum(1 for _ in self.root.glob("*/*"))
             if entries != last:
                 since, last = time.monotonic(), entries
@@ -295,6 +301,7 @@ class Store:
         when a folder has files that no stage wrote."""
         to_delete = [stage for stage in stages if self._has_content(self.root / stage)]
         # The locks of the other ranks are taken while files are deleted, so that none of them can start meanwhile.
+        # A lock file has the lock's name and a number, such as .rank-1.lock-7.
         names = {path.name.rpartition("-")[0] for path in self.root.glob(".rank-*.lock-*")} - {self._lock()}
         with ExitStack() as locks:
             for name in sorted(names):
@@ -354,6 +361,7 @@ class Store:
         for depth in ("", "*/", "*/passages/"):
             for path in self.root.glob(f"{depth}.*.{socket.gethostname()}-*.tmp"):
                 pid = path.name.split("-")[-1].removesuffix(".tmp")
+                # Only on this machine can one see whether the process is still alive.
                 if pid.isdigit() and not Path("/proc", pid).exists():
                     path.unlink(missing_ok=True)
 
@@ -382,6 +390,7 @@ def _matches(path: Path, pattern: str) -> bool:
 
 def count_row(row: Row) -> Counter[str]:
     """A row's contribution to its stage's counts: `documents`, `dropped: reason`, and the row's own `counts`."""
+    # Stages count in their rows, so counts are right whichever process made a row.
     counts = Counter({"documents": 1}, **row.get("counts", {}))
     if "drop" in row:
         counts[f"dropped: {row['drop']}"] += 1
@@ -409,6 +418,7 @@ def _temporary_path(path: Path) -> Path:
 def _publish(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
+    # The content is on disk before its final name is.
     os.replace(temporary, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

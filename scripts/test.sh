@@ -14,7 +14,7 @@ unset PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-"$venv/bin/mypy"
+"$venv/bin/mypy" --num-workers=auto
 pytest=("$venv/bin/python" -m pytest)
 [ $# -eq 0 ] || exec "${pytest[@]}" "$@"
 # Tests that start Ray and vLLM run one at a time, the others in parallel.

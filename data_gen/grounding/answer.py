@@ -12,9 +12,9 @@ import asyncio
 from collections import Counter
 from typing import Any, ClassVar, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
-from verl_longrl.options import OptionError, Options
+from verl_longrl.options import OptionError
 from verl_longrl.rewards import JudgeError
 
 from data_gen.config import PipelineConfig
@@ -22,9 +22,10 @@ from data_gen.grading import Grader
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
 from data_gen.grounding.select import SelectOptions, finalists
-from data_gen.llm import LLMOptions, Messages, RequestFailed, TopP
+from data_gen.llm import LLMOptions, Messages, RequestFailed
 from data_gen.llm_json import UnreadableReply, final_text
 from data_gen.llm_stage import LLMStage
+from data_gen.sampling import NucleusSamplingOptions
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 
@@ -32,7 +33,7 @@ _SETTINGS = ("closed_book", "with_document")
 
 
 @dataclass(frozen=True)
-class AnswerStageOptions(Options):
+class AnswerStageOptions(NucleusSamplingOptions):
     """Options of stage answer."""
 
     servers: tuple[str, ...] = ("default",)
@@ -43,12 +44,7 @@ class AnswerStageOptions(Options):
     """Answers of each server without the document. With 0, stage select does not filter by them."""
     with_document: NonNegativeInt = 4
     """Answers of each server with the document. With 0, stage select does not filter by them."""
-    temperature: NonNegativeFloat = 0.7
-    """Sampling temperature."""
-    top_p: TopP = 0.95
-    """Nucleus sampling threshold."""
     max_tokens: PositiveInt = 4096
-    """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
         if not self.servers:
@@ -65,6 +61,8 @@ class AnswerStage(LLMStage):
     blocks: ClassVar = {"answer": AnswerStageOptions}
     after = ("ingest", "chunk", "generate", "judge")
 
+    options: AnswerStageOptions
+
     def __init__(
         self,
         options: AnswerStageOptions,
@@ -72,8 +70,8 @@ class AnswerStage(LLMStage):
         servers: dict[str, LLMOptions],
         seed: int,
     ):
-        super().__init__(servers)
-        self.options, self.selection, self.seed = options, selection, seed
+        super().__init__(options, servers, seed)
+        self.selection = selection
         self.grader = Grader(options.max_tokens, seed)
 
     @classmethod
@@ -85,7 +83,7 @@ class AnswerStage(LLMStage):
 
     def settings(self) -> dict[str, Any]:
         finalists = {f"select.{key}": getattr(self.selection, key) for key in ("threshold", "min_criterion")}
-        return {"seed": self.seed, **finalists, **self.block_settings(self.options), **self.server_settings()}
+        return super().settings() | finalists
 
     async def row(self, document: Document) -> Row:
         text = document["ingest"]["text"]
@@ -126,9 +124,7 @@ class AnswerStage(LLMStage):
         try:
             reply = await self.llms[server].chat(
                 prompt,
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
                 seed=derive_seed(self.seed, "answer", *name),
             )
             text = read_answer(reply.text)

@@ -15,21 +15,21 @@ from typing import Any, ClassVar, Self
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from verl_longrl.data.prompt import neutralise_tags
-from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.grounding import prompts
 from data_gen.grounding.chunk import chunk_texts
-from data_gen.llm import LLMOptions, TopP
+from data_gen.llm import LLMOptions
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
+from data_gen.sampling import NucleusSamplingOptions
 from data_gen.store import Document, Row, dropped_row
 
 _MENTION = re.compile(r"\b(?:excerpt|chunk)s?\s*[\[(#]?\s*\d+|</?CHUNK_\d+>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class GenerateOptions(Options):
+class GenerateOptions(NucleusSamplingOptions):
     """Options of stage generate."""
 
     server: str = "default"
@@ -41,11 +41,6 @@ class GenerateOptions(Options):
     min_evidence: PositiveInt = 2
     """Chunks that the answer to a question must need, at least."""
     temperature: NonNegativeFloat = 0.6
-    """Sampling temperature."""
-    top_p: TopP = 0.95
-    """Nucleus sampling threshold."""
-    max_tokens: PositiveInt = 16384
-    """Longest reply, in tokens."""
 
 
 class GenerateStage(LLMStage):
@@ -58,17 +53,15 @@ class GenerateStage(LLMStage):
     structured = True
     after = ("ingest", "chunk", "cluster")
 
+    options: GenerateOptions
+
     def __init__(self, options: GenerateOptions, server: LLMOptions, seed: int):
-        super().__init__({options.server: server})
-        self.options, self.seed = options, seed
+        super().__init__(options, {options.server: server}, seed)
 
     @classmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
         options = config.block(GenerateOptions)
         return cls(options, config.server(options.server, "generate.server"), config.seed)
-
-    def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         name, texts = document["cluster"]["id"], chunk_texts(document)
@@ -97,9 +90,7 @@ class GenerateStage(LLMStage):
                 keys=("question", "answer", "evidence"),
                 attempts=self.options.attempts,
                 key=(self.seed, "generate", name, k, j),
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
             )
         except BrokenRule as error:
             return ids | {"status": error.status, "detail": error.detail}

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from verl_longrl.options import Options
 
 from data_gen.config import PipelineConfig
 from data_gen.grading import read_ratings
@@ -21,11 +20,12 @@ from data_gen.grounding.chunk import chunk_texts
 from data_gen.llm import LLMOptions
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
+from data_gen.sampling import SamplingOptions
 from data_gen.store import Document, Row, dropped_row
 
 
 @dataclass(frozen=True)
-class JudgeStageOptions(Options):
+class JudgeStageOptions(SamplingOptions):
     """Options of stage judge."""
 
     server: str = "default"
@@ -35,9 +35,6 @@ class JudgeStageOptions(Options):
     attempts: PositiveInt = 3
     """Replies requested until one can be read."""
     temperature: NonNegativeFloat = 0.1
-    """Sampling temperature."""
-    max_tokens: PositiveInt = 16384
-    """Longest reply, in tokens."""
 
 
 class JudgeStage(LLMStage):
@@ -50,17 +47,15 @@ class JudgeStage(LLMStage):
     structured = True
     after = ("ingest", "chunk", "cluster", "generate")
 
+    options: JudgeStageOptions
+
     def __init__(self, options: JudgeStageOptions, server: LLMOptions, seed: int):
-        super().__init__({options.server: server})
-        self.options, self.seed = options, seed
+        super().__init__(options, {options.server: server}, seed)
 
     @classmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
         options = config.block(JudgeStageOptions)
         return cls(options, config.server(options.server, "judge.server"), config.seed)
-
-    def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         texts, name = chunk_texts(document), document["generate"]["id"]
@@ -95,8 +90,7 @@ class JudgeStage(LLMStage):
                 keys=("score", *prompts.CRITERIA),
                 attempts=self.options.attempts,
                 key=(self.seed, "judge", *key),
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
+                **self.options.sampling,
             )
         except BrokenRule as error:
             return {"remark": error.detail}

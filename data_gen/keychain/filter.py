@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from verl_longrl.options import OptionError, Options, Share
+from verl_longrl.options import OptionError, Share
 from verl_longrl.rewards import score
 
 from data_gen.config import PipelineConfig
 from data_gen.keychain import prompts
 from data_gen.keychain.passage_pool import ENDING, passage_body
-from data_gen.llm import LLMOptions, RequestFailed, TopP
+from data_gen.llm import RequestFailed
 from data_gen.llm_stage import LLMStage
+from data_gen.sampling import NucleusSamplingOptions, TopP
 from data_gen.store import Document, Row, dropped_row
 from data_gen.text import derive_seed
 
 
 @dataclass(frozen=True)
-class FilterOptions(Options):
+class FilterOptions(NucleusSamplingOptions):
     """Options of stage filter."""
 
     server: str = ""
@@ -40,11 +41,8 @@ class FilterOptions(Options):
     below: Share = 1.0
     """A question is kept if its share of right answers is below this, by default below 1."""
     temperature: NonNegativeFloat = 1.0
-    """Sampling temperature."""
     top_p: TopP = 1.0
-    """Nucleus sampling threshold."""
     max_tokens: PositiveInt = 2048
-    """Longest answer, in tokens."""
 
     def __post_init__(self) -> None:
         if self.below <= self.above:
@@ -64,18 +62,13 @@ class FilterStage(LLMStage):
     blocks: ClassVar = {"filter": FilterOptions}
     after = ("questions", "haystack")
 
-    def __init__(self, options: FilterOptions, servers: dict[str, LLMOptions], seed: int):
-        super().__init__(servers)
-        self.options, self.seed = options, seed
+    options: FilterOptions
 
     @classmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
         options = config.block(FilterOptions)
         names = {"filter.server": options.server, "filter.rescue": options.rescue}
         return cls(options, config.named_servers(names), config.seed)
-
-    def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         row, options = document["questions"], self.options
@@ -114,9 +107,7 @@ class FilterStage(LLMStage):
         try:
             reply = await self.llms[server].chat(
                 messages,
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
                 seed=derive_seed(self.seed, "filter", row["id"], server, sample),
             )
         except RequestFailed:

@@ -86,18 +86,21 @@ class HaystackStage(WholeStage):
             for row in store.read("questions", part):
                 for passage in row.get("passages", ()):
                     yield passage_body(passage["title"], passage["text"])
+        # Stage questions has compared the questions' own passages.
         benchmarks = Benchmarks(self.benchmark_files if self.sources else ())
         for source in self.sources:
             for document in source.documents(self.options.text_field):
                 if isinstance(document, CorpusError):
                     raise CorpusError(f"haystack.files: {document}")
                 for text in split_into_passages(document.text, self.options.passage_words):
+                    # A prompt must have no pairs of keys and values besides its own.
                     if not looks_like_chain(text) and not benchmarks.overlap(text):
                         yield special.break_up(text)
 
     def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
         for document in store.documents(part, ("questions",)):
             row = document["questions"]
+            # Equal passages of several questions are one passage of the haystack, so they have one number.
             numbers = [haystack.find(passage_body(passage["title"], passage["text"])) for passage in row["passages"]]
             gold = [number for number, passage in zip(numbers, row["passages"], strict=True) if passage["gold"]]
             yield {"id": row["id"], "own": numbers, "gold": gold}
@@ -106,12 +109,14 @@ class HaystackStage(WholeStage):
 def split_into_passages(text: str, most_words: int) -> Iterator[str]:
     """The passages of a text, of at most `most_words` words: paragraphs joined, or divided at sentence ends. A sentence
     that is longer stays whole."""
+    # encode and decode replace surrogates, which UTF-8 cannot express, with question marks.
     text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
     pending: list[str] = []
     size = 0
     for paragraph in _PARAGRAPH.split(text):
         for sentence in _sentences(" ".join(paragraph.split()), most_words):
             length = len(sentence.split())
+            # `most_words` may be exceeded only by a single sentence.
             if pending and size + length > most_words:
                 yield " ".join(pending)
                 pending, size = [], 0
@@ -125,4 +130,5 @@ def _sentences(paragraph: str, most_words: int) -> list[str]:
     """The paragraph, or its sentences if it is too long."""
     if len(paragraph.split()) <= most_words:
         return [paragraph] if paragraph else []
+    # Ends at 10 and 25 of 40 characters give the sentences 0:10, 10:25 and 25:40.
     return [paragraph[a:b].strip() for a, b in itertools.pairwise([0, *sentence_ends(paragraph), len(paragraph)])]

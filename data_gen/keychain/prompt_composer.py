@@ -129,10 +129,12 @@ class PromptComposer:
         self.lengths = PartLengths(counter)
         self.filler = PassageFiller(haystack, self.lengths)
         self.hider = Hider(chains, others, self.lengths, budget, seed) if chains else None
+        # The test prompts need everything that is set above.
         self.by_sums = options.counting == "sums" or (options.counting == "auto" and self._sums_are_exact())
 
     def keychain(self, question: PlacedQuestion) -> ComposedPrompt:
         """A prompt in which a chain leads to the question. Raises Unfillable, ComposeError."""
+        # A generator for each prompt, so that it does not depend on which prompts were made before.
         draw = random.Random(derive_seed(self.seed, "keychain", question.id))
         hidden = self._hide(question.question, self.options.max_prompt_tokens, draw)
         return self._compose_exactly(question, hidden, draw)
@@ -154,6 +156,7 @@ class PromptComposer:
             hidden = self.hider.hide(question, budget, draw)
         except FewQuestions as error:
             raise ComposeError(str(error)) from error
+        # The text to search should fill the prompt, not the question.
         if self.lengths.count([question])[0] > budget // 8:
             raise Unfillable("too_long", "the question alone is longer than an eighth of the prompt")
         return self._require_room(hidden, budget)
@@ -176,6 +179,7 @@ class PromptComposer:
         budget = min(self.options.max_prompt_tokens, PROBE_TOKENS)
         for probe in range(PROBES):
             prompt = self._fill(PlacedQuestion("(probe)", ""), self._probe(probe, budget, draw), draw, budget)
+            # One difference is enough: the sums of real prompts, which are longer, could be wrong as well.
             if prompt.tokens != self.lengths.prompt(prompt.text):
                 return False
         return True
@@ -184,6 +188,7 @@ class PromptComposer:
         """Links and a task like those that real prompts will have."""
         if self.sample is not None:
             hidden = self._require_room(self.sample(draw), self.options.max_prompt_tokens)
+            # A test prompt is short, and real needles might not fit into it.
             return hidden._replace(links=hidden.links[:PROBE_LINKS])
         if self.hider is not None:
             return self._hide(draw.choice(self.hider.others) if self.hider.others else "Who was it?", budget, draw)
@@ -191,6 +196,7 @@ class PromptComposer:
 
     def _compose_exactly(self, question: PlacedQuestion, hidden: Hidden, draw: random.Random) -> ComposedPrompt:
         """A prompt within the budget whose length is exact."""
+        # `target` is what the sum aims at, `budget` what the whole prompt must have.
         budget = target = self.options.max_prompt_tokens
         for _ in range(10):
             prompt = self._fill(question, hidden, draw, target)
@@ -212,12 +218,14 @@ class PromptComposer:
 
     def _fill(self, question: PlacedQuestion, hidden: Hidden, draw: random.Random, budget: int) -> ComposedPrompt:
         """A prompt of at most `budget` tokens by sums, and at most SLACK below it."""
+        # All tokens but those of passages and their headings.
         fixed = self.lengths.prompt(prompts.OPENING + hidden.task) + sum(link.tokens for link in hidden.links)
         own = set(question.own)
         needed = fixed + sum(int(self.filler.haystack.tokens[n]) for n in own) + self.lengths.headings(len(own))
         if needed > budget:
             raise Unfillable("too_long", f"its own passages and the links take {needed} of {budget} tokens")
         answers = question.answers if self.options.exclude_answers else ()
+        # A retrieval prompt has no answers, and a question's prompt has no such texts.
         is_unfit = holds_any(hidden.alone) if hidden.alone else holds_answer(answers)
         try:
             passages = self.filler.fill(question.own, budget - fixed, int(SLACK * budget), is_unfit, draw)

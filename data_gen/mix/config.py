@@ -62,6 +62,7 @@ class SourceOptions(Options):
     @classmethod
     def parse(cls, text: str) -> dict[str, Any]:
         """PATH or PATH:KEY=VALUE,KEY=VALUE as values for `from_dict`. Raises ConfigError."""
+        # The last colon, because a path may contain others. Without KEY=VALUE after it, all of the text is the path.
         path, _, settings = text.rpartition(":")
         if not path or "=" not in settings:
             return {"files": text}
@@ -133,6 +134,7 @@ def short_names(paths: Sequence[Path]) -> dict[Path, str]:
     def name(path: Path) -> str:
         for length in range(1, len(parts[path])):
             tail = parts[path][-length:]
+            # Of one file alone: its own path is among `parts`.
             if sum(other[-length:] == tail for other in parts.values()) == 1:
                 return "/".join(tail)
         return str(path)

@@ -78,6 +78,7 @@ class Surveyor:
         survey = Survey(source, {path: file_layout(path, source.layout) for path in source.paths()})
         for path, layout in survey.layouts.items():
             rows = self._new_samples(survey, read_rows(path, layout, self.clean), advance)
+            # The first pass holds one batch of samples at a time, and of each usable row only its place.
             while batch := list(islice(rows, BATCH)):
                 for (row, key), tokens in zip(batch, self._lengths(batch), strict=True):
                     if self.max_tokens is not None and tokens > self.max_tokens:
@@ -100,6 +101,8 @@ class Surveyor:
             if key in self._seen:
                 survey.drop(row, "duplicate", f"the same prompt as {self._seen[key]}")
                 continue
+            # Before the comparison with benchmarks, so a copy of a contaminated row is a duplicate and not compared
+            # again.
             self._seen[key] = row.where
             texts = (*asked_texts(row.result), *shown_texts(row.result))
             if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
@@ -112,6 +115,7 @@ class Surveyor:
         from jinja2 import TemplateError
 
         samples = [row.result for row, _ in batch if isinstance(row.result, Sample)]
+        # False or 0 for a sample whose prompt has to be counted.
         stored = [s.tokenizer_fingerprint == self.counter.fingerprint and s.prompt_tokens for s in samples]
         uncounted = [sample.prompt for sample, tokens in zip(samples, stored, strict=True) if not tokens]
         try:
@@ -121,6 +125,7 @@ class Surveyor:
                 f"{batch[0][0].where} to {batch[-1][0].where}: the chat template refuses a prompt: {error}. Fix: put "
                 "the roles into the order that the template expects"
             ) from error
+        # `counted` has the missing lengths in the order of the samples.
         return [tokens or next(counted) for tokens in stored]
 
 
@@ -134,6 +139,7 @@ def asked_texts(sample: Sample) -> list[str]:
     if not sample.question:
         return [message["content"] for message in sample.prompt]
     truth = sample.ground_truth
+    # A ground truth that is neither text nor a list has no answer to compare.
     answers = [truth] if isinstance(truth, str) else truth if isinstance(truth, list) else []
     return [sample.question, *(f"{sample.question} {answer}" for answer in answers)]
 

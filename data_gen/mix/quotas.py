@@ -20,6 +20,7 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     whole = sum(map(Fraction, weights))
     exact = [total * Fraction(weight) / whole for weight in weights]
     shares = [floor(share) for share in exact]
+    # Minus the remainder, so the largest comes first; sorting is stable, so of equal ones the first does.
     by_remainder = sorted(range(len(weights)), key=lambda i: shares[i] - exact[i])
     for i in by_remainder[: total - sum(shares)]:
         shares[i] += 1

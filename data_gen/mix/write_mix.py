@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from verl_longrl.data.progress import progress_bar
@@ -55,13 +56,16 @@ def write_mix(config: MixConfig, output: Path) -> MixReport:
     report = MixReport(surveys, [len(rows) for rows in chosen])
 
     output.mkdir(parents=True, exist_ok=True)
+    # The file gets its name only when the validator has accepted it.
     file, unchecked = output / TRAIN, output / f"unchecked-{TRAIN}"
+    # Of a process that was killed while it wrote.
     for leftover in output.glob(f".{unchecked.name}.*.tmp"):
-        # of a process that was killed while it wrote
         leftover.unlink()
     layouts = {path: layout for survey in surveys for path, layout in survey.layouts.items()}
     with Spill(output) as spill:
-        _spill_rows(spill, {row.key: row for rows in chosen for row in rows}, layouts, clean, counter.fingerprint)
+        # A row that was chosen several times is stored once.
+        to_store = {row.key: row for row in chain.from_iterable(chosen)}
+        _spill_rows(spill, to_store, layouts, clean, counter.fingerprint)
         write_samples(unchecked, report.tally(_in_order(spill, chosen, config.seed)))
     publish_file(unchecked, file, config.max_prompt_tokens)
     report.write(output)
@@ -73,13 +77,14 @@ def _check_files(config: MixConfig, output: Path) -> None:
     """Refuse missing, repeated and conflicting files before any file is read."""
     require_files(config.benchmarks)
     file, seen = output / TRAIN, set()
-    for path in (path for source in config.sources for path in source.paths()):
+    for path in chain.from_iterable(source.paths() for source in config.sources):
         if path.resolve() in seen:
             raise ConfigError(f"{path}: given twice, so all its rows would be duplicates. Fix: name it once")
         seen.add(path.resolve())
     if file.resolve() in seen:
         raise ConfigError(f"{file}: is one of the sources and would be replaced. Fix: give another --output")
     for name in (TRAIN, "config.yaml"):
+        # A file of an earlier mix may be replaced, and one of anything else may not.
         if (output / name).exists() and not (output / REPORT).exists():
             raise ConfigError(
                 f"{output / name}: exists and is not of a mix (there is no {REPORT}). Fix: give another --output"
@@ -129,6 +134,7 @@ def _spill_rows(
 ) -> None:
     """Second pass: store the chosen rows, in the order of their files and complete except for their index."""
     file_names = short_names(list(layouts))
+    # File -> number of the row -> its place, so that each file is read once, forward.
     by_file: dict[Path, dict[int, Usable]] = {}
     for usable in chosen.values():
         by_file.setdefault(usable.file, {})[usable.number] = usable
@@ -142,6 +148,7 @@ def _spill_rows(
                 counted = replace(row.result, prompt_tokens=usable.tokens, tokenizer_fingerprint=fingerprint)
                 spill.add(usable.key, _with_origin(counted, file_names[file], row_name(file, row.number)))
                 advance()
+    # A file may have become shorter since the first pass.
     if lost := next((usable for usable in chosen.values() if usable.key not in spill), None):
         raise CorpusError(f"{lost.file}: lost rows while the mix was made. Fix: rerun")
 
@@ -159,7 +166,7 @@ def _in_order(spill: Spill, chosen: list[list[Usable]], seed: int) -> Iterator[S
     # Copies of a row get different digests, so that they are spread over the mix.
     copies: dict[bytes, int] = {}
     order: list[tuple[bytes, bytes]] = []
-    for row in (row for rows in chosen for row in rows):
+    for row in chain.from_iterable(chosen):
         copies[row.key] = copy = copies.get(row.key, 0) + 1
         order.append((digest(seed, "order", row.key.hex(), copy), row.key))
     for index, (_, key) in enumerate(sorted(order)):

@@ -28,18 +28,19 @@ from annotated_types import Gt, Le
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from verl_longrl.data.schema import Message
-from verl_longrl.options import OptionError, Options, Share
+from verl_longrl.options import OptionError, Share
 from verl_longrl.rewards import score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import FAILURES
 
 from data_gen.config import PipelineConfig
-from data_gen.llm import LLMOptions, RequestFailed, TopP
+from data_gen.llm import LLMOptions, RequestFailed
 from data_gen.llm_stage import LLMStage
 from data_gen.multitask.compose import TaskComposeOptions
 from data_gen.multitask.computed_tasks import data_source
 from data_gen.multitask.samples import prompt_of, samples_of
+from data_gen.sampling import NucleusSamplingOptions, TopP
 from data_gen.store import Document, Row, Store, dropped_row
 from data_gen.text import derive_seed
 
@@ -54,7 +55,7 @@ REQUEST_FAILED = "request_failed"
 
 
 @dataclass(frozen=True)
-class DifficultyOptions(Options):
+class DifficultyOptions(NucleusSamplingOptions):
     """Options of stage difficulty."""
 
     small: str = ""
@@ -78,11 +79,7 @@ class DifficultyOptions(Options):
     easy_share: Share = 1.0
     """Share of the easy samples that is kept."""
     temperature: NonNegativeFloat = 1.0
-    """Sampling temperature."""
     top_p: TopP = 1.0
-    """Nucleus sampling threshold."""
-    max_tokens: PositiveInt = 16384
-    """Longest response, in tokens."""
 
     def __post_init__(self) -> None:
         for lower, upper in (("small_medium", "small_easy"), ("large_hard", "large_medium")):
@@ -122,11 +119,13 @@ class DifficultyStage(LLMStage):
     blocks: ClassVar = {"difficulty": DifficultyOptions}
     after = ("ingest", "compose", "verify")
 
+    options: DifficultyOptions
+
     def __init__(
         self, options: DifficultyOptions, servers: dict[str, LLMOptions], compose: TaskComposeOptions, seed: int
     ):
-        super().__init__(servers)
-        self.options, self.compose, self.seed = options, compose, seed
+        super().__init__(options, servers, seed)
+        self.compose = compose
         self.rewards = RewardOptions(workers=min(MAX_WORKERS, len(os.sched_getaffinity(0))))
         self.scorer: IsolatedScorer | None = None
 
@@ -138,9 +137,6 @@ class DifficultyStage(LLMStage):
 
     def is_enabled(self) -> bool:
         return bool(self.options.small)
-
-    def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def open(self, store: Store) -> None:
         await super().open(store)
@@ -192,9 +188,7 @@ class DifficultyStage(LLMStage):
         try:
             reply = await self.llms[server].chat(
                 messages,
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
                 seed=derive_seed(self.seed, self.name, sample["id"], server, n),
             )
         except RequestFailed as error:

@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from annotated_types import Ge, Gt, Le
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
-from verl_longrl.options import Options
 from verl_longrl.rewards import JudgeError, score
 from verl_longrl.rewards.matching.response_format import parse_lines
 
 from data_gen.config import PipelineConfig
 from data_gen.grading import Grader, read_ratings
-from data_gen.llm import LLMOptions, Messages, RequestFailed, TopP
+from data_gen.llm import LLMOptions, Messages, RequestFailed
 from data_gen.llm_json import BrokenRule
 from data_gen.llm_stage import LLMStage
 from data_gen.multitask import prompts
@@ -36,6 +35,7 @@ from data_gen.multitask.computed_tasks import data_source
 from data_gen.multitask.samples import passages_shown, prompt_of
 from data_gen.multitask.written_tasks import writing_brief
 from data_gen.multitask.written_tasks.options import WriteOptions
+from data_gen.sampling import NucleusSamplingOptions
 from data_gen.store import Document, Row
 from data_gen.text import derive_seed
 
@@ -46,7 +46,7 @@ _RATING_SCHEMA = writing_brief.object_schema(
 
 
 @dataclass(frozen=True)
-class VerifyOptions(Options):
+class VerifyOptions(NucleusSamplingOptions):
     """Options of stage verify."""
 
     server: str = ""
@@ -66,12 +66,7 @@ class VerifyOptions(Options):
     """Lowest rating of a summary, from 0 to 10; 0 to skip the rating."""
     attempts: PositiveInt = 3
     """Replies requested until a rating can be read."""
-    temperature: NonNegativeFloat = 0.7
-    """Sampling temperature."""
-    top_p: TopP = 0.95
-    """Nucleus sampling threshold."""
     max_tokens: PositiveInt = 8192
-    """Longest answer, in tokens."""
 
     def server_names(self, writer: str) -> dict[str, str]:
         """The configuration keys that name servers, with the names, if `writer` writes; {} if no server writes."""
@@ -90,6 +85,8 @@ class VerifyStage(LLMStage):
     structured = True
     after = ("ingest", "write")
 
+    options: VerifyOptions
+
     def __init__(
         self,
         options: VerifyOptions,
@@ -98,8 +95,8 @@ class VerifyStage(LLMStage):
         servers: dict[str, LLMOptions],
         seed: int,
     ):
-        super().__init__(servers)
-        self.options, self.compose, self.writer, self.seed = options, compose, writer, seed
+        super().__init__(options, servers, seed)
+        self.compose, self.writer = compose, writer
         self.server, self.judge = options.server_names(writer).values() if writer else ("", "")
         self.grader = Grader(options.max_tokens, seed)
 
@@ -111,9 +108,6 @@ class VerifyStage(LLMStage):
 
     def is_enabled(self) -> bool:
         return bool(self.writer)
-
-    def settings(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self.block_settings(self.options), **self.server_settings()}
 
     async def row(self, document: Document) -> Row:
         name, written = document["ingest"]["id"], document["write"]["samples"]
@@ -163,9 +157,7 @@ class VerifyStage(LLMStage):
         try:
             reply = await self.llms[self.server].chat(
                 prompt,
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
                 seed=derive_seed(*key),
             )
             if reply.finish_reason == "length":
@@ -211,9 +203,7 @@ class VerifyStage(LLMStage):
                 keys=CRITERIA,
                 attempts=self.options.attempts,
                 key=(*key, text),
-                max_tokens=self.options.max_tokens,
-                temperature=self.options.temperature,
-                top_p=self.options.top_p,
+                **self.options.sampling,
             )
         except BrokenRule:
             return None

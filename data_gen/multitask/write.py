@@ -64,6 +64,8 @@ class WriteStage(LLMStage):
     structured = True
     after = ("ingest", "assign")
 
+    options: WriteOptions
+
     def __init__(
         self,
         options: WriteOptions,
@@ -73,10 +75,9 @@ class WriteStage(LLMStage):
         benchmarks: tuple[str, ...],
         seed: int,
     ):
-        super().__init__(servers)
+        super().__init__(options, servers, seed)
         require_files(benchmarks)
-        self.options, self.compose = options, compose
-        self.tokenizer, self.benchmark_files, self.seed = tokenizer, benchmarks, seed
+        self.compose, self.tokenizer, self.benchmark_files = compose, tokenizer, benchmarks
 
     @classmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
@@ -89,13 +90,11 @@ class WriteStage(LLMStage):
 
     def settings(self) -> dict[str, Any]:
         return {
-            "seed": self.seed,
+            **super().settings(),
             "tokenizer": self.tokenizer,
             "benchmarks": fingerprint_files(self.benchmark_files),
             "compose.max_prompt_tokens": self.compose.max_prompt_tokens,
             "compose.min_passages": self.compose.min_passages,
-            **self.block_settings(self.options),
-            **self.server_settings(),
         }
 
     def check_before_run(self) -> None:
@@ -154,9 +153,7 @@ class WriteStage(LLMStage):
                 keys=brief.schema["required"],
                 attempts=options.attempts,
                 key=key,
-                max_tokens=options.max_tokens,
-                temperature=options.temperature,
-                top_p=options.top_p,
+                **options.sampling,
             )
         except BrokenRule as error:
             return {"task": task, "status": error.status, "detail": error.detail}

@@ -9,7 +9,15 @@ from data_gen.pipeline import DocumentStage, PartStage, PipelineStage, WholeStag
 from data_gen.store import Shard, Store, StoreError, dropped_row
 
 
-class Source(PipelineStage):
+class WithoutOptions:
+    """A stage that reads nothing from a configuration."""
+
+    @classmethod
+    def from_config(cls, config, inputs):
+        return cls()
+
+
+class Source(WithoutOptions, PipelineStage):
     """Four parts of three documents."""
 
     name = "source"
@@ -24,7 +32,7 @@ class Source(PipelineStage):
         return counts, {}
 
 
-class Double(PartStage):
+class Double(WithoutOptions, PartStage):
     name, after = "double", ("source",)
     made: list[str]
 
@@ -36,7 +44,7 @@ class Double(PartStage):
         return [{"id": d["source"]["id"], "n": 2 * d["source"]["n"]} for d in documents]
 
 
-class Slow(DocumentStage):
+class Slow(WithoutOptions, DocumentStage):
     name, after, window = "slow", ("source", "double"), 5
 
     def __init__(self, fail=""):
@@ -60,7 +68,7 @@ class Slow(DocumentStage):
         return {"requests": len(self.asked)}
 
 
-class Whole(WholeStage):
+class Whole(WithoutOptions, WholeStage):
     name, after = "whole", ("slow",)
 
     def settings(self):
@@ -162,7 +170,7 @@ def test_a_change_before_is_a_change_after(store):
         Slow().run(store, 0)
 
 
-class Dropping(PartStage):
+class Dropping(WithoutOptions, PartStage):
     """Drops every document whose n is `number`; its rows say of which stages it was given rows."""
 
     def __init__(self, name, after, number, wanted=True):
@@ -206,3 +214,11 @@ def test_a_stage_may_be_wanted_later(store):
     Dropping("first", ("source",), 0).run(store, 0)
     assert store.report("first")["counts"]["dropped: number"] == 4
     assert store.without_skipped(["source", "first"]) == ["source", "first"]
+
+
+def test_a_stage_has_to_say_how_it_is_built_from_a_configuration():
+    class Incomplete(PartStage):
+        settings, rows = Double.settings, Double.rows
+
+    with pytest.raises(TypeError, match="from_config"):
+        Incomplete()

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -53,15 +52,9 @@ def dry_run(files: list[str], endpoint: str, tmp_path: Path) -> subprocess.Compl
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[str]:
-    from verl_longrl.data.schema import write_samples
+    from support.demo_rows import write_demo_rows
 
-    from recipe.longrl.demo.assets import add_lengths
-    from recipe.longrl.demo.grounded import dataset, world
-    from recipe.longrl.demo.grounded.build import GroundedBuild
-
-    build = GroundedBuild()
-    samples = dataset.samples(islice(world.documents(build.world, "train"), 32), "train")
-    write_samples(tmp_path / "rows.parquet", add_lengths(build.tokenizer(), samples))
+    write_demo_rows(tmp_path / "rows.parquet", 32)
     return [f"data.train_files=[{tmp_path / 'rows.parquet'}]", f"data.val_files=[{tmp_path / 'rows.parquet'}]"]
 
 

@@ -5,17 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import islice
 from pathlib import Path
 
 import pytest
-from verl_longrl.data.schema import write_samples
+from support.demo_rows import write_demo_rows
 
 from recipe.longrl import main, settings
 from recipe.longrl.curriculum import __main__ as curriculum
 from recipe.longrl.curriculum import plan
-from recipe.longrl.demo.assets import add_lengths
-from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.memory import shapes
 from recipe.longrl.preflight import model_loading
@@ -118,10 +115,7 @@ def test_missing_files_are_named(launched):
 def rows(tmp_path_factory) -> str:
     """A file with as many rows as the largest published batch has."""
     file = tmp_path_factory.mktemp("rows") / "rows.parquet"
-    build = GroundedBuild()
-    documents = islice(world.documents(build.world, "train"), 512)
-    samples = list(add_lengths(build.tokenizer(), dataset.samples(documents, "train")))
-    write_samples(file, samples[:512])
+    write_demo_rows(file, 512)
     return str(file)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from verl_longrl.options import OptionError, Options, Share
+from verl_longrl.options import OptionError, Share
 
-from data_gen.llm import TopP
+from data_gen.sampling import NucleusSamplingOptions
 
 WRITTEN = ("qa", "choice", "summary")
 
 
 @dataclass(frozen=True)
-class WriteOptions(Options):
+class WriteOptions(NucleusSamplingOptions):
     """Options of stage write."""
 
     server: str = ""
@@ -34,11 +34,6 @@ class WriteOptions(Options):
     focused_share: Share = 0.5
     """Share of the summaries that are about one subject of the text."""
     temperature: NonNegativeFloat = 0.8
-    """Sampling temperature."""
-    top_p: TopP = 0.95
-    """Nucleus sampling threshold."""
-    max_tokens: PositiveInt = 16384
-    """Longest reply, in tokens."""
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(WRITTEN):

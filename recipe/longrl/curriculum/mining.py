@@ -92,6 +92,7 @@ def mining_folder(config: DictConfig) -> Path:
 def mined_files(config: DictConfig) -> list[Path]:
     """The file of kept rows for each training file: of the same name, numbered where two files share a name."""
     names = [Path(file).stem for file in config.data.train_files]
+    # a/train and b/train become train-0 and train-1; a name that occurs once stays.
     repeated = {name for name, times in Counter(names).items() if times > 1}
     unique = [f"{name}-{at}" if name in repeated else name for at, name in enumerate(names)]
     return [mining_folder(config) / f"{name}.parquet" for name in unique]
@@ -156,6 +157,7 @@ def _require_same_settings(path: Path, now: dict[str, Any]) -> None:
     # Earlier versions stored no content, or that of fewer keys.
     keys = before.get("content", {}).keys() & now["content"].keys()
     old, new = _comparable(before, keys), _comparable(now, keys)
+    # What an earlier version did not store cannot be compared.
     lines = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
     if lines:
         fix = f"Fix: delete {path.parent}, or give this run its own folder with trainer.experiment_name=NAME"
@@ -164,6 +166,7 @@ def _require_same_settings(path: Path, now: dict[str, Any]) -> None:
 
 def _comparable(stored: dict[str, Any], content_keys: Set[str]) -> dict[str, Any]:
     """The stored settings, with the contents of these keys instead of the paths of the same files."""
+    # Where the content is known, the path does not matter: a model that was moved is still the same.
     by_path = {"content", *(name for key in content_keys for name in COMPARED_CONTENTS[key])}
     values = {key: value for key, value in stored.items() if key not in by_path}
     values["reward"] = _with_defaults(stored["reward"])
@@ -197,10 +200,12 @@ async def _roll_out(config: DictConfig, options: MineOptions, path: Path) -> Non
     title = f"{console.MARK}mining"
     resumed = f" ({len(done)} rows already done)" if done else ""
     print(f"{title}: {total} rows x {options.rollouts} answers{resumed}; starting vLLM", flush=True)
+    # A generator, because all rows together may not fit in memory.
     open_rows = ((file, row, sample) for file, row, sample in _rows(config) if (file, row) not in done)
     async with Answering(config, longrl, _sampling(config, options)) as answering:
         with progress_bar(title, total, "rows", start=len(done)) as advance:
             async for answered in answering.lines(open_rows):
+                # Written row by row, so a kill loses only the rows in flight.
                 append_lines(path, encode_line(answered))
                 advance(1)
                 statuses += answered.get("statuses", [])
@@ -220,6 +225,7 @@ def _read_lines(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
     lines = {}
     for answered in iterate_jsonl(path, ("file", "row", "task")):
         answered.pop("responses", None)
+        # A row that was answered again has several lines, of which the last one counts.
         lines[answered["file"], answered["row"]] = answered
     return lines
 
@@ -250,6 +256,7 @@ def _write_kept_rows(config: DictConfig, options: MineOptions, folder: Path) -> 
     for at, (file, target) in enumerate(zip(config.data.train_files, mined_files(config), strict=True)):
         rates_of_file = {row: rate for (file_at, row), rate in rates.items() if file_at == at}
         too_long = {row for (file_at, row), line in lines.items() if file_at == at and "too_long" in line}
+        # A row without a rate was too long, or all of its scores failed. It is not kept.
         kept = {row: rate for row, rate in rates_of_file.items() if rate is not None and options.keeps(rate)}
         if kept:
             write_samples(target, _samples_with_rates(file, kept))
@@ -265,6 +272,7 @@ def _write_kept_rows(config: DictConfig, options: MineOptions, folder: Path) -> 
                 "unscored": sum(rate is None and row not in too_long for row, rate in rates_of_file.items()),
             }
         )
+    # Task -> bin -> rows.
     tasks: dict[str, Counter[int]] = defaultdict(Counter)
     for key, rate in rates.items():
         if rate is not None:
@@ -280,6 +288,7 @@ def _histogram_bin(rate: float, rollouts: int) -> int:
     right answer's rate would round to an end."""
     if rate >= SOLVED:
         return rollouts
+    # With 8 answers, a rate of 0.97 (all partly right) rounds to 8 and goes into bin 7.
     return min(rollouts - 1, max(1, round(rate * rollouts))) if rate > 0 else 0
 
 
@@ -311,10 +320,12 @@ def print_summary(config: DictConfig) -> None:
 def _plot(summary: dict[str, Any], path: Path) -> None:
     import matplotlib
 
+    # A backend that needs no display.
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    # The bars of the tasks are stacked: each begins where the one below ends.
     bottom = [0] * (summary["rollouts"] + 1)
     for task, counts in summary["pass_rate"].items():
         axis.bar(range(len(counts)), counts, bottom=bottom, label=task)
@@ -346,6 +357,7 @@ def main(arguments: list[str] | None = None) -> None:
             return
         options, overrides = split_mine_options(arguments)
         config = settings.compose(overrides)
+        # The lock comes before everything that writes into the run's folders.
         with run_lock.hold(settings.run_folders(config)):
             settings.resolve(config)
             preflight.derive_settings(config)

@@ -80,10 +80,14 @@ class CurriculumPlan:
 def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
     """The plan of a command line. Raises SettingsError for a stage or key that does not exist."""
     choices = [argument for argument in arguments if argument.startswith("curriculum=")]
+    # The last choice counts, as with Hydra's own overrides.
     stages = _read_stages((choices or ["curriculum=loongrl-7b"])[-1].partition("=")[2])
     common: list[str] = []
     of_stage: dict[str, list[str]] = {name: [] for name in stages}
-    for argument in (argument for argument in arguments if argument not in choices):
+    for argument in arguments:
+        if argument in choices:
+            continue
+        # `+stage2.trainer.x=1` is `+trainer.x=1` for stage2.
         match = _STAGE_OVERRIDE.fullmatch(argument)
         if match and match[2] in stages:
             of_stage[match[2]].append(match[1] + match[3])
@@ -91,7 +95,9 @@ def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
             common.append(argument)
     if not any(argument.startswith("method=") for argument in common):
         common.insert(0, "method=loongrl")
+    # Composed without the stages' overrides, for the name of the whole and for the names of a configuration's sections.
     run = settings.compose(common)
+    # `trainer.x=1` could mean the section or a stage of that name.
     if clash := sorted(set(stages) & set(run)):
         raise settings.SettingsError(f"a stage cannot be called {clash[0]}: that is a section of a run's configuration")
     plan = CurriculumPlan(run.trainer.experiment_name, settings.run_folders(run)[0])
@@ -111,6 +117,7 @@ def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
         )
         mine = _mine_options(name, stage.mine, mine_overrides)
         plan.stages.append(_compose_stage(name, overrides, mine, initial_weights))
+        # The folder may not exist yet: this stage writes it before the next one starts.
         initial_weights = plan.stages[-1].export
     return plan
 
@@ -141,6 +148,7 @@ def _read_stages(name: str) -> dict[str, StageOptions]:
     elif name in shipped:
         text = shipped[name].read_text()
     else:
+        # With cutoff 0 there is always a nearest name.
         nearest = difflib.get_close_matches(name, shipped, n=1, cutoff=0.0)[0]
         raise settings.SettingsError(
             f"curriculum={name} is unknown; the nearest is {nearest} (known: {', '.join(sorted(shipped))}, or a .yaml "
@@ -171,7 +179,10 @@ def _mine_options(name: str, of_file: MineOptions | None, overrides: list[str]) 
 def _last_value(overrides: Sequence[str], key: str) -> str | None:
     """The value that the last override of this key sets, or None."""
     values = [
-        override.partition("=")[2].strip("'\"") for override in overrides if override.lstrip("+").startswith(f"{key}=")
+        # `+key=value` and `++key=value` set the same key.
+        override.partition("=")[2].strip("'\"")
+        for override in overrides
+        if override.lstrip("+").startswith(f"{key}=")
     ]
     return values[-1] if values else None
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from verl_longrl.data.prompt_lengths import PromptCounter
-from verl_longrl.data.schema import Sample, write_samples
+from verl_longrl.data.schema import Message, Sample, write_samples
 
 from recipe.longrl.demo import model
 from recipe.longrl.demo.circuits import Circuits
@@ -36,15 +36,27 @@ MARKER = "build.json"
 FORMAT = 4
 """Raise it when the same configuration would build something different, so that old builds are replaced."""
 
+Demonstration = tuple[list[Message], str]
+"""A prompt, and the response that a teacher gives to it."""
+
 console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class WarmStartStage:
+    """`steps` of `documents_per_step` fresh documents from `world`; each world adds how its teacher behaves."""
+
+    steps: int
+    documents_per_step: int
+    world: Any
 
 
 @dataclass(frozen=True)
 class WorldBuild(ABC):
     """Everything that a build depends on; each world has its own subclass.
 
-    A subclass sets `warm_start` to its stages, each with a number of `steps`. The class name and all fields are part of
-    the hash.
+    A subclass sets `warm_start` to its stages, each with a number of `steps`, and `circuits` to the model's induction
+    heads. The class name and all fields are part of the hash.
     """
 
     circuits: ClassVar[Circuits]
@@ -74,7 +86,7 @@ class WorldBuild(ABC):
         """The documents of each step of a warm-start stage."""
 
     @abstractmethod
-    def teach(self, rng: random.Random, document: Any, stage: Any) -> Lesson:
+    def teach(self, rng: random.Random, document: Any, stage: Any) -> Iterator[Demonstration]:
         """Demonstrate responses to prompts about a document."""
 
     def lessons(self) -> Iterator[list[Lesson]]:
@@ -82,13 +94,13 @@ class WorldBuild(ABC):
         rng = random.Random(f"longrl-teacher-{self.seed}")
         for number, stage in enumerate(self.warm_start):
             for documents in self.draw(stage, f"warm-start-{self.seed}-{number}"):
-                yield [self.teach(rng, document, stage) for document in documents]
+                yield [Lesson(*zip(*self.teach(rng, document, stage), strict=True)) for document in documents]
 
 
-def in_steps(documents: Iterator[Any], steps: int, size: int) -> Iterator[list[Any]]:
-    """`size` documents for each of `steps` steps."""
-    for _ in range(steps):
-        yield list(islice(documents, size))
+def in_steps(documents: Iterator[Any], stage: WarmStartStage) -> Iterator[list[Any]]:
+    """The documents of each step of a stage."""
+    for _ in range(stage.steps):
+        yield list(islice(documents, stage.documents_per_step))
 
 
 def draw_steps(rng: random.Random, most: int, patience: float) -> int:
@@ -97,6 +109,12 @@ def draw_steps(rng: random.Random, most: int, patience: float) -> int:
     while reached < most and rng.random() < patience:
         reached += 1
     return reached
+
+
+def follow_path(rng: random.Random, path: Sequence[str], ends: Sequence[str], patience: float) -> list[str]:
+    """A path as far as a teacher of this patience follows it; if that is not to its end, then with a random end."""
+    reached = draw_steps(rng, len(path), patience)
+    return list(path) if reached == len(path) else [*path[:reached], rng.choice(ends)]
 
 
 def build_assets(config: WorldBuild, output: Path) -> Path:

@@ -1,7 +1,8 @@
 """Supervised warm start of a tiny model: in a minute it learns a response format and to look up facts.
 
-Each world has a teacher (in its `build.py`) whose demonstrations have a bad habit, which leaves something to learn by
-reinforcement.
+Each world has a teacher (in its `build.py`) whose demonstrations have a bad habit. So the student finds the facts of a
+text, and only some of its answers are complete. Sampling finds more of these, and reinforcement learning makes them the
+habit.
 
 Prompts about one document share its prefix. They follow the document in one sequence, each attends only to the document
 and to itself, and positions restart after the document. That makes a step several times cheaper.

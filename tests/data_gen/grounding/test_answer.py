@@ -4,13 +4,12 @@ import asyncio
 
 import pytest
 from support.fake_openai_server import failure, reply
+from support.pipeline_runs import row_of, servers_at
 
 from data_gen.grounding.answer import AnswerStage, AnswerStageOptions, read_answer
 from data_gen.grounding.prompts import CRITERIA
 from data_gen.grounding.select import SelectOptions
-from data_gen.llm import LLMOptions
 from data_gen.llm_json import UnreadableReply
-from data_gen.store import Store
 
 CANDIDATE = {
     "cluster": 1,
@@ -50,18 +49,9 @@ def test_reasoning_that_never_ends_is_no_answer():
 
 def examine(server, tmp_path, **options):
     """The row of DOCUMENT."""
-    servers = {"default": LLMOptions(endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0)}
+    servers = servers_at(server.url, ["default"])
     stage = AnswerStage(AnswerStageOptions(**options), SelectOptions(), servers, 0)
-
-    async def run():
-        try:
-            await stage.open(Store(tmp_path, "dedup"))
-            stage.enter_part("0")
-            return await stage.row(DOCUMENT)
-        finally:
-            await stage.close()
-
-    return asyncio.run(run())
+    return row_of(stage, tmp_path, DOCUMENT)
 
 
 def kind(body):

@@ -50,8 +50,7 @@ def test_the_same_chunks_as_langchain(tokenizer, limit, seed):
     st.text(st.sampled_from(list("ab .,;!?\n。，é漢🙂<")) | st.characters(codec="utf-8"), max_size=400),
     st.integers(16, 40),
 )
-def test_any_text_is_covered_in_order_within_the_limit(text, limit):
-    tokenizer = load_tokenizer(BUILTIN)
+def test_any_text_is_covered_in_order_within_the_limit(tokenizer, text, limit):
     chunks = Splitter(tokenizer.backend_tokenizer, limit).split(text)
     assert "".join("".join(text[start:end].split()) for start, end, _ in chunks) == "".join(text.split())
     position = 0

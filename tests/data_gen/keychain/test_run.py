@@ -1,14 +1,13 @@
 """The whole pipeline from a native HotpotQA file to parquet, with a real HTTP server for the filter."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
+from contextlib import closing
 
 import pytest
 from support import hotpot_rows
-from support.command_line import call
 from support.fake_openai_server import Server
+from support.pipeline_runs import run_pipeline, run_ranks, training_files, training_samples
 from transformers import AutoTokenizer
 from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import read_samples
@@ -38,27 +37,22 @@ def files(tmp_path_factory, tokenizer):
 
 @pytest.fixture
 def server():
-    server = Server(hotpot_rows.answer)
-    yield server
-    server.close()
+    with closing(Server(hotpot_rows.answer)) as server:
+        yield server
 
 
 NEEDLES = ("retrieval.multi_key=20", "retrieval.multi_value=5", "retrieval.sentence=5", "retrieval.keys=8")
 
 
-def run(files, output, *arguments, code=0, wait=True, questions="hotpot.json"):
-    asked = ["run", "--input", str(files / questions), "--output", str(output), f"tokenizer={files / 'tokenizer'}"]
-    asked += ["part_documents=16", "compose.max_prompt_tokens=3072", "export.val_fraction=0.1", *arguments]
-    if not wait:
-        return subprocess.Popen([sys.executable, "-m", "data_gen.keychain", *asked])
-    found, printed = call(app, asked)
-    assert found == code, printed
-    assert "Traceback" not in printed
-    return printed
+def command(files, output, *arguments, questions="hotpot.json"):
+    return [
+        *("run", "--input", files / questions, "--output", output, f"tokenizer={files / 'tokenizer'}"),
+        *("part_documents=16", "compose.max_prompt_tokens=3072", "export.val_fraction=0.1", *arguments),
+    ]
 
 
-def parquet(output):
-    return {split: (output / f"{split}.parquet").read_bytes() for split in ("train", "val")}
+def run(*arguments, code=0, **options):
+    return run_pipeline(app, command(*arguments, **options), code)
 
 
 def test_questions_become_training_data(files, tmp_path, server):
@@ -74,7 +68,7 @@ def test_questions_become_training_data(files, tmp_path, server):
     assert sum(n for key, n in dropped.items() if key.startswith("dropped")) <= 90 - kinds["fair"] + 4
 
     counter = PromptCounter(AutoTokenizer.from_pretrained(files / "tokenizer"))
-    samples = [s for split in ("train", "val") for s in read_samples(output / f"{split}.parquet")]
+    samples = training_samples(output)
     assert len(samples) >= kinds["fair"] - 4
     assert {s.data_source for s in samples} == {"loongrl_keychain", "loongrl_qa"}
     rows = {row["question"]: row for row in hotpot_rows.rows(90)}
@@ -101,9 +95,9 @@ def test_questions_become_training_data(files, tmp_path, server):
     assert "| retrieval |" not in card  # which was not asked for
     assert "retrieval:" not in printed
 
-    before, requests = parquet(output), len(server.bodies)
+    before, requests = training_files(output), len(server.bodies)
     run(files, output, *asked, "--redo", "filter")  # the replies are kept
-    assert (parquet(output), len(server.bodies)) == (before, requests)
+    assert (training_files(output), len(server.bodies)) == (before, requests)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +109,8 @@ def alone(files, tmp_path_factory):
 
 
 def test_ranks_make_what_one_process_makes(files, alone, tmp_path):
-    shared = (files, tmp_path / "shared", *NEEDLES, "--world-size", "2")
-    ranks = [run(*shared, "--rank", f"{r}", wait=False) for r in range(2)]
-    assert [process.wait(240) for process in ranks] == [0, 0]
-    assert parquet(tmp_path / "shared") == parquet(alone)
+    run_ranks("keychain", command(files, tmp_path / "shared", *NEEDLES), 2)
+    assert training_files(tmp_path / "shared") == training_files(alone)
 
 
 def test_retrieval_rows_stand_beside_the_others(files, alone):
@@ -199,7 +191,5 @@ def test_files_that_are_no_questions(files, tmp_path):
 
 
 def test_every_stage_is_a_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "data_gen.keychain", "--help"], capture_output=True, text=True, timeout=60
-    )
-    assert all(name in done.stdout for name in (*KEYCHAIN.stage_names, "run", "status", "reset", "config"))
+    printed = run_pipeline(app, ["--help"])
+    assert all(name in printed for name in (*KEYCHAIN.stage_names, "run", "status", "reset", "config"))

@@ -1,15 +1,12 @@
 """The whole pipeline from files to parquet: every row is read by a careful reader and scored by its own reward."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 from support import reference_solver, synthetic_books
-from support.command_line import call
+from support.pipeline_runs import run_pipeline, run_ranks, training_files
 from transformers import AutoTokenizer
-from typer.testing import CliRunner
 from verl_longrl.data.prompt_lengths import PromptCounter
 from verl_longrl.data.schema import read_samples
 from verl_longrl.data.validate import validate_file
@@ -48,24 +45,14 @@ def files(tmp_path_factory, texts, tokenizer):
 
 def command(files, output, *arguments):
     return [
-        *("run", "--input", str(files / "documents"), "--output", str(output), f"tokenizer={files / 'tokenizer'}"),
+        *("run", "--input", files / "documents", "--output", output, f"tokenizer={files / 'tokenizer'}"),
         *("part_documents=3", "ingest.buckets=[500,60000]", f"compose.max_prompt_tokens={BUDGET}"),
         *("compose.passage_words=40", "assign.per_document=6", "export.val_fraction=0.2", *arguments),
     ]
 
 
-def run(files, output, *arguments, code=0, wait=True):
-    asked = command(files, output, *arguments)
-    if not wait:
-        return subprocess.Popen([sys.executable, "-m", "data_gen.multitask", *asked])
-    found, printed = call(app, asked)
-    assert found == code, printed
-    assert "Traceback" not in printed
-    return printed
-
-
-def parquet(output):
-    return {split: (output / f"{split}.parquet").read_bytes() for split in ("train", "val")}
+def run(*arguments, code=0):
+    return run_pipeline(app, command(*arguments), code)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +112,7 @@ def test_documents_become_training_data(files, made):
 
 def test_a_run_that_was_stopped_continues_with_the_same_bytes(files, made):
     output, _ = made
-    before, folder = parquet(output), output / "compose"
+    before, folder = training_files(output), output / "compose"
     parts = sorted(folder.glob("*.jsonl"))
     texts = {path: path.read_bytes() for path in parts}
     for name in ("export", "compose"):
@@ -136,15 +123,13 @@ def test_a_run_that_was_stopped_continues_with_the_same_bytes(files, made):
     run(files, output, "compose.min_passages=15")
     assert {path: path.read_bytes() for path in parts} == texts
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert parquet(output) == before
+    assert training_files(output) == before
     assert "compose.min_passages = 15, now it is 12" in run(files, output, code=1)
 
 
 def test_ranks_make_what_one_process_makes(files, made, tmp_path):
-    shared = (files, tmp_path / "shared", "compose.min_passages=15", "--world-size", "2")
-    ranks = [run(*shared, "--rank", f"{rank}", wait=False) for rank in range(2)]
-    assert [process.wait(240) for process in ranks] == [0, 0]
-    assert parquet(tmp_path / "shared") == parquet(made[0])
+    run_ranks("multitask", command(files, tmp_path / "shared", "compose.min_passages=15"), 2)
+    assert training_files(tmp_path / "shared") == training_files(made[0])
 
 
 @pytest.mark.parametrize(
@@ -162,11 +147,9 @@ def test_ranks_make_what_one_process_makes(files, made, tmp_path):
     ],
 )
 def test_what_is_wrong_is_said(files, tmp_path, arguments, message):
-    done = CliRunner().invoke(app, command(files, tmp_path / "run", *arguments))
-    assert done.exit_code == 1
-    assert message in done.output
+    assert message in run(files, tmp_path / "run", *arguments, code=1)
 
 
 def test_every_stage_is_a_command():
-    done = CliRunner().invoke(app, ["--help"])
-    assert all(name in done.output for name in (*MULTITASK.stage_names, "run", "status", "reset", "config"))
+    printed = run_pipeline(app, ["--help"])
+    assert all(name in printed for name in (*MULTITASK.stage_names, "run", "status", "reset", "config"))

@@ -1,17 +1,15 @@
 """What one model writes stays where another one confirms it, and everything else is counted."""
 
-import asyncio
 import re
 
 import pytest
 from support import fake_writer_llm, planted_fact_docs
-from support.fake_openai_server import Server, failure, reply
+from support.fake_openai_server import failure, reply
+from support.pipeline_runs import row_of, servers_at
 
-from data_gen.llm import LLMOptions
 from data_gen.multitask.compose import TaskComposeOptions, passages_of
 from data_gen.multitask.verify import VerifyOptions, VerifyStage
 from data_gen.multitask.written_tasks.choice import LETTERS
-from data_gen.store import Store
 
 TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
 COMPOSE = TaskComposeOptions(max_prompt_tokens=8000, passage_words=40)
@@ -37,37 +35,15 @@ SUMMARY = {
 
 
 @pytest.fixture
-def server():
-    server = Server(fake_writer_llm.honest_reply)
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def verify(server, tmp_path):
     """verify(samples, **options) -> the row."""
 
     def run(written, /, **options):
         wanted = VerifyOptions(**options)
-        named = wanted.server_names("writer")
-        servers = {
-            name: LLMOptions(
-                endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0, extra_body={"who": name}
-            )
-            for name in named.values()
-        }
+        servers = servers_at(server.url, wanted.server_names("writer").values())
         stage = VerifyStage(wanted, COMPOSE, "writer", servers, 0)
         document = {"ingest": {"id": "d", "text": TEXT}, "write": {"id": "d", "samples": written}}
-
-        async def make():
-            try:
-                await stage.open(Store(tmp_path, "dedup"))
-                stage.enter_part("0")
-                return await stage.row(document)
-            finally:
-                await stage.close()
-
-        return asyncio.run(make())
+        return row_of(stage, tmp_path, document)
 
     return run
 

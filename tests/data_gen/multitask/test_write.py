@@ -1,32 +1,23 @@
 """Written samples are about what their prompts show, and what a model gets wrong is asked for again and counted."""
 
-import asyncio
 import json
 from collections import Counter
 
 import pytest
 from support import fake_writer_llm, planted_fact_docs
-from support.fake_openai_server import Server, failure
+from support.fake_openai_server import failure
+from support.pipeline_runs import row_of, servers_at
 
-from data_gen.llm import LLMOptions
 from data_gen.multitask import prompts
 from data_gen.multitask.compose import TaskComposeOptions, passages_of
 from data_gen.multitask.samples import prompt_of, samples_of
 from data_gen.multitask.write import WriteStage
 from data_gen.multitask.written_tasks.options import WriteOptions
-from data_gen.store import Store
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
 
 TEXT = planted_fact_docs.document(1, topics=5, paragraphs=9)[0]
 COMPOSE = TaskComposeOptions(max_prompt_tokens=12000, passage_words=40)
-
-
-@pytest.fixture
-def server():
-    server = Server(fake_writer_llm.honest_reply)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +33,10 @@ def write(server, tokenizer_folder, tmp_path):
 
     def run(tasks, compose=COMPOSE, benchmarks=(), **options):
         wanted = WriteOptions(**{"server": "default", **options})
-        servers = {
-            name: LLMOptions(
-                endpoints=(server.url,), model="judge", attempts=2, cooldown_s=0.0, extra_body={"who": name}
-            )
-            for name in wanted.server_names.values()
-            if name
-        }
+        servers = servers_at(server.url, wanted.server_names.values())
         stage = WriteStage(wanted, compose, servers, tokenizer_folder, benchmarks, 0)
         document = {"ingest": {"id": "d", "text": TEXT, "tokens": 9}, "assign": {"id": "d", "tasks": tasks}}
-
-        async def make():
-            try:
-                await stage.open(Store(tmp_path, "dedup"))
-                stage.enter_part("0")
-                return await stage.row(document)
-            finally:
-                await stage.close()
-
-        return document | {"write": asyncio.run(make())}
+        return document | {"write": row_of(stage, tmp_path, document)}
 
     return run
 

@@ -3,8 +3,6 @@ is stopped, everything is accounted for, and nothing is paid for twice."""
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -12,8 +10,7 @@ import pytest
 import yaml
 from support import fake_writer_llm, planted_fact_docs
 from support.fake_openai_server import Server
-from typer.testing import CliRunner
-from verl_longrl.data.schema import read_samples
+from support.pipeline_runs import run_pipeline, start_pipeline, training_files, training_samples
 from verl_longrl.data.validate import validate_file
 from verl_longrl.rewards import score
 
@@ -66,26 +63,18 @@ def config_file(files, tmp_path):
 
 
 def command(files, output, config, *more):
-    return ["run", "--input", str(files / "documents"), "--output", str(output), "--config", str(config), *more]
+    return ["run", "--input", files / "documents", "--output", output, "--config", config, *more]
 
 
 def run(*arguments):
-    done = CliRunner().invoke(app, command(*arguments))
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def parquet(output):
-    return {split: (output / f"{split}.parquet").read_bytes() for split in ("train", "val")}
+    return run_pipeline(app, command(*arguments))
 
 
 def adds_up(output):
     """Every task that was assigned is accounted for, up to the rows; the counts of all stages."""
     store = Store(output, MULTITASK.shared_parts)
     counts = {name: Counter(store.report(name)["counts"]) for name in MULTITASK.stage_names if name != "difficulty"}
-    rows = Counter(
-        s.task.removeprefix("golongrl_") for p in ("train", "val") for s in read_samples(output / f"{p}.parquet")
-    )
+    rows = Counter(sample.task.removeprefix("golongrl_") for sample in training_samples(output))
     for task in ABILITIES:
         by_stage = {
             stage: sum(n for key, n in counts[stage].items() if key == task or key.startswith(f"{task}: "))
@@ -101,22 +90,19 @@ def adds_up(output):
     return counts
 
 
-def test_written_and_computed_tasks_become_training_data(files, tmp_path, config_file):
-    server, output = Server(fake_writer_llm.honest_reply), tmp_path / "run"
-    try:
-        printed = run(files, output, config_file(server.url))
-        asked = len(server.bodies)
-        before = parquet(output)
-        run(files, output, config_file(server.url), "--redo", "pool")  # the replies are in the cache
-        assert parquet(output) == before
-        assert len(server.bodies) - asked <= 2  # but for the question whether the servers decode JSON
-    finally:
-        server.close()
+def test_written_and_computed_tasks_become_training_data(files, tmp_path, config_file, server):
+    output = tmp_path / "run"
+    printed = run(files, output, config_file(server.url))
+    asked = len(server.bodies)
+    before = training_files(output)
+    run(files, output, config_file(server.url), "--redo", "pool")  # the replies are in the cache
+    assert training_files(output) == before
+    assert len(server.bodies) - asked <= 2  # but for the question whether the servers decode JSON
     assert f"write: {DOCUMENTS} of {DOCUMENTS} documents" in printed
     assert f"verify: {DOCUMENTS} of {DOCUMENTS} documents" in printed
     counts = adds_up(output)
     assert {counts["assign"][task] for task in ABILITIES} == {DOCUMENTS * 6 // len(ABILITIES)}
-    samples = [sample for split in ("train", "val") for sample in read_samples(output / f"{split}.parquet")]
+    samples = training_samples(output)
     assert {sample.task for sample in samples} == set(map(data_source, ABILITIES))
     for sample in samples:
         task, payload = sample.task.removeprefix("golongrl_"), sample.payload
@@ -136,17 +122,10 @@ def test_written_and_computed_tasks_become_training_data(files, tmp_path, config
         assert validate_file(output / f"{split}.parquet", max_prompt_length=BUDGET).ok
 
 
-def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_file):
-    server, output = Server(fake_writer_llm.honest_reply), tmp_path / "run"
-    try:
-        run(
-            files,
-            output,
-            config_file(server.url, compose={"max_prompt_tokens": BUDGET, "passage_words": 40, "tasks": []}),
-        )
-    finally:
-        server.close()
-    tasks = {sample.task for split in ("train", "val") for sample in read_samples(output / f"{split}.parquet")}
+def test_documents_without_computed_tasks_are_not_lost(files, tmp_path, config_file, server):
+    output, compose = tmp_path / "run", {"max_prompt_tokens": BUDGET, "passage_words": 40, "tasks": []}
+    run(files, output, config_file(server.url, compose=compose))
+    tasks = {sample.task for sample in training_samples(output)}
     assert tasks == set(map(data_source, WRITTEN))
 
 
@@ -175,11 +154,8 @@ def test_killed_while_servers_misbehave_the_result_is_the_same_and_nothing_is_pa
         for ranks in (2, 1):
             behave.seen.clear()  # every life meets all the trouble
             asked = len(server.bodies)
-            arguments = (files, killed, file, "--world-size", str(ranks), "--rank")
-            world = [
-                subprocess.Popen([sys.executable, "-m", "data_gen.multitask", *command(*arguments, str(rank))])
-                for rank in range(ranks)
-            ]
+            arguments = command(files, killed, file, "--world-size", ranks, "--rank")
+            world = [start_pipeline("multitask", [*arguments, rank]) for rank in range(ranks)]
             while len(server.bodies) < asked + 25 and all(process.poll() is None for process in world):
                 time.sleep(0.01)
             for process in world:
@@ -189,7 +165,7 @@ def test_killed_while_servers_misbehave_the_result_is_the_same_and_nothing_is_pa
     finally:
         server.close()
     assert all(behave.occurred.values()), behave.occurred  # every kind of trouble occurred
-    assert parquet(killed) == parquet(undisturbed)
+    assert training_files(killed) == training_files(undisturbed)
     assert not list(killed.rglob("*.tmp"))
     assert adds_up(killed) == adds_up(undisturbed)
     assert set(behave.paid) == set(once)

@@ -1,18 +1,15 @@
 """A valid configuration on the demo's data with a tiny model, its preflight, fake programs, and inputs of probes."""
 
 import os
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig
-from verl_longrl.data.schema import write_samples
+from support.demo_rows import write_demo_rows
 
 from recipe.longrl import preflight, settings
 from recipe.longrl.demo import model
-from recipe.longrl.demo.assets import add_lengths
-from recipe.longrl.demo.grounded import dataset, world
 from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.preflight import disk, model_loading
 from recipe.longrl.preflight.nodes.probe_input import ClusterNode, DriverFacts, ProbeInput
@@ -22,11 +19,10 @@ from recipe.longrl.preflight.nodes.probe_input import ClusterNode, DriverFacts, 
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's data and an untrained model."""
     folder = tmp_path_factory.mktemp("assets")
+    for split in ("train", "val"):
+        write_demo_rows(folder / f"{split}.parquet", 8, split)
     build = GroundedBuild()
     words = build.tokenizer()
-    for split in ("train", "val"):
-        samples = dataset.samples(islice(world.documents(build.world, split), 8), split)
-        write_samples(folder / f"{split}.parquet", add_lengths(words, samples))
     model.save_model(model.build_model(words, build.circuits, 0), words, folder / "model")
     return folder
 

@@ -87,6 +87,7 @@ class TaskSampler:
 
     def __iter__(self) -> Iterator[int]:
         """The rest of the current epoch, or the next one."""
+        # With 10 rows an epoch is 10 draws. At position 13, after a resume, 7 draws of the second epoch are left.
         end = (self.position // len(self) + 1) * len(self)
         while self.position < end:
             streams, within = self._current_phase()
@@ -113,6 +114,7 @@ class TaskSampler:
     def _streams_of_phase(self, number: int, phase: Phase) -> _TaskStreams:
         limit = phase.max_prompt_tokens
         fits = np.full(len(self), True) if limit is None else self.lengths <= limit
+        # Sorted, so that the order of tasks, which decides ties, does not depend on the order of rows.
         weights = {task: self.options.weights.get(task, 1.0) for task in sorted(set(self.tasks[fits]))}
         weights = {task: weight for task, weight in weights.items() if weight}
         if not weights:
@@ -121,6 +123,7 @@ class TaskSampler:
                 f"prompt tokens (the shortest of all has {self.lengths.min()}). Fix: raise it"
             )
         rows = [np.flatnonzero(fits & (self.tasks == task)) for task in weights]
+        # Each phase has a seed of its own, so it does not repeat the order of the one before.
         return _TaskStreams(rows, list(weights.values()), self.seed + number)
 
 
@@ -136,6 +139,7 @@ class _TaskStreams:
 
     def __init__(self, rows: Sequence[np.ndarray], weights: Sequence[float], seed: int):
         self.rows, self.seed = rows, seed
+        # A weight is per row: 30 rows with weight 1 and 10 rows with weight 3 get equal shares.
         weighted = [len(task_rows) * weight for task_rows, weight in zip(rows, weights, strict=True)]
         total = sum(weighted)
         self._shares = [part / total for part in weighted]
@@ -150,6 +154,8 @@ class _TaskStreams:
 
     def row_at(self, position: int) -> int:
         """The row at a position; cheap for positions in ascending order."""
+        # After a resume the draws before this position are repeated without being used; only a step backwards begins
+        # again.
         if position < self._position:
             self._restart()
         while self._position < position:

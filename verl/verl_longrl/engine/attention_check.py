@@ -79,6 +79,7 @@ def relative_errors(
         torch.randn(layout.tokens, n_heads, head_size, generator=generator).to(dtype)
         for n_heads in (heads, kv_heads, kv_heads, heads)
     )
+    # Both sides begin with the same rounded numbers, so a difference is an error of the computation alone.
     q, k, v = exact_inputs = [x.to(torch.float64, copy=True).requires_grad_() for x in inputs]
     expected = dense_attention(q, k, v, layout, scale)
     expected_grads = torch.autograd.grad(expected, exact_inputs, grad.double())
@@ -93,6 +94,7 @@ def relative_errors(
 
 def dense_attention(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout, scale: float) -> Tensor:
     """(T, H, D): the attention of a packed row by its definition, with all (T, T) scores and a mask, as a reference."""
+    # With 4 query heads and 2 key-value heads, query heads 0 and 1 read key-value head 0.
     copies = q_THD.shape[1] // k_TKD.shape[1]
     k_THD, v_THD = (x.repeat_interleave(copies, 1) for x in (k_TKD, v_TKD))
     q_HTD, k_HTD, v_HTD = (x.transpose(0, 1) for x in (q_THD, k_THD, v_THD))
@@ -103,11 +105,14 @@ def dense_attention(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: Layout,
 
 def attention_mask(layout: Layout) -> Tensor:
     """(T, T) bool: whether the token of a row attends to the token of a column."""
-    # Segment 0 of a group is its prompt.
-    segments = [(g, s) for g, (_, responses) in enumerate(layout.groups) for s in range(len(responses) + 1)]
+    # (number of the group, number of the segment within it), where segment 0 is the prompt.
+    segments: list[tuple[int, int]] = []
+    for number, (_, responses) in enumerate(layout.groups):
+        segments += [(number, segment) for segment in range(len(responses) + 1)]
     lengths = torch.tensor(layout.self_segments.queries)
     group_T, segment_T = torch.tensor(segments).repeat_interleave(lengths, 0).unbind(1)
     same_segment_or_prompt = (segment_T[:, None] == segment_T) | (segment_T == 0)
+    # tril: no token attends to a later one, within a segment nor beyond it.
     return ((group_T[:, None] == group_T) & same_segment_or_prompt).tril()
 
 

@@ -65,6 +65,7 @@ def _forward_on_cpu(q_QHD: Tensor, k_SKD: Tensor, v_SKD: Tensor, pattern: Patter
     outs, lses = [], []
     for queries, keys in pattern.segments.slices:
         q, k, v = _heads_first(q_QHD[queries]), _heads_first(k_SKD[keys]), _heads_first(v_SKD[keys])
+        # The kernel takes a batch of sequences, and the probability of dropout, which is 0 here.
         out_1HLD, lse_1HL = _cpu_forward(q, k, v, 0.0, pattern.causal, scale=pattern.scale)
         outs.append(out_1HLD)
         lses.append(lse_1HL[0])
@@ -76,6 +77,8 @@ def _backward_on_cpu(grad_QHD: Tensor, saved: Activations, pattern: Pattern) -> 
     for queries, keys in pattern.segments.slices:
         q, k, v = _heads_first(saved.q_QHD[queries]), _heads_first(saved.k_SKD[keys]), _heads_first(saved.v_SKD[keys])
         grad, out = _heads_first(grad_QHD[queries]), _heads_first(saved.out_QHD[queries])
+        # The output and log-sum-exp of a merged attention cover all keys of a query. Given these, the kernel returns
+        # the share of the gradient that comes from the keys of this segment.
         lse = saved.lse_HQ[None, :, queries].contiguous()
         dq, dk, dv = _cpu_backward(grad, q, k, v, out, lse, 0.0, pattern.causal, scale=pattern.scale)
         dqs.append(dq)
@@ -97,6 +100,7 @@ def _concatenate(segments: list[Tensor]) -> Tensor:
 def _forward_varlen(q_QHD: Tensor, k_SKD: Tensor, v_SKD: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
     segments, causal, scale = pattern
     q, k, v = map(_last_contiguous, (q_QHD, k_SKD, v_SKD))
+    # The third value is the random state of dropout.
     out, lse, _ = _varlen_operators()._varlen_attn(
         q, k, v, *segments.ends, *segments.longest, causal, scale, _window(causal)
     )
@@ -138,6 +142,7 @@ VARLEN_KERNEL = Kernel(_forward_varlen, _backward_varlen)
 
 def varlen_unsupported_reason(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
     """Why VARLEN_KERNEL does not work for such queries, or None if it does."""
+    # The checks in order: what this torch lacks, what the kernel cannot do, what the device cannot do.
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return f"torch {torch.__version__} has no torch.nn.attention.varlen"
     if not torch.backends.cuda.is_flash_attention_available():
@@ -146,6 +151,7 @@ def varlen_unsupported_reason(device: torch.device, dtype: torch.dtype, head_siz
         return f"FlashAttention supports float16 and bfloat16, not {str(dtype).removeprefix('torch.')}"
     if head_size % 8 or head_size > 256:
         return f"FlashAttention supports head sizes that are multiples of 8 up to 256, not {head_size}"
+    # 8.0 is an A100; a V100 has 7.0.
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         name = torch.cuda.get_device_name(device)
@@ -161,6 +167,7 @@ def strictly_deterministic() -> Iterator[None]:
     full_determinism sets. FlashAttention's deterministic backward needs more memory: a float32 gradient of the queries
     for each part into which the work is divided.
     """
+    # Without deterministic algorithms, or with strict ones, nothing has to change.
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if not (warn_only and torch.are_deterministic_algorithms_enabled()):
         yield

@@ -70,6 +70,8 @@ class Segments:
     @property
     def slices(self) -> list[tuple[slice, slice]]:
         """The queries and the keys of each segment."""
+        # Neighbouring ends bound a segment: queries of 3 and 2 tokens with keys of 4 and 1 give the ends (0, 0), (3,
+        # 4), (5, 5), so the segments (0:3, 0:4) and (3:5, 4:5).
         ends = zip(_cumulative(self.queries), _cumulative(self.keys), strict=True)
         return [(slice(q0, q1), slice(k0, k1)) for (q0, k0), (q1, k1) in itertools.pairwise(ends)]
 
@@ -95,7 +97,9 @@ class Layout:
     @cached_property
     def self_segments(self) -> Segments:
         """Every prompt and every response with itself, in the order of the row."""
-        lengths = tuple(length for prompt, responses in self.groups for length in (prompt, *responses))
+        lengths: list[int] = []
+        for prompt, responses in self.groups:
+            lengths += [prompt, *responses]
         return Segments(lengths, lengths, self.device)
 
     @cached_property
@@ -111,6 +115,7 @@ class Layout:
     @cached_property
     def attended_slices(self) -> tuple[tuple[slice, ...], ...]:
         """For each prompt and response, in the order of the row: the slices it attends to, its own last."""
+        # The responses of a group lie one after another, the first one directly after the prompt.
         attended: list[tuple[slice, ...]] = []
         for (prompt, _), (_, responses) in zip(self.group_slices, self.groups, strict=True):
             attended.append((prompt,))
@@ -132,7 +137,9 @@ class Layout:
     @cached_property
     def is_response(self) -> torch.Tensor:
         """(T,) bool."""
-        kinds = [kind for _, responses in self.groups for kind in (False, *(True for _ in responses))]
+        kinds: list[bool] = []
+        for _, responses in self.groups:
+            kinds += [False] + [True] * len(responses)
         return self._spread(kinds)
 
     @cached_property
@@ -143,7 +150,9 @@ class Layout:
     @cached_property
     def position_ids(self) -> torch.Tensor:
         """(T,): from 0 in a prompt, and from P in each of its responses."""
-        starts = [start for prompt, responses in self.groups for start in (0, *(prompt for _ in responses))]
+        starts: list[int] = []
+        for prompt, responses in self.groups:
+            starts += [0] + [prompt] * len(responses)
         return self._index_in_segment + self._spread(starts)
 
     @cached_property
@@ -154,22 +163,27 @@ class Layout:
         """
         last_of_prompt, end = [], 0
         for prompt, responses in self.groups:
+            # One entry for each segment of the group, prompt included, because _spread takes one value for each.
             last_of_prompt += [end + prompt - 1] * (1 + len(responses))
             end += prompt + sum(responses)
         is_first = self._index_in_segment == 0
+        # It is -1 for the first token of the row, which is in a prompt, so the last line leaves it out.
         previous = torch.arange(len(is_first), device=self.device) - 1
         return torch.where(is_first, self._spread(last_of_prompt), previous)[self.response_indices]
 
     @cached_property
     def _index_in_segment(self) -> torch.Tensor:
         """(T,): each token's index in its prompt or response."""
+        # Segments of 3 and 2 tokens give [0, 1, 2, 0, 1].
         return torch.cat([torch.arange(length) for length in self.self_segments.queries]).to(self.device)
 
     def _spread(self, values: Sequence[int | bool]) -> torch.Tensor:
         """(T,): a value for each prompt and response, repeated for each of its tokens."""
+        # Values 7 and 8 for segments of 3 and 2 tokens give [7, 7, 7, 8, 8].
         lengths = torch.tensor(self.self_segments.queries)
         return torch.tensor(values).repeat_interleave(lengths).to(self.device)
 
 
 def _cumulative(lengths: Sequence[int]) -> list[int]:
+    # Lengths 3, 2 and 1 give [0, 3, 5, 6].
     return [0, *itertools.accumulate(lengths)]

@@ -60,6 +60,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
     def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         """(M, V): grad * (one_hot(label) - softmax(logits)) for each row."""
         logits_MV, labels_M, lse_M = ctx.saved_tensors
+        # In place, each chunk of the gradient replaces the logits from which it was computed; nothing reads them again.
         grad_MV = logits_MV.detach() if ctx.in_place else torch.empty_like(logits_MV)
         rows = _chunk_rows(logits_MV)
         chunks = (x.split(rows) for x in (logits_MV, labels_M[:, None], lse_M[:, None], grad_M[:, None], grad_MV))

@@ -39,6 +39,8 @@ class PromptGroup(NamedTuple):
     @property
     def attention_pairs(self) -> float:
         """Pairs of a query and a key that it attends to: the cost of long prompts, which is quadratic."""
+        # Token t of the prompt attends to about t tokens, on average to half of the prompt. A token of a response
+        # attends to the whole prompt, and on average to half of its response.
         return self.prompt**2 / 2 + sum(length * (self.prompt + length / 2) for length in self.responses)
 
     def subset(self, indices: Sequence[int]) -> PromptGroup:
@@ -56,6 +58,7 @@ def group_by_prompt(
 
     prompts: one for each row, equal if and only if the prompts' tokens are equal. Lengths are in tokens.
     """
+    # A dictionary keeps its keys in the order in which they were first inserted.
     by_prompt: dict[Hashable, list[int]] = defaultdict(list)
     for row, prompt in enumerate(prompts):
         by_prompt[prompt].append(row)
@@ -79,6 +82,7 @@ def pack_groups(groups: Sequence[PromptGroup], budget: int, at_least: int = 1) -
     pieces = [piece for group in groups for piece in split_group(group, budget)]
     batches: list[MicroBatch] = []
     for piece in sorted(pieces, key=lambda piece: -piece.tokens):
+        # The first micro-batch with room gets the piece; a piece that fits nowhere opens a new one.
         for batch in batches:
             if sum(other.tokens for other in batch) + piece.tokens <= budget:
                 batch.append(piece)
@@ -98,7 +102,8 @@ def split_group(group: PromptGroup, budget: int) -> list[PromptGroup]:
     100 + 40 tokens. Raises OverBudget.
     """
     pieces: list[list[int]] = []
-    room = -1  # No piece is open, so the first response opens one.
+    # No piece is open, so the first response opens one.
+    room = -1
     for index, length in enumerate(group.responses):
         if group.prompt + length > budget:
             raise OverBudget(
@@ -118,6 +123,7 @@ def _split_most_expensive(batches: list[MicroBatch]) -> None:
 
     Its groups are distributed over two micro-batches; a single group is halved, which computes its prompt twice.
     """
+    # A single row cannot be split over two micro-batches.
     divisible = [batch for batch in batches if sum(len(group.rows) for group in batch) > 1]
     if not divisible:
         raise ValueError(f"{len(batches)} rows cannot fill more than {len(batches)} micro-batches; use larger batches")
@@ -128,6 +134,7 @@ def _split_most_expensive(batches: list[MicroBatch]) -> None:
         half, indices = len(group.rows) // 2, range(len(group.rows))
         batches += [[group.subset(indices[:half])], [group.subset(indices[half:])]]
         return
+    # The largest first, each to the half with the fewer pairs, so that the halves cost about the same.
     one: MicroBatch = []
     other: MicroBatch = []
     for group in sorted(batch, key=lambda group: -group.attention_pairs):

@@ -71,6 +71,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
         inputs, _ = super().prepare_model_inputs(micro_batch)
         lengths, rows = RowLengths.of(micro_batch), micro_batch["input_ids"]
         row_starts = rows.offsets()[:-1]
+        # Indices into the rows of the micro-batch one after another, without padding.
         predictors_N = row_starts[lengths.row_indices] + lengths.predictor_positions
         args = {"labels": rows.values()[predictors_N + 1], "temperature": self._temperature(micro_batch, lengths)}
         if self.use_remove_padding:
@@ -97,6 +98,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
         """One temperature for all tokens, or (N,) in float32."""
         temperature = micro_batch["temperature"]
         if isinstance(temperature, Tensor):
+            # A temperature of 0 (greedy) would divide by zero, so both branches have verl's lower bound.
             temperature_B = temperature.to(lengths.prompts.device, torch.float32).clamp(min=1e-8)
             return temperature_B[lengths.row_indices]
         return max(float(temperature), 1e-8)
@@ -108,6 +110,7 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
         if shard is None:
             logits_MV = output.logits[output_args["padded_indices"]]
         else:
+            # The model has computed just the logits that logits_to_keep named, of one packed row.
             logits_MV, labels_M = output.logits[0], labels_M[shard.logit_indices]
             temperature = temperature[shard.logit_indices] if isinstance(temperature, Tensor) else temperature
         logits_MV = divide_by_temperature(logits_MV, temperature)
@@ -116,7 +119,8 @@ class ResponseLogitsEngine(FSDPEngineWithLMHead):
         # The entropy's backward pass reads the logits, so with it the gradient must not overwrite them.
         values["log_probs"] = compute_log_probs(logits_MV, labels_M, in_place=not with_entropy)
         if self.use_ulysses_sp:
-            assert shard is not None  # verl rejects sequence parallelism with padding.
+            # verl rejects sequence parallelism with padding.
+            assert shard is not None
             for name, value_M in values.items():
                 values[name] = gather_outputs_and_unpad(value_M, gather_dim=0)[shard.gathered_indices]
         whole_rows, lengths = logits_processor_func is not None, RowLengths.of(micro_batch)
@@ -137,6 +141,8 @@ def _nest_by_row(value_N: Tensor, lengths: RowLengths, whole_rows: bool) -> Tens
 
     whole_rows: rows of P + R values, which losses expect. Otherwise rows of R + 1 values, since verl reads only those.
     """
+    # A prompt of 3 and a response of 2 tokens give a row of 5 values, of which 2 and 3 are set, or of 3 values, of
+    # which 0 and 1 are set.
     sizes = lengths.responses + (lengths.prompts if whole_rows else 1)
     offsets = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
     positions = lengths.predictor_positions if whole_rows else lengths.response_positions

@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 def shard(x_T: Tensor, ranks: int, rank: int) -> Tensor:
     """(ceil(T / S), ...): a rank's tokens of x, (T, ...). A shard that is one token short is padded with a zero."""
     tokens = x_T[rank::ranks]
+    # -(-a // b) is a / b rounded up.
     missing = -(-len(x_T) // ranks) - len(tokens)
     # pad takes two numbers for each dimension, from the last one to the first.
     return pad(tokens, [0, 0] * (tokens.ndim - 1) + [0, missing]) if missing else tokens
@@ -28,6 +29,8 @@ def shard(x_T: Tensor, ranks: int, rank: int) -> Tensor:
 
 def unshard(shards_T: Tensor, ranks: int, tokens: int) -> Tensor:
     """(T, ...): the row, from the shards of all ranks one after another. tokens: T, without padding."""
+    # Token i of rank r is token i * ranks + r of the packed row. So the shards are the columns of a matrix, and reading
+    # it row by row gives the packed row.
     return shards_T.unflatten(0, (ranks, -1)).transpose(0, 1).flatten(0, 1)[:tokens]
 
 
@@ -72,6 +75,7 @@ def shard_logits(rank_N: Tensor, local_N: Tensor, ranks: int, rank: int) -> Logi
     gathered_indices = torch.empty_like(order)
     gathered_indices[order] = sorted_ranks * most + torch.arange(len(order), device=order.device) - starts[sorted_ranks]
 
+    # Filled up with logit 0, which gathered_indices takes only from the rank that has it.
     logit_indices = order[starts[rank] : starts[rank] + counts[rank]]
     logit_indices = torch.cat([logit_indices, logit_indices.new_zeros(most - len(logit_indices))])
     return LogitShard(local_N[logit_indices], logit_indices, gathered_indices)

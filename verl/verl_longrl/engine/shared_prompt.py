@@ -68,6 +68,7 @@ def shared_prompt_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if ranks > 1:
         # Each rank needs at least one key-value head.
+        # 2 key-value heads on 8 ranks are repeated 4 times, so that each rank has one.
         copies = max(ranks // key.shape[1], 1)
         shards = (query, repeat_kv(key, copies), repeat_kv(value, copies))
         query, key, value = (gather_seq_scatter_heads(x.to(dtype), seq_dim=2, head_dim=1) for x in shards)
@@ -120,6 +121,7 @@ class SharedPromptEngine(ResponseLogitsEngine):
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX, group=dp_group)
         if len(packed) < most.item():
             packed = pack_groups(groups, budget, at_least=int(most.item()))
+        # These are pieces of groups, so a prompt that was computed in two pieces counts twice.
         used_groups = [group for batch in packed for group in batch]
         self._sharing = sum(g.unshared_tokens for g in used_groups) / sum(g.tokens for g in used_groups)
         rows = [[row for group in batch for row in group.rows] for batch in packed]
@@ -130,6 +132,7 @@ class SharedPromptEngine(ResponseLogitsEngine):
         groups = [Group(*group) for group in tu.get_non_tensor_data(micro_batch, GROUPS_KEY, None)]
         layout, packed_T = Layout(groups, micro_batch["input_ids"].device), _pack_rows(micro_batch, groups)
         ranks, rank = self.ulysses_sequence_parallel_size, self._sequence_rank
+        # Token t of the row is token t // ranks of the shard of rank t % ranks (sequence_sharding.py).
         predictors_N = layout.predictor_indices
         logit_shard = self._shard_logits(predictors_N % ranks, predictors_N // ranks)
         inputs = {

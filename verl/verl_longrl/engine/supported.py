@@ -55,6 +55,7 @@ def unsupported_model_reasons(model: Any) -> list[str]:
     dropouts = {name: value for name, value in vars(text).items() if name.endswith("dropout") and value}
     if dropouts:
         reasons.append(", ".join(f"{name} = {value}" for name, value in dropouts.items()))
+    # The name in transformers 5, then the one in earlier versions.
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     if rope.get("rope_type") in ("dynamic", "longrope"):
         reasons.append(f"rope_type {rope.get('rope_type')} depends on the longest sequence computed together")

@@ -118,6 +118,7 @@ class PromptAffinityBalancer:
         server, name, cached = self._conversations.get(request_id, (None, "", 0))
         # The identity matters: a replica that was removed and added again has lost its cache.
         if server is not None and self._servers.get(name) is server:
+            # A turn's prompt begins with that of the turn before: one of 12,000 tokens after one of 10,000 costs 2,000.
             to_prefill = max(0, prompt_tokens - cached)
         else:
             name, to_prefill = self._place(prompt_key, prompt_tokens)
@@ -137,7 +138,8 @@ class PromptAffinityBalancer:
         server = self._servers.get(server_id)
         if server is None or request_id is None or request_id not in server.running:
             return
-        requests = server.running[request_id]  # several where a client reuses the id; the oldest ends first
+        # Several where a client reuses the id; the oldest ends first.
+        requests = server.running[request_id]
         server.decoding -= requests.pop(0).expected
         if not requests:
             del server.running[request_id]
@@ -156,16 +158,19 @@ class PromptAffinityBalancer:
                 name = least_loaded
                 self._counts["spilled"] += 1
         if key is not None:
+            # Also for a rollout that was moved: its new replica has the prompt from now on.
             self._holders[key] = holders if name in holders else [*holders, name]
         return name, 0 if name in holders else tokens
 
     def _replica_for_new_prompt(self) -> str:
         """Rule 1."""
+        # Before the first request all sums are 0, and so are all shares.
         total_prefill = sum(server.prefill for server in self._servers.values()) or 1
         total_load = sum(server.load for server in self._servers.values()) or 1
 
         def share(name: str) -> tuple[float, int]:
             server = self._servers[name]
+            # The second number decides between equal shares.
             return max(server.prefill / total_prefill, server.load / total_load), server.prefill
 
         return min(self._servers, key=share)
@@ -175,7 +180,8 @@ class PromptAffinityBalancer:
 
     def _finish(self, requests: int) -> None:
         self._inflight -= requests
-        if self._inflight == 0:  # the end of a step
+        # The end of a step.
+        if self._inflight == 0:
             self._forget_prompts()
 
     def _forget_prompts(self) -> None:
@@ -197,6 +203,7 @@ class PromptAffinityBalancer:
         removed = {name: self._servers.pop(name) for name in server_ids if name in self._servers}
         for key, holders in list(self._holders.items()):
             self._holders[key] = [name for name in holders if name not in removed]
+        # Their requests will not be released, because release_server ignores servers that are gone.
         if removed:
             self._finish(sum(server.inflight for server in removed.values()))
 

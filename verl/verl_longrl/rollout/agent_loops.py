@@ -21,7 +21,8 @@ class AgentLoopWorkerOncePerPrompt(_AgentLoopWorker):  # type: ignore[misc, vali
     """verl's worker, which runs all rollouts of a prompt."""
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        store = tq.get_client().storage_manager  # a PromptStore, unless another backend is configured
+        # A PromptStore, unless another backend is configured.
+        store = tq.get_client().storage_manager
         with store.group(prompt["uid"]) if isinstance(store, PromptStore) else nullcontext():
             await super()._run_prompt(prompt, *args, **kwargs)
 

@@ -12,7 +12,9 @@ from typing import Any, Self
 
 import ray
 from omegaconf import DictConfig
-from ray._private import state  # the public list_actors needs Ray's dashboard, which not every cluster has
+
+# The public list_actors needs Ray's dashboard, which not every cluster has.
+from ray._private import state
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from verl.experimental.reward_loop.reward_loop import RewardLoopManager, RewardLoopWorker
@@ -60,7 +62,8 @@ class ActorWatch:
         """A line for each actor that has died for good, and for each that was restarted since the last poll."""
         dead, restarted = [], []
         for key, actor in self._actors().items():
-            if key not in self._restarts:  # created after the watch
+            # Created after the watch.
+            if key not in self._restarts:
                 continue
             if actor["State"] == "DEAD":
                 dead.append(f"{_name(actor)} died: {_cause(actor)}")

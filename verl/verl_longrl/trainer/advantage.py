@@ -73,6 +73,7 @@ class Advantages:
             epsilon=options.epsilon,
             scale_floor=options.scale_floor,
             clip=options.clip,
+            # With decay 0 these are the scales of this batch alone.
             scales=self.scale.update(task_variances(rewards, uids, tasks)),
         )
 
@@ -90,6 +91,7 @@ def task_advantages(rewards: Sequence[float], tasks: Sequence[str], epsilon: flo
     advantages = np.zeros(len(values))
     for task in dict.fromkeys(tasks):
         of_task = names == task
+        # One rollout has no deviation, and its advantage stays 0.
         if of_task.sum() > 1:
             rewards_of_task = values[of_task]
             scale = rewards_of_task.std(ddof=1) + epsilon

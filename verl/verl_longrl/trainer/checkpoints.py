@@ -75,7 +75,8 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync folders
+        # Some network file systems cannot sync folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(handle)
@@ -108,6 +109,7 @@ def manifest_of(folder: Path, name: str = MANIFEST) -> Manifest:
         if type(manifest.world_size) is not int:
             raise ValueError(f"world_size = {manifest.world_size!r}")
         for file, size in manifest.files.items():
+            # The files named here will be read, so a path that leads out of the folder is refused.
             if type(size) is not int or file.startswith("/") or ".." in PurePosixPath(file).parts:
                 raise ValueError(f"{file!r}: {size!r} is not a file of it")
         if manifest.crc32 is not None and not all(isinstance(manifest.crc32[file], str) for file in manifest.files):
@@ -143,6 +145,7 @@ def begin_checkpoint(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / INCOMPLETE).open("w") as marker:
         marker.write(f"A checkpoint is being written here; it counts once {MANIFEST} is there.\n")
+    # What could not be deleted above must not count as whole.
     for name in (MANIFEST, DAMAGED):
         (folder / name).unlink(missing_ok=True)
     # Before any other file, so that after a power cut the folder is known to be ours.
@@ -196,6 +199,8 @@ def find_damage(folder: Path) -> str | None:
     """Why the checkpoint in `folder` is not whole; None if all files of its manifest exist with their sizes."""
     try:
         manifest = manifest_of(folder)
+        # Sizes alone, because the files may have terabytes. The ranks check the content before they load it
+        # (`shards.damaged`).
         for name, size in manifest.files.items():
             path = folder / name
             if not path.is_file():
@@ -284,6 +289,8 @@ def to_resume_from(
         )
     folder, skipped = (None, []) if mode == "disable" else newest_whole(root, check)
     if mode == "resume_path":
+        # The path may lead to another run's checkpoint, from which this run once began. By now it may have checkpoints
+        # of its own, which are newer.
         requested = Path(str(path))
         if folder is None or requested.parent.resolve() == root.resolve():
             folder = _require_newest(requested, folder, check)
@@ -339,6 +346,7 @@ def rotate(sealed: Path, keep: int | None) -> list[str]:
     whole = [folder for folder in older if find_damage(folder) is None]
     if len(whole) <= keep:
         return []
+    # With keep = 2 and whole checkpoints of steps 10, 20 and 30, everything before step 20 is outdated.
     outdated = [folder for folder in older if step_of(folder) < step_of(whole[-keep])]
     return [line for folder in outdated if (line := remove(folder)) is not None]
 
@@ -352,8 +360,10 @@ def sweep(root: Path) -> list[str]:
         if folder.is_symlink():
             continue
         sweep_temporary_files(folder, MANIFEST, ADVANTAGE_STATE_FILE, WAITING)
+        # An empty folder was created by a start that ended before it could write the marker.
         marked = (folder / INCOMPLETE).exists()
         if (folder / MANIFEST).exists():
+            # A kill after the manifest was written left the marker, but the checkpoint is whole.
             (folder / INCOMPLETE).unlink(missing_ok=True)
         elif marked or not any(folder.iterdir()):
             lines.append(remove(folder) or f"deleted {folder}, half-written by a start that ended early")
@@ -397,7 +407,8 @@ def _not_to_be_deleted(folder: Path) -> str | None:
         return str(error)
     added = []
     for name in _files(folder):
-        of_nfs = PurePosixPath(name).name.startswith(".nfs")  # a deleted file that some process has open
+        # NFS renames a deleted file that some process has open to such a name.
+        of_nfs = PurePosixPath(name).name.startswith(".nfs")
         if name not in listed and not of_nfs and not _TEMPORARY.fullmatch(name):
             added.append(name)
     return f"the run did not write {', '.join(added[:5])}" if added else None

@@ -24,7 +24,8 @@ def step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
 
 def metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:
     """One readable line, e.g. `step 12/150  reward 0.83  context 0.71  recall 0.66 ...  3.1 s`."""
-    citations = ("context", "recall", "precision") if metrics.get(f"{prefix}/context") else ()  # most tasks have none
+    # Most tasks have no citations.
+    citations = ("context", "recall", "precision") if metrics.get(f"{prefix}/context") else ()
     shown = {"reward": "score"} | {part: part for part in (*citations, "answer", "format")}
     parts = [
         f"{name} {metrics[f'{prefix}/{part}']:.3f}" for name, part in shown.items() if f"{prefix}/{part}" in metrics

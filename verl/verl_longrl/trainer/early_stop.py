@@ -13,6 +13,7 @@ cases:
   that it is broken (`health.py`). Then the message names the checkpoint to resume from.
 """
 
+from abc import abstractmethod
 from pathlib import Path
 
 from transfer_queue import KVBatchMeta
@@ -40,9 +41,9 @@ class EarlyStopTrainer(PPOTrainerSync):
     _pending_stop: tuple[type[RuntimeError], str] | None = None
     """The error, and its problem, with which the begin of the next step ends the run."""
 
+    @abstractmethod
     def _save_before_step(self) -> None:
         """Write and seal the checkpoint of `global_steps` with the state at the begin of the step after it."""
-        raise NotImplementedError
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         try:
@@ -74,6 +75,7 @@ class EarlyStopTrainer(PPOTrainerSync):
 
     def _stop_before_next_step(self, error: type[RuntimeError], problem: str) -> None:
         """End the run at the begin of the next step, which saves. Without a next step, raise `error` now."""
+        # There is no next step that could save and end the run.
         if self.global_steps >= self.total_training_steps:
             raise error(f"{problem}. Rerun the command to repeat the last step and its validation")
         self._pending_stop = (error, problem)
@@ -98,8 +100,9 @@ class EarlyStopTrainer(PPOTrainerSync):
         if step <= 1:
             return "no step was completed before it"
         folder = self._checkpoint_root / f"global_step_{step - 1}"
+        # The last step's rollouts are written in a thread, which then seals its checkpoint.
         for pending in self._dump_futures:
-            pending.result()  # it may be about to seal the folder
+            pending.result()
         if checkpoints.find_damage(folder) is not None:
             if reason := self._why_state_is_lost():
                 return f"{reason}, so nothing could be saved; {self._how_to_resume()}"
@@ -132,6 +135,7 @@ class EarlyStopTrainer(PPOTrainerSync):
     def _broken(self, problem: str) -> Broken:
         """The error for weights that can no longer be trusted; names the last checkpoint that can."""
         until, root = self.health.sound_until, self._checkpoint_root
+        # Whole checkpoints may be later than the last step whose weights were sound.
         whole = [folder for folder in checkpoints.checkpoint_folders(root) if checkpoints.find_damage(folder) is None]
         good = [folder for folder in whole if until is None or checkpoints.step_of(folder) <= until]
         if not good:

@@ -32,18 +32,22 @@ def _broken(rank: Any) -> list[str]:
 
 def _parameters(rank: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for role in rank.worker_dict.values():
-        trained = getattr(role, "actor", role)  # a worker that has an actor, or a critic's worker itself
-        if trained is None:  # a frozen reference
+        # A worker that has an actor, or a critic's worker itself.
+        trained = getattr(role, "actor", role)
+        # A frozen reference.
+        if trained is None:
             continue
         module = trained.engine.module
-        for part in module if isinstance(module, list) else [module]:  # Megatron has a list
+        # Megatron has a list of modules.
+        for part in module if isinstance(module, list) else [module]:
             yield from part.named_parameters()
 
 
 @torch.no_grad()
 def _finite(weights: torch.Tensor) -> bool:
     local = weights.to_local() if hasattr(weights, "to_local") else weights
-    if not local.numel() or not local.is_floating_point():  # the shard is empty, or quantised and frozen
+    # The shard is empty, or quantised and frozen.
+    if not local.numel() or not local.is_floating_point():
         return True
     # aminmax propagates nan, and an inf is the smallest or the largest value.
     return bool(torch.stack(torch.aminmax(local)).isfinite().all())

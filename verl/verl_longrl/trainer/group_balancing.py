@@ -51,6 +51,7 @@ def keep_groups_together(batch: KVBatchMeta, ranks: int, mini_batch_rows: int) -
 
     mini_batches, rest = divmod(len(batch), mini_batch_rows)
     order = balanced_order(rollout_rows(batch.keys, batch.tags), ranks, 1 if rest else max(mini_batches, 1))
+    # The metrics compare ranks over the whole batch, whatever the number of mini-batches.
     size, lengths = len(order) // ranks, [tag["seq_len"] for tag in batch.tags]
     rows_of_rank = [order[rank * size : (rank + 1) * size] for rank in range(ranks)]
     batch.reorder(order)
@@ -83,6 +84,7 @@ def balanced_order(rows: Sequence[RolloutRow], ranks: int, mini_batches: int = 1
     size, left = divmod(len(rows), ranks * mini_batches)
     if left:
         raise ValueError(f"{len(rows)} rows do not divide into {ranks} ranks x {mini_batches} mini-batches")
+    # Rank 0 has the first `mini_batches` bins, rank 1 the next ones: verl deals out contiguous parts.
     bins = [_Bin(size) for _ in range(ranks * mini_batches)]
     by_prompt = group_by_prompt(
         [row.prompt for row in rows], [row.prompt_tokens for row in rows], [row.response_tokens for row in rows]
@@ -96,10 +98,12 @@ def balanced_order(rows: Sequence[RolloutRow], ranks: int, mini_batches: int = 1
             emptiest = max(bins, key=lambda each: each.room)
             target = min(with_room, key=lambda each: each.work) if with_room else emptiest
             fitting, places = min(target.room, len(rest.rows)), range(len(rest.rows))
+            # At least one row fits: the rooms of all bins together equal the rows that are not placed yet.
             target.add(rest.subset(places[:fitting]))
             rest = rest.subset(places[fitting:]) if fitting < len(places) else None
     order: list[int] = []
     for each in bins:
+        # False sorts before True, and sorting is stable, so only padding rows move.
         numbers = [number for group in each.groups for number in group.rows]
         order += sorted(numbers, key=lambda number: rows[number].padding)
     return order

@@ -54,6 +54,7 @@ class FilteringReplayBuffer(ReplayBuffer):
                 f"trainer.v1.sampler.custom_sampler made a {type(buffer).__name__}; LongRL's trainer needs verl's "
                 "own synchronous replay buffer (leave custom_sampler unset)"
             )
+        # verl's trainer holds this very object, so it must change its class, not be replaced.
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
         buffer.on_filtered, buffer.on_poll = on_filtered, on_poll
@@ -66,6 +67,8 @@ class FilteringReplayBuffer(ReplayBuffer):
         self._partition, self._began = partition_id, time.monotonic()
         if partition_id != "train":
             return super().sample(global_steps, partition_id, batch_size)
+        # Groups that wait are still in TransferQueue, so verl finds them like new ones. A batch takes the oldest groups
+        # first, so they are used before those of this step.
         used, self.waiting, self._step = len(self.waiting), set(), global_steps
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if DISCARDED in metrics:
@@ -90,6 +93,7 @@ class FilteringReplayBuffer(ReplayBuffer):
         # verl calls this for groups that it evicts, and again at the end of `sample` for the surplus.
         if partition_id == "train" and not self._evicting:
             sampled_at = self.prompt_global_steps[partition_id]
+            # With carry_steps = 1 a group that was sampled in this step stays, and one of the step before does not.
             young = {uid for uid in uids if self._step - sampled_at.get(uid, self._step) < self.carry_steps}
             self.waiting |= young
             uids = uids - young

@@ -146,7 +146,8 @@ class Health:
         if not zero or self._jumped or not self._teaches_nothing(metrics):
             self._zero.count(step, zero)
         if self._jumped and not self._zero.length:
-            self._jumped = None  # a gradient that is not zero: the weights were loaded well
+            # The gradient is not zero, so the weights were loaded well.
+            self._jumped = None
         limit = self.options.zero_gradient_steps
         if not limit or self._zero.length < limit:
             return None
@@ -161,6 +162,7 @@ class Health:
         if gradient is not None and len(norms) >= SPIKE_STEPS and gradient > SPIKE * (usual := median(norms)):
             lines.append(f"step {step}: gradient norm {gradient:.3g}, usually {usual:.3g}")
         difference, limit = metrics.get(PROB_DIFF), self.options.probability_gap
+        # Not `difference > limit`, which is false for nan.
         if self._prob_diff.count(step, difference is not None and not difference <= limit):
             lines.append(
                 f"step {step}: rollout/train prob diff {difference:.3g}, more than longrl.watch.probability_gap = "
@@ -179,6 +181,7 @@ class Health:
         """The metrics far outside of the recent steps' range, with numbers, or None."""
         jumps = []
         rows = [*self._recent, metrics]
+        # Between the best and the worst rollout of the recent steps; 1 where neither is known.
         spread = max(_values(rows, BEST), default=1.0) - min(_values(rows, WORST), default=0.0)
         for name, label in ((REWARD, "reward"), (ENTROPY, "entropy"), (GRADIENT, "gradient norm")):
             now, before = _value(metrics, name), _values(self._recent, name)
@@ -202,6 +205,7 @@ class Health:
 
 
 def _outside(value: float, before: list[float], margin: float) -> bool:
+    # Values of 0.4 to 0.5 before and a margin of 0.2: below 0.1 and above 0.8 is outside.
     low, high = min(before), max(before)
     return not low - (high - low) - margin <= value <= high + (high - low) + margin
 

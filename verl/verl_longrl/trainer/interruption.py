@@ -69,6 +69,7 @@ class Interruptions:
             return None
         self._polled = now
         if self.stop_file.exists():
+            # The launcher writes the signal's name into the file; `touch` leaves it empty.
             requested_by = self.stop_file.read_text().strip()
             return f"asked to stop ({requested_by or self.stop_file})"
         dead, restarted = self.actors.poll()

@@ -46,5 +46,6 @@ class ItemsInFlight:
     def _batches(self, dataset: Any, loader: Any) -> Iterator[dict[str, Any]]:
         # An item leaves the list before its batch is submitted, and is then in `item_of`, so a checkpoint has it once.
         while self.to_resubmit:
+            # One item per batch, so that exactly the items that waited are submitted, whatever the loader's batch size.
             yield loader.collate_fn([dataset[self.to_resubmit.pop(0)]])
         yield from loader

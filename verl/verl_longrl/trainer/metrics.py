@@ -103,6 +103,7 @@ def task_metrics(
             f"task/{task}/signal_share": sum(deviations) / signal if signal else 0.0,
             f"task/{task}/prompt_share": len(deviations) / sum(map(len, spread.values())),
         }
+    # A task may have only filtered groups, and then appears in `filtered` alone.
     for task in dict.fromkeys([*spread, *(group[0]["task"] for group in filtered)]):
         counts = filtered_metrics([group for group in filtered if group[0]["task"] == task])
         metrics |= {name.replace("group/", f"task/{task}/"): value for name, value in counts.items()}
@@ -127,6 +128,7 @@ def host_memory() -> dict[str, float]:
     total: dict[str, float] = defaultdict(float)
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
+        # The first role that matches, in the order of ROLES.
         role = next((name for name, pattern in ROLES.items() if re.search(pattern, command)), None)
         if role is None:
             continue
@@ -134,6 +136,8 @@ def host_memory() -> dict[str, float]:
             memory = process.memory_full_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+        # Resident memory counts a shared page in every process that maps it. pss divides the page among them, so a sum
+        # over processes is right.
         total[role] += getattr(memory, "pss", memory.rss) / 2**30
     return dict(total)
 

@@ -32,6 +32,7 @@ def iterate_metrics(path: Path, keys: Sequence[str] = ()) -> Iterator[dict[str, 
 
 def present_name(name: str) -> str:
     prefix, slash, rest = name.partition("/")
+    # sampled/longrlvr/context becomes reward_before_filter/longrlvr/context.
     if (beginning := FORMER_NAMES.get(prefix + slash)) is not None and rest:
         return beginning + rest
     return FORMER_NAMES.get(name, name)

@@ -66,17 +66,21 @@ class PromptStore(AsyncSimpleStorageManager):
     async def put_data(
         self, data: TensorDict, metadata: BatchMeta, data_parser: Callable[[Any], Any] | None = None
     ) -> None:
+        # Agent loops store one row at a time. Writes of several rows, such as advantages, have no prompts to share.
         row = _row(data) if metadata.size == 1 and data_parser is None else {}
         prompt = self._prompts.get(row.pop("uid", ""))
         if prompt is None or not isinstance(row.get("prompts"), torch.Tensor):
             await super().put_data(data, metadata, data_parser)
             return
         index, shared = metadata.global_indexes[0], _shared(row)
+        # Digests, so that the first row's long fields need not stay in memory until the last rollout has ended.
         digests = {name: _digest(value) for name, value in shared.items()}
         # The lock makes one row the first when rollouts end together, and keeps others from referring to it before it
         # is stored.
         async with prompt.lock:
+            # A row that is stored twice does not refer to itself.
             if prompt.first_row not in (None, index):
+                # The copy is shallow. The caller's own rows must not change.
                 data = data.copy()
                 for name in shared:
                     # Rollouts of agents may have prompts of their own. Then the row keeps its prompt.
@@ -85,7 +89,8 @@ class PromptStore(AsyncSimpleStorageManager):
             await super().put_data(data, metadata)
             if prompt.first_row is None:
                 prompt.first_row, prompt.digests = index, digests
-        metadata.custom_meta[0][FIRST_ROW] = prompt.first_row  # becomes a tag of the row
+        # TransferQueue makes it a tag of the row.
+        metadata.custom_meta[0][FIRST_ROW] = prompt.first_row
 
     async def get_data(self, metadata: BatchMeta) -> TensorDict:
         data = await super().get_data(metadata)
@@ -139,7 +144,8 @@ def _shared(row: dict[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if not isinstance(value, torch.Tensor):
             shared[name] = value
-        elif value.dim() == 1:  # positions of images have more dimensions
+        # Positions of images have more dimensions.
+        elif value.dim() == 1:
             shared[name] = value[:length]
     return shared
 

@@ -57,7 +57,8 @@ def explain_death(message: str) -> str:
     """Ray's explanation of a death without its advice; ours where memory was short."""
     if "running low on memory" in message:
         return _memory_was_short(message)
-    if "connection error code" in message:  # the raylet's socket to it was closed
+    # The raylet's socket to the process was closed.
+    if "connection error code" in message:
         return ENDED
     return " ".join(message.split(" Some common causes", 1)[0].split()).rstrip(".")
 
@@ -68,6 +69,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
+        # RayTaskError wraps the error that a task raised in its own process.
         current = getattr(current, "cause", None) if isinstance(current, exceptions.RayTaskError) else current
         if not isinstance(current, BaseException):
             return
@@ -87,6 +89,8 @@ def _line(error: BaseException) -> str:
             "Ray's object store is full and has no room to spill to. Fix: free the disk of Ray's temporary folder "
             "(/tmp/ray), or set ray_kwargs.ray_init._temp_dir to a folder on a larger disk"
         )
+    # Ray's text has a line for each of these facts, such as `class_name: WorkerDict`, and its explanation in the last
+    # one.
     if isinstance(error, exceptions.RayActorError) and (name := re.search(r"class_name: (\S+)", text)):
         process, node = re.search(r"\tpid: (\d+)", text), re.search(r"\tip: (\S+)", text)
         where = f" (process {process[1]} on {node[1]})" if process and node else ""

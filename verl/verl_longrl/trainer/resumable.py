@@ -93,6 +93,7 @@ class ResumableTrainer(EarlyStopTrainer):
 
     def _load_checkpoint(self) -> None:
         options, workers = self.config.trainer, self.actor_rollout_wg.workers
+        # The ranks create files as well, each with the mask of its own process.
         if not self.longrl.trust_folder:
             shards.in_ranks(workers, write_access.allow_only_owner_to_write, [()] * len(workers))
         folder, skipped = checkpoints.to_resume_from(
@@ -103,8 +104,10 @@ class ResumableTrainer(EarlyStopTrainer):
         if options.resume_mode == "auto":
             checkpoints.point_tracker(self._checkpoint_root, folder)
         if folder is not None:
-            options.resume_from_path = str(folder)  # verl reads it with resume_mode=resume_path
+            # verl reads it with resume_mode=resume_path.
+            options.resume_from_path = str(folder)
             print_line(f"resume: continuing from {folder}")
+        # Megatron's own format holds more than weights, so its ranks must be able to load all of it.
         readers = [*workers, *(self.critic_wg.workers if self.use_critic else [])]
         with shards.loading_weights_only([] if self._megatron else readers):
             super()._load_checkpoint()

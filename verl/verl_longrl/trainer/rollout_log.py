@@ -62,7 +62,8 @@ class RolloutLog:
         """Store a prompt and facts about it, unless it is stored already; return the key that rollouts refer to."""
         digest = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES)
         key, number = digest.hexdigest(), int.from_bytes(digest.digest())
-        at = bisect_left(self._known, number)  # `_known` is sorted
+        # `_known` is sorted.
+        at = bisect_left(self._known, number)
         if at == len(self._known) or self._known[at] != number:
             append_lines(self.prompts, encode_line({"prompt": key, **about, "text": text}))
             self._known.insert(at, number)
@@ -89,6 +90,7 @@ class RolloutLog:
                 "prompt": prompt_key_of[key.uid],
                 "response": decode(response, skip_special_tokens=True),
             }
+            # `own_parts` is a text of JSON, because scorers of different tasks measure different parts.
             rows.append({**row, **score, "own_parts": json.loads(score["own_parts"])})
         self.write_step(step, sorted(rows, key=lambda row: (row["uid"], row["rollout"])))
 
@@ -97,6 +99,7 @@ class RolloutLog:
         path = self.folder / f"{step}.jsonl"
         aside = path.with_suffix(".partial")
         try:
+            # The file gets its name when it is complete, so readers see all rollouts of a step or none.
             with aside.open("wb") as handle:
                 handle.writelines(encode_line({"step": step, **row}) for row in rows)
             os.replace(aside, path)
@@ -116,6 +119,7 @@ def _keys(prompts: Path) -> array[int]:
     if prompts.is_file():
         with prompts.open("rb") as handle:
             for number, text in enumerate(handle, 1):
+                # A second beginning within a line: two lines of which the first lost its end.
                 beginning = _BEGINNING.match(text)
                 whole = text.endswith(_END) and b"\0" not in text and not _BEGINNING.search(text, 1)
                 if beginning is not None and whole and _is_utf8(text):

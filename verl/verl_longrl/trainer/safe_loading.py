@@ -68,7 +68,8 @@ def _calls(path: Path) -> str | None:
     import torch
 
     if not zipfile.is_zipfile(path):
-        return None  # not written by torch.save, or in its old format, which torch checks itself
+        # It was not written by torch.save, or in its old format, which torch checks itself.
+        return None
     try:
         calls = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
@@ -80,7 +81,9 @@ def _allow() -> None:
     """Allow the types that checkpoints contain besides tensors: how they were sharded, and numpy's random state."""
     import numpy as np
     import torch
-    import torch.distributed.tensor  # its import allows its own classes
+
+    # The import allows its own classes.
+    import torch.distributed.tensor
     from numpy._core.multiarray import _reconstruct
     from torch.distributed.tensor.placement_types import _StridedShard
 

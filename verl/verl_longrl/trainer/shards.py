@@ -55,6 +55,7 @@ def assign_files(files: Mapping[str, int], ranks: int) -> list[list[str]]:
 
 def write_through(folder: Path, workers: Workers) -> dict[str, checksums.Written]:
     """Wait until the disk has all files in subfolders of the checkpoint in `folder`, which the ranks have written."""
+    # Files directly in the folder, such as data.pt, are the driver's own; seal_checkpoint syncs them.
     files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.glob("*/**/*") if path.is_file()}
     each = [(folder, share) for share in assign_files(files, len(workers))]
     written = in_ranks(workers, checksums.write_through, each)
@@ -73,9 +74,11 @@ def damaged(folder: Path, workers: Workers, weights: Callable[[str], bool]) -> l
     try:
         each: list[tuple[Any, ...]] = [(folder, {name: expected[name] for name in share}) for share in shares]
         lines_by_rank = in_ranks(workers, checksums.damaged, each)
-    except OSError as error:  # Ray's error, which also is an instance of its cause's class
+    # Ray's error is also an instance of its cause's class.
+    except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {getattr(error, 'cause', error)}") from error
     problems = [line for lines in lines_by_rank for line in lines]
+    # Only files that are as they were written are searched for calls.
     if not problems:
         each = [(folder, [name for name in share if weights(name)]) for share in shares]
         calls_by_rank = in_ranks(workers, safe_loading.find_calls, each)

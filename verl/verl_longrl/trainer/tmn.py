@@ -52,6 +52,7 @@ class _TaskBatch(NamedTuple):
 
     def by_task(self, values: Floats) -> Floats:
         """Means over the prompts of each task, (P,) -> (K,)."""
+        # Tasks [0, 0, 1] and values [1, 3, 5] give sums [4, 5] and counts [2, 1], so [2, 5].
         return np.bincount(self.task, values) / np.bincount(self.task)
 
 
@@ -88,7 +89,9 @@ def tmn_advantages(
     # S_k, the root of the mean variance: not the mean of the deviations.
     scale_of_batch = np.sqrt(batch.by_task(batch.variance))
     scale = scale_of_batch if scales is None else np.array([scales[name] for name in batch.names])
-    centred = batch.rewards - batch.mean[batch.prompt]  # r_j - mu_x
+    # r_j - mu_x.
+    centred = batch.rewards - batch.mean[batch.prompt]
+    # Scales of tasks (K,) become those of prompts (P,), then those of rollouts (N,).
     advantages = centred / (np.maximum(scale, scale_floor)[batch.task][batch.prompt] + epsilon)
     if difficulty_reweight:
         advantages = advantages * _difficulty(batch, centred, alpha, gamma, clip)
@@ -120,6 +123,7 @@ class RunningScale:
     def update(self, of_batch: Mapping[str, float]) -> dict[str, float]:
         """Add a batch's `task_variances`. Returns S_k of its tasks."""
         for task, variance in of_batch.items():
+            # A new task has no average yet: with its own variance as `before`, the first batch counts fully.
             before = self.variances.get(task, variance)
             self.variances[task] = self.decay * before + (1 - self.decay) * variance
         return {task: float(np.sqrt(self.variances[task])) for task in of_batch}
@@ -147,6 +151,7 @@ def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _TaskBatch:
     for row, (uid, task) in enumerate(zip(uids, tasks, strict=True)):
         number = names.setdefault(task, len(names))
         prompt[row] = prompts.setdefault(uid, len(prompts))
+        # This is the first rollout of its prompt.
         if prompt[row] == len(task_of):
             task_of.append(number)
         elif task_of[prompt[row]] != number:
@@ -154,8 +159,11 @@ def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _TaskBatch:
             raise ValueError(f"prompt {uid!r} has rollouts of task {other!r} and of task {task!r}; expected one task")
     count = np.bincount(prompt, minlength=len(prompts))
     mean = np.bincount(prompt, values, minlength=len(prompts)) / count
+    # Deviations from the mean, in a second pass: the mean of squares minus the square of the mean would lose a small
+    # variance to rounding.
     squares = np.bincount(prompt, (values - mean[prompt]) ** 2, minlength=len(prompts))
-    single = count == 1  # as in the released code: mu_x = 0 and var_x = 1
+    # As in the released code, mu_x = 0 and var_x = 1 for a single rollout.
+    single = count == 1
     variance = np.where(single, 1.0, squares / np.maximum(count - 1, 1))
     return _TaskBatch(
         values, prompt, np.array(task_of, dtype=np.intp), list(names), count, np.where(single, 0.0, mean), variance
@@ -164,10 +172,13 @@ def _batch(rewards: ArrayLike, uids: Any, tasks: Any) -> _TaskBatch:
 
 def _difficulty(batch: _TaskBatch, centred: Floats, alpha: float, gamma: float, clip: float | None) -> Floats:
     """Weights (N,) by which advantages are multiplied."""
-    task_mean = batch.by_task(batch.mean)[batch.task]  # M_k (P,)
-    threshold = np.where(batch.rollouts == 1, task_mean, alpha * batch.mean + (1 - alpha) * task_mean)  # t_x (P,)
+    # M_k of each prompt's task, (P,).
+    task_mean = batch.by_task(batch.mean)[batch.task]
+    # t_x, (P,).
+    threshold = np.where(batch.rollouts == 1, task_mean, alpha * batch.mean + (1 - alpha) * task_mean)
     above = np.bincount(batch.prompt, batch.rewards > threshold[batch.prompt], minlength=len(batch.rollouts))
-    share = (above / batch.rollouts)[batch.prompt]  # p_x, spread to (N,)
+    # p_x of each rollout's prompt, (N,).
+    share = (above / batch.rollouts)[batch.prompt]
     weights = np.exp(gamma * np.where(centred > 0, 0.5 - share, share - 0.5))
     return weights if clip is None else np.clip(weights, 1 / clip, clip)
 
@@ -178,6 +189,7 @@ def _check(alpha: float, gamma: float, epsilon: float, scale_floor: float, clip:
         "gamma": (gamma, 0.0, np.inf),
         "epsilon": (epsilon, 0.0, np.inf),
         "scale_floor": (scale_floor, 0.0, np.inf),
+        # None sets no bound, and 1 passes the check.
         "clip": (1.0 if clip is None else clip, 1.0, np.inf),
     }
     for name, (value, low, high) in ranges.items():

@@ -86,7 +86,8 @@ class LongRLTrainer(ResumableTrainer):
         rollout = config.actor_rollout_ref.rollout
         self._routed = self.longrl.prompt_affinity and not rollout.router_config_path and not rollout.full_determinism
         if self._routed:
-            rollout.router_config_path = str(ROUTER_CONFIG)  # set here because the path is of this machine
+            # Set here, because the path is one of this machine.
+            rollout.router_config_path = str(ROUTER_CONFIG)
         super().__init__(config)
         self.output_dir = Path(self.longrl.output_dir)
         if not self.longrl.trust_folder:
@@ -137,7 +138,8 @@ class LongRLTrainer(ResumableTrainer):
             with watchdog, patched_attribute(trainer_base, "Tracking", trackers.LossyTracking):
                 super().fit(agent_loop_manager)
         finally:
-            self._dump_executor.shutdown()  # waits until the last rollouts are written
+            # Waits until the last rollouts are written.
+            self._dump_executor.shutdown()
 
     def _progress_key(self) -> object:
         return self.global_steps, self.progress.counts
@@ -153,7 +155,8 @@ class LongRLTrainer(ResumableTrainer):
         self.progress.submitted.clear()
         self.step_state = StepState(self._resume_point())
         if self._routed:
-            self.step_state.prefill = self._read_prefill()  # a validation may have prefilled since the last step
+            # A validation may have prefilled since the last step.
+            self.step_state.prefill = self._read_prefill()
         if self._pending_stop is not None:
             self._stop(*self._pending_stop)
         if reason := self.interruptions.reason(at_once=True):
@@ -161,6 +164,7 @@ class LongRLTrainer(ResumableTrainer):
 
     def prepare_step(self) -> dict:
         batch_size = self.config.data.train_batch_size
+        # With a batch of 128 prompts and 5 groups that wait, 123 prompts are asked for.
         missing = batch_size - len(self.groups.waiting)
         if missing == batch_size:
             return super().prepare_step()
@@ -189,6 +193,7 @@ class LongRLTrainer(ResumableTrainer):
         """verl is about to replace these groups, because their rewards are equal. Checks once per batch of them."""
         batch_size, limit = self.config.data.train_batch_size, self.longrl.max_filtered_batches
         filtered = self.step_state.filtered
+        # With a batch of 128, the checks below run once for every 128 groups.
         batches_before = len(filtered) // batch_size
         filtered += groups
         if len(filtered) // batch_size == batches_before:
@@ -221,15 +226,18 @@ class LongRLTrainer(ResumableTrainer):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
         step = self.step_state
-        step.keys = list(batch.keys)  # verl appends its padding rows below
+        # verl appends its padding rows below.
+        step.keys = list(batch.keys)
         step.scores = fetch_scores(batch.partition_id, step.keys)
         # Before the update, so that a step with too many failed scores is never trained on.
         self._stop_if_scores_failed(step.sampled)
         metrics["rollout/prompt_storage_fraction"] = prompt_storage_fraction(batch.tags)
         batch = super()._balance_batch(batch, metrics, *args, **kwargs)
         if self.longrl.engine == "shared_prompt":
+            # The data-parallel rank of each worker; workers that share rows have the same one.
             ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
             roles = self.config.actor_rollout_ref
+            # verl's option counts prompts.
             rows = roles.actor.ppo_mini_batch_size * roles.rollout.n
             metrics.update(keep_groups_together(batch, ranks, mini_batch_rows=rows))
         return batch
@@ -257,13 +265,15 @@ class LongRLTrainer(ResumableTrainer):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
         if (sharing := metrics.get("actor/prompt_sharing")) is not None:
-            metrics["perf/mfu/actor"] /= sharing  # verl counts a prompt's tokens once per rollout
+            # verl counts a prompt's tokens once per rollout.
+            metrics["perf/mfu/actor"] /= sharing
         return batch
 
     # ---- validation -------------------------------------------------------------------------------------------
 
     def _validate(self) -> dict[str, float]:
-        if self._pending_stop is not None:  # the replicas have old weights, or none
+        # The replicas have old weights, or none.
+        if self._pending_stop is not None:
             return {}
         started, label = time.time(), f"validation at step {self.global_steps}"
         try:
@@ -274,7 +284,8 @@ class LongRLTrainer(ResumableTrainer):
             why = str(error) if isinstance(error, ValidationAbandoned) else self._death(error)
             if why is None:
                 raise
-            if self.global_steps == 0:  # verl does not begin without these metrics
+            # verl does not begin without these metrics.
+            if self.global_steps == 0:
                 raise Interrupted(f"{label}: {why}. Rerun the command to start over") from error
             self._stop_before_next_step(Interrupted, f"{label}: {why}")
             return {}
@@ -289,6 +300,7 @@ class LongRLTrainer(ResumableTrainer):
     ) -> dict[str, float]:
         metrics = super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
         columns = reward_extra_infos_dict
+        # verl has a list for each key; here each rollout gets its dictionary.
         scores = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         metrics.update(reward_metrics([score["task"] for score in scores], scores, prefix="val"))
         if (failure := self._too_many_failures(scores)) is not None:
@@ -305,6 +317,7 @@ class LongRLTrainer(ResumableTrainer):
             super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics.update(step_metrics(self.step_state))
         metrics.update(self.step_state.routing)
+        # Steps 1, 11, 21 and so on.
         if global_steps % HOST_MEMORY_EVERY == 1:
             metrics.update(cluster_host_memory())
         self._write_metrics("train", global_steps, metrics)
@@ -325,7 +338,8 @@ class LongRLTrainer(ResumableTrainer):
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
         log, step = self.rollout_log, self.global_steps
-        assert log is not None  # settings.resolve gives verl a folder only if the log is switched on
+        # settings.resolve gives verl a folder only if the log is switched on.
+        assert log is not None
         rollouts = fetch_rollouts(batch.partition_id, self.step_state.keys, self.step_state.scores)
         unsealed = self._pop_unsealed()
 
@@ -333,9 +347,11 @@ class LongRLTrainer(ResumableTrainer):
             self._require_folders()
             try:
                 log.write_rollouts(step, rollouts, self.tokenizer.decode)
-            except OSError as error:  # a log is not worth ending the run
+            except OSError as error:
+                # A log is not worth ending the run.
                 print_line(f"step {step}: its rollouts are not logged: {error}")
             self._seal(unsealed)
 
+        # A finished future's result is None, so it is dropped, and that of a failed one raises its error here.
         self._dump_futures = [future for future in self._dump_futures if not future.done() or future.result()]
         self._dump_futures.append(self._dump_executor.submit(write_and_seal))

@@ -10,7 +10,9 @@ from concurrent import futures
 from typing import Any
 
 import ray
-from ray._private import state  # as in actor_health.py
+
+# Private, as in actor_health.py.
+from ray._private import state
 from transfer_queue.client import TransferQueueClient
 
 POLL_EVERY_S = 5.0

@@ -30,6 +30,7 @@ def put_advantages(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=[reward_field, "response_mask"]
     )
     rewards = {key: float(row.sum()) for key, row in zip(keys, data[reward_field].unbind(), strict=True)}
+    # Padding rows have no task, so they are left out here and get advantage 0 below.
     rewarded = _last_outputs(tasks)
     values = advantages(
         [rewards[key] for key in rewarded], [key.uid for key in rewarded], [tasks[key] for key in rewarded]
@@ -53,6 +54,7 @@ def fetch_rollouts(partition_id: str, keys: list[str], scores: Scores) -> Logged
     parsed = [RolloutKey.parse(key) for key in keys]
     first_key_of: dict[str, str] = {}
     for key, parts in zip(keys, parsed, strict=True):
+        # All rows of a prompt have the same prompt fields, so one row of each is fetched.
         first_key_of.setdefault(parts.uid, key)
     fields = ["prompts", "reward_model", "extra_info"]
     about = tq.kv_batch_get(keys=list(first_key_of.values()), partition_id=partition_id, select_fields=fields)
@@ -72,6 +74,7 @@ def metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:
 
     def query(*, fields: list[str], **others: Any) -> TensorDict:
         data = get_metric_data_with_optional_routed_experts(fields=[f for f in fields if f != "prompts"], **others)
+        # verl reads only the lengths of these zeros.
         lengths = [torch.zeros(tag["prompt_len"], dtype=torch.uint8) for tag in batch.tags]
         data["prompts"] = torch.nested.as_nested_tensor(lengths, layout=torch.jagged)
         return data

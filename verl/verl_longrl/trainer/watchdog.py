@@ -78,12 +78,14 @@ class Watchdog:
                 before, since, patience = now, time.monotonic(), self._patience_s
             elif (idle := time.monotonic() - since) >= patience:
                 self._print_line(f"no progress for {_duration(idle)}: {now[0]}{self._details()}")
-                patience = 2 * idle  # few lines, however long it takes
+                # Few lines, however long it takes.
+                patience = 2 * idle
 
     def _details(self) -> str:
         try:
             details = self._describe_pending()
-        except Exception as error:  # noqa: BLE001  it may ask a dead actor; the line matters more
+        # It may ask a dead actor, and the line matters more.
+        except Exception as error:  # noqa: BLE001
             details = f"the router does not answer: {type(error).__name__}: {error}"
         return f"; {details}" if details else ""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 def allow_only_owner_to_write() -> None:
     """From now on, create files that only their owner can change."""
+    # The mask can be read only by setting another one: the inner call returns it, and the outer one sets it with two
+    # more bits.
     os.umask(os.umask(0o022) | 0o022)
 
 

@@ -3,7 +3,7 @@
 The teacher is impatient: it quotes the first fact that a question asks for, quotes each further fact with probability
 `patience`, and then cites and answers with the facts that it quoted. The student therefore writes well-formed responses
 and looks up facts correctly, but rarely gathers all the evidence: with k needed chunks, about `patience ** (k - 1)` of
-its answers are complete. Sampling finds complete answers, and reinforcement learning makes them the habit.
+its answers are complete.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerFast
 from verl_longrl.data.schema import Sample
 
-from recipe.longrl.demo import tokenizer
-from recipe.longrl.demo.assets import WorldBuild, draw_steps, in_steps
+from recipe.longrl.demo.assets import Demonstration, WarmStartStage, WorldBuild, draw_steps, in_steps
 from recipe.longrl.demo.circuits import Circuits
 from recipe.longrl.demo.grounded import dataset
 from recipe.longrl.demo.grounded.world import GroundedDocument, GroundedWorld, Question, documents, response
-from recipe.longrl.demo.warm_start import Lesson
+from recipe.longrl.demo.tokenizer import MAX_CHUNKS, build_tokenizer
 
 SHORT = GroundedWorld(lengths=((8, 1.0),), evidence=((1, 1.0), (2, 1.0), (4, 1.0)), questions_per_document=16)
 MIXED = GroundedWorld(
@@ -33,11 +32,9 @@ MIXED = GroundedWorld(
 
 
 @dataclass(frozen=True)
-class GroundedStage:
-    """`steps` of `documents_per_step` fresh documents from `world`, with a teacher of this `patience`."""
+class GroundedStage(WarmStartStage):
+    """A stage with a teacher of this `patience`."""
 
-    steps: int
-    documents_per_step: int
     world: GroundedWorld
     patience: float
 
@@ -61,7 +58,7 @@ class GroundedBuild(WorldBuild):
 
     circuits: ClassVar[Circuits] = Circuits(
         offsets=(1, 4),
-        alike=tuple((f"<CHUNK_{number}>", f"</CHUNK_{number}>") for number in range(tokenizer.MAX_CHUNKS)),
+        alike=tuple((f"<CHUNK_{number}>", f"</CHUNK_{number}>") for number in range(MAX_CHUNKS)),
     )
     train_documents: int = 2048
     val_documents: int = 128
@@ -69,20 +66,18 @@ class GroundedBuild(WorldBuild):
     warm_start: tuple[GroundedStage, ...] = warm_start_stages(patience=0.2)
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return tokenizer.build_tokenizer([dataset.fixed_wording()])
+        return build_tokenizer([dataset.fixed_wording()])
 
     def files(self) -> Iterator[tuple[str, Iterator[Sample]]]:
         for split, count in (("train", self.train_documents), ("val", self.val_documents)):
             yield split, dataset.samples(islice(documents(self.world, f"{split}-{self.seed}"), count), split)
 
     def draw(self, stage: GroundedStage, seed: str) -> Iterator[Sequence[GroundedDocument]]:
-        return in_steps(documents(stage.world, seed), stage.steps, stage.documents_per_step)
+        return in_steps(documents(stage.world, seed), stage)
 
-    def teach(self, rng: random.Random, document: GroundedDocument, stage: GroundedStage) -> Lesson:
-        return Lesson(
-            tuple(dataset.prompt(document, question) for question in document.questions),
-            tuple(demonstrate(rng, question, stage.patience) for question in document.questions),
-        )
+    def teach(self, rng: random.Random, document: GroundedDocument, stage: GroundedStage) -> Iterator[Demonstration]:
+        for question in document.questions:
+            yield dataset.prompt(document, question), demonstrate(rng, question, stage.patience)
 
 
 def demonstrate(rng: random.Random, question: Question, patience: float) -> str:

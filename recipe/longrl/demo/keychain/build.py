@@ -2,7 +2,7 @@
 
 At every look-up the teacher continues with probability `patience`; otherwise it answers with a random color of the
 text. So the student can follow a chain to its end but rarely does: with h look-ups, about `patience ** h` of its
-answers are correct. Sampling finds complete paths, and reinforcement learning makes them the habit.
+answers are correct.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import ClassVar
 from transformers import PreTrainedTokenizerFast
 from verl_longrl.data.schema import Sample
 
-from recipe.longrl.demo import tokenizer
-from recipe.longrl.demo.assets import WorldBuild, draw_steps
+from recipe.longrl.demo.assets import Demonstration, WorldBuild, follow_path
 from recipe.longrl.demo.circuits import Circuits
 from recipe.longrl.demo.keychain import dataset
 from recipe.longrl.demo.keychain.world import KeychainDocument, KeychainWorld, documents, identifiers
-from recipe.longrl.demo.warm_start import Lesson
+from recipe.longrl.demo.tokenizer import build_tokenizer
 
 SHORT = (KeychainWorld(112), KeychainWorld(112), KeychainWorld(112), KeychainWorld(112, density=0.0))
 MIXED = (
@@ -62,7 +61,7 @@ class KeychainBuild(WorldBuild):
     )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return tokenizer.build_tokenizer([dataset.fixed_wording(), " ".join(identifiers())])
+        return build_tokenizer([dataset.fixed_wording(), " ".join(identifiers())])
 
     def files(self) -> Iterator[tuple[str, Iterator[Sample]]]:
         train = {
@@ -84,21 +83,16 @@ class KeychainBuild(WorldBuild):
         streams = [documents(world, f"{seed}-{at}") for at, world in enumerate(stage.worlds)]
         return islice(zip(*streams, strict=True), stage.steps)
 
-    def teach(self, rng: random.Random, document: KeychainDocument, stage: KeychainStage) -> Lesson:
+    def teach(self, rng: random.Random, document: KeychainDocument, stage: KeychainStage) -> Iterator[Demonstration]:
         """A quarter of the prompts are open questions. Chains start from any of their keys, so that later look-ups are
         demonstrated as often as first ones."""
         keys = [key for chain in document.chains for key in chain]
         hidden = rng.sample(keys, min(len(keys), PROMPTS_PER_TEXT * 3 // 4))
         plain = rng.sample(document.things, min(len(document.things), PROMPTS_PER_TEXT - len(hidden)))
-        starts = [(start, True) for start in hidden] + [(start, False) for start in plain]
-        return Lesson(
-            tuple(dataset.prompt(document, start, is_key) for start, is_key in starts),
-            tuple(demonstrate(rng, document, start, stage.patience) for start, _ in starts),
-        )
+        for start in (*hidden, *plain):
+            yield dataset.prompt(document, start, start in keys), demonstrate(rng, document, start, stage.patience)
 
 
 def demonstrate(rng: random.Random, document: KeychainDocument, start: str, patience: float) -> str:
     """A response that gives up at each look-up with probability 1 - `patience`."""
-    path = document.path(start)
-    reached = draw_steps(rng, len(path), patience)
-    return dataset.response(path if reached == len(path) else [*path[:reached], rng.choice(document.colors)])
+    return dataset.response(follow_path(rng, document.path(start), document.colors, patience))

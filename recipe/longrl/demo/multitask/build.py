@@ -2,8 +2,8 @@
 
 The teacher decides correctly with probability `care`. It takes the next step of a path or names a random color; it
 lists the next room or stops; it takes the color that a place has now or had before; it writes down the earliest
-remaining day or rank or any of those that remain. So the student finds the facts of a text, and its answers are partly
-correct, in each task by another metric. Sampling finds better answers, and reinforcement learning makes them the habit.
+remaining day or rank or any of those that remain. So the student's answers are partly correct, in each task by another
+metric.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import ClassVar
 
 from transformers import PreTrainedTokenizerFast
 from verl_longrl.data.schema import Sample
 
-from recipe.longrl.demo import tokenizer
-from recipe.longrl.demo.assets import WorldBuild, draw_steps, in_steps
+from recipe.longrl.demo.assets import Demonstration, WarmStartStage, WorldBuild, draw_steps, follow_path, in_steps
 from recipe.longrl.demo.circuits import Circuits
 from recipe.longrl.demo.multitask import dataset
 from recipe.longrl.demo.multitask.dataset import QUESTIONS, facts, list_response, path_response, question
 from recipe.longrl.demo.multitask.world import MultitaskDocument, MultitaskWorld, documents
-from recipe.longrl.demo.warm_start import Lesson
+from recipe.longrl.demo.tokenizer import build_tokenizer
 
 SHORT = MultitaskWorld(chatter=0, paths=2)
 CAREFUL = dict.fromkeys(QUESTIONS, 0.95)
@@ -32,11 +32,9 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class MultitaskStage:
-    """`steps` of `documents_per_step` fresh texts from `world`, with a teacher of this `care`, by task."""
+class MultitaskStage(WarmStartStage):
+    """A stage with a teacher of this `care`, by task."""
 
-    steps: int
-    documents_per_step: int
     world: MultitaskWorld
     care: Mapping[str, float]
 
@@ -60,28 +58,26 @@ class MultitaskBuild(WorldBuild):
     )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        return tokenizer.build_tokenizer([dataset.fixed_wording()])
+        return build_tokenizer([dataset.fixed_wording()])
 
     def files(self) -> Iterator[tuple[str, Iterator[Sample]]]:
         for split, count in (("train", self.train_samples), ("val", self.val_samples)):
             yield split, dataset.samples(self.world, count, split, str(self.seed))
 
     def draw(self, stage: MultitaskStage, seed: str) -> Iterator[Sequence[MultitaskDocument]]:
-        return in_steps(documents(stage.world, seed), stage.steps, stage.documents_per_step)
+        return in_steps(documents(stage.world, seed), stage)
 
-    def teach(self, rng: random.Random, document: MultitaskDocument, stage: MultitaskStage) -> Lesson:
-        subjects = [(task, document.paths[at % len(document.paths)]) for at in range(ROUNDS) for task in QUESTIONS]
-        return Lesson(
-            tuple(dataset.prompt(document, question(task, path)) for task, path in subjects),
-            tuple(demonstrate(rng, task, document, path, stage.care[task]) for task, path in subjects),
-        )
+    def teach(self, rng: random.Random, document: MultitaskDocument, stage: MultitaskStage) -> Iterator[Demonstration]:
+        for path in islice(cycle(document.paths), ROUNDS):
+            for task in QUESTIONS:
+                response = demonstrate(rng, task, document, path, stage.care[task])
+                yield dataset.prompt(document, question(task, path)), response
 
 
 def demonstrate(rng: random.Random, task: str, document: MultitaskDocument, path: Sequence[str], care: float) -> str:
     """A response that decides correctly with probability `care` at each step."""
     if task == "retrieval":
-        reached = draw_steps(rng, len(path), care)
-        return path_response(path if reached == len(path) else [*path[:reached], rng.choice(document.colors)])
+        return path_response(follow_path(rng, path, document.colors, care))
     stated = facts(task, document)
     match task:
         case "exhaustive":
