@@ -203,7 +203,8 @@ class Endpoints:
             reply = await self._send(endpoint, "POST", path, body, longest)
             try:
                 result = read(reply)
-            except Exception as error:  # The reply may be any JSON value.
+            # The reply may be any JSON value, so `read` may raise anything.
+            except Exception as error:
                 raise RequestError(f"{endpoint.url} sent an unreadable reply: {repr(error)[:300]}") from error
         except RequestError as error:
             if error.transient:

@@ -1,0 +1,205 @@
+r"""Check that a gold answer can be given: written as the task asks for it, it earns the full reward.
+
+A gold answer with markup (`</think>`, `\text{Paris}`, an open brace in a box) may be read by its scorer, and yet no
+response reaches it: every rollout of the row earns 0, at the full cost of its generation. So each distinct gold answer
+is scored once against itself, which takes about 0.1 ms. A user's own scorers are not known here and not checked.
+
+A mathematical answer is also refused if it cannot be computed (9^9^9^9): it would keep a worker of the scorers busy for
+each response until its deadline. Most such answers are found by their size; those of which only a trial can tell are
+scored in another process within `DEADLINE_S` (`GoldTrial`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from typing import Any, Self
+
+from verl_longrl.rewards.registry import Scorer
+
+DEADLINE_S = 5.0
+"""Seconds to compare a mathematical gold answer with another number."""
+MAX_DIGITS = 100_000
+"""Digits of a number that math-verify may be asked to compute."""
+# An answer of words, numbers and the signs of a sentence cannot be taken for markup.
+_PLAIN = re.compile(r"[\w ,.'-]{0,99}\w[\w ,.'-]{0,99}")
+_ARTICLES = {"a", "an", "the"}
+_POWERS = re.compile(r"\d+(?:\^\d+)+")
+_FACTORIAL = re.compile(r"(\d+)!")
+# A long exponent, an exponent in an exponent, a factorial, and operations over a range.
+_NEEDS_TRIAL = re.compile(r"(?:\^|\*\*)[\s{(+-]{0,8}\d{3}|\^[^\s^]{1,40}\^|!|\\(?:[dt]?binom|prod|sum|int|lim)\b")
+
+Responses = Callable[[Any], list[str]]
+"""Ground truth -> responses, of which the best must earn the full reward."""
+
+
+def find_unreachable(source: str, scorer: Scorer, ground_truth: Any, extra_info: Mapping[str, Any]) -> str | None:
+    """The reason why no response can earn the full reward of a row whose ground truth `scorer` has read, in words."""
+    from verl_longrl.rewards.tasks.golongrl import TASKS, longbench_pro, longbench_pro_task
+
+    if scorer is longbench_pro:
+        source = longbench_pro_task(extra_info.get("reward_mode"))
+        scorer = TASKS[source]
+    # A tuple of texts can be a key of the cache. Other values, such as tables, hardly ever repeat.
+    if isinstance(ground_truth, list) and all(isinstance(item, str) for item in ground_truth):
+        ground_truth = tuple(ground_truth)
+    find = _find_once if isinstance(ground_truth, str | tuple) else _find_once.__wrapped__
+    return find(source, scorer, ground_truth)
+
+
+@lru_cache(maxsize=4096)
+def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> str | None:
+    from verl_longrl.rewards.scoring import Job, score_for_each_verdict
+
+    contract = _contracts().get(scorer)
+    if contract is None:
+        return None
+    responses, kind = contract
+    if kind in ("text", "math"):
+        golds = _texts(ground_truth)
+        if kind == "text" and all(map(_has_only_articles, golds)):
+            return "has only articles, and answers are compared without them"
+        if kind == "math" and (gold := next(filter(is_too_large, golds), None)):
+            return f"no machine can compute {gold[:60]}: it has more than {MAX_DIGITS} digits"
+        if any(map(_PLAIN.fullmatch, golds)):
+            return None
+    reason = ""
+    for response in responses(ground_truth):
+        score = score_for_each_verdict(Job(source, response, ground_truth, {"ref_chunks": [0]}))[0]
+        answer = score.parts.get("answer", 0.0)
+        if math.isclose(answer, 1.0):
+            return None
+        reason = reason or score.reason or f"{answer:g} of 1"
+    return f"no response earns the full reward, not even the gold answer itself ({reason})"
+
+
+@cache
+def _contracts() -> dict[Scorer, tuple[Responses, str]]:
+    """For each scorer whose ground truth may be out of reach: its responses, and the kind of its answer."""
+    from verl_longrl.rewards import resolve
+    from verl_longrl.rewards.matching.answer_match import gold_answers
+    from verl_longrl.rewards.tasks.golongrl_gold import gold_first, gold_items, gold_label, gold_references
+
+    def lines(texts: list[str]) -> list[str]:
+        return [f"[Answer]\n{text}" for text in texts]
+
+    def table(truth: Any) -> str:
+        label = gold_label(truth)
+        return label if isinstance(label, str) else json.dumps(label, ensure_ascii=False, default=str)
+
+    grounded = "<useful_chunks><CHUNK_0></useful_chunks><answer>{}</answer>"
+    contracts: dict[str, tuple[Responses, str]] = {
+        "longrlvr": (lambda truth: [grounded.format(gold) for gold in gold_answers(truth)], "text"),
+        "loongrl_qa": (lambda truth: _boxed(gold_answers(truth)), "text"),
+        "loongrl_retrieval": (lambda truth: _boxed([", ".join(gold_answers(truth))]), "list"),
+        "math": (lambda truth: [f"\\boxed{{{gold}}}" for gold in gold_answers(truth)], "math"),
+        "golongrl_math": (lambda truth: [f"\\boxed{{{gold}}}" for gold in gold_answers(gold_label(truth))], "math"),
+        "golongrl_retrieval": (lambda truth: gold_answers(gold_label(truth)), "text"),
+        "golongrl_qa": (lambda truth: lines(gold_first(truth)), "text"),
+        "golongrl_summary": (lambda truth: lines(gold_references(truth)), "summary"),
+        "golongrl_table": (lambda truth: [f"<answer>{table(truth)}</answer>"], "table"),
+    }
+    for name in ("golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golongrl_ordering"):
+        contracts[name] = (lambda truth: lines(["\n".join(gold_items(truth))]), "list")
+    return {resolve(name): contract for name, contract in contracts.items()}
+
+
+def _boxed(texts: list[str]) -> list[str]:
+    """The texts in boxes, as they are and with escaped braces."""
+    escaped = [re.sub(r"[{}]", r"\\\g<0>", text) for text in texts]
+    return [f"\\boxed{{{text}}}" for text in (*texts, *escaped)]
+
+
+def _texts(ground_truth: Any) -> list[str]:
+    from verl_longrl.rewards.tasks.golongrl_gold import gold_label
+
+    label = gold_label(ground_truth)
+    return [str(gold) for gold in (label if isinstance(label, list | tuple) else [label])]
+
+
+def _has_only_articles(gold: str) -> bool:
+    """Whether a gold answer is nothing but articles. A single A may be a letter, and is none."""
+    words = re.findall(r"\w+", gold[:40].casefold())
+    return bool(words) and words != ["a"] and set(words) <= _ARTICLES
+
+
+def is_too_large(expression: str) -> bool:
+    """Whether an expression in LaTeX or plain text has a power or factorial of more than `MAX_DIGITS` digits.
+
+    >>> is_too_large("9^9^9^9"), is_too_large(r"10^{10^{10}}"), is_too_large("2^{64}")
+    (True, True, False)
+    """
+    if not re.search(r"\^|\*\*|!", expression):
+        return False
+    flat = re.sub(r"\\(?:left|right|cdot)\b|[\s{}()$,\\]", "", expression.replace("**", "^"))
+    return any(_digits_of_power(powers[0]) > MAX_DIGITS for powers in _POWERS.finditer(flat)) or any(
+        _digits_of_factorial(number[1]) > MAX_DIGITS for number in _FACTORIAL.finditer(flat)
+    )
+
+
+def _digits_of_power(powers: str) -> float:
+    """The digits of a^b^c, which is a^(b^c); an exponent is at most 1e300."""
+    *bases, exponent = map(_number, powers.split("^"))
+    digits = 0.0
+    for base in reversed(bases):
+        digits = exponent * math.log10(base) if base > 1 else 0.0
+        exponent = 10.0 ** min(digits, 300.0)
+    return digits
+
+
+def _digits_of_factorial(number: str) -> float:
+    return math.lgamma(min(_number(number), 1e300) + 1) / math.log(10)
+
+
+def _number(digits: str) -> float:
+    return float(digits[:300])
+
+
+class GoldTrial:
+    """Scores mathematical gold answers in another process, which is started when the first one needs it.
+
+    Use as a context manager; the process ends with it.
+    """
+
+    def __init__(self) -> None:
+        self._tried: dict[str, str | None] = {}
+        self._isolated: Any = None
+
+    def find_slow(self, source: str, ground_truth: Any) -> str | None:
+        """The reason why a ground truth cannot be used, in words, if its comparison does not end in time."""
+        from verl_longrl.rewards import resolve
+        from verl_longrl.rewards.registry import GoldError
+
+        _, kind = _contracts().get(resolve(source), (None, ""))
+        if kind != "math":
+            return None
+        try:
+            risky = [gold for gold in _texts(ground_truth) if _NEEDS_TRIAL.search(gold)]
+        except GoldError:
+            return None
+        for gold in risky:
+            if gold not in self._tried:
+                self._tried[gold] = self._try(source, gold)
+        return next((problem for gold in risky if (problem := self._tried[gold])), None)
+
+    def _try(self, source: str, gold: str) -> str | None:
+        from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
+        from verl_longrl.rewards.options import RewardOptions
+        from verl_longrl.rewards.scoring import Job
+
+        options = RewardOptions(workers=1, timeout_s=DEADLINE_S)
+        if self._isolated is None:
+            self._isolated = IsolatedScorer(options)
+        job = Job(source, "\\boxed{1.5}", gold, {}, options)
+        score = self._isolated.score_for_each_verdict_blocking(job)[0]
+        return f"no machine can compare {gold[:60]} in {DEADLINE_S:g} s ({score.status})" if score.failed else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
