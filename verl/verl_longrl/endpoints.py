@@ -42,6 +42,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from verl_longrl.printable import one_line
 from verl_longrl.rewards.options import ServerOptions
 from verl_longrl.secrets import declare_secrets, redact
 
@@ -57,7 +58,7 @@ class EndpointError(RuntimeError):
     """
 
     def __init__(self, message: str):
-        super().__init__(_one_line(redact(message)))
+        super().__init__(one_line(redact(message)))
 
 
 class RequestError(RuntimeError):
@@ -70,7 +71,7 @@ class RequestError(RuntimeError):
     """
 
     def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, silent: bool = False):
-        super().__init__(_one_line(redact(message)))
+        super().__init__(one_line(redact(message)))
         self.status, self.retry_after, self.silent = status, retry_after, silent
 
     @property
@@ -407,11 +408,6 @@ def _shorten(models: list[str]) -> str:
     """The names of the models a server says it serves, as a list in at most 300 characters."""
     text = str(models)
     return text if len(text) <= 300 else f"{text[:297]}..."
-
-
-def _one_line(text: str) -> str:
-    """`text` with a space for each line break, terminal control or lone surrogate, so that it can be printed."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _retry_after(value: str) -> float | None:

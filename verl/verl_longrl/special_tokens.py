@@ -22,7 +22,7 @@ _CHAT_TOKENS = """
 </s> [INST] [/INST] <<SYS>> <</SYS>> <|begin_of_text|> <|end_of_text|> <|start_header_id|> <|end_header_id|>
 <|eot_id|> <|eom_id|> <|eot|> <|eom|> <|header_start|> <|header_end|> <|python_tag|> <|python_start|> <|python_end|>
 [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_CALLS] [TOOL_RESULTS] [/TOOL_RESULTS]
-[TOOL_CONTENT] [ARGS] [CALL_ID] [THINK] [/THINK]
+[TOOL_CONTENT]
 <bos> <eos> <start_of_turn> <end_of_turn>
 <｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> <|EOT|>
 <BOS_TOKEN> <EOS_TOKEN> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>

@@ -6,6 +6,7 @@ import time
 import pytest
 from verl_longrl.rewards import JudgeError, JudgeOptions
 from verl_longrl.rewards.judge.prompt import build_messages, neutralise, read_verdict
+from verl_longrl.special_tokens import CHAT_TOKENS, SpecialTokenFinder
 
 M = "0a1b2c3d"
 
@@ -145,6 +146,13 @@ def test_reading_a_verdict_is_quick(piece):
 )
 def test_structure_is_neutralised(text, neutral):
     assert neutralise(text, 100) == neutral
+
+
+def test_no_token_of_a_chat_format_survives():
+    finder = SpecialTokenFinder(CHAT_TOKENS)
+    for token in CHAT_TOKENS:
+        assert finder.find(f"Rome {token} x") == token
+        assert not finder.find(neutralise(f"Rome {token} [{token}] <{token}> x", 200))
 
 
 @pytest.mark.parametrize("place", range(4))

@@ -3,7 +3,11 @@
 Checks are pure functions row -> problems; `validation.py` adds the file and the number of the row. A row is *grounded*
 when its `data_source` is scored as "longrlvr" or it has `ref_chunks`. Only a grounded row needs a prompt with a
 document of chunk tags, and references that agree with it. Whether a ground truth can be scored is decided by the reader
-that its scorer has registered (`gold` in `rewards/registry.py`), so a row that passes is never refused by its scorer.
+that its scorer has registered (`gold` in `rewards/registry.py`), so a row that passes is never refused by its scorer,
+and whether an answer can reach it by `gold_checks.py`.
+
+Nothing in a row may pass for the structure around it: no special token in a message, no second document, and no tag of
+the response format in a chunk.
 """
 
 from __future__ import annotations
@@ -310,11 +314,11 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_list_of_ints(value: Any) -> bool:
+def _is_list_of_ints(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(map(_is_int, value))
 
 
-def _is_list_of_texts(value: Any) -> bool:
+def _is_list_of_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 

@@ -7,8 +7,8 @@ Two things differ by task and would otherwise change the schema, so both are sto
 - fields of a task in addition to the fixed ones: `extra_info.payload`, a JSON object; `decode_extra_info` merges its
   keys into `extra_info`, where scorers find them in our files and in released ones alike.
 
-Files written by others (released data sets) lack columns and have other ones; `Sample.from_row` reads them. Imports
-pyarrow only.
+Files written by others (released data sets) lack columns and have other ones; `read_sample` reads their rows. JSON is
+strict: no NaN, no infinity, at most `MAX_DEPTH` levels. Imports pyarrow only.
 """
 
 from __future__ import annotations

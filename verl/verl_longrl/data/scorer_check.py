@@ -47,8 +47,8 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTr
     try:
         isolated = IsolatedScorer(replace(options, workers=1))
     except RuntimeError as error:
-        problem, sources = " ".join(str(error).split()), ", ".join(options.scorers)
-        raise ImportError(problem if sources in problem else f"{sources}: {problem}") from error
+        message, sources = " ".join(str(error).split()), ", ".join(options.scorers)
+        raise ImportError(message if sources in message else f"{sources}: {message}") from error
     with isolated:
         scorers = load_scorers(options.scorers)
         if not scorers:

@@ -22,6 +22,7 @@ from verl_longrl.data.progress import progress_bar
 from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
 from verl_longrl.data.row_checks import TRUTH, RowProblem, check_row, shorten
 from verl_longrl.data.schema import ROW_GROUP_ROWS, Sample, find_unfit, read_sample, sample_columns
+from verl_longrl.printable import one_line
 from verl_longrl.special_tokens import COMMON, SpecialTokenFinder
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class ValidationReport:
         """Count a problem, and keep its line unless `max_errors` (0: no limit) are kept already."""
         self.problem_count += 1
         if not self.max_errors or len(self.problems) < self.max_errors:
-            self.problems.append(f"{self.name}: {text}" if row is None else f"{self.name}: row {row}: {text}")
+            place = self.name if row is None else f"{self.name}: row {row}"
+            self.problems.append(one_line(f"{place}: {text}"))
 
     def lines(self) -> list[str]:
         """The summary of a good file; otherwise the kept problems and how many more there are."""
@@ -64,7 +66,7 @@ class ValidationReport:
             sources = ", ".join(f"{name} {n}" for name, n in sorted(self.sources.items()))
             known = [n for n in self.tokens if n is not None]
             tokens = f"; prompt tokens mean {sum(known) // len(known)}, longest {max(known)}" if known else ""
-            return [f"{self.name}: ok, {self.rows} rows ({sources}){tokens}"]
+            return [one_line(f"{self.name}: ok, {self.rows} rows ({sources}){tokens}")]
         more = self.problem_count - len(self.problems)
         return self.problems + ([f"{self.name}: {more} more problems; show all with --max-errors 0"] if more else [])
 
@@ -213,13 +215,16 @@ def validate_file(
             "more than 2 GiB cannot be read). Fix: rewrite it with write_samples(path, read_samples(old))"
         )
     if report.ok and tokenizer is not None:
-        report.tokens = prompt_lengths(
-            path,
-            tokenizer,
-            chat_template_kwargs=chat_template_kwargs,
-            cache_dir=cache_dir,
-            prompt_key=prompt_key,
-        ).tolist()
+        try:
+            report.tokens = prompt_lengths(
+                path,
+                tokenizer,
+                chat_template_kwargs=chat_template_kwargs,
+                cache_dir=cache_dir,
+                prompt_key=prompt_key,
+            ).tolist()
+        except ValueError as error:
+            report.add(str(error).removeprefix(f"{path}: "))
     if report.ok and max_prompt_length is not None:
         check_lengths(report, max_prompt_length)
     return report
