@@ -299,7 +299,15 @@ REACHABLE = {
     "golongrl_qa": ["AB", "Paris, France", "A"],
     "golongrl_ranking": [["1. a", "b"], ["f(x)", "f[x]"]],
     "golongrl_table": ['[[null, 1], ["a", 2]]', '{"columns": ["a"], "data": [[1.5], ["</x>"]]}'],
-    "math": ["2^{64}", "10^{100}", "x^{100}", "\\frac{1}{2}", "Monday", "20!", "1^{1^{999999999}}", "e^{-x^2}"],
+    "math": ["2^{64}", "10^{100}", "x^{100}", "\\frac{1}{2}", "Monday", "Monday!", "20!", "2^{10}3^{5}"],
+    "math_dapo": [
+        "1^{1^{999999999}}",
+        "\\frac{10^{6}}{10^{5}}",
+        "(2^{10})^{20}",
+        "\\binom{10}{5}",
+        "x^{1000}",
+        "e^{-x^2}",
+    ],
     "golongrl_math": ["3", "\\{1, 2\\}"],
 }
 
@@ -313,11 +321,11 @@ def test_truths_that_an_answer_reaches_pass(make_row, source):
 
 def test_a_formula_that_is_not_compared_in_time_is_named(make_row, monkeypatch):
     monkeypatch.setattr(gold_checks, "DEADLINE_S", 1.5)
-    rows = [
-        make_row() | {"data_source": "math", "reward_model": {"ground_truth": t}} for t in ("x^{100}", "(x+1)^{100000}")
-    ]
+    truths = ("Monday", "(x+1)^{100000}", "2")
+    rows = [make_row() | {"data_source": "math", "reward_model": {"ground_truth": truth}} for truth in truths]
     (line,) = validate_rows(rows).lines()
-    assert "row 1: reward_model.ground_truth = '(x+1)^{100000}': no machine can compare (x+1)^{100000} in 1.5 s" in line
+    problem = "cannot be compared with a number in 1.5 s (timeout). Fix: write a number or formula that a computer can"
+    assert f"row 1: reward_model.ground_truth = '(x+1)^{{100000}}': {problem}" in line
 
 
 def test_special_tokens_are_those_of_the_tokenizer_if_there_is_one(write, make_sample, tokenizer, tmp_path):

@@ -18,26 +18,33 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any, Self
 
-from verl_longrl.rewards.registry import Scorer
+from verl_longrl.rewards.registry import GoldError, Scorer
 
-DEADLINE_S = 5.0
-"""Seconds to compare a mathematical gold answer with another number."""
+DEADLINE_S = 20.0
+"""Seconds to compare a mathematical gold answer with another number. That takes milliseconds, but the import of sympy
+can take seconds on a busy machine."""
+MAX_SLOW = 3
+"""Gold answers that are waited for until the deadline. The file is refused then, and others are not tried."""
 MAX_DIGITS = 100_000
 """Digits of a number that math-verify may be asked to compute."""
 # An answer of words, numbers and the signs of a sentence cannot be taken for markup.
 _PLAIN = re.compile(r"[\w ,.'-]{0,99}\w[\w ,.'-]{0,99}")
 _ARTICLES = {"a", "an", "the"}
-_POWERS = re.compile(r"\d+(?:\^\d+)+")
+_ANSWER = "the answer as a model would give it"
+_COMPUTABLE = "a number or formula that a computer can evaluate"
+_POWERS = re.compile(r"\d+(?:\^[{(]{0,8}\d+)+")
 _FACTORIAL = re.compile(r"(\d+)!")
-# A long exponent, an exponent in an exponent, a factorial, and operations over a range.
-_NEEDS_TRIAL = re.compile(r"(?:\^|\*\*)[\s{(+-]{0,8}\d{3}|\^[^\s^]{1,40}\^|!|\\(?:[dt]?binom|prod|sum|int|lim)\b")
+# A long exponent, an exponent in an exponent, the factorial of an expression, and operations over a range.
+_NEEDS_TRIAL = re.compile(
+    r"(?:\^|\*\*)[\s{(+-]{0,8}\d{4}|\^\s?[{(][^{}()^]{0,40}\^|[)}\]]\s?!|!!|binom.{0,20}\d{4}|\\(?:prod|sum|int|lim)\b"
+)
 
 Responses = Callable[[Any], list[str]]
 """Ground truth -> responses, of which the best must earn the full reward."""
 
 
-def find_unreachable(source: str, scorer: Scorer, ground_truth: Any, extra_info: Mapping[str, Any]) -> str | None:
-    """The reason why no response can earn the full reward of a row whose ground truth `scorer` has read, in words."""
+def find_unreachable(source: str, scorer: Scorer, ground_truth: Any, extra_info: Mapping[str, Any]) -> GoldError | None:
+    """The reason why no response can earn the full reward of a row whose ground truth `scorer` has read."""
     from verl_longrl.rewards.tasks.golongrl import TASKS, longbench_pro, longbench_pro_task
 
     if scorer is longbench_pro:
@@ -51,19 +58,21 @@ def find_unreachable(source: str, scorer: Scorer, ground_truth: Any, extra_info:
 
 
 @lru_cache(maxsize=4096)
-def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> str | None:
+def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> GoldError | None:
     from verl_longrl.rewards.scoring import Job, score_for_each_verdict
 
     contract = _contracts().get(scorer)
     if contract is None:
         return None
     responses, kind = contract
+    shown = list(ground_truth) if isinstance(ground_truth, tuple) else ground_truth
     if kind in ("text", "math"):
         golds = _texts(ground_truth)
         if kind == "text" and all(map(_has_only_articles, golds)):
-            return "has only articles, and answers are compared without them"
+            return GoldError(shown, "has only articles, and answers are compared without them", _ANSWER)
         if kind == "math" and (gold := next(filter(is_too_large, golds), None)):
-            return f"no machine can compute {gold[:60]}: it has more than {MAX_DIGITS} digits"
+            problem = f"no machine can compute {gold[:60]}: it has more than {MAX_DIGITS} digits"
+            return GoldError(shown, problem, _COMPUTABLE)
         if any(map(_PLAIN.fullmatch, golds)):
             return None
     reason = ""
@@ -73,7 +82,8 @@ def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> str | None:
         if math.isclose(answer, 1.0):
             return None
         reason = reason or score.reason or f"{answer:g} of 1"
-    return f"no response earns the full reward, not even the gold answer itself ({reason})"
+    problem = f"no response earns the full reward, not even the gold answer itself ({reason})"
+    return GoldError(shown, problem, _ANSWER)
 
 
 @cache
@@ -129,20 +139,23 @@ def _has_only_articles(gold: str) -> bool:
 def is_too_large(expression: str) -> bool:
     """Whether an expression in LaTeX or plain text has a power or factorial of more than `MAX_DIGITS` digits.
 
+    Only what digits alone say: (10^6)! and e^{e^{100}} are not found.
+
     >>> is_too_large("9^9^9^9"), is_too_large(r"10^{10^{10}}"), is_too_large("2^{64}")
     (True, True, False)
     """
     if not re.search(r"\^|\*\*|!", expression):
         return False
-    flat = re.sub(r"\\(?:left|right|cdot)\b|[\s{}()$,\\]", "", expression.replace("**", "^"))
-    return any(_digits_of_power(powers[0]) > MAX_DIGITS for powers in _POWERS.finditer(flat)) or any(
-        _digits_of_factorial(number[1]) > MAX_DIGITS for number in _FACTORIAL.finditer(flat)
+    text = re.sub(r"\\(?:left|right)\b|\s", "", expression.replace("**", "^"))
+    text = re.sub(r"\((\d+)\)(?=\^)", r"\1", text)
+    return any(_digits_of_power(powers[0]) > MAX_DIGITS for powers in _POWERS.finditer(text)) or any(
+        _digits_of_factorial(number[1]) > MAX_DIGITS for number in _FACTORIAL.finditer(text)
     )
 
 
 def _digits_of_power(powers: str) -> float:
-    """The digits of a^b^c, which is a^(b^c); an exponent is at most 1e300."""
-    *bases, exponent = map(_number, powers.split("^"))
+    """The digits of a^{b^{c, which is a^(b^c); an exponent is at most 1e300."""
+    *bases, exponent = (_number(number.lstrip("{(")) for number in powers.split("^"))
     digits = 0.0
     for base in reversed(bases):
         digits = exponent * math.log10(base) if base > 1 else 0.0
@@ -165,13 +178,12 @@ class GoldTrial:
     """
 
     def __init__(self) -> None:
-        self._tried: dict[str, str | None] = {}
+        self._tried: dict[str, GoldError | None] = {}
         self._isolated: Any = None
 
-    def find_slow(self, source: str, ground_truth: Any) -> str | None:
-        """The reason why a ground truth cannot be used, in words, if its comparison does not end in time."""
+    def find_slow(self, source: str, ground_truth: Any) -> GoldError | None:
+        """The gold answer of a row whose comparison with another answer does not end in time."""
         from verl_longrl.rewards import resolve
-        from verl_longrl.rewards.registry import GoldError
 
         _, kind = _contracts().get(resolve(source), (None, ""))
         if kind != "math":
@@ -181,11 +193,11 @@ class GoldTrial:
         except GoldError:
             return None
         for gold in risky:
-            if gold not in self._tried:
+            if gold not in self._tried and sum(map(bool, self._tried.values())) < MAX_SLOW:
                 self._tried[gold] = self._try(source, gold)
-        return next((problem for gold in risky if (problem := self._tried[gold])), None)
+        return next((error for gold in risky if (error := self._tried.get(gold))), None)
 
-    def _try(self, source: str, gold: str) -> str | None:
+    def _try(self, source: str, gold: str) -> GoldError | None:
         from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
         from verl_longrl.rewards.options import RewardOptions
         from verl_longrl.rewards.scoring import Job
@@ -195,7 +207,9 @@ class GoldTrial:
             self._isolated = IsolatedScorer(options)
         job = Job(source, "\\boxed{1.5}", gold, {}, options)
         score = self._isolated.score_for_each_verdict_blocking(job)[0]
-        return f"no machine can compare {gold[:60]} in {DEADLINE_S:g} s ({score.status})" if score.failed else None
+        if not score.failed:
+            return None
+        return GoldError(gold, f"cannot be compared with a number in {DEADLINE_S:g} s ({score.status})", _COMPUTABLE)
 
     def __enter__(self) -> Self:
         return self

@@ -16,12 +16,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from verl_longrl.data.gold_checks import find_unreachable
 from verl_longrl.data.prompt import RESPONSE_TAG, TAG, ChunkTagError, parse_chunks
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth
 from verl_longrl.special_tokens import COMMON, SpecialTokenFinder
+
+if TYPE_CHECKING:
+    from verl_longrl.rewards import GoldError
 
 ROLES = ("system", "user", "assistant", "tool")
 GROUNDED = "longrlvr"
@@ -189,8 +192,7 @@ def _check_with_reader(source: str, truth: Any, extra: Mapping[str, Any]) -> Ite
     try:
         check_gold(source, truth, extra)
     except GoldError as error:
-        column = TRUTH if error.column == "ground_truth" else error.column
-        yield RowProblem(column, error.problem, f"write {error.expected}", shorten(error.value))
+        yield describe_gold_error(error)
     except Exception as error:  # noqa: BLE001  a reader may be the user's own; validation must not end with it
         problem = f"the scorer of {source!r} cannot read it ({type(error).__name__}: {error})"
         yield RowProblem(TRUTH, problem, "write what that scorer expects, or drop the row", shorten(truth))
@@ -199,8 +201,14 @@ def _check_with_reader(source: str, truth: Any, extra: Mapping[str, Any]) -> Ite
 def _check_reachable(source: str, truth: Any, extra: Mapping[str, Any]) -> RowProblem | None:
     from verl_longrl.rewards import resolve
 
-    problem = find_unreachable(source, resolve(source), truth, extra)
-    return RowProblem(TRUTH, problem, "write the answer as a model would give it", shorten(truth)) if problem else None
+    error = find_unreachable(source, resolve(source), truth, extra)
+    return describe_gold_error(error) if error else None
+
+
+def describe_gold_error(error: GoldError) -> RowProblem:
+    """The problem of a row whose ground truth cannot be scored."""
+    column = TRUTH if error.column == "ground_truth" else error.column
+    return RowProblem(column, error.problem, f"write {error.expected}", shorten(error.value))
 
 
 def _check_prompt_tokens(row: Mapping[str, Any]) -> Iterator[RowProblem]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from verl_longrl.data.gold_checks import GoldTrial
 from verl_longrl.data.progress import progress_bar
 from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
-from verl_longrl.data.row_checks import TRUTH, RowProblem, check_row, shorten
+from verl_longrl.data.row_checks import RowProblem, check_row, describe_gold_error, shorten
 from verl_longrl.data.schema import ROW_GROUP_ROWS, Sample, find_unfit, read_sample, sample_columns
 from verl_longrl.printable import one_line
 from verl_longrl.special_tokens import COMMON, SpecialTokenFinder
@@ -130,8 +130,7 @@ def _check_and_encode(
             return problems
         sample = read_sample(row, number, prompt_key)
         if slow := trial.find_slow(sample.data_source, sample.ground_truth):
-            fix = "write a number or formula that a computer can evaluate"
-            return [RowProblem(TRUTH, slow, fix, shorten(sample.ground_truth))]
+            return [describe_gold_error(slow)]
         # The types of the prompt have been checked.
         encoded[number] = sample.to_row() | {"prompt": []}
     except Exception as error:  # noqa: BLE001  the boundary: a row may hold anything
