@@ -209,6 +209,7 @@ def test_a_payload_that_would_be_refused_is_not_written(tmp_path, value):
     rows = [Sample("loongrl_qa", MESSAGES, "Paris", i, payload=payload) for i, payload in enumerate([{}, value])]
     with pytest.raises(ValueError, match=r"data.parquet: row 1: "):
         write_samples(tmp_path / "data.parquet", rows)
+    assert [line.partition(": row ")[2][:3] for line in validate_rows(rows).lines()] == ["1: "]
 
 
 # ---- what passes can be loaded

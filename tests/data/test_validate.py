@@ -319,6 +319,16 @@ def test_truths_that_an_answer_reaches_pass(make_row, source):
     assert validate_rows(rows).problems == []
 
 
+def test_a_users_scorer_of_the_same_name_has_another_contract(make_row, monkeypatch):
+    from verl_longrl.rewards import Score, registry, scorer
+
+    row = make_row() | {"reward_model": {"ground_truth": "</answer>"}}
+    assert not validate_rows([row]).ok
+    monkeypatch.setattr(registry, "_names", dict(registry._names))
+    scorer("longrlvr", replace=True)(lambda *_: Score(0.0))
+    assert validate_rows([row]).ok
+
+
 def test_a_formula_that_is_not_compared_in_time_is_named(make_row, monkeypatch):
     monkeypatch.setattr(gold_checks, "DEADLINE_S", 1.5)
     truths = ("Monday", "(x+1)^{100000}", "2")

@@ -88,10 +88,23 @@ def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> GoldError | No
 
 @cache
 def _contracts() -> dict[Scorer, tuple[Responses, str]]:
-    """For each scorer whose ground truth may be out of reach: its responses, and the kind of its answer."""
-    from verl_longrl.rewards import resolve
+    """For each scorer whose ground truth may be out of reach: its responses, and the kind of its answer.
+
+    By function, not by name: a user may have registered another scorer under the name.
+    """
     from verl_longrl.rewards.matching.answer_match import gold_answers
+    from verl_longrl.rewards.tasks.golongrl import TASKS
     from verl_longrl.rewards.tasks.golongrl_gold import gold_first, gold_items, gold_label, gold_references
+    from verl_longrl.rewards.tasks.longrlvr import longrlvr
+    from verl_longrl.rewards.tasks.loongrl_qa import loongrl_qa
+    from verl_longrl.rewards.tasks.loongrl_retrieval import loongrl_retrieval
+    from verl_longrl.rewards.tasks.math import math as math_answer
+
+    def boxes(texts: list[str]) -> list[str]:
+        return [f"\\boxed{{{text}}}" for text in texts]
+
+    def with_escaped_braces(texts: list[str]) -> list[str]:
+        return [*texts, *(re.sub(r"[{}]", r"\\\g<0>", text) for text in texts)]
 
     def lines(texts: list[str]) -> list[str]:
         return [f"[Answer]\n{text}" for text in texts]
@@ -101,26 +114,20 @@ def _contracts() -> dict[Scorer, tuple[Responses, str]]:
         return label if isinstance(label, str) else json.dumps(label, ensure_ascii=False, default=str)
 
     grounded = "<useful_chunks><CHUNK_0></useful_chunks><answer>{}</answer>"
-    contracts: dict[str, tuple[Responses, str]] = {
-        "longrlvr": (lambda truth: [grounded.format(gold) for gold in gold_answers(truth)], "text"),
-        "loongrl_qa": (lambda truth: _boxed(gold_answers(truth)), "text"),
-        "loongrl_retrieval": (lambda truth: _boxed([", ".join(gold_answers(truth))]), "list"),
-        "math": (lambda truth: [f"\\boxed{{{gold}}}" for gold in gold_answers(truth)], "math"),
-        "golongrl_math": (lambda truth: [f"\\boxed{{{gold}}}" for gold in gold_answers(gold_label(truth))], "math"),
-        "golongrl_retrieval": (lambda truth: gold_answers(gold_label(truth)), "text"),
-        "golongrl_qa": (lambda truth: lines(gold_first(truth)), "text"),
-        "golongrl_summary": (lambda truth: lines(gold_references(truth)), "summary"),
-        "golongrl_table": (lambda truth: [f"<answer>{table(truth)}</answer>"], "table"),
+    contracts: dict[Scorer, tuple[Responses, str]] = {
+        longrlvr: (lambda truth: [grounded.format(gold) for gold in gold_answers(truth)], "text"),
+        loongrl_qa: (lambda truth: boxes(with_escaped_braces(gold_answers(truth))), "text"),
+        loongrl_retrieval: (lambda truth: boxes(with_escaped_braces([", ".join(gold_answers(truth))])), "list"),
+        math_answer: (lambda truth: boxes(gold_answers(truth)), "math"),
+        TASKS["golongrl_math"]: (lambda truth: boxes(gold_answers(gold_label(truth))), "math"),
+        TASKS["golongrl_retrieval"]: (lambda truth: gold_answers(gold_label(truth)), "text"),
+        TASKS["golongrl_qa"]: (lambda truth: lines(gold_first(truth)), "text"),
+        TASKS["golongrl_summary"]: (lambda truth: lines(gold_references(truth)), "summary"),
+        TASKS["golongrl_table"]: (lambda truth: [f"<answer>{table(truth)}</answer>"], "table"),
     }
     for name in ("golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golongrl_ordering"):
-        contracts[name] = (lambda truth: lines(["\n".join(gold_items(truth))]), "list")
-    return {resolve(name): contract for name, contract in contracts.items()}
-
-
-def _boxed(texts: list[str]) -> list[str]:
-    """The texts in boxes, as they are and with escaped braces."""
-    escaped = [re.sub(r"[{}]", r"\\\g<0>", text) for text in texts]
-    return [f"\\boxed{{{text}}}" for text in (*texts, *escaped)]
+        contracts[TASKS[name]] = (lambda truth: lines(["\n".join(gold_items(truth))]), "list")
+    return contracts
 
 
 def _texts(ground_truth: Any) -> list[str]:
@@ -131,7 +138,7 @@ def _texts(ground_truth: Any) -> list[str]:
 
 
 def _has_only_articles(gold: str) -> bool:
-    """Whether a gold answer is nothing but articles. A single A may be a letter, and is none."""
+    """Whether a gold answer is nothing but articles. A single A may be a letter instead."""
     words = re.findall(r"\w+", gold[:40].casefold())
     return bool(words) and words != ["a"] and set(words) <= _ARTICLES
 

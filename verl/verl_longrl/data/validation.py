@@ -94,7 +94,11 @@ def validate_rows(
             if isinstance(row, RowProblem):
                 report.add(row, number)
                 continue
-            row = row.to_row() if isinstance(row, Sample) else row
+            try:
+                row = row.to_row() if isinstance(row, Sample) else row
+            except ValueError as error:
+                report.add(RowProblem("payload", str(error), "write values of strict JSON"), number)
+                continue
             for problem in _check_and_encode(row, number, prompt_key, special_tokens, trial, encoded):
                 report.add(problem, number)
             if len(encoded) == ROW_GROUP_ROWS:
