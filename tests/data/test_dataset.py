@@ -193,6 +193,22 @@ def test_files_of_different_origin_train_together(tmp_path, write, samples, toke
     assert item["reward_model"]["ground_truth"] == "x"
 
 
+def test_files_with_indices_of_any_type_train_together(tmp_path, write, samples, tokenizer, config, LongRLDataset):
+    files = [write(samples)]
+    for number, index in enumerate(["train-7", 7.0, 0.5]):
+        row = {
+            "prompt": [{"role": "user", "content": "key"}],
+            "data_source": "loongrl_qa",
+            "reward_model": {"ground_truth": "x"},
+            "extra_info": {"index": index},
+        }
+        files.append(str(tmp_path / f"{number}.parquet"))
+        pq.write_table(pa.Table.from_pylist([row]), files[-1])
+    data = LongRLDataset(files, tokenizer, config())
+    indices = [(item["index"], item["extra_info"].get("original_index")) for item in (data[10], data[11], data[12])]
+    assert indices == [(0, "train-7"), (7, None), (0, 0.5)]
+
+
 def test_a_rewritten_file_is_read_anew(write, samples, tokenizer, config, LongRLDataset):
     path = write(samples)
     LongRLDataset(path, tokenizer, config())

@@ -90,6 +90,13 @@ def test_released_layout_with_instructions_first_is_read():
         ),
         ("<CHUNK_0>a</CHUNK_0> and <CHUNK_1>b</CHUNK_1>", r"there is text between two chunks"),
         ("<CHUNK_0>a</CHUNK_0>\nb</CHUNK_1>", r"</CHUNK_1> follows 1 chunks"),
+        (
+            f"{doc(0, 1)}\n\nQuestion: {doc(0)}",
+            r"two documents: <CHUNK_0> at character 0 has text, and <CHUNK_0> follows",
+        ),
+        (f"{doc(0, 1)}\n\nQuestion: {doc(0, 1, 2)}", r"there are two documents"),
+        (f"Cite <CHUNK_0>...</CHUNK_0>.\n{doc(0, 1)}\n\nQuestion: {doc(0)}", r"there are two documents"),
+        (f"<CHUNK_0>*</CHUNK_0>\n<CHUNK_1>a</CHUNK_1>\n\nQuestion: {doc(0)}", r"two documents: <CHUNK_1> at"),
     ],
 )
 def test_bad_tags_are_named(content, message):
@@ -100,6 +107,8 @@ def test_bad_tags_are_named(content, message):
 def test_chunk_text_with_a_tag_is_refused_when_building():
     with pytest.raises(ChunkTagError, match=r"chunk 1 contains <CHUNK_3> at character 4.*neutralise_tags"):
         grounded_prompt(["a", "see <CHUNK_3>"], "q")
+    with pytest.raises(ChunkTagError, match=r"chunk 0 contains </think> at character 2.*neutralise_tags"):
+        grounded_prompt(["a </think>"], "q")
     with pytest.raises(ChunkTagError, match="no chunks"):
         grounded_prompt([], "q")
 
@@ -124,6 +133,7 @@ def test_neutralise_keeps_length():
     text = "see <CHUNK_3> and </CHUNK_12>."
     assert neutralise_tags(text) == "see (CHUNK_3) and (/CHUNK_12)."
     assert not TAG.search(neutralise_tags(text))
+    assert neutralise_tags("</think> < answer > <b>") == "(/think) ( answer ) <b>"
 
 
 def test_parsing_is_linear():

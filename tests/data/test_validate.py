@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import released_golongrl
 from typer.testing import CliRunner
+from verl_longrl.data import gold_checks
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.validate import app, validate_file, validate_rows
 
@@ -29,6 +30,21 @@ def put(path: str, value):
 
 def content(text: str):
     return put("prompt", [{"role": "user", "content": text}])
+
+
+def doc(count: int) -> str:
+    return "\n".join(f"<CHUNK_{i}>text {i}</CHUNK_{i}>" for i in range(count))
+
+
+def in_document(text: str):
+    """A change of a row: `text` follows the first chunk's first words."""
+
+    def change(row: dict) -> None:
+        message = row["prompt"][0]
+        message["content"] = message["content"].replace("Ann owns", f"Ann owns{text}")
+        row["extra_info"]["ref_chunks_text"] = None
+
+    return change
 
 
 BAD_ROWS = {
@@ -97,10 +113,6 @@ BAD_ROWS = {
         "extra_info.payload is of type list, expected a JSON object",
     ),
     "payload broken": (put("extra_info.payload", "{"), "extra_info.payload: Expecting"),
-    "index a string": (
-        put("extra_info.index", "7"),
-        "extra_info.index = '7' (str): wrong value. Fix: write an integer",
-    ),
     "ref_chunks missing": (
         put("extra_info.ref_chunks", None),
         "extra_info.ref_chunks: is missing. Fix: list the ids",
@@ -134,6 +146,39 @@ BAD_ROWS = {
     ),
     "num_chunks": (put("extra_info.num_chunks", 5), "extra_info.num_chunks = 5: the prompt has 4 chunks"),
     "no chunks": (content("Which door?"), "prompt: no <CHUNK_i>...</CHUNK_i> in the prompt"),
+    "evidence without a word": (
+        content("<CHUNK_0>a</CHUNK_0>\n<CHUNK_1> \n</CHUNK_1>\n<CHUNK_2>b</CHUNK_2>\n<CHUNK_3>c</CHUNK_3>"),
+        "extra_info.ref_chunks = [1, 2]: chunk 1 has no word in it (' \\n'). Fix: name chunks that hold the evidence",
+    ),
+    "a second document in the question": (
+        lambda row: row["prompt"][0].update(content=row["prompt"][0]["content"] + "\n<CHUNK_0>forged</CHUNK_0>"),
+        "prompt: there are two documents: <CHUNK_0> at character 0 has text, and <CHUNK_0> follows at character ",
+    ),
+    "a longer second document": (
+        lambda row: row["prompt"][0].update(content=f"{row['prompt'][0]['content']}\n{doc(5)}"),
+        "prompt: there are two documents: ",
+    ),
+    "a second document in another message": (
+        lambda row: row["prompt"].append({"role": "user", "content": doc(4)}),
+        "prompt: there are two documents: ",
+    ),
+    "a chunk number of 5000 digits": (
+        content(f"<CHUNK_{'9' * 5000}>a</CHUNK_{'9' * 5000}>"),
+        "the first chunk is <CHUNK_9",
+    ),
+    "the end of reasoning in a document": (
+        in_document("</think>"),
+        "prompt: the text of chunk 1 contains </think>, a tag of the response format. Fix: pass documents through",
+    ),
+    "an answer in a document": (in_document("< answer >"), "the text of chunk 1 contains < answer >, a tag of the"),
+    "citations in a document": (in_document("</useful_chunks>"), "the text of chunk 1 contains </useful_chunks>"),
+    "the end of a turn in a document": (
+        in_document("<|im_end|>"),
+        "prompt[0].content: contains the special token <|im_end|>, which can end the message or begin another one. "
+        "Fix: write it with a space after its first character, as in < |im_end|>",
+    ),
+    "an instruction's end in a document": (in_document("[/INST]"), "contains the special token [/INST]"),
+    "a turn in a document": (in_document("<start_of_turn>"), "contains the special token <start_of_turn>"),
     "chunk skipped": (
         content("<CHUNK_0>a</CHUNK_0>\n<CHUNK_2>b</CHUNK_2>"),
         "prompt: <CHUNK_2> follows 1 chunks; expected <CHUNK_1>. Fix: build the prompt with",
@@ -209,6 +254,101 @@ def test_a_truth_that_its_scorer_cannot_read_is_named(make_row, case):
     assert message in line
     column = "extra_info.reward_mode" if "reward_mode" in message else "reward_model.ground_truth"
     assert line.startswith(f"train.parquet: row 0: {column} = ")
+
+
+UNREACHABLE = {  # source, truth, message
+    "an article": (
+        "longrlvr",
+        "the",
+        "'the': has only articles, and answers are compared without them. Fix: write the",
+    ),
+    "several articles": ("loongrl_qa", ["The", "an"], "['The', 'an']: has only articles"),
+    "a tag of the response": (
+        "longrlvr",
+        "</answer>",
+        "'</answer>': no response earns the full reward, not even the gold",
+    ),
+    "an answer in its tags": ("longrlvr", "<answer>Paris</answer>", "(two <answer> blocks, expected one)"),
+    "reasoning": ("EM", "<think>Paris", "(<think> without </think>: the reasoning never ended)"),
+    "the end of reasoning": ("golongrl_summary", "x </think>", "(no answer after the reasoning)"),
+    "LaTeX of a text": ("loongrl_qa", "\\text{Paris}", "(0 of 1)"),
+    "an item of two lines": ("golongrl_exhaustive", ["a\nb", "c"], "(0.8 of 1)"),
+    "an open brace": ("math", "\\frac{1", "(the last \\boxed{ has no closing brace)"),
+    "a text that is not read to its end": ("longrlvr", "word " * 3000, "(0 of 1)"),
+    "a tower of powers": ("math", "9^9^9^9", "no machine can compute 9^9^9^9: it has more than 100000 digits"),
+    "a tower in braces": ("math", "1+\\left(2^{10^{10^{10}}}\\right)", "no machine can compute"),
+    "a long power": ("math_longcot_math_verify", "7**9999999", "no machine can compute 7**9999999"),
+    "a factorial": ("math", "200000!", "no machine can compute 200000!"),
+}
+
+
+@pytest.mark.parametrize("case", UNREACHABLE)
+def test_a_truth_that_no_answer_reaches_is_named(make_row, case):
+    source, truth, message = UNREACHABLE[case]
+    row = make_row() | {"data_source": source, "reward_model": {"ground_truth": truth}}
+    (line,) = validate_rows([row], name="train.parquet").lines()
+    assert line.startswith("train.parquet: row 0: reward_model.ground_truth = ")
+    assert message in line
+
+
+REACHABLE = {
+    "longrlvr": ["Paris", "A", "a < b", ">=", "5", "x | y", ["the", "Paris"], "no", "C++", "[1, 2]"],
+    "loongrl_qa": ["Paris", "f(x) = {1}", "x}", "100%", "a"],
+    "loongrl_retrieval": [["12", "a b"], "x"],
+    "EM": ["line\nline", "The answer is 5"],
+    "golongrl_qa": ["AB", "Paris, France", "A"],
+    "golongrl_ranking": [["1. a", "b"], ["f(x)", "f[x]"]],
+    "golongrl_table": ['[[null, 1], ["a", 2]]', '{"columns": ["a"], "data": [[1.5], ["</x>"]]}'],
+    "math": ["2^{64}", "10^{100}", "x^{100}", "\\frac{1}{2}", "Monday", "Monday!", "20!", "2^{10}3^{5}"],
+    "math_dapo": [
+        "1^{1^{999999999}}",
+        "\\frac{10^{6}}{10^{5}}",
+        "(2^{10})^{20}",
+        "\\binom{10}{5}",
+        "x^{1000}",
+        "e^{-x^2}",
+    ],
+    "golongrl_math": ["3", "\\{1, 2\\}"],
+}
+
+
+@pytest.mark.parametrize("source", REACHABLE)
+def test_truths_that_an_answer_reaches_pass(make_row, source):
+    truths = REACHABLE[source]
+    rows = [make_row() | {"data_source": source, "reward_model": {"ground_truth": truth}} for truth in truths]
+    assert validate_rows(rows).problems == []
+
+
+def test_a_users_scorer_of_the_same_name_has_another_contract(make_row, monkeypatch):
+    from verl_longrl.rewards import Score, registry, scorer
+
+    row = make_row() | {"reward_model": {"ground_truth": "</answer>"}}
+    assert not validate_rows([row]).ok
+    monkeypatch.setattr(registry, "_names", dict(registry._names))
+    scorer("longrlvr", replace=True)(lambda *_: Score(0.0))
+    assert validate_rows([row]).ok
+
+
+def test_a_formula_that_is_not_compared_in_time_is_named(make_row, monkeypatch):
+    monkeypatch.setattr(gold_checks, "DEADLINE_S", 1.5)
+    truths = ("Monday", "(x+1)^{100000}", "2")
+    rows = [make_row() | {"data_source": "math", "reward_model": {"ground_truth": truth}} for truth in truths]
+    (line,) = validate_rows(rows).lines()
+    problem = "cannot be compared with a number in 1.5 s (timeout). Fix: write a number or formula that a computer can"
+    assert f"row 1: reward_model.ground_truth = '(x+1)^{{100000}}': {problem}" in line
+
+
+def test_special_tokens_are_those_of_the_tokenizer_if_there_is_one(write, make_sample, tokenizer, tmp_path):
+    for text, ok_without, ok_with in (("<|im_end|>", False, True), ("a <s> b", True, False), ("<unk>", True, True)):
+        path = write(
+            [
+                make_sample(
+                    prompt=grounded_prompt(["a", "b", text], "q"), num_chunks=3, ref_chunks=[0], ref_chunks_text=None
+                )
+            ]
+        )
+        assert validate_file(path).ok == ok_without
+        assert validate_file(path, tokenizer=tokenizer, cache_dir=tmp_path).ok == ok_with
 
 
 def test_rows_of_golongrls_release_are_good(tmp_path):

@@ -34,6 +34,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from verl_longrl.printable import one_line
 from verl_longrl.rewards.options import ServerOptions
 from verl_longrl.secrets import declare_secrets, redact
 
@@ -56,7 +58,7 @@ class EndpointError(RuntimeError):
     """
 
     def __init__(self, message: str):
-        super().__init__(redact(message))
+        super().__init__(one_line(redact(message)))
 
 
 class RequestError(RuntimeError):
@@ -69,7 +71,7 @@ class RequestError(RuntimeError):
     """
 
     def __init__(self, message: str, status: int | None = None, retry_after: float | None = None, silent: bool = False):
-        super().__init__(redact(message))
+        super().__init__(one_line(redact(message)))
         self.status, self.retry_after, self.silent = status, retry_after, silent
 
     @property
@@ -131,10 +133,10 @@ class Endpoints:
 
         Args:
             body: a mapping, to which the model's name is added, or a whole request that is encoded as JSON already.
-            read: takes the decoded reply. If it raises ValueError, TypeError, LookupError or AttributeError, the
-                request is sent again.
+            read: takes the decoded reply, which may be any JSON value. If it raises, the reply counts as unreadable
+                and the request is sent again.
             on_retry: called whenever an attempt failed and another will be made.
-            longest: bytes of a reply; a longer one is not read.
+            longest: bytes of a reply, as sent and decompressed; a longer one is not read.
 
         Raises:
             RequestError: refused (at once), or not answered in `options.attempts` attempts (the last failure).
@@ -202,8 +204,9 @@ class Endpoints:
             reply = await self._send(endpoint, "POST", path, body, longest)
             try:
                 result = read(reply)
-            except (ValueError, TypeError, LookupError, AttributeError) as error:
-                raise RequestError(f"{endpoint.url} sent an unreadable reply: {error!r}") from error
+            # The reply may be any JSON value, so `read` may raise anything.
+            except Exception as error:
+                raise RequestError(f"{endpoint.url} sent an unreadable reply: {repr(error)[:300]}") from error
         except RequestError as error:
             if error.transient:
                 self._bench(endpoint, error.retry_after)
@@ -237,7 +240,9 @@ class Endpoints:
                 # `_slots` limits the number of requests.
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=self.options.timeout_s),
-                headers={"Content-Type": "application/json"} | self._authorization(),
+                headers={"Content-Type": "application/json", "Accept-Encoding": "gzip"} | self._authorization(),
+                # `_decompress` does it, within a bound. aiohttp would read a stream of empty blocks without end.
+                auto_decompress=False,
             )
         try:
             async with self._http.request(
@@ -248,6 +253,8 @@ class Endpoints:
                     message = f"{endpoint.url}{path} {redirect}. Fix: correct {self.options.block}.endpoints"
                     raise RequestError(message, response.status)
                 content = await _read_at_most(response.content, longest)
+                if content is not None:
+                    content = _decompress(content, response.headers.get("Content-Encoding", ""), longest)
                 if content is None:
                     raise RequestError(f"{endpoint.url} sent a reply of more than {longest / 2**20:g} MiB")
                 if response.status >= 400:
@@ -256,13 +263,15 @@ class Endpoints:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = f"{endpoint.url} did not answer: {type(error).__name__}: {error}"
             raise RequestError(message, silent=True) from error
+        except zlib.error as error:
+            raise RequestError(f"{endpoint.url} sent a reply that cannot be decompressed: {error}") from error
         except ValueError as error:
             # aiohttp raises it for an address or a header that cannot be sent.
             raise EndpointError(f"{endpoint.url} is not usable: {error}. Fix: correct {self.options.block}") from error
         try:
             return json.loads(content)
-        except ValueError as error:
-            raise RequestError(f"{endpoint.url} sent a reply that is not JSON: {content[:80]!r}") from error
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{endpoint.url} sent a reply that cannot be read as JSON: {content[:80]!r}") from error
 
     def _authorization(self) -> dict[str, str]:
         """The header with the key, if there is one. Raises EndpointError for a key that a header cannot hold."""
@@ -277,10 +286,10 @@ class Endpoints:
     async def _models(self, endpoint: _Endpoint) -> list[str]:
         """Names of the models a server serves."""
         reply = await self._send(endpoint, "GET", "/models")
-        try:
-            return [model["id"] for model in reply["data"]]
-        except (TypeError, LookupError) as error:
-            raise RequestError(f"{endpoint.url}/models did not return a list of models: {str(reply)[:80]}") from error
+        match reply:
+            case {"data": [*models]} if all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in models):
+                return [model["id"] for model in models]
+        raise RequestError(f"{endpoint.url}/models did not return a list of models")
 
     async def _served_model(self, endpoint: _Endpoint) -> str:
         if self._model:
@@ -290,7 +299,7 @@ class Endpoints:
                 served = await self._models(endpoint)
                 if len(served) != 1:
                     raise EndpointError(
-                        f"{endpoint.url} serves {served}. Fix: set {self.options.block}.model to one of them"
+                        f"{endpoint.url} serves {_shorten(served)}. Fix: set {self.options.block}.model to one of them"
                     )
                 self._model = served[0]
         return self._model
@@ -333,7 +342,9 @@ class Endpoints:
             ) from error
         model = self._model or await self._served_model(endpoint)
         if model not in served:
-            raise EndpointError(f"{block} {endpoint.url} serves {served}, not {model!r}. Fix: correct {block}.model")
+            raise EndpointError(
+                f"{block} {endpoint.url} serves {_shorten(served)}, not {model!r}. Fix: correct {block}.model"
+            )
 
     def metrics(self) -> dict[str, float]:
         """calls (attempts), retries, benched or resting endpoints, and the mean latency_s of an attempt."""
@@ -361,6 +372,15 @@ async def _read_at_most(stream: aiohttp.StreamReader, longest: int) -> bytes | N
     return bytes(content)
 
 
+def _decompress(content: bytes, encoding: str, longest: int) -> bytes | None:
+    """A reply without its Content-Encoding, or None if it has more bytes than `longest`. Raises zlib.error."""
+    if encoding.lower() in ("", "identity"):
+        return content
+    # gzip or zlib, by the header of the data. Anything else, such as brotli, was not asked for and is an error.
+    decompressed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(content, longest + 1)
+    return None if len(decompressed) > longest else decompressed
+
+
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for a server (HTTP_PROXY, NO_PROXY and so on).
 
@@ -375,9 +395,19 @@ def _message(content: bytes) -> str:
     """The message of an error response: OpenAI's error.message, otherwise the first 300 characters."""
     text = content.decode("utf-8", "replace")
     try:
-        return str(json.loads(text)["error"]["message"])[:300]
-    except (ValueError, TypeError, LookupError):
+        reply = json.loads(text)
+    except (ValueError, RecursionError):
         return text[:300]
+    match reply:
+        case {"error": {"message": str(message)}}:
+            return message[:300]
+    return text[:300]
+
+
+def _shorten(models: list[str]) -> str:
+    """The names of the models a server says it serves, as a list in at most 300 characters."""
+    text = str(models)
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _retry_after(value: str) -> float | None:

@@ -29,14 +29,16 @@ from verl_longrl.data.prompt_lengths import prompt_lengths
 from verl_longrl.data.schema import (
     ROW_GROUP_ROWS,
     SCHEMA,
-    Sample,
     decode_extra_info,
     decode_ground_truth,
     read_rows,
+    read_sample,
+    sample_columns,
 )
 from verl_longrl.data.validation import validate_file
 from verl_longrl.rewards import load_scorers
 from verl_longrl.rewards.tasks.golongrl import task_name
+from verl_longrl.special_tokens import SpecialTokenFinder
 
 MAX_LINES = 20
 """Problem lines shown when training refuses to start."""
@@ -106,7 +108,12 @@ class LongRLDataset(RLHFDataset):
         )
 
     def _refuse_bad_file(self, path: str) -> None:
-        report = validate_file(path, max_errors=MAX_LINES, prompt_key=self.prompt_key)
+        report = validate_file(
+            path,
+            max_errors=MAX_LINES,
+            prompt_key=self.prompt_key,
+            special_tokens=SpecialTokenFinder.of_tokenizer(self.tokenizer),
+        )
         for line in report.warnings:
             print(f"warning: {line}", flush=True)
         if not report.ok:
@@ -214,5 +221,5 @@ def load_file(path: str, *, cache_dir: str | Path, prompt_key: str = "prompt") -
 def _canonical_rows(path: str, prompt_key: str, version: tuple[int, int, str]):
     # `version` is an argument only to be a part of the cache key.
     del version
-    for index, row in enumerate(read_rows(path)):
-        yield Sample.from_row({**row, "prompt": row[prompt_key]}, index).to_row()
+    for number, row in enumerate(read_rows(path, sample_columns(path, prompt_key))):
+        yield read_sample(row, number, prompt_key).to_row()

@@ -7,24 +7,28 @@ Two things differ by task and would otherwise change the schema, so both are sto
 - fields of a task in addition to the fixed ones: `extra_info.payload`, a JSON object; `decode_extra_info` merges its
   keys into `extra_info`, where scorers find them in our files and in released ones alike.
 
-Files written by others (released data sets) lack columns and have other ones; `Sample.from_row` reads them. Imports
-pyarrow only.
+Files written by others (released data sets) lack columns and have other ones; `read_sample` reads their rows. JSON is
+strict: no NaN, no infinity, at most `MAX_DEPTH` levels. Imports pyarrow only.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 128
 """Rows of the largest row group written. A row group of more than 2 GiB of text cannot be read."""
+MAX_DEPTH = 100
+"""Levels of lists and objects in a JSON value. Python's recursion ends at a few hundred."""
 
 GroundTruth = str | list | dict
 Message = dict[str, str]
@@ -67,27 +71,63 @@ def decode_ground_truth(reward_model: Mapping[str, Any]) -> GroundTruth:
     Released rows have no `ground_truth_format`; their value is returned as it is.
 
     Raises:
-        ValueError: `ground_truth_format` is neither "text" nor "json", or the JSON is broken.
+        ValueError: `ground_truth_format` is neither "text" nor "json", or the text is not strict JSON.
     """
     truth, form = reward_model["ground_truth"], reward_model.get("ground_truth_format")
     if form in (None, "text"):
         return truth
     if form == "json":
-        return json.loads(truth)
+        return _parse_json(truth)
     raise ValueError(f'reward_model.ground_truth_format = {form!r}: expected "text" or "json"')
 
 
 def decode_extra_info(extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`extra_info` as scorers see it: the payload's keys merged in, null fields left out. Idempotent.
+    """`extra_info` as scorers see it: the payload's keys merged in, fields of null or NaN left out. Idempotent.
 
     Raises:
-        ValueError: the payload is not a JSON object.
+        ValueError: the payload is not an object in strict JSON.
     """
-    fields = {name: value for name, value in (extra_info or {}).items() if value is not None}
-    payload = json.loads(fields.pop("payload", "{}"))
+    fields = {name: value for name, value in (extra_info or {}).items() if not _is_missing(value)}
+    payload = _parse_json(fields.pop("payload", "{}"))
     if not isinstance(payload, dict):
         raise ValueError(f"extra_info.payload is of type {type(payload).__name__}, expected a JSON object")
     return payload | fields
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a field has no value. pandas writes NaN for a missing number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _parse_json(text: str) -> Any:
+    """A JSON value. Raises ValueError for NaN, the infinities and more than `MAX_DEPTH` levels too."""
+    try:
+        value = _STRICT_JSON.decode(text)
+    except RecursionError:
+        raise ValueError(f"has more than {MAX_DEPTH} levels of lists and objects") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        level = [value]
+        for _ in range(MAX_DEPTH + 1):
+            inner = (
+                item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)
+            )
+            level = [item for items in inner for item in items]
+        if level:
+            raise ValueError(f"has more than {MAX_DEPTH} levels of lists and objects")
+    return value
+
+
+def _refuse_number(name: str) -> float:
+    raise ValueError(f"{name[:40]} is not a number of strict JSON")
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    # 1e999
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+_STRICT_JSON = json.JSONDecoder(parse_constant=_refuse_number, parse_float=_parse_float)
 
 
 @dataclass(frozen=True)
@@ -120,7 +160,7 @@ class Sample:
         """A row of `SCHEMA`.
 
         Raises:
-            ValueError: a payload key is the name of a fixed field of `extra_info`.
+            ValueError: a payload key is the name of a fixed field of `extra_info`, or a value has no strict JSON.
         """
         if clash := sorted(set(self.payload) & set(EXTRA_INFO_FIELDS)):
             raise ValueError(f"payload has {clash}, which are fixed fields of extra_info. Fix: set them on the Sample")
@@ -178,7 +218,8 @@ def write_samples(path: str | Path, rows: Iterable[Sample | Mapping[str, Any]]) 
     in `extra_info`. The file appears under its name only when it is complete; after an error nothing is left behind.
 
     Raises:
-        ValueError: no rows at all, an unknown column, or a value of the wrong type (named with its row).
+        ValueError: no rows at all, an unknown column, or a value of the wrong type or without strict JSON (named with
+            its row).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,12 +253,33 @@ def read_rows(path: str | Path, columns: list[str] | None = None) -> Iterator[di
 
 def read_samples(path: str | Path) -> Iterator[Sample]:
     """Samples of a parquet file, ours or released, in order; memory bounded as in `read_rows`."""
-    for index, row in enumerate(read_rows(path)):
-        yield Sample.from_row(row, index)
+    for index, row in enumerate(read_rows(path, sample_columns(path))):
+        yield read_sample(row, index)
+
+
+def read_sample(row: Mapping[str, Any], number: int, prompt_key: str = "prompt") -> Sample:
+    """The sample in a row of a file of any origin. Raises as `Sample.from_row`, and TypeError for what JSON lacks.
+
+    An `extra_info.index` that is not a whole number becomes `original_index`, and the row's number is the index: verl
+    accepts an index of any type. number: the row's position in its file.
+    """
+    extra = decode_extra_info(row.get("extra_info"))
+    index = extra.pop("index", number)
+    if isinstance(index, float | str) and re.fullmatch(r"-?[0-9]{1,18}(\.0)?", str(index)):
+        index = int(float(index)) if isinstance(index, float) else int(index.removesuffix(".0"))
+    if type(index) is not int or not -(1 << 63) <= index < 1 << 63:
+        extra.setdefault("original_index", index)
+        index = number
+    return Sample.from_row({**row, "prompt": row[prompt_key], "extra_info": extra | {"index": index}}, number)
+
+
+def sample_columns(path: str | Path, prompt_key: str = "prompt") -> list[str]:
+    """The columns of a file that a sample is read from. Others are not read, so they may hold anything."""
+    return [name for name in pq.read_schema(path).names if name in (*SCHEMA.names, prompt_key)]
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
@@ -233,7 +295,7 @@ def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _encode(row: Sample | Mapping[str, Any], index: int, path: Path) -> dict[str, Any]:
     if isinstance(row, Sample):
-        return row.to_row()
+        return _named(row, index, path)
     if unknown := sorted(set(row) - set(SCHEMA.names)):
         raise ValueError(
             f"{path}: row {index}: unknown columns {unknown}, expected {SCHEMA.names}. Fix: put fields of a task "
@@ -243,28 +305,59 @@ def _encode(row: Sample | Mapping[str, Any], index: int, path: Path) -> dict[str
     extra = dict(row.get("extra_info") or {})
     if isinstance(extra.get("payload"), Mapping):
         row["extra_info"] = extra | {"payload": _json(extra["payload"])}
-    return Sample.from_row(row, index).to_row()
+    return _named(Sample.from_row(row, index), index, path)
+
+
+def _named(sample: Sample, index: int, path: Path) -> dict[str, Any]:
+    """The row of a sample, with the place in the message if it has none."""
+    try:
+        return sample.to_row()
+    except ValueError as error:
+        raise ValueError(f"{path}: row {index}: {error}") from error
 
 
 def _table(rows: list[dict[str, Any]], first: int, path: Path) -> pa.Table:
+    if unfit := find_unfit(rows):
+        shown = f"{str(unfit.value)[:80]!r} ({type(unfit.value).__name__})"
+        raise ValueError(f"{path}: row {first + unfit.row}: {unfit.column} = {shown}: expected {unfit.kind}")
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+class Unfit(NamedTuple):
+    """A value that a column of `SCHEMA` cannot hold. row: its position among the rows."""
+
+    row: int
+    column: str
+    value: Any
+    kind: pa.DataType
+
+
+def find_unfit(rows: list[dict[str, Any]]) -> Unfit | None:
+    """The first value that does not fit into `SCHEMA`, such as a list in a column of text or an int32 of 2**40."""
+    for column, kind, values in _leaves(rows):
+        if not _fit(values, kind):
+            row = next(row for row, value in enumerate(values) if not _fit([value], kind))
+            return Unfit(row, column, values[row], kind)
+    return None
+
+
+def _fit(values: list[Any], kind: pa.DataType) -> bool:
+    # pyarrow would make a list of letters of a text.
+    if pa.types.is_list(kind) and any(isinstance(value, str) for value in values):
+        return False
     try:
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        # pyarrow names neither row nor column, so look for the value that it refuses.
-        for index, row in enumerate(rows, first):
-            for name, value, kind in _leaves(row):
-                try:
-                    pa.array([value], type=kind)
-                except (pa.ArrowInvalid, pa.ArrowTypeError) as cause:
-                    shown = f"{str(value)[:80]!r} ({type(value).__name__})"
-                    raise ValueError(f"{path}: row {index}: {name} = {shown}: expected {kind}") from cause
-        raise error
+        pa.array(values, type=kind)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
-def _leaves(row: dict[str, Any]) -> Iterator[tuple[str, Any, pa.DataType]]:
+def _leaves(rows: list[dict[str, Any]]) -> Iterator[tuple[str, pa.DataType, list[Any]]]:
+    """Name, type and values of each column, and of each field of a column of structs."""
     for column in SCHEMA:
+        values = [row[column.name] for row in rows]
         if pa.types.is_struct(column.type):
-            for inner in column.type:
-                yield f"{column.name}.{inner.name}", row[column.name][inner.name], inner.type
+            for field_ in column.type:
+                yield f"{column.name}.{field_.name}", field_.type, [value[field_.name] for value in values]
         else:
-            yield column.name, row[column.name], column.type
+            yield column.name, column.type, values

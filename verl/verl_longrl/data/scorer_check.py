@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from verl_longrl.data.schema import decode_extra_info, decode_ground_truth, read_rows
+from verl_longrl.data.validation import describe_unreadable
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import Scorer, load_scorers, resolve
@@ -46,7 +47,8 @@ def try_scorers(options: RewardOptions, files: Iterable[str | Path]) -> ScorerTr
     try:
         isolated = IsolatedScorer(replace(options, workers=1))
     except RuntimeError as error:
-        raise ImportError(" ".join(str(error).split())) from error
+        message, sources = " ".join(str(error).split()), ", ".join(options.scorers)
+        raise ImportError(message if sources in message else f"{sources}: {message}") from error
     with isolated:
         scorers = load_scorers(options.scorers)
         if not scorers:
@@ -74,6 +76,8 @@ def _jobs(options: RewardOptions, files: Iterable[str | Path], scorers: dict[str
     jobs: dict[str, Job] = {}
     others: set[object] = set()
     for file in files:
+        if describe_unreadable(file):
+            continue
         try:
             for row in read_rows(file, ["data_source", "reward_model", "extra_info"]):
                 source = row.get("data_source")
@@ -83,7 +87,7 @@ def _jobs(options: RewardOptions, files: Iterable[str | Path], scorers: dict[str
                     others.add(source)
                 elif (job := _job(row, options)) is not None:
                     jobs[job.data_source] = job
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError):
             continue
     return list(jobs.values())
 

@@ -120,6 +120,11 @@ def _print_progress(line: str) -> None:
 
 
 def _read_completion(reply: Any) -> tuple[str, str | None]:
-    """The text and finish reason of a chat completion."""
+    """The text and finish reason of a chat completion. Raises TypeError, LookupError or AttributeError for another."""
     choice = reply["choices"][0]
-    return choice["message"].get("content") or "", choice.get("finish_reason")
+    content, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
+    for name, value in (("content", content), ("finish_reason", finish_reason)):
+        if not isinstance(value, str | None):
+            raise TypeError(f"{name} is of type {type(value).__name__}, expected text")
+    # A reasoning model that was cut off has no content.
+    return content or "", finish_reason

@@ -1,0 +1,226 @@
+r"""Check that a gold answer can be given: written as the task asks for it, it earns the full reward.
+
+A gold answer with markup (`</think>`, `\text{Paris}`, an open brace in a box) may be read by its scorer, and yet no
+response reaches it: every rollout of the row earns 0, at the full cost of its generation. So each distinct gold answer
+is scored once against itself, which takes about 0.1 ms. A user's own scorers are not known here and not checked.
+
+A mathematical answer is also refused if it cannot be computed (9^9^9^9): it would keep a worker of the scorers busy for
+each response until its deadline. Most such answers are found by their size; those of which only a trial can tell are
+scored in another process within `DEADLINE_S` (`GoldTrial`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from typing import Any, Self
+
+from verl_longrl.rewards.registry import GoldError, Scorer
+
+DEADLINE_S = 20.0
+"""Seconds to compare a mathematical gold answer with another number. That takes milliseconds, but the import of sympy
+can take seconds on a busy machine."""
+MAX_SLOW = 3
+"""Gold answers that are waited for until the deadline. The file is refused then, and others are not tried."""
+MAX_DIGITS = 100_000
+"""Digits of a number that math-verify may be asked to compute."""
+# An answer of words, numbers and the signs of a sentence cannot be taken for markup.
+_PLAIN = re.compile(r"[\w ,.'-]{0,99}\w[\w ,.'-]{0,99}")
+_ARTICLES = {"a", "an", "the"}
+_ANSWER = "the answer as a model would give it"
+_COMPUTABLE = "a number or formula that a computer can evaluate"
+_POWERS = re.compile(r"\d+(?:\^[{(]{0,8}\d+)+")
+_FACTORIAL = re.compile(r"(\d+)!")
+# A long exponent, an exponent in an exponent, the factorial of an expression, and operations over a range.
+_NEEDS_TRIAL = re.compile(
+    r"(?:\^|\*\*)[\s{(+-]{0,8}\d{4}|\^\s?[{(][^{}()^]{0,40}\^|[)}\]]\s?!|!!|binom.{0,20}\d{4}|\\(?:prod|sum|int|lim)\b"
+)
+
+Responses = Callable[[Any], list[str]]
+"""Ground truth -> responses, of which the best must earn the full reward."""
+
+
+def find_unreachable(source: str, scorer: Scorer, ground_truth: Any, extra_info: Mapping[str, Any]) -> GoldError | None:
+    """The reason why no response can earn the full reward of a row whose ground truth `scorer` has read."""
+    from verl_longrl.rewards.tasks.golongrl import TASKS, longbench_pro, longbench_pro_task
+
+    if scorer is longbench_pro:
+        source = longbench_pro_task(extra_info.get("reward_mode"))
+        scorer = TASKS[source]
+    # A tuple of texts can be a key of the cache. Other values, such as tables, hardly ever repeat.
+    if isinstance(ground_truth, list) and all(isinstance(item, str) for item in ground_truth):
+        ground_truth = tuple(ground_truth)
+    find = _find_once if isinstance(ground_truth, str | tuple) else _find_once.__wrapped__
+    return find(source, scorer, ground_truth)
+
+
+@lru_cache(maxsize=4096)
+def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> GoldError | None:
+    from verl_longrl.rewards.scoring import Job, score_for_each_verdict
+
+    contract = _contracts().get(scorer)
+    if contract is None:
+        return None
+    responses, kind = contract
+    shown = list(ground_truth) if isinstance(ground_truth, tuple) else ground_truth
+    if kind in ("text", "math"):
+        golds = _texts(ground_truth)
+        if kind == "text" and all(map(_has_only_articles, golds)):
+            return GoldError(shown, "has only articles, and answers are compared without them", _ANSWER)
+        if kind == "math" and (gold := next(filter(is_too_large, golds), None)):
+            problem = f"no machine can compute {gold[:60]}: it has more than {MAX_DIGITS} digits"
+            return GoldError(shown, problem, _COMPUTABLE)
+        if any(map(_PLAIN.fullmatch, golds)):
+            return None
+    reason = ""
+    for response in responses(ground_truth):
+        score = score_for_each_verdict(Job(source, response, ground_truth, {"ref_chunks": [0]}))[0]
+        answer = score.parts.get("answer", 0.0)
+        if math.isclose(answer, 1.0):
+            return None
+        reason = reason or score.reason or f"{answer:g} of 1"
+    problem = f"no response earns the full reward, not even the gold answer itself ({reason})"
+    return GoldError(shown, problem, _ANSWER)
+
+
+@cache
+def _contracts() -> dict[Scorer, tuple[Responses, str]]:
+    """For each scorer whose ground truth may be out of reach: its responses, and the kind of its answer.
+
+    By function, not by name: a user may have registered another scorer under the name.
+    """
+    from verl_longrl.rewards.matching.answer_match import gold_answers
+    from verl_longrl.rewards.tasks.golongrl import TASKS
+    from verl_longrl.rewards.tasks.golongrl_gold import gold_first, gold_items, gold_label, gold_references
+    from verl_longrl.rewards.tasks.longrlvr import longrlvr
+    from verl_longrl.rewards.tasks.loongrl_qa import loongrl_qa
+    from verl_longrl.rewards.tasks.loongrl_retrieval import loongrl_retrieval
+    from verl_longrl.rewards.tasks.math import math as math_answer
+
+    def boxes(texts: list[str]) -> list[str]:
+        return [f"\\boxed{{{text}}}" for text in texts]
+
+    def with_escaped_braces(texts: list[str]) -> list[str]:
+        return [*texts, *(re.sub(r"[{}]", r"\\\g<0>", text) for text in texts)]
+
+    def lines(texts: list[str]) -> list[str]:
+        return [f"[Answer]\n{text}" for text in texts]
+
+    def table(truth: Any) -> str:
+        label = gold_label(truth)
+        return label if isinstance(label, str) else json.dumps(label, ensure_ascii=False, default=str)
+
+    grounded = "<useful_chunks><CHUNK_0></useful_chunks><answer>{}</answer>"
+    contracts: dict[Scorer, tuple[Responses, str]] = {
+        longrlvr: (lambda truth: [grounded.format(gold) for gold in gold_answers(truth)], "text"),
+        loongrl_qa: (lambda truth: boxes(with_escaped_braces(gold_answers(truth))), "text"),
+        loongrl_retrieval: (lambda truth: boxes(with_escaped_braces([", ".join(gold_answers(truth))])), "list"),
+        math_answer: (lambda truth: boxes(gold_answers(truth)), "math"),
+        TASKS["golongrl_math"]: (lambda truth: boxes(gold_answers(gold_label(truth))), "math"),
+        TASKS["golongrl_retrieval"]: (lambda truth: gold_answers(gold_label(truth)), "text"),
+        TASKS["golongrl_qa"]: (lambda truth: lines(gold_first(truth)), "text"),
+        TASKS["golongrl_summary"]: (lambda truth: lines(gold_references(truth)), "summary"),
+        TASKS["golongrl_table"]: (lambda truth: [f"<answer>{table(truth)}</answer>"], "table"),
+    }
+    for name in ("golongrl_exhaustive", "golongrl_matching", "golongrl_ranking", "golongrl_ordering"):
+        contracts[TASKS[name]] = (lambda truth: lines(["\n".join(gold_items(truth))]), "list")
+    return contracts
+
+
+def _texts(ground_truth: Any) -> list[str]:
+    from verl_longrl.rewards.tasks.golongrl_gold import gold_label
+
+    label = gold_label(ground_truth)
+    return [str(gold) for gold in (label if isinstance(label, list | tuple) else [label])]
+
+
+def _has_only_articles(gold: str) -> bool:
+    """Whether a gold answer is nothing but articles. A single A may be a letter instead."""
+    words = re.findall(r"\w+", gold[:40].casefold())
+    return bool(words) and words != ["a"] and set(words) <= _ARTICLES
+
+
+def is_too_large(expression: str) -> bool:
+    """Whether an expression in LaTeX or plain text has a power or factorial of more than `MAX_DIGITS` digits.
+
+    Only what digits alone say: (10^6)! and e^{e^{100}} are not found.
+
+    >>> is_too_large("9^9^9^9"), is_too_large(r"10^{10^{10}}"), is_too_large("2^{64}")
+    (True, True, False)
+    """
+    if not re.search(r"\^|\*\*|!", expression):
+        return False
+    text = re.sub(r"\\(?:left|right)\b|\s", "", expression.replace("**", "^"))
+    text = re.sub(r"\((\d+)\)(?=\^)", r"\1", text)
+    return any(_digits_of_power(powers[0]) > MAX_DIGITS for powers in _POWERS.finditer(text)) or any(
+        _digits_of_factorial(number[1]) > MAX_DIGITS for number in _FACTORIAL.finditer(text)
+    )
+
+
+def _digits_of_power(powers: str) -> float:
+    """The digits of a^{b^{c, which is a^(b^c); an exponent is at most 1e300."""
+    *bases, exponent = (_number(number.lstrip("{(")) for number in powers.split("^"))
+    digits = 0.0
+    for base in reversed(bases):
+        digits = exponent * math.log10(base) if base > 1 else 0.0
+        exponent = 10.0 ** min(digits, 300.0)
+    return digits
+
+
+def _digits_of_factorial(number: str) -> float:
+    return math.lgamma(min(_number(number), 1e300) + 1) / math.log(10)
+
+
+def _number(digits: str) -> float:
+    return float(digits[:300])
+
+
+class GoldTrial:
+    """Scores mathematical gold answers in another process, which is started when the first one needs it.
+
+    Use as a context manager; the process ends with it.
+    """
+
+    def __init__(self) -> None:
+        self._tried: dict[str, GoldError | None] = {}
+        self._isolated: Any = None
+
+    def find_slow(self, source: str, ground_truth: Any) -> GoldError | None:
+        """The gold answer of a row whose comparison with another answer does not end in time."""
+        from verl_longrl.rewards import resolve
+
+        _, kind = _contracts().get(resolve(source), (None, ""))
+        if kind != "math":
+            return None
+        try:
+            risky = [gold for gold in _texts(ground_truth) if _NEEDS_TRIAL.search(gold)]
+        except GoldError:
+            return None
+        for gold in risky:
+            if gold not in self._tried and sum(map(bool, self._tried.values())) < MAX_SLOW:
+                self._tried[gold] = self._try(source, gold)
+        return next((error for gold in risky if (error := self._tried.get(gold))), None)
+
+    def _try(self, source: str, gold: str) -> GoldError | None:
+        from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
+        from verl_longrl.rewards.options import RewardOptions
+        from verl_longrl.rewards.scoring import Job
+
+        options = RewardOptions(workers=1, timeout_s=DEADLINE_S)
+        if self._isolated is None:
+            self._isolated = IsolatedScorer(options)
+        job = Job(source, "\\boxed{1.5}", gold, {}, options)
+        score = self._isolated.score_for_each_verdict_blocking(job)[0]
+        if not score.failed:
+            return None
+        return GoldError(gold, f"cannot be compared with a number in {DEADLINE_S:g} s ({score.status})", _COMPUTABLE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
