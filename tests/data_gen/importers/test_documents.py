@@ -115,7 +115,7 @@ def test_answers_are_read_however_they_are_given(fields, truth):
         ({"task": "choice", "answer": "B"}, "choice_without_choices", r"give the choices as choice_A"),
         ({"answer": "Cy\nBo"}, "several_lines", r"the answer is 'Cy\\nBo', expected one line; a list needs another"),
         ({"answer": ["Cy", "Bo\nCy"]}, "several_lines", r"'Bo\\nCy', expected one line"),
-        ({"answer": ["a\nb", "c"], "task": "exhaustive"}, "unscorable", r"earns 0.8 as golongrl_exhaustive"),
+        ({"answer": ["a\nb", "c"], "task": "exhaustive"}, "unscorable", r"earns 0.4 as golongrl_exhaustive"),
         ({"answer": ["a"], "task": "ordering"}, "unscorable", r"earns 0 as golongrl_ordering.*cannot be ordered"),
         ({"answer": "3 {", "task": "math"}, "unscorable", r"earns 0 as golongrl_math"),
         ({"answer": "...", "task": "summary"}, "unscorable", r"has a reference without a word"),

@@ -51,6 +51,19 @@ def test_every_type_that_a_template_names_exists():
     assert names <= types | set(templates["groups"]) | {"any"}
 
 
+@pytest.mark.parametrize("mode", ["contain", "two_way"])
+def test_our_rules_keep_their_bars(mode):
+    """The bars of the whole measurement (docs/results/answer_rules.md), on a sample of it."""
+    rule = our_rules()[f"LongRL, `{mode}`"]
+    shares = {}
+    for kind in KINDS:
+        cases = [case for case in small_sample() if case.kind == kind][::11]
+        shares[kind] = sum(case.is_paid(rule) for case in cases) / len(cases)
+    assert shares["hedging"] == 0
+    assert shares["altering"] <= 0.005
+    assert shares["paraphrases"] >= 0.9
+
+
 def test_the_same_seed_gives_the_same_cases():
     assert make_cases(pairs_per_type=1, seed=3) == make_cases(pairs_per_type=1, seed=3)
     assert make_cases(pairs_per_type=1, seed=3) != make_cases(pairs_per_type=1, seed=4)

@@ -65,6 +65,8 @@ class Question:
         self.size = len(self._words)
         self._stems = {_stem(word) for word in self._words if word not in DECISIVE and not is_symbol(word)}
 
+        if "why" in words:
+            self._stems.add(_stem("because"))
         asked_for = {word for before, word in itertools.pairwise(words) if before in ("which", "what")}
         self._asked_for = asked_for - DECISIVE
 

@@ -81,12 +81,13 @@ AGREEMENT = {"both", "indeed", "certainly", "definitely", "absolutely", "of", "c
 COPULAS = {"is", "are", "was", "were", "be", "been", "equals", "means", "=", "是", "为", "叫"}
 """Words between a subject and the answer about it."""
 HARMLESS = FUNCTION_WORDS | COPULAS | {
-    "will", "would", "into", "during", "due", "my", "our", "your", "them", "him", "me", "us",
+    "will", "would", "into", "during", "my", "our", "your", "them", "him", "me", "us",
     "also", "whose", "whom", "when", "where", "how", "why", "both", "exactly", "precisely",
     "的", "在", "于", "了", "这", "那", "此", "其", "它", "他", "她", "们", "有", "共", "和", "与", "由", "被",
     "答", "案", "最", "终", "正", "确", "我", "认", "您", "你",
 }
-"""Function words, including those of answers in sentences. They claim nothing."""
+HARMLESS -= {"because"}
+"""Function words, including those of answers in sentences. They claim nothing. A cause is a claim."""
 # fmt: on
 _SEPARATORS = re.compile(
     r",(?![0-9]{3}(?![0-9]))|[;|/\n、；，]|(?<!\w)(?:and|&)(?!\w)|(?<=[一-鿿])[和与及]", re.IGNORECASE

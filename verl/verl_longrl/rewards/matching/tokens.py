@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from verl_longrl.rewards.matching.values import spell_values
@@ -206,6 +207,7 @@ def _carries_meaning(character: str) -> bool:
     return character in _SYMBOLS or kind[0] in "LN" or kind in ("Sm", "Mn", "Mc")
 
 
+@lru_cache(maxsize=256)
 def _fold(text: str) -> str:
     """`text` in one case, one Unicode width and one spelling of each symbol."""
     text = text[:MAX_CHARS]
