@@ -43,7 +43,12 @@ _CHUNK = re.compile(r"<\s{0,4}CHUNK_\s{0,4}([0-9]+)\s{0,4}>")
 _BOX = "\\boxed{"
 # A backslash takes the next character with it, so an escaped brace counts as text: \boxed{\{1, 2\}} closes at the end.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_ANSWER_LINE = re.compile(r"answer\s{0,4}:([^\n]*)", re.IGNORECASE)
+_ANSWER_LINE = re.compile(
+    r"(?:answer[*_`\s]{0,6}[:：]|\banswer[ \t]{1,4}is\b|####(?=[ \t]{0,4}[-+$€£]{0,2}\.?[0-9]))([^\n]*)", re.IGNORECASE
+)
+# Markdown's rule: a run of marks opens emphasis before a character that is not white space, after one that is not a
+# letter, and closes it the other way round. So 2**3, 2 * 3 and x_1 have no emphasis.
+_EMPHASIS = re.compile(r"(?<![\w)\]}\\*_`])[*_`]{1,4}(?=[^\s*_`])|(?<=[^\s*_`\\])[*_`]{1,4}(?![\w(\[{\\*_`])")
 _SPACE_COMMAND = re.compile(r"\\(?:q?quad(?![A-Za-z])|[ ,;:!])")
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|math(?:bf|it|rm|sf|tt)|mbox)(?![A-Za-z])|(?<!\\)[{}]"
@@ -132,7 +137,8 @@ def parse_boxed(
 ) -> Parsed[str]:
     """Read the text in the last box, stripped; it may be empty.
 
-    answer_line: without any box, the rest of the line after the last "Answer:" counts (DAPO's prompts ask for it).
+    answer_line: without any box, the rest of the line after the last "Answer:" (DAPO's prompts ask for it), "the answer
+    is", or "####" before a number (GSM8K) counts.
     """
     if paper_exact and THINK_CLOSE in response:
         text, error = response.rpartition(THINK_CLOSE)[2].replace("*", ""), ""
@@ -144,7 +150,7 @@ def parse_boxed(
     if box:
         return _text_to_closing_brace(after)
     lines = _ANSWER_LINE.findall(text) if answer_line else []
-    return Parsed(lines[-1].strip(" \t\r*")) if lines else Parsed("", error="no \\boxed{} in the answer")
+    return Parsed(lines[-1].strip(" \t\r*_`:：")) if lines else Parsed("", error="no \\boxed{} in the answer")
 
 
 def _text_to_closing_brace(text: str) -> Parsed[str]:
@@ -164,6 +170,15 @@ def plain_text(latex: str) -> str:
     'New York'
     """
     return _TEXT_COMMAND.sub("", _SPACE_COMMAND.sub(" ", latex)).strip()
+
+
+def without_emphasis(text: str) -> str:
+    """`text` without Markdown's marks of emphasis and code.
+
+    >>> without_emphasis("is **12**, not `2**3` * x_1")
+    'is 12, not 2**3 * x_1'
+    """
+    return _EMPHASIS.sub("", text)
 
 
 def published_text(response: str) -> tuple[str, str]:
