@@ -56,14 +56,26 @@ _TEXT_COMMAND = re.compile(
 _MARKER = re.compile(r"[\[［【][ \t]{0,4}(?:answer|答案)[ \t]{0,4}[\]］】][ \t*:：]{0,8}", re.IGNORECASE)
 _MARKERS_AS_RELEASED = ("[Answer]", "[答案]")
 _FENCE_OR_RULE = re.compile(r"`{3,9}[\w+-]{0,20}|[-=_*]{3,}")
+_CHINESE_IS = r"[ \t]{0,4}(?:应?[是为]|[:：])"
 _ANSWER_IS = re.compile(
-    rf"(?:\banswer[ \t]{{0,4}}(?:is\b|[:：])|答案[ \t]{{0,4}}(?:应?[是为]|[:：])|{_MARKER.pattern})[\s:：]{{0,8}}",
+    rf"(?:\banswer[*_`]{{0,3}}[ \t]{{0,4}}(?:is\b|[:：])|答案{_CHINESE_IS}|{_MARKER.pattern})[\s:：]{{0,8}}",
     re.IGNORECASE,
 )
+_CHOICE = (
+    r"(?:\banswer(?:[ \t](?:to|for)\b[^\n.:]{1,60}?)?|\b(?:correct|right|best|final|my)[ \t]{1,4}(?:option|choice))"
+)
+_IS = r"[ \t]{0,4}(?:(?:is|was|(?:must|should|would|will|has[ \t]to|can[ \t]only)[ \t]be)\b|[:：=])"
+_I_CHOOSE = r"\bI(?:['’](?:d|ll)|[ \t](?:would|will))?[ \t](?:choose|pick|select|go[ \t]with)\b"
+_LETTER = r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z]\b)"
+_IS_CORRECT = r"[ \t]is[ \t](?:the[ \t])?(?:correct|right|best)(?:[ \t](?:answer|option|choice|one))?"
+_SENTENCE_START = r"(?:^|[.!?;,][ \t])[ \t]{0,4}(?:(?:so|thus|hence|therefore),?[ \t])?"
+_LINE_END = r"[ \t.!]{0,4}(?=\n|\Z)"
 _CHOICE_IS = re.compile(
-    r"(?:(?:\banswer|\b(?:correct|right|best|final)[ \t]{1,4}(?:option|choice))[ \t]{0,4}(?:is\b|[:：])"
-    r"|(?:答案|选项)[ \t]{0,4}(?:应?[是为]|[:：]))[\s:：]{0,8}",
-    re.IGNORECASE,
+    rf"(?:{_CHOICE}{_IS}|(?:答案|选项){_CHINESE_IS}|{_I_CHOOSE})[\s:：]{{0,8}}"
+    # "Option B" on a line of its own, and "(B) is the correct answer." at the end of one.
+    rf"|^[ \t]{{0,8}}(?=(?:option|choice)[ \t]{_LETTER}{_LINE_END})"
+    rf"|{_SENTENCE_START}(?=(?:option[ \t]|choice[ \t])?{_LETTER}{_IS_CORRECT}{_LINE_END})",
+    re.IGNORECASE | re.MULTILINE,
 )
 _JSON_START = re.compile(r"\{(?=\s{0,99}[\"}])|\[(?=\s{0,99}[\[{\"\]\-0-9tfnNI])")
 _CONTRACT = [("", "useful_chunks"), ("/", "useful_chunks"), ("", "answer"), ("/", "answer")]
@@ -235,9 +247,12 @@ def parse_sentence(response: str, *, require_think: bool = False) -> Parsed[str]
 
 
 def parse_choices(response: str, *, require_think: bool = False) -> Parsed[tuple[str, ...]]:
-    """Read the rest of the line after each "The correct answer is", or words to that effect, in order."""
+    """Read the rest of the line after each "The correct answer is", or words to that effect, in order.
+
+    "Option B" on a line of its own, and "(B) is the correct answer." at the end of a line, are read too.
+    """
     text, error = visible_text(response, require_think=require_think)
-    stated = tuple(statement for statement in _statements(_CHOICE_IS, text) if statement)
+    stated = tuple(statement for statement in _statements(_CHOICE_IS, without_emphasis(text)) if statement)
     return Parsed(stated) if stated else Parsed((), error=error or 'no "The correct answer is (X)"')
 
 
