@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from verl_longrl.rewards.matching import lenient_json
 
 T = TypeVar("T")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
@@ -77,7 +78,6 @@ _CHOICE_IS = re.compile(
     rf"|{_SENTENCE_START}(?=(?:option[ \t]|choice[ \t])?{_LETTER}{_IS_CORRECT}{_LINE_END})",
     re.IGNORECASE | re.MULTILINE,
 )
-_JSON_START = re.compile(r"\{(?=\s{0,99}[\"}])|\[(?=\s{0,99}[\[{\"\]\-0-9tfnNI])")
 _CONTRACT = [("", "useful_chunks"), ("/", "useful_chunks"), ("", "answer"), ("/", "answer")]
 
 
@@ -259,8 +259,9 @@ def parse_choices(response: str, *, require_think: bool = False) -> Parsed[tuple
 def parse_json(response: str, *, require_think: bool = False, paper_exact: bool = False) -> Parsed[tuple[Any, ...]]:
     """Read the JSON objects and arrays in the last `<answer>`, or in the text after the reasoning, as Python values.
 
-    Text around them is ignored. paper_exact: the first `<answer>` of the whole response, or else the whole response,
-    must be JSON and nothing else; if it is not, there are no values and no error.
+    Text around them is ignored, and so are trailing commas and single quotes (`lenient_json.py`). paper_exact: the
+    first `<answer>` of the whole response, or else the whole response, must be JSON and nothing else; if it is not,
+    there are no values and no error.
     """
     if paper_exact:
         text, error = published_text(response)
@@ -269,16 +270,20 @@ def parse_json(response: str, *, require_think: bool = False, paper_exact: bool 
             return Parsed((), error=error) if error else Parsed((json.loads(area.strip()),))
         except (ValueError, RecursionError):
             return Parsed(())
+    area = parse_answer_area(response, require_think=require_think)
+    values = tuple(lenient_json.find_values(area.answer))
+    return Parsed(values) if values else Parsed((), error=area.error or "no JSON object or array in the answer")
+
+
+def parse_answer_area(response: str, *, require_think: bool = False) -> Parsed[str]:
+    """Read the text in the last `<answer>`, or without one all text after the reasoning."""
     text, error = visible_text(response, require_think=require_think)
-    if error:
-        return Parsed((), error=error)
     tags = [tag for tag in _TAG.finditer(text) if tag[2] == "answer"]
     opened = max((i for i, tag in enumerate(tags) if not tag[1]), default=None)
     if opened is not None:
         closed = tags[opened + 1].start() if opened + 1 < len(tags) else len(text)
         text = text[tags[opened].end() : closed]
-    values = tuple(_json_values(text))
-    return Parsed(values) if values else Parsed((), error="no JSON object or array in the answer")
+    return Parsed(text, error)
 
 
 def _lines(text: str) -> list[str]:
@@ -292,25 +297,6 @@ def _statements(opening: re.Pattern[str], text: str) -> list[str]:
     openings = list(opening.finditer(text))
     ends = [*(match.start() for match in openings[1:]), len(text)]
     return [text[match.end() : end].partition("\n")[0].strip() for match, end in zip(openings, ends, strict=False)]
-
-
-def _json_values(text: str) -> Iterator[Any]:
-    """Every outermost JSON object or array in `text`.
-
-    A broken one is skipped as far as it can be read, so that its parts are not taken for answers. The search ends after
-    a thousand of these.
-    """
-    decoder, at, failures = json.JSONDecoder(), 0, 0
-    while (start := _JSON_START.search(text, at)) and failures < 1000:
-        try:
-            value, at = decoder.raw_decode(text, start.start())
-        except json.JSONDecodeError as error:
-            at, failures = max(error.pos, start.end()), failures + 1
-        except (ValueError, RecursionError):
-            # A number of thousands of digits, or a thousand nested brackets.
-            return
-        else:
-            yield value
 
 
 def _breach(tags: list[tuple[str, str]]) -> str:

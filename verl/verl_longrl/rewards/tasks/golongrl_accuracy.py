@@ -1,9 +1,9 @@
 """GoLongRL's Accuracy: the first line after `[Answer]` equals the gold answer (arXiv 2605.19577, task Accuracy).
 
 The task is `golongrl_qa`; `golongrl_choice.py` has the other format of this task, a letter in a sentence. Only the
-first line is read, so there is one guess. Lines are compared as items of a list (`list_items.py`). Where the gold answer
-may be a choice of options, their letters are read too: "(B) Paris" is B and "A, C" is AC, but "A/B" is neither A nor B.
-Options are listed in order, so AC may be a choice, but NASA and USA are names.
+first line is read, so there is one guess. Lines are compared as items of a list (`list_items.py`). Where the gold
+answer may be a choice of options, their letters are read too: "(B) Paris" is B and "A, C" is AC, but "A/B" is neither A
+nor B. Options are listed in order, so AC may be a choice, but NASA and USA are names.
 
 As published, the first line anywhere after the last `[Answer]` is compared in lower case.
 """
@@ -23,7 +23,10 @@ from verl_longrl.rewards.tasks.golongrl_gold import gold_first
 from verl_longrl.rewards.tasks.loongrl_choice import chosen_letter
 
 _OPTIONS = "ABCDEFGHIJ"
-_BETWEEN_LETTERS = re.compile(r"[\s,;/|&+、，；.()（）*]+|\band\b|和|与")
+_BETWEEN_LETTERS = re.compile(
+    r"(?i:\A\W*(?:the )?(?:correct )?(?:answers?|options?|choices?)(?: are| is)?(?!\w))"
+    r"|[\s,:;/|&+、，；：.()（）*]+|\band\b|和|与"
+)
 
 
 @scorer("golongrl_qa", "Accuracy", gold=lambda truth, _: gold_first(truth))

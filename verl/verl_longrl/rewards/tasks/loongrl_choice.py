@@ -2,9 +2,9 @@ r"""LoongRL's multiple choice (its MathQA rows): one letter in the last box, and
 
 Right are (B), B, B., b), "B", option B, The answer is B and \text{B}, also with the option's text after the marked
 letter ("(B) 12 km", "(B) A dog"). A bare letter before text is an article or a variable, not a choice. An answer that
-names a second letter has not chosen: after the first, no letter in parentheses, no separate capital and no separate a to
-e may follow, except as an article before a word. This also rejects an option's text with such a letter in it ("(B) 12
-C"); the letter alone is always safe.
+names a second letter has not chosen: after the first, no letter in parentheses, no separate capital and no separate a
+to e may follow, except as an article before a word. This also rejects an option's text with such a letter in it
+("(B) 12 C"); the letter alone is always safe.
 
 The released scorer accepts the first "(X)" in the box, whatever follows, and no bare letter.
 """
