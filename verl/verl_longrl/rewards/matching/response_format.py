@@ -37,6 +37,8 @@ from verl_longrl.rewards.matching import lenient_json
 
 T = TypeVar("T")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+MAX_VISIBLE_CHARS = 1_000_000
+"""No answer is longer, and the time to read one stays bounded."""
 
 # All repetitions below are bounded ({0,8}, not *): an unbounded one next to another makes a search quadratic.
 _TAG = re.compile(r"<\s{0,4}(/?)\s{0,4}(useful_chunks|answer)\s{0,4}>")
@@ -107,7 +109,7 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
     """The text after the last `</think>`, and the reason why there is none ("" when there is one).
 
     Without any `</think>` the whole text is visible, unless the response opens `<think>` (the reasoning never ended) or
-    `require_think` is set.
+    `require_think` is set. More than `MAX_VISIBLE_CHARS` are not read.
 
     >>> visible_text("<think>5 or 6?</think>It is 6.")
     ('It is 6.', '')
@@ -115,6 +117,8 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
     ('', '<think> without </think>: the reasoning never ended')
     """
     _, closed, text = response.rpartition(THINK_CLOSE)
+    if len(text) > MAX_VISIBLE_CHARS:
+        return "", f"{len(text)} characters after the reasoning, expected at most {MAX_VISIBLE_CHARS}"
     if THINK_OPEN in text:
         return "", "<think> without </think>: the reasoning never ended"
     if require_think and not closed:

@@ -31,8 +31,9 @@ from verl_longrl.rewards.score import Score
 
 # "The special magic numbers for X mentioned in the provided text are", and the other prefixes of RULER's answers.
 _RULER_PREFIX = re.compile(
-    r"\A[^\n]{0,200}?\b(?:in|from) the (?:provided|given|above|coded)?\s?(?:text|list|context|passages?|documents?|book)"
-    r"\b(?: above)?(?:[^\n:]{0,120}?\b(?:is|are)\s?:|[^\n:]{0,120}?\b(?:is|are)\b|:)",
+    r"\A[^\n]{0,200}?\b(?:in|from) the (?:provided|given|above|coded)?\s?"
+    r"(?:text|list|context|passages?|documents?|book)\b(?: above)?"
+    r"(?:[^\n:]{0,120}?\b(?:is|are)\s?:|[^\n:]{0,120}?\b(?:is|are)\b|:)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[;\n；。]|[.!?](?=\s)|\bbut\b", re.IGNORECASE)
