@@ -43,7 +43,7 @@ def run(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
     """The result of `function(*arguments)`, a JSON value, computed within `seconds` of CPU time.
 
     function: importable by its name. Raises CpuDeadlineError when it takes longer, runs out of memory or ends its
-    process, RuntimeError for another exception, and OSError or EOFError when the helper process is gone.
+    process, and RuntimeError for another exception or when the helper process is gone.
     """
     global _helper
     message = pickle.dumps((function, arguments, seconds))
@@ -53,10 +53,12 @@ def run(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
         try:
             _helper.send_bytes(message)
             outcome, value = json.loads(_helper.recv_bytes())
-        except BaseException:
+        except BaseException as error:
             # A reply that nobody waited for must not be taken for the next one.
             _helper.close()
             _helper = None
+            if isinstance(error, EOFError | OSError):
+                raise RuntimeError("the helper process was killed, perhaps because memory ran out") from error
             raise
     if outcome == "result":
         return value
@@ -121,14 +123,13 @@ def _supervise(connection: Connection) -> None:
             _answer_calls(connection)
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
-        if not os.WIFSIGNALED(status):
+        # SIGKILL comes from outside, perhaps between two calls: a reply now could be taken for that of the next call.
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) == signal.SIGKILL:
             return
         number = signal.Signals(os.WTERMSIG(status))
-        # SIGKILL comes from outside, for example when the machine runs out of memory.
-        outcome = "raised" if number == signal.SIGKILL else "ended"
         problem = "took too long" if number == signal.SIGPROF else f"ended its process ({number.name})"
         with contextlib.suppress(OSError):
-            connection.send_bytes(json.dumps((outcome, problem)).encode())
+            connection.send_bytes(json.dumps(("ended", problem)).encode())
 
 
 def _answer_calls(connection: Connection) -> None:

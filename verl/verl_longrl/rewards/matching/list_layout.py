@@ -28,7 +28,7 @@ _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _LABEL = re.compile(r"(?:in )?(?:notes?|total|count|explanation|reason(?:ing)?|sources?)\s?[:：].*", re.IGNORECASE)
 _HEADING = re.compile(r"#{1,6}\s+")
 _TABLE_RULE = re.compile(r"(?=[^-]*-)[|\s:+-]+")
-_TABLE_NUMBER = re.compile(r"\W*(?:\d{1,4}|[A-Za-z])\W*")
+_TABLE_NUMBER = re.compile(r"\W*\d{1,4}\W*")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)]{0,2}")
 _SENTENCE_WORD = re.compile(
     r"(?<!\w)(?:is|are|was|were|has|have|had|do|does|did|can|could|will|would|should|may|might|must|i|we|you|they|these"

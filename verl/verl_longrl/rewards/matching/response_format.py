@@ -274,9 +274,9 @@ def parse_json(response: str, *, require_think: bool = False, paper_exact: bool 
             return Parsed((), error=error) if error else Parsed((json.loads(area.strip()),))
         except (ValueError, RecursionError):
             return Parsed(())
-    area = parse_answer_area(response, require_think=require_think)
-    values = tuple(lenient_json.find_values(area.answer))
-    return Parsed(values) if values else Parsed((), error=area.error or "no JSON object or array in the answer")
+    searched = parse_answer_area(response, require_think=require_think)
+    values = tuple(lenient_json.find_values(searched.answer))
+    return Parsed(values) if values else Parsed((), error=searched.error or "no JSON object or array in the answer")
 
 
 def parse_answer_area(response: str, *, require_think: bool = False) -> Parsed[str]:

@@ -12,6 +12,7 @@ from itertools import groupby
 
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _CELL_END = re.compile(r"(?<!\\)\|")
+_NUMBER = re.compile(r"[-+$€£]?[0-9][0-9.,]*%?")
 _DELIMITERS = "\t;,"
 _MAX_LINE = 100_000
 
@@ -36,10 +37,12 @@ def read_markdown(text: str) -> TextTable | None:
 
 
 def read_separated(text: str) -> TextTable | None:
-    """The last run of two lines or more that have the same number of values, at least two. Without names.
+    """The last run of two lines or more that have the same number of values, at least two.
+
+    The first line has the names if it has no number and each other line has one.
 
     >>> read_separated("name,total\\n\\"Smith, Ann\\",1\\nThat is all.")
-    (None, [['name', 'total'], ['Smith, Ann', '1']])
+    (['name', 'total'], [['Smith, Ann', '1']])
     """
     for delimiter in _DELIMITERS:
         for lines in reversed(list(_blocks(text, delimiter))):
@@ -47,8 +50,13 @@ def read_separated(text: str) -> TextTable | None:
             runs = [list(run) for _, run in groupby(rows, key=len)]
             tables = [run for run in runs if len(run) > 1 and len(run[0]) > 1]
             if tables:
-                return None, [[cell.strip() for cell in row] for row in tables[-1]]
+                return _without_header([[cell.strip() for cell in row] for row in tables[-1]])
     return None
+
+
+def _without_header(rows: list[list[str]]) -> TextTable:
+    first, *others = [any(map(_NUMBER.fullmatch, row)) for row in rows]
+    return (rows[0], rows[1:]) if not first and all(others) else (None, rows)
 
 
 def _blocks(text: str, sign: str) -> Iterator[list[str]]:

@@ -59,13 +59,13 @@ class TableOverlap(NamedTuple):
 
 def read_table(value: Any) -> AnswerTable | None:
     """The table in a JSON value, perhaps with one object or list around it; None when the value is not a table."""
-    table = _read_bare_table(value)
-    if table or not isinstance(value, (Mapping, list)):
+    if isinstance(value, list) and len(value) == 1 and (table := _read_bare_table(value[0])):
         return table
-    members = value.values() if isinstance(value, Mapping) else value
-    tables = [table for table in map(_read_bare_table, members) if table]
-    # A list has nothing but its table; an object may have a title, too.
-    return tables[0] if len(tables) == 1 and (isinstance(value, Mapping) or len(value) == 1) else None
+    if isinstance(value, Mapping) and not any(isinstance(value.get(key), list) for key in _ROWS):
+        # There may be a title next to the table.
+        tables = [table for table in map(_read_bare_table, value.values()) if table]
+        return tables[0] if len(tables) == 1 else None
+    return _read_bare_table(value)
 
 
 def _read_bare_table(value: Any) -> AnswerTable | None:
@@ -81,17 +81,14 @@ def _read_bare_table(value: Any) -> AnswerTable | None:
     if all(isinstance(row, Mapping) for row in value):
         return _read_records(value)
     # A list of rows. A plain list such as [1] is a footnote, not a table.
-    is_rows = all(isinstance(row, list) and not any(isinstance(cell, (list, Mapping)) for cell in row) for row in value)
-    return AnswerTable(None, value) if is_rows else None
+    return AnswerTable(None, value) if all(isinstance(row, list) for row in value) else None
 
 
 def _read_records(records: Sequence[Mapping[str, Any]]) -> AnswerTable | None:
-    """A table of records; the records of a table that is too large are its rows as they are."""
-    if len(records) == 1 and any(key in records[0] for key in _ROWS) and _read_bare_table(records[0]):
-        return None
+    """A table of records, unless nearly all of its cells would be empty."""
     keys = list(dict.fromkeys(key for row in records for key in row))
-    if len(keys) * len(records) > MAX_CELLS:
-        return AnswerTable(keys, [list(row.values()) for row in records])
+    if len(keys) * len(records) > max(MAX_CELLS, 4 * sum(map(len, records))):
+        return None
     return AnswerTable(keys, [[row.get(key) for key in keys] for row in records])
 
 
