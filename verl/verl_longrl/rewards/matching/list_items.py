@@ -39,7 +39,7 @@ MAX_LINES = 10_000
 """An answer with more lines earns nothing: no right answer is that long, and scoring time stays bounded."""
 
 _SIGNS = (
-    r"\A\s*(?:(?:[-+*–—>]|[-=]>|\[[ xX]\])\s+|>+\s*"
+    r"\A\s*(?:(?:[-+*–—>]|[-=]>|\[[ xX]\]|\\item)\s+|>+\s*"
     r"|[•·‣\u2190-\u21ff\u25a0-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff]\ufe0f?\s*){0,3}"
 )
 _NUMBER = r"(?:\d{1,3}|[一二三四五六七八九十]{1,3})"
@@ -54,6 +54,7 @@ _NUMBERS = (
     r"#\d{1,3}[.:)]?\s",
     r"(?:[A-Za-z]{1,12}|[Nn]o\.)\s?#?\d{1,3}\s?(?:[:：)]\s*|[.–-]\s)",
     r"[①-⑳]|\d\ufe0f?\u20e3",
+    r"(?i:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|next|then|last|final)(?i:ly)?\s?[:,]\s",
 )
 # "- 5" has a bullet, but "-5" does not, and "3.1" has no number before an item.
 _BULLET = re.compile(rf"{_SIGNS}(?:(?:{'|'.join(_NUMBERS)})[\s.、:：]*)?")

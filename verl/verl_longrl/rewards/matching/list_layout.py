@@ -55,7 +55,8 @@ def list_entries(lines: Sequence[str], is_expected: Callable[[str], bool], *, se
     """
     if entries := _json_entries("\n".join(lines)):
         return entries
-    entries = [line for line in _table_entries(lines) if not _TAG.fullmatch(line) and not _LABEL.fullmatch(line)]
+    entries = [_TAG.sub("", line).strip() for line in _table_entries(lines)]
+    entries = [line for line in entries if line and not _LABEL.fullmatch(line)]
     entries = _unless_all(entries, lambda line: not any(map(str.isalnum, line)))
     entries = _unless_all(entries, lambda line: without_emphasis(line).rstrip().endswith((":", "：")))
     entries = [_HEADING.sub("", line) for line in _unless_all(entries, lambda line: bool(_HEADING.match(line)))]

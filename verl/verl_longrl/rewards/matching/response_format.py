@@ -65,16 +65,18 @@ _ANSWER_IS = re.compile(
     re.IGNORECASE,
 )
 _CHOICE = (
-    r"(?:\banswer(?:[ \t](?:to|for)\b[^\n.:]{1,60}?)?|\b(?:correct|right|best|final|my)[ \t]{1,4}(?:option|choice))"
+    r"(?:\bans(?:wer)?\.?(?:[ \t](?:to|for)\b[^\n.:]{1,60}?)?"
+    r"|\b(?:correct|right|best|final|my)[ \t]{1,4}(?:option|choice))"
 )
 _IS = r"[ \t]{0,4}(?:(?:is|was|(?:must|should|would|will|has[ \t]to|can[ \t]only)[ \t]be)\b|[:：=])"
 _I_CHOOSE = r"\bI(?:['’](?:d|ll)|[ \t](?:would|will))?[ \t](?:choose|pick|select|go[ \t]with)\b"
+_MUST_BE = r"\bit[ \t](?:must|has[ \t]to|can[ \t]only)[ \t]be\b"
 _LETTER = r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z]\b)"
 _IS_CORRECT = r"[ \t]is[ \t](?:the[ \t])?(?:correct|right|best)(?:[ \t](?:answer|option|choice|one))?"
 _SENTENCE_START = r"(?:^|[.!?;,][ \t])[ \t]{0,4}(?:(?:so|thus|hence|therefore),?[ \t])?"
 _LINE_END = r"[ \t.!]{0,4}(?=\n|\Z)"
 _CHOICE_IS = re.compile(
-    rf"(?:{_CHOICE}{_IS}|(?:答案|选项){_CHINESE_IS}|{_I_CHOOSE})[\s:：]{{0,8}}"
+    rf"(?:{_CHOICE}{_IS}|(?:答案|选项){_CHINESE_IS}|{_I_CHOOSE}|{_MUST_BE})[\s:：]{{0,8}}"
     # "Option B" on a line of its own, and "(B) is the correct answer." at the end of one.
     rf"|^[ \t]{{0,8}}(?=(?:option|choice)[ \t]{_LETTER}{_LINE_END})"
     rf"|{_SENTENCE_START}(?=(?:option[ \t]|choice[ \t])?{_LETTER}{_IS_CORRECT}{_LINE_END})",

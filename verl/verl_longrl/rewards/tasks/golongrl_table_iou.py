@@ -2,13 +2,13 @@
 
     value = |P & G| / |P | G|     P, G: the multisets of rows given and expected
 
-A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, or a list of rows, of which the first may
-be the header; one object or list around it is ignored ({"table": ...}). Without such JSON it is a Markdown table, or
-values separated by commas, semicolons or tabs. Of several tables the last one counts. Columns are matched by name in
-any order where both tables have names. A name that the other table lacks is matched with the column that remains in its
-place: nobody can guess the header of a computed column (`count(*)`). Without names, columns are matched by position. A
-row with more or fewer cells than expected is another row. The order of rows does not matter; a row given twice counts
-twice.
+A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, columns by name, or a list of rows, of
+which the first may be the header; one object or list around it is ignored ({"table": ...}). Without such JSON it is a
+Markdown table, or values separated by commas, semicolons or tabs. Of several tables the last one counts. Columns are
+matched by name in any order where both tables have names. A name that the other table lacks is matched with the column
+that remains in its place: nobody can guess the header of a computed column (`count(*)`). Without names, columns are
+matched by position. A row with more or fewer cells than expected is another row. The order of rows does not matter; a
+row given twice counts twice.
 
 Cells are equal as numbers (1, 1.0 and "1"; 1000 and "1,000") or else by their tokens (`tokens.py`); an empty text is
 null. As published, cells are equal when Python prints them alike, names are ignored, and the first `<answer>` must hold
@@ -64,7 +64,7 @@ def read_table(value: Any) -> AnswerTable | None:
     if isinstance(value, Mapping) and not any(isinstance(value.get(key), list) for key in _ROWS):
         # There may be a title next to the table.
         tables = [table for table in map(_read_bare_table, value.values()) if table]
-        return tables[0] if len(tables) == 1 else None
+        return tables[0] if len(tables) == 1 else _read_columns(value)
     return _read_bare_table(value)
 
 
@@ -82,6 +82,15 @@ def _read_bare_table(value: Any) -> AnswerTable | None:
         return _read_records(value)
     # A list of rows. A plain list such as [1] is a footnote, not a table.
     return AnswerTable(None, value) if all(isinstance(row, list) for row in value) else None
+
+
+def _read_columns(columns: Mapping[str, Any]) -> AnswerTable | None:
+    """A table of columns by name: {"name": ["Ann", "Bob"], "total": [1, 1000]}."""
+    if len(columns) < 2 or not all(isinstance(column, list) for column in columns.values()):
+        return None
+    if len(set(map(len, columns.values()))) != 1:
+        return None
+    return AnswerTable(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 
 
 def _read_records(records: Sequence[Mapping[str, Any]]) -> AnswerTable | None:

@@ -11,9 +11,9 @@ tokens, as sets: listing one twice changes nothing. The released default (`ruler
 full for any one of the values; here it does not, also under `paper_exact`.
 
 Anything else in the box lowers precision, also the numbers of a numbered list. The beginning of RULER's own answers
-("The special magic numbers for X mentioned in the provided text are") is ignored. A value that is denied ("not 12", "12
-is not in the text", "all except 12") is a wrong token. Neither depends on the values asked for, so naming a value there
-never pays.
+("The special magic numbers for X mentioned in the provided text are") and "The values are" are ignored. A value that is
+denied ("not 12", "12 is not in the text", "all except 12") is a wrong token. Neither depends on the values asked for,
+so naming a value there never pays.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ _RULER_PREFIX = re.compile(
     r"\A[^\n]{0,200}?\b(?:in|from) the (?:provided|given|above|coded)?\s?"
     r"(?:text|list|context|passages?|documents?|book)\b(?: above)?"
     r"(?:[^\n:]{0,120}?\b(?:is|are)\s?:|[^\n:]{0,120}?\b(?:is|are)\b|:)",
+    re.IGNORECASE,
+)
+# "The values are".
+_LEAD_IN = re.compile(
+    r"\A[^\d:,;\n]{0,80}?\b(?:numbers?|values?|words?|uuids?|keys?|answers?)\b[^\d:,;\n]{0,40}?(?:\b(?:is|are)\b|:)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[;\n；。]|[.!?](?=\s)|\bbut\b", re.IGNORECASE)
@@ -92,7 +97,7 @@ def match_values(text: str, values: Collection[str]) -> ValueMatch:
 
 def _statements(text: str) -> list[str]:
     """The text without RULER's prefix: as a whole, or sentence by sentence if it has a denial."""
-    text = _RULER_PREFIX.sub("", text, count=1)
+    text = _LEAD_IN.sub("", _RULER_PREFIX.sub("", text, count=1), count=1)
     return _SENTENCE_END.split(text) if _DENIALS.intersection(answer_tokens(text)) else [text]
 
 

@@ -4,7 +4,7 @@ math-verify decides: 1/2 = \frac12 = 0.5, {1,2} = {2,1}, x = 3 is 3, 12 km is 12
 counts. It is given only the box, so it cannot find another number in the response. In addition:
 
 - A percent sign is dropped on both sides, and so are a final full stop, a space between thousands, a sign of dollars
-  before a number, and the emphasis or quotes around an answer.
+  before a number, and emphasis, quotes, tags, colours and "The answer is" around an answer.
 - A gold answer in words of three letters or more (Monday, no solution) is compared as text, because math-verify would
   multiply its letters. One that math-verify cannot read must be matched character by character.
 - Numbers below 10^-6 must agree in their first digits: math-verify by itself rounds to six decimals, where all of them
@@ -45,6 +45,17 @@ _MAX_FACTORIAL = 3000
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{2,}")
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\s)(?=[0-9]{3}(?![0-9]))")
 _DOLLARS = re.compile(r"\A(-?)\s?(?:\\\$|\$(?=[^$]*\Z))\s?(?=[0-9.])")
+_WIDE_DIGITS = {ord("０") + digit: str(digit) for digit in range(10)}
+# Around an answer: HTML tags, commands for display, colours and lines, and words that lead to it. And two spellings.
+_REWRITES = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"</?[a-z]{1,6}>|\\[\[\]]|\\(?:underline|(?:text)?color\s?\{[a-z]{1,20}\})(?![a-z])", ""),
+        (r"\A(?:\\text\s?\{)?\s?(?:the )?(?:final |correct )?answer\s?(?:is(?![a-z])|:)\s?\}?", ""),
+        (r"(?<=[0-9])e([+-]?[0-9]{1,3})(?![0-9a-z])", r"\\times 10^{\1}"),
+        ("°", r"^\\circ"),
+    )
+)
 _TAIL = re.compile(r"(?<=[\w)}\]])\s?\\?%|[\s.,;:]+\Z")
 _POWERS = re.compile(r"[0-9]+(?:[\s})]{0,4}(?:\^|\*\*)[\s{(+-]{0,4}[0-9]+)+")
 _NUMBER = re.compile(r"[0-9]+")
@@ -119,7 +130,9 @@ def _digits_of_power(power: str) -> float:
 
 
 def _trimmed(text: str) -> str:
-    text = without_emphasis(text.strip().strip('"\u201c\u201d'))
+    text = without_emphasis(text.strip().strip('"\u201c\u201d')).translate(_WIDE_DIGITS)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
     return _DOLLARS.sub(r"\1", _THOUSANDS.sub("", _TAIL.sub("", text.strip())).strip())
 
 
