@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from support import released_golongrl
 from typer.testing import CliRunner
-from verl_longrl.data import gold_checks
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.validate import app, validate_file, validate_rows
 
@@ -263,16 +262,11 @@ UNREACHABLE = {  # source, truth, message
         "'the': has only articles, and answers are compared without them. Fix: write the",
     ),
     "several articles": ("loongrl_qa", ["The", "an"], "['The', 'an']: has only articles"),
-    "a tag of the response": (
-        "longrlvr",
-        "</answer>",
-        "'</answer>': no response earns the full reward, not even the gold",
-    ),
+    "a tag of the response": ("longrlvr", "</answer>", "'</answer>': has nothing to compare"),
     "an answer in its tags": ("longrlvr", "<answer>Paris</answer>", "(two <answer> blocks, expected one)"),
     "reasoning": ("EM", "<think>Paris", "(<think> without </think>: the reasoning never ended)"),
     "the end of reasoning": ("golongrl_summary", "x </think>", "(no answer after the reasoning)"),
-    "LaTeX of a text": ("loongrl_qa", "\\text{Paris}", "(0 of 1)"),
-    "an item of two lines": ("golongrl_exhaustive", ["a\nb", "c"], "(0.8 of 1)"),
+    "an item of two lines": ("golongrl_exhaustive", ["a\nb", "c"], "(0.4 of 1)"),
     "an open brace": ("math", "\\frac{1", "(the last \\boxed{ has no closing brace)"),
     "a text that is not read to its end": ("longrlvr", "word " * 3000, "(0 of 1)"),
     "a tower of powers": ("math", "9^9^9^9", "no machine can compute 9^9^9^9: it has more than 100000 digits"),
@@ -329,13 +323,12 @@ def test_a_users_scorer_of_the_same_name_has_another_contract(make_row, monkeypa
     assert validate_rows([row]).ok
 
 
-def test_a_formula_that_is_not_compared_in_time_is_named(make_row, monkeypatch):
-    monkeypatch.setattr(gold_checks, "DEADLINE_S", 1.5)
+def test_a_formula_that_is_not_compared_in_time_is_named(make_row):
     truths = ("Monday", "(x+1)^{100000}", "2")
     rows = [make_row() | {"data_source": "math", "reward_model": {"ground_truth": truth}} for truth in truths]
     (line,) = validate_rows(rows).lines()
-    problem = "cannot be compared with a number in 1.5 s (timeout). Fix: write a number or formula that a computer can"
-    assert f"row 1: reward_model.ground_truth = '(x+1)^{{100000}}': {problem}" in line
+    assert "row 1: reward_model.ground_truth = '(x+1)^{100000}': the answer cannot be compared as mathematics" in line
+    assert "Fix: write a number or formula that a computer can evaluate" in line
 
 
 def test_special_tokens_are_those_of_the_tokenizer_if_there_is_one(write, make_sample, tokenizer, tmp_path):

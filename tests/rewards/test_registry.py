@@ -40,6 +40,13 @@ def test_unknown_data_source_names_the_nearest():
         score("longrvlr", "", "")
 
 
+@pytest.mark.parametrize("name", [None, 1, 2.5, ["math"], ("math",), {"math"}, {}, b"math", "", "x" * 10**6, "math\0"])
+def test_anything_but_a_known_name_is_a_lookup_error(name):
+    with pytest.raises(LookupError, match=r"data_source = .*no scorer has this name") as raised:
+        score(name, "", "")
+    assert len(str(raised.value)) < 1000
+
+
 def test_two_scorers_cannot_share_a_name():
     scorer("t_mine")(lambda *_: Score(1.0))
 

@@ -49,7 +49,7 @@ CASES = {
     "large_refuses": (replies(0), [REFUSED] * 8, "unanswered", {"little": 0.0, "big": None}),
     "summary": ([], [], "not_asked", {}),
     "no_gold": (replies(8), [], "unanswered", {"little": None}),
-    "hanging": (["So.</think>\\boxed{9^{9^{9^9}}}", "So.</think>\\boxed{2}"], [], "easy", {"little": 1.0}),
+    "hanging": (["So.</think>\\boxed{9^{9^{9^9}}}", "So.</think>\\boxed{2}"], [], "medium", {"little": 0.5}),
 }
 PARTS = {
     "000000": {"d1": list(CASES)[:6]},
@@ -201,12 +201,12 @@ def test_a_run_that_was_stopped_goes_on_and_pays_for_nothing_twice(store, server
     assert rows(alone) == rows(store)
 
 
-def test_a_response_that_hangs_its_scorer_is_no_wrong_answer(servers, tmp_path):
+def test_a_response_with_an_endless_power_is_a_wrong_answer(servers, tmp_path):
     store = made_store(tmp_path, HANGING)
     stage(servers, samples=2).run(store, 1.0)
     (entry,) = rows(store)["d4"]["samples"]
-    assert [(r["status"], r["reward"]) for r in entry["responses"]] == [("timeout", None), ("ok", 1.0)]
-    assert (entry["level"], entry["rates"]) == ("easy", {"little": 1.0})
+    assert [(r["status"], r["reward"]) for r in entry["responses"]] == [("ok", 0.0), ("ok", 1.0)]
+    assert (entry["level"], entry["rates"]) == ("medium", {"little": 0.5})
 
 
 def test_what_is_kept_is_a_choice(store, servers):

@@ -86,3 +86,23 @@ def test_no_answer_is_slow(piece):
     for paper_exact in (False, True):
         score("golongrl_table", response, GOLD, options=RewardOptions(paper_exact=paper_exact))
     assert time.perf_counter() - started < 20
+
+
+def test_records_with_different_keys_are_quick():
+    started = time.perf_counter()
+    records = json.dumps([{f"key{i}": i} for i in range(8000)])
+    assert score("golongrl_table", records, GOLD).value == 0
+    assert time.perf_counter() - started < 5
+
+
+def test_records_of_different_keys_are_not_rows():
+    gold = {"columns": ["n"], "data": [[i] for i in range(300)]}
+    for count in (100, 300):
+        assert score("golongrl_table", json.dumps([{f"k{i}": i} for i in range(count)]), gold).value == 0
+
+
+def test_a_table_that_is_too_long_earns_nothing():
+    row = ["x" * 400, 1]
+    for count, value in ((1000, 1), (1300, 0)):
+        table = {"data": [row] * count}
+        assert score("golongrl_table", json.dumps(table), table).value == value

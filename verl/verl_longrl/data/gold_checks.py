@@ -4,9 +4,8 @@ A gold answer with markup (`</think>`, `\text{Paris}`, an open brace in a box) m
 response reaches it: every rollout of the row earns 0, at the full cost of its generation. So each distinct gold answer
 is scored once against itself, which takes about 0.1 ms. A user's own scorers are not known here and not checked.
 
-A mathematical answer is also refused if it cannot be computed (9^9^9^9): it would keep a worker of the scorers busy for
-each response until its deadline. Most such answers are found by their size; those of which only a trial can tell are
-scored in another process within `DEADLINE_S` (`GoldTrial`).
+A mathematical answer is also refused if it cannot be computed (9^9^9^9): each response would cost the parser's whole
+deadline. Most such answers are found by their size; for the others, a trial tells (`SlowGolds`).
 """
 
 from __future__ import annotations
@@ -16,15 +15,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import Any, Self
+from typing import Any
 
 from verl_longrl.rewards.registry import GoldError, Scorer
 
-DEADLINE_S = 20.0
-"""Seconds to compare a mathematical gold answer with another number. That takes milliseconds, but the import of sympy
-can take seconds on a busy machine."""
 MAX_SLOW = 3
-"""Gold answers that are waited for until the deadline. The file is refused then, and others are not tried."""
+"""Gold answers that are waited for until the parser's deadline. The file is refused then, and others are not tried."""
 MAX_DIGITS = 100_000
 """Digits of a number that math-verify may be asked to compute."""
 # An answer of words, numbers and the signs of a sentence cannot be taken for markup.
@@ -178,18 +174,14 @@ def _number(digits: str) -> float:
     return float(digits[:300])
 
 
-class GoldTrial:
-    """Scores mathematical gold answers in another process, which is started when the first one needs it.
-
-    Use as a context manager; the process ends with it.
-    """
+class SlowGolds:
+    """Finds mathematical gold answers whose comparison with a number takes longer than the scorer's deadline."""
 
     def __init__(self) -> None:
         self._tried: dict[str, GoldError | None] = {}
-        self._isolated: Any = None
 
-    def find_slow(self, source: str, ground_truth: Any) -> GoldError | None:
-        """The gold answer of a row whose comparison with another answer does not end in time."""
+    def find(self, source: str, ground_truth: Any) -> GoldError | None:
+        """The first such gold answer of a row, as an error; None when there is none."""
         from verl_longrl.rewards import resolve
 
         _, kind = _contracts().get(resolve(source), (None, ""))
@@ -201,26 +193,12 @@ class GoldTrial:
             return None
         for gold in risky:
             if gold not in self._tried and sum(map(bool, self._tried.values())) < MAX_SLOW:
-                self._tried[gold] = self._try(source, gold)
+                self._tried[gold] = _compare_with_a_number(source, gold)
         return next((error for gold in risky if (error := self._tried.get(gold))), None)
 
-    def _try(self, source: str, gold: str) -> GoldError | None:
-        from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
-        from verl_longrl.rewards.options import RewardOptions
-        from verl_longrl.rewards.scoring import Job
 
-        options = RewardOptions(workers=1, timeout_s=DEADLINE_S)
-        if self._isolated is None:
-            self._isolated = IsolatedScorer(options)
-        job = Job(source, "\\boxed{1.5}", gold, {}, options)
-        score = self._isolated.score_for_each_verdict_blocking(job)[0]
-        if not score.failed:
-            return None
-        return GoldError(gold, f"cannot be compared with a number in {DEADLINE_S:g} s ({score.status})", _COMPUTABLE)
+def _compare_with_a_number(source: str, gold: str) -> GoldError | None:
+    from verl_longrl.rewards.scoring import score
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._isolated is not None:
-            self._isolated.close()
+    result = score(source, "\\boxed{1.5}", gold)
+    return None if result.status == "ok" else GoldError(gold, result.reason, _COMPUTABLE)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_longrl.data.gold_checks import GoldTrial
+from verl_longrl.data.gold_checks import SlowGolds
 from verl_longrl.data.progress import progress_bar
 from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
 from verl_longrl.data.row_checks import RowProblem, check_row, describe_gold_error, shorten
@@ -87,7 +87,8 @@ def validate_rows(
     """
     report, indices, repeated = ValidationReport(name, max_errors), set(), 0
     encoded: dict[int, dict[str, Any]] = {}
-    with progress_bar(f"validating {Path(name).name}", total, "rows", log=False) as advance, GoldTrial() as trial:
+    slow_golds = SlowGolds()
+    with progress_bar(f"validating {Path(name).name}", total, "rows", log=False) as advance:
         for number, row in enumerate(rows):
             report.rows += 1
             advance(1)
@@ -99,7 +100,7 @@ def validate_rows(
             except ValueError as error:
                 report.add(RowProblem("payload", str(error), "write values of strict JSON"), number)
                 continue
-            for problem in _check_and_encode(row, number, prompt_key, special_tokens, trial, encoded):
+            for problem in _check_and_encode(row, number, prompt_key, special_tokens, slow_golds, encoded):
                 report.add(problem, number)
             if len(encoded) == ROW_GROUP_ROWS:
                 _report_unfit(report, encoded)
@@ -122,7 +123,7 @@ def _check_and_encode(
     number: int,
     prompt_key: str,
     special_tokens: SpecialTokenFinder,
-    trial: GoldTrial,
+    slow_golds: SlowGolds,
     encoded: dict[int, dict[str, Any]],
 ) -> list[RowProblem]:
     """All problems of one row. One without a problem is put into `encoded`, as it is loaded for training.
@@ -133,7 +134,7 @@ def _check_and_encode(
         if problems := check_row(row, prompt_key, special_tokens):
             return problems
         sample = read_sample(row, number, prompt_key)
-        if slow := trial.find_slow(sample.data_source, sample.ground_truth):
+        if slow := slow_golds.find(sample.data_source, sample.ground_truth):
             return [describe_gold_error(slow)]
         # The types of the prompt have been checked.
         encoded[number] = sample.to_row() | {"prompt": []}

@@ -79,21 +79,22 @@ def scorer(
 
 
 def resolve(data_source: str) -> Scorer:
-    """The scorer of `data_source`. Raises LookupError naming the nearest registered ones."""
-    if data_source in _names:
-        return _names[data_source]
-    matching = [pattern for pattern in _patterns if fnmatchcase(data_source, pattern)]
-    if matching:
-        return _patterns[max(matching, key=len)]
+    """The scorer of `data_source`. Raises LookupError naming the nearest registered ones, also for other types."""
+    if isinstance(data_source, str):
+        if data_source in _names:
+            return _names[data_source]
+        matching = [pattern for pattern in _patterns if fnmatchcase(data_source, pattern)]
+        if matching:
+            return _patterns[max(matching, key=len)]
     raise LookupError(
-        f"data_source = {data_source!r}: {describe_unknown(data_source)}. Fix: correct "
+        f"data_source = {repr(data_source)[:200]}: {describe_unknown(data_source)}. Fix: correct "
         "the data_source column, or register a scorer with @scorer and list its module in longrl.reward.scorers"
     )
 
 
 def describe_unknown(data_source: str) -> str:
     """The problem with a `data_source` that does not resolve, in words."""
-    near = difflib.get_close_matches(str(data_source), registered(), n=3, cutoff=0.0)
+    near = difflib.get_close_matches(str(data_source)[:200], registered(), n=3, cutoff=0.0)
     return f"no scorer has this name; nearest registered: {', '.join(near)}"
 
 

@@ -65,7 +65,8 @@ def score(
     """Score one decoded completion in this process, deciding answers by rule.
 
     ground_truth and extra_info are as in the parquet row. An exception in the scorer (a row without evidence, a bug)
-    gives status scorer_error with its reason; only an unknown `data_source` raises (LookupError).
+    gives status scorer_error with its reason; only a `data_source` that is not a known name raises (LookupError). Any
+    thread and any event loop may call it: no response makes it hang (`isolation/cpu_deadline.py`).
     """
     resolve(data_source)
     return _score(Job(data_source, response, ground_truth, extra_info or {}, options or _DEFAULTS))

@@ -12,7 +12,6 @@ results leave as JSON, which runs no code where it is read.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import json
@@ -25,15 +24,19 @@ import sys
 from multiprocessing.connection import Connection
 
 from verl_longrl.rewards import Score, load_scorers
+from verl_longrl.rewards.isolation import cpu_deadline
 from verl_longrl.rewards.isolation.confinement import confine
 from verl_longrl.rewards.score import scores_to_json
 from verl_longrl.rewards.scoring import score_for_each_verdict
+from verl_longrl.rewards.tasks.math import load_parser
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve_jobs(connection: Connection, memory_gib: float) -> None:
     """Score jobs from `connection` until it closes: a pickled `Job` in, the scores of each verdict out as JSON."""
+    # This process has one thread and math-verify in its memory.
+    cpu_deadline.fork_helpers()
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
@@ -92,10 +95,8 @@ def main(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001  reported to the caller, who raises it
         control.send(f"{type(error).__name__}: {error}"[:4000].encode())
         return 1
-    # The import takes half a second: once here instead of in every worker that meets a formula. If math-verify is not
-    # installed, each score of the math scorer says so.
-    with contextlib.suppress(ImportError):
-        import math_verify  # noqa: F401
+    # Once here instead of in every worker that meets a formula.
+    load_parser()
     # Objects that the garbage collector does not touch stay in pages that are shared with the forks.
     gc.freeze()
     control.send(b"ready")

@@ -30,12 +30,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from verl_longrl.rewards.matching import lenient_json
+
 T = TypeVar("T")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+MAX_VISIBLE_CHARS = 1_000_000
+"""No answer is longer, and the time to read one stays bounded."""
 
 # All repetitions below are bounded ({0,8}, not *): an unbounded one next to another makes a search quadratic.
 _TAG = re.compile(r"<\s{0,4}(/?)\s{0,4}(useful_chunks|answer)\s{0,4}>")
@@ -43,7 +46,12 @@ _CHUNK = re.compile(r"<\s{0,4}CHUNK_\s{0,4}([0-9]+)\s{0,4}>")
 _BOX = "\\boxed{"
 # A backslash takes the next character with it, so an escaped brace counts as text: \boxed{\{1, 2\}} closes at the end.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_ANSWER_LINE = re.compile(r"answer\s{0,4}:([^\n]*)", re.IGNORECASE)
+_ANSWER_LINE = re.compile(
+    r"(?:answer[*_`\s]{0,6}[:：]|\banswer[ \t]{1,4}is\b|####(?=[ \t]{0,4}[-+$€£]{0,2}\.?[0-9]))([^\n]*)", re.IGNORECASE
+)
+# Markdown's rule: a run of marks opens emphasis before a character that is not white space, after one that is not a
+# letter, and closes it the other way round. So 2**3, 2 * 3 and x_1 have no emphasis.
+_EMPHASIS = re.compile(r"(?<![\w)\]}\\*_`])[*_`]{1,4}(?=[^\s*_`])|(?<=[^\s*_`\\])[*_`]{1,4}(?![\w(\[{\\*_`])")
 _SPACE_COMMAND = re.compile(r"\\(?:q?quad(?![A-Za-z])|[ ,;:!])")
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|math(?:bf|it|rm|sf|tt)|mbox)(?![A-Za-z])|(?<!\\)[{}]"
@@ -51,16 +59,29 @@ _TEXT_COMMAND = re.compile(
 _MARKER = re.compile(r"[\[［【][ \t]{0,4}(?:answer|答案)[ \t]{0,4}[\]］】][ \t*:：]{0,8}", re.IGNORECASE)
 _MARKERS_AS_RELEASED = ("[Answer]", "[答案]")
 _FENCE_OR_RULE = re.compile(r"`{3,9}[\w+-]{0,20}|[-=_*]{3,}")
+_CHINESE_IS = r"[ \t]{0,4}(?:应?[是为]|[:：])"
 _ANSWER_IS = re.compile(
-    rf"(?:\banswer[ \t]{{0,4}}(?:is\b|[:：])|答案[ \t]{{0,4}}(?:应?[是为]|[:：])|{_MARKER.pattern})[\s:：]{{0,8}}",
+    rf"(?:\banswer[*_`]{{0,3}}[ \t]{{0,4}}(?:is\b|[:：])|答案{_CHINESE_IS}|{_MARKER.pattern})[\s:：]{{0,8}}",
     re.IGNORECASE,
 )
+_CHOICE = (
+    r"(?:\bans(?:wer)?\.?(?:[ \t](?:to|for)\b[^\n.:]{1,60}?)?"
+    r"|\b(?:correct|right|best|final|my)[ \t]{1,4}(?:option|choice))"
+)
+_IS = r"[ \t]{0,4}(?:(?:is|was|(?:must|should|would|will|has[ \t]to|can[ \t]only)[ \t]be)\b|[:：=])"
+_I_CHOOSE = r"\bI(?:['’](?:d|ll)|[ \t](?:would|will))?[ \t](?:choose|pick|select|go[ \t]with)\b"
+_MUST_BE = r"\bit[ \t](?:must|has[ \t]to|can[ \t]only)[ \t]be\b"
+_LETTER = r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z]\b)"
+_IS_CORRECT = r"[ \t]is[ \t](?:the[ \t])?(?:correct|right|best)(?:[ \t](?:answer|option|choice|one))?"
+_SENTENCE_START = r"(?:^|[.!?;,][ \t])[ \t]{0,4}(?:(?:so|thus|hence|therefore),?[ \t])?"
+_LINE_END = r"[ \t.!]{0,4}(?=\n|\Z)"
 _CHOICE_IS = re.compile(
-    r"(?:(?:\banswer|\b(?:correct|right|best|final)[ \t]{1,4}(?:option|choice))[ \t]{0,4}(?:is\b|[:：])"
-    r"|(?:答案|选项)[ \t]{0,4}(?:应?[是为]|[:：]))[\s:：]{0,8}",
-    re.IGNORECASE,
+    rf"(?:{_CHOICE}{_IS}|(?:答案|选项){_CHINESE_IS}|{_I_CHOOSE}|{_MUST_BE})[\s:：]{{0,8}}"
+    # "Option B" on a line of its own, and "(B) is the correct answer." at the end of one.
+    rf"|^[ \t]{{0,8}}(?=(?:option|choice)[ \t]{_LETTER}{_LINE_END})"
+    rf"|{_SENTENCE_START}(?=(?:option[ \t]|choice[ \t])?{_LETTER}{_IS_CORRECT}{_LINE_END})",
+    re.IGNORECASE | re.MULTILINE,
 )
-_JSON_START = re.compile(r"\{(?=\s{0,99}[\"}])|\[(?=\s{0,99}[\[{\"\]\-0-9tfnNI])")
 _CONTRACT = [("", "useful_chunks"), ("/", "useful_chunks"), ("", "answer"), ("/", "answer")]
 
 
@@ -90,7 +111,7 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
     """The text after the last `</think>`, and the reason why there is none ("" when there is one).
 
     Without any `</think>` the whole text is visible, unless the response opens `<think>` (the reasoning never ended) or
-    `require_think` is set.
+    `require_think` is set. More than `MAX_VISIBLE_CHARS` are not read.
 
     >>> visible_text("<think>5 or 6?</think>It is 6.")
     ('It is 6.', '')
@@ -98,6 +119,8 @@ def visible_text(response: str, *, require_think: bool = False) -> tuple[str, st
     ('', '<think> without </think>: the reasoning never ended')
     """
     _, closed, text = response.rpartition(THINK_CLOSE)
+    if len(text) > MAX_VISIBLE_CHARS:
+        return "", f"{len(text)} characters after the reasoning, expected at most {MAX_VISIBLE_CHARS}"
     if THINK_OPEN in text:
         return "", "<think> without </think>: the reasoning never ended"
     if require_think and not closed:
@@ -132,7 +155,8 @@ def parse_boxed(
 ) -> Parsed[str]:
     """Read the text in the last box, stripped; it may be empty.
 
-    answer_line: without any box, the rest of the line after the last "Answer:" counts (DAPO's prompts ask for it).
+    answer_line: without any box, the rest of the line after the last "Answer:" (DAPO's prompts ask for it), "the answer
+    is", or "####" before a number (GSM8K) counts.
     """
     if paper_exact and THINK_CLOSE in response:
         text, error = response.rpartition(THINK_CLOSE)[2].replace("*", ""), ""
@@ -144,7 +168,7 @@ def parse_boxed(
     if box:
         return _text_to_closing_brace(after)
     lines = _ANSWER_LINE.findall(text) if answer_line else []
-    return Parsed(lines[-1].strip(" \t\r*")) if lines else Parsed("", error="no \\boxed{} in the answer")
+    return Parsed(lines[-1].strip(" \t\r*_`:：")) if lines else Parsed("", error="no \\boxed{} in the answer")
 
 
 def _text_to_closing_brace(text: str) -> Parsed[str]:
@@ -164,6 +188,15 @@ def plain_text(latex: str) -> str:
     'New York'
     """
     return _TEXT_COMMAND.sub("", _SPACE_COMMAND.sub(" ", latex)).strip()
+
+
+def without_emphasis(text: str) -> str:
+    """`text` without Markdown's marks of emphasis and code.
+
+    >>> without_emphasis("is **12**, not `2**3` * x_1")
+    'is 12, not 2**3 * x_1'
+    """
+    return _EMPHASIS.sub("", text)
 
 
 def published_text(response: str) -> tuple[str, str]:
@@ -220,17 +253,21 @@ def parse_sentence(response: str, *, require_think: bool = False) -> Parsed[str]
 
 
 def parse_choices(response: str, *, require_think: bool = False) -> Parsed[tuple[str, ...]]:
-    """Read the rest of the line after each "The correct answer is", or words to that effect, in order."""
+    """Read the rest of the line after each "The correct answer is", or words to that effect, in order.
+
+    "Option B" on a line of its own, and "(B) is the correct answer." at the end of a line, are read too.
+    """
     text, error = visible_text(response, require_think=require_think)
-    stated = tuple(statement for statement in _statements(_CHOICE_IS, text) if statement)
+    stated = tuple(statement for statement in _statements(_CHOICE_IS, without_emphasis(text)) if statement)
     return Parsed(stated) if stated else Parsed((), error=error or 'no "The correct answer is (X)"')
 
 
 def parse_json(response: str, *, require_think: bool = False, paper_exact: bool = False) -> Parsed[tuple[Any, ...]]:
     """Read the JSON objects and arrays in the last `<answer>`, or in the text after the reasoning, as Python values.
 
-    Text around them is ignored. paper_exact: the first `<answer>` of the whole response, or else the whole response,
-    must be JSON and nothing else; if it is not, there are no values and no error.
+    Text around them is ignored, and so are trailing commas and single quotes (`lenient_json.py`). paper_exact: the
+    first `<answer>` of the whole response, or else the whole response, must be JSON and nothing else; if it is not,
+    there are no values and no error.
     """
     if paper_exact:
         text, error = published_text(response)
@@ -239,16 +276,20 @@ def parse_json(response: str, *, require_think: bool = False, paper_exact: bool 
             return Parsed((), error=error) if error else Parsed((json.loads(area.strip()),))
         except (ValueError, RecursionError):
             return Parsed(())
+    searched = parse_answer_area(response, require_think=require_think)
+    values = tuple(lenient_json.find_values(searched.answer))
+    return Parsed(values) if values else Parsed((), error=searched.error or "no JSON object or array in the answer")
+
+
+def parse_answer_area(response: str, *, require_think: bool = False) -> Parsed[str]:
+    """Read the text in the last `<answer>`, or without one all text after the reasoning."""
     text, error = visible_text(response, require_think=require_think)
-    if error:
-        return Parsed((), error=error)
     tags = [tag for tag in _TAG.finditer(text) if tag[2] == "answer"]
     opened = max((i for i, tag in enumerate(tags) if not tag[1]), default=None)
     if opened is not None:
         closed = tags[opened + 1].start() if opened + 1 < len(tags) else len(text)
         text = text[tags[opened].end() : closed]
-    values = tuple(_json_values(text))
-    return Parsed(values) if values else Parsed((), error="no JSON object or array in the answer")
+    return Parsed(text, error)
 
 
 def _lines(text: str) -> list[str]:
@@ -262,25 +303,6 @@ def _statements(opening: re.Pattern[str], text: str) -> list[str]:
     openings = list(opening.finditer(text))
     ends = [*(match.start() for match in openings[1:]), len(text)]
     return [text[match.end() : end].partition("\n")[0].strip() for match, end in zip(openings, ends, strict=False)]
-
-
-def _json_values(text: str) -> Iterator[Any]:
-    """Every outermost JSON object or array in `text`.
-
-    A broken one is skipped as far as it can be read, so that its parts are not taken for answers. The search ends after
-    a thousand of these.
-    """
-    decoder, at, failures = json.JSONDecoder(), 0, 0
-    while (start := _JSON_START.search(text, at)) and failures < 1000:
-        try:
-            value, at = decoder.raw_decode(text, start.start())
-        except json.JSONDecodeError as error:
-            at, failures = max(error.pos, start.end()), failures + 1
-        except (ValueError, RecursionError):
-            # A number of thousands of digits, or a thousand nested brackets.
-            return
-        else:
-            yield value
 
 
 def _breach(tags: list[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@
 | golongrl_choice | accuracy | "The correct answer is (X)" | selection | `golongrl_choice.py` |
 | golongrl_exhaustive | F1 | lines after [Answer] | F1_Score: T5, T6.2, T7, T9 | `golongrl_f1.py` |
 | golongrl_math | math-verify | the last box, "the answer is" | names with math_verify | `golongrl_math_verify.py` |
-| golongrl_table | IoU of rows | JSON | multitableqa_pretraining | `golongrl_table_iou.py` |
+| golongrl_table | IoU of rows | JSON, Markdown, CSV | multitableqa_pretraining | `golongrl_table_iou.py` |
 | golongrl_matching | SubEM | lines after [Answer] | SubEM: T6.1, T8, T10 | `golongrl_subem.py` |
 | golongrl_ranking | NDCG | lines after [Answer] | NDCG: T1 | `golongrl_ndcg.py` |
 | golongrl_ordering | pairs in order | lines after [Answer] | Pairwise_Accuracy: T2, T6.3 | `golongrl_pairwise.py` |

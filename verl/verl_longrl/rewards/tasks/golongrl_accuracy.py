@@ -5,8 +5,9 @@ Answer form: the first line after the last `[Answer]`.
 Not seen: synonyms, and an answer that needs more than one line.
 
 The task is `golongrl_qa`; `golongrl_choice.py` has the other format of this task, a letter in a sentence. Only the
-first line is read, so there is one guess. Where the gold answer consists of letters, "(B) Paris" is B and "A, C" is AC,
-but "A/B" is neither A nor B. Other lines are compared as items of a list (`list_items.py`).
+first line is read, so there is one guess. Lines are compared as items of a list (`list_items.py`). Where the gold
+answer may be a choice of options, their letters are read too: "(B) Paris" is B and "A, C" is AC, but "A/B" is neither A
+nor B. Options are listed in order, so AC may be a choice, but NASA and USA are names.
 
 As published, the first line anywhere after the last `[Answer]` is compared in lower case.
 """
@@ -25,8 +26,11 @@ from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_first
 from verl_longrl.rewards.tasks.loongrl_choice import chosen_letter
 
-_LETTERS = re.compile(r"[A-Z]{1,10}")
-_BETWEEN_LETTERS = re.compile(r"[\s,;/|&+、，；.()（）*]+|\band\b|和|与")
+_OPTIONS = "ABCDEFGHIJ"
+_BETWEEN_LETTERS = re.compile(
+    r"(?i:\A\W*(?:the )?(?:correct )?(?:answers?|options?|choices?)(?: are| is)?(?!\w))"
+    r"|[\s,:;/|&+、，；：.()（）*]+|\band\b|和|与"
+)
 
 
 @scorer("golongrl_qa", "Accuracy", gold=lambda truth, _: gold_first(truth))
@@ -41,9 +45,13 @@ def golongrl_qa(response: str, ground_truth: Any, extra_info: Mapping[str, Any],
 
 
 def _is_right(line: str, gold: str, paper_exact: bool) -> bool:
-    letters = gold.strip()
-    if not paper_exact and _LETTERS.fullmatch(letters):
-        chosen = chosen_letter(line) if len(letters) == 1 else _BETWEEN_LETTERS.sub("", line).upper()
-        return chosen == letters
     compared = published_items([gold], [line]) if paper_exact else comparable_items([gold], [line])
-    return compared.expected == compared.listed
+    return compared.expected == compared.listed or (not paper_exact and _chooses(line, gold.strip()))
+
+
+def _chooses(line: str, letters: str) -> bool:
+    """Whether the line chooses exactly these options; false where the gold answer is not a choice."""
+    if len(letters) == 1:
+        return letters.isascii() and letters.isupper() and chosen_letter(line) == letters
+    is_choice = letters == "".join(sorted(set(letters))) and set(letters) <= set(_OPTIONS)
+    return is_choice and _BETWEEN_LETTERS.sub("", line).upper() == letters

@@ -5,8 +5,9 @@ Answer form: a sentence such as "The correct answer is (X)".
 Not seen: why the letter was chosen; guessing among four earns 0.25 on average.
 
 The last such sentence that names a letter is the answer, so a correction counts. The letter may be any, with or without
-parentheses ("The answer is: **B**", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that names two letters, as "(A) or
-(B)" and "A/B" do, chooses nothing and earns 0; a reason may follow ("(B) because (A) is wrong").
+parentheses ("The answer must be **B**", "Option B is correct.", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that
+names two letters, as "(A) or (B)", "A/B" and "A-D" do, chooses nothing and earns 0; a reason may follow ("(B) because
+(A) is wrong").
 
 As published, the first "The correct answer is (X)" counts, or else the first without parentheses, in exactly these
 words and with X from A to D.
@@ -25,17 +26,23 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_label
-from verl_longrl.rewards.tasks.loongrl_choice import chosen_letter, one_letter
+from verl_longrl.rewards.tasks.loongrl_choice import JOINED, NOT_ARTICLE, chosen_letter, one_letter
 
 _MARKED = r"(?:\(\s?[A-Za-z]\s?\)|\[\s?[A-Za-z]\s?\])"
-_BARE = r"(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9_])"
-_NAMED = re.compile(rf"[^\w(\[]{{0,8}}(?:(?i:option|choice)|选项)?[^\w(\[]{{0,8}}({_MARKED}|{_BARE})")
-_GAP = r"[\s*$\"')]{0,8}"
+_BARE = rf"(?<![A-Za-z0-9]){NOT_ARTICLE}[A-Za-z](?![A-Za-z0-9_]|['\u2019][A-Za-z])"
+_ADVERB = r"(?:clearly|obviously|definitely|certainly|likely|most|therefore|thus|hence|indeed)"
+_BEFORE = rf"(?i:{_ADVERB}|the|letter|option|choice)\s|选项"
+_NAMED = re.compile(rf"[^\w(\[]{{0,8}}(?:{_BEFORE}){{0,3}}[^\w(\[]{{0,8}}({_MARKED}|{_BARE}|(?<=ption )[A-Za-z]\b)")
+_GAP = r"[\s*$\"'()]{0,8}"
 _OR = r"(?:(?i:or|maybe|perhaps|possibly)\b|或|也可能)"
 # A second letter right after the first one. A reason that follows may name others.
 _ANOTHER = re.compile(
-    rf"{_GAP}(?:(?:[,/;&|、]|(?i:and)\b|和|及|与|{_OR}){_GAP}){{0,6}}(?:{_OR}{_GAP}(?:[a-z]{{1,12}}\s){{1,2}})?"
-    rf"(?:{_MARKED}|(?!I\b){_BARE})"
+    rf"{_GAP}(?:(?:{JOINED}|{_OR}){_GAP}){{0,6}}(?:{_OR}{_GAP}(?:[a-z]{{1,12}}\s){{1,2}})?"
+    rf"(?:{_MARKED}|(?!I\b|[a-z]\b){_BARE})"
+    rf"|{_GAP}(?:{JOINED}{_GAP}){{1,6}}(?:(?:the\s)?(?:option|choice)\s)?{_BARE}"
+    # (A)-(D) and A - D, but not "(B) - A dog" or "(B) - (A) ignores the war".
+    rf"|[-–—~](?:{_MARKED}|[A-Za-z]\b)|{_GAP}[-–—~]\s?(?:{_MARKED}|{_BARE})(?!\s[a-z]{{2}})"
+    rf"|\.\s?(?:{_MARKED}|{_BARE})\s?(?:[.,;]|\Z)"
 )
 _PUBLISHED = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The correct answer is ([A-D])"))
 

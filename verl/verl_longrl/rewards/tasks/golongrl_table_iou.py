@@ -6,11 +6,13 @@ Not seen: which cells of a row are right; one wrong cell makes another row.
 
     value = |P & G| / |P | G|     P, G: the multisets of rows given and expected
 
-A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, or a list of rows, of which the first may
-be the header. Of several tables the last one counts. Columns are matched by name in any order where both tables have
-names. A name that the other table lacks is matched with the column that remains in its place: nobody can guess the
-header of a computed column (`count(*)`). Without names, columns are matched by position. A row with more or fewer cells
-than expected is another row. The order of rows does not matter; a row given twice counts twice.
+A table is JSON: {"columns": [...], "data": [[...], ...]}, a list of records, columns by name, or a list of rows, of
+which the first may be the header; one object or list around it is ignored ({"table": ...}). Without such JSON it is a
+Markdown table, or values separated by commas, semicolons or tabs. Of several tables the last one counts. Columns are
+matched by name in any order where both tables have names. A name that the other table lacks is matched with the column
+that remains in its place: nobody can guess the header of a computed column (`count(*)`). Without names, columns are
+matched by position. A row with more or fewer cells than expected is another row. The order of rows does not matter; a
+row given twice counts twice.
 
 Cells are equal as numbers (1, 1.0 and "1"; 1000 and "1,000") or else by their tokens (`tokens.py`); an empty text is
 null. As published, cells are equal when Python prints them alike, names are ignored, and the first `<answer>` must hold
@@ -25,8 +27,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from verl_longrl.rewards.matching import lenient_json, text_table
 from verl_longrl.rewards.matching.list_items import casefold_normalized
-from verl_longrl.rewards.matching.response_format import parse_json
+from verl_longrl.rewards.matching.response_format import parse_answer_area, parse_json
 from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import GoldError, scorer
@@ -35,6 +38,8 @@ from verl_longrl.rewards.tasks.golongrl_gold import gold_label
 
 MAX_CELLS = 50_000
 """A larger table earns nothing, so that scoring time stays bounded."""
+MAX_TABLE_CHARS = 500_000
+"""An answer with a longer table earns nothing either."""
 _NAMES, _ROWS = ("columns", "header", "headers"), ("data", "rows")
 _NULLS = {"", "null", "none", "nan", "n/a"}
 
@@ -57,21 +62,56 @@ class TableOverlap(NamedTuple):
 
 
 def read_table(value: Any) -> AnswerTable | None:
-    """The table in a JSON value; None when the value is not a table."""
+    """The table in a JSON value, perhaps with one object or list around it; None when the value is not a table."""
+    if isinstance(value, list) and len(value) == 1 and (table := _read_bare_table(value[0])):
+        return table
+    if isinstance(value, Mapping) and not any(isinstance(value.get(key), list) for key in _ROWS):
+        # There may be a title next to the table.
+        tables = [table for table in map(_read_bare_table, value.values()) if table]
+        return tables[0] if len(tables) == 1 else _read_columns(value)
+    return _read_bare_table(value)
+
+
+def _read_bare_table(value: Any) -> AnswerTable | None:
     if isinstance(value, Mapping):
         names = next((value[key] for key in _NAMES if isinstance(value.get(key), list)), None)
         rows = next((value[key] for key in _ROWS if isinstance(value.get(key), list)), None)
         if rows is None:
             return None
-        table = read_table(rows) or AnswerTable(None, [row if isinstance(row, list) else [row] for row in rows])
+        table = _read_bare_table(rows) or AnswerTable(None, [row if isinstance(row, list) else [row] for row in rows])
         return AnswerTable([str(name) for name in names], table.rows) if names and not table.names else table
     if not isinstance(value, list) or not value:
         return None
     if all(isinstance(row, Mapping) for row in value):
-        keys = list(dict.fromkeys(key for row in value for key in row))
-        return AnswerTable(keys, [[row.get(key) for key in keys] for row in value])
+        return _read_records(value)
     # A list of rows. A plain list such as [1] is a footnote, not a table.
     return AnswerTable(None, value) if all(isinstance(row, list) for row in value) else None
+
+
+def _read_columns(columns: Mapping[str, Any]) -> AnswerTable | None:
+    """A table of columns by name: {"name": ["Ann", "Bob"], "total": [1, 1000]}."""
+    if len(columns) < 2 or not all(isinstance(column, list) for column in columns.values()):
+        return None
+    if len(set(map(len, columns.values()))) != 1:
+        return None
+    return AnswerTable(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+
+
+def _read_records(records: Sequence[Mapping[str, Any]]) -> AnswerTable | None:
+    """A table of records, unless nearly all of its cells would be empty."""
+    keys = list(dict.fromkeys(key for row in records for key in row))
+    if len(keys) * len(records) > max(MAX_CELLS, 4 * sum(map(len, records))):
+        return None
+    return AnswerTable(keys, [[row.get(key) for key in keys] for row in records])
+
+
+def find_table(text: str) -> AnswerTable | None:
+    """The last table in a text: JSON, or else Markdown, or else separated values. None when it has none."""
+    tables = [table for table in map(read_table, lenient_json.find_values(text)) if table]
+    if tables:
+        return tables[-1]
+    written = text_table.read_markdown(text) or text_table.read_separated(text)
+    return AnswerTable(*written) if written else None
 
 
 def compare_tables(given: AnswerTable, expected: AnswerTable) -> TableOverlap:
@@ -174,17 +214,20 @@ def golongrl_table(response: str, ground_truth: Any, extra_info: Mapping[str, An
     Raises GoldError unless it is a table with at least one row.
     """
     expected = gold_table(ground_truth)
-    parsed = parse_json(response, require_think=options.require_think, paper_exact=options.paper_exact)
-    if parsed.error:
-        return Score.format_error(parsed.error)
     if options.paper_exact:
+        parsed = parse_json(response, paper_exact=True)
+        if parsed.error:
+            return Score.format_error(parsed.error)
         value = _decoded(gold_label(ground_truth))
         rows = value["data"] if isinstance(value, dict) and "data" in value else expected.rows
         answer = _published(parsed.answer, rows)
         return Score.of_answer(answer)
-    tables = [given for given in map(read_table, parsed.answer) if given]
-    if not tables:
-        return Score.format_error("the JSON in the answer is not a table: expected columns and data")
-    agreement = compare_tables(tables[-1], expected)
+    area = parse_answer_area(response, require_think=options.require_think)
+    if area.error:
+        return Score.format_error(area.error)
+    table = find_table(area.answer) if len(area.answer) <= MAX_TABLE_CHARS else None
+    if not table:
+        return Score.format_error("no table in the answer: expected JSON with columns and data")
+    agreement = compare_tables(table, expected)
     parts = {"answer": agreement.iou, "recall": agreement.recall, "precision": agreement.precision, "format": 1.0}
     return Score(agreement.iou, parts)

@@ -7,55 +7,137 @@ Not seen: how the result was derived, and its unit. There is no published versio
 math-verify decides: 1/2 = \frac12 = 0.5, {1,2} = {2,1}, x = 3 is 3, 12 km is 12; of a chain of equations the last side
 counts. It is given only the box, so it cannot find another number in the response. In addition:
 
-- A percent sign is dropped on both sides, and so are a final full stop and a space between thousands.
+- A percent sign is dropped on both sides, and so are a final full stop, a space between thousands, a sign of dollars
+  before a number, and emphasis, quotes, tags, colours and "The answer is" around an answer.
 - A gold answer in words of three letters or more (Monday, no solution) is compared as text, because math-verify would
   multiply its letters. One that math-verify cannot read must be matched character by character.
-- A sum, product, integral, limit or derivative is wrong where the gold answer has none: it repeats the question and
-  leaves it to the grader. (1 + 1 for 2, and an unexpanded polynomial, are still right.)
+- Numbers below 10^-6 must agree in their first digits: math-verify by itself rounds to six decimals, where all of them
+  are equal.
+- An operation that the gold answer does not have is wrong: it repeats the question and leaves it to the grader. This is
+  a sum, product, integral, limit or derivative, a gcd, lcm, modulus, determinant, absolute value, rounding or maximum,
+  and arithmetic of whole matrices or sets. (1 + 1 for 2, 5! for 120, and an unexpanded polynomial, are still right.)
 
-math-verify's timeouts need SIGALRM, which exists only in a main thread, so they are off; a huge power hangs until
-isolation kills it. math-verify is imported on first use because that takes half a second.
+Numbers of more than 10,000 digits are refused before they are computed. math-verify runs in a process that has a
+deadline (`isolation/cpu_deadline.py`), since its own timeouts need SIGALRM, which exists only in a main thread. An
+answer that takes longer is at fault, so its score is a format_error, not a timeout. math-verify is imported on first
+use because that takes half a second.
+
+Rows of verl's GSM8K (the answer after "####") and of DAPO are scored as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from verl_longrl.rewards.isolation import cpu_deadline
 from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
-from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text
+from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text, without_emphasis
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 
-_MAX_CHARS = 1000
+MAX_CHARS = 1000
 """The parser's time grows with the text, and no right answer is longer."""
+PARSER_S = 1.0
+"""CPU time for comparing one response, or a quarter of `timeout_s` if that is less. The usual time is a millisecond."""
+_MAX_DIGITS = 10_000
+_MAX_FACTORIAL = 3000
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{2,}")
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\s)(?=[0-9]{3}(?![0-9]))")
+_DOLLARS = re.compile(r"\A(-?)\s?(?:\\\$|\$(?=[^$]*\Z))\s?(?=[0-9.])")
+_WIDE_DIGITS = {ord("０") + digit: str(digit) for digit in range(10)}
+# Around an answer: HTML tags, commands for display, colours and lines, and words that lead to it. And two spellings.
+_REWRITES = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"</?[a-z]{1,6}>|\\[\[\]]|\\(?:underline|(?:text)?color\s?\{[a-z]{1,20}\})(?![a-z])", ""),
+        (r"\A(?:\\text\s?\{)?\s?(?:the )?(?:final |correct )?answer\s?(?:is(?![a-z])|:)\s?\}?", ""),
+        (r"(?<=[0-9])e([+-]?[0-9]{1,3})(?![0-9a-z])", r"\\times 10^{\1}"),
+        ("°", r"^\\circ"),
+    )
+)
 _TAIL = re.compile(r"(?<=[\w)}\]])\s?\\?%|[\s.,;:]+\Z")
+_POWERS = re.compile(r"[0-9]+(?:[\s})]{0,4}(?:\^|\*\*)[\s{(+-]{0,4}[0-9]+)+")
+_NUMBER = re.compile(r"[0-9]+")
+_FACTORIAL = re.compile(r"([0-9]+|!)[\s})]{0,4}!")
+# math-verify computes these while it parses. It keeps the others as operations, which `_operations` finds.
+_COMPUTED_IN_PARSING = re.compile(r"(?<![A-Za-z])(?:gcd|lcm|det|tr|rank|[vV]matrix)(?![A-Za-z])")
+
+
+def load_parser() -> None:
+    """Import math-verify and what it imports on first use, which takes a second.
+
+    If math-verify is not installed, each score of the math scorers says so.
+    """
+    with contextlib.suppress(ImportError):
+        is_equivalent("(x-1)(x+1)", "x^2-1")
+
+
+def is_right(
+    compare: Callable[[str, list[str]], bool], text: str, golds: list[str], options: RewardOptions
+) -> tuple[bool, str]:
+    """Whether `compare(text, golds)`, run with a deadline, and the reason why it has no result ("" when it has one)."""
+    seconds = min(PARSER_S, options.timeout_s / 4)
+    try:
+        return cpu_deadline.run(compare, text, golds, seconds=seconds), ""
+    except cpu_deadline.CpuDeadlineError as error:
+        return (
+            False,
+            f"the answer cannot be compared as mathematics: math-verify {error} (limit {seconds:g} s of CPU time)",
+        )
+
+
+def is_equivalent_to_any(candidate: str, golds: list[str]) -> bool:
+    """Whether the candidate is one of the gold answers as mathematics or as words. It may never return."""
+    return any(is_equivalent(candidate, gold) for gold in golds)
 
 
 def is_equivalent(candidate: str, gold: str) -> bool:
     """Whether two answers in LaTeX or plain text are the same mathematics or the same words. It may never return."""
-    if len(candidate) > _MAX_CHARS:
+    if len(candidate) > MAX_CHARS:
         return False
     candidate, gold = _trimmed(candidate), _trimmed(gold)
     if candidate == gold:
         return True
     if _WORDS.fullmatch(plain_text(gold)):
         return equals_gold(plain_text(candidate), plain_text(gold))
-    expected, parsed = _parse_latex(gold), _parse_latex(candidate)
-    if not expected or not parsed or (_is_unfinished(parsed) and not _is_unfinished(expected)):
+    if is_huge(candidate) or not set(_COMPUTED_IN_PARSING.findall(candidate)) <= {*_COMPUTED_IN_PARSING.findall(gold)}:
         return False
-    from math_verify import verify
+    expected, parsed = _parse_latex(gold), _parse_latex(candidate)
+    return bool(expected and parsed) and _operations(parsed) <= _operations(expected) and _verify(expected, parsed)
 
-    return bool(verify(expected, parsed, timeout_seconds=None))
+
+def is_huge(latex: str) -> bool:
+    """Whether `latex` has a power or factorial with more digits than anybody can write.
+
+    >>> is_huge("9^{9^{9}}"), is_huge("5!!!!"), is_huge("2^{100} + 20!")
+    (True, True, False)
+    """
+    return any(_digits_of_power(power) > _MAX_DIGITS for power in _POWERS.findall(latex)) or any(
+        number == "!" or len(number) > 9 or int(number) > _MAX_FACTORIAL for number in _FACTORIAL.findall(latex)
+    )
+
+
+def _digits_of_power(power: str) -> float:
+    """The number of digits of a^b^c, at most. Computed from the right, in orders of magnitude."""
+    base, *exponents = (int(number[:20]) for number in _NUMBER.findall(power))
+    exponent = 1
+    for number in reversed(exponents):
+        if number > 1 and exponent > 64:
+            return float("inf")
+        exponent = number**exponent
+    return len(str(base)) * exponent if base > 1 else 1
 
 
 def _trimmed(text: str) -> str:
-    return _THOUSANDS.sub("", _TAIL.sub("", text.strip())).strip()
+    text = without_emphasis(text.strip().strip('"\u201c\u201d')).translate(_WIDE_DIGITS)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    return _DOLLARS.sub(r"\1", _THOUSANDS.sub("", _TAIL.sub("", text.strip())).strip())
 
 
 def _parse_latex(latex: str) -> list[Any]:
@@ -68,18 +150,59 @@ def _parse_latex(latex: str) -> list[Any]:
     return parse(f"\\boxed{{{latex}}}", [whole], fallback_mode="no_fallback", parsing_timeout=None)
 
 
-def _is_unfinished(parsed: list[Any]) -> bool:
-    """Whether the expression is an operation that is left to the grader to work out, such as a sum."""
-    from sympy import Derivative, Integral, Limit, Product, Sum
+def _operations(parsed: list[Any]) -> set[str]:
+    """The operations in an expression that are left to the grader to work out, such as a sum."""
+    import sympy
 
-    return any(expression.has(Derivative, Integral, Limit, Product, Sum) for expression in parsed)
+    operations = (
+        *(sympy.Derivative, sympy.Integral, sympy.Limit, sympy.Product, sympy.Sum),
+        *(sympy.Mod, sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min),
+        *(sympy.re, sympy.im, sympy.arg, sympy.conjugate, sympy.Intersection, sympy.Complement),
+        *(sympy.MatMul, sympy.MatAdd, sympy.MatPow, sympy.Inverse, sympy.Transpose, sympy.Determinant, sympy.Trace),
+    )
+    names = {kind.__name__ for kind in operations for expression in parsed if expression.has(kind)}
+    powers = (power for expression in parsed for power in expression.atoms(sympy.Pow))
+    return names | {"MatPow" for power in powers if power.base.has(sympy.MatrixBase)}
+
+
+def _verify(expected: list[Any], parsed: list[Any]) -> bool:
+    from math_verify import verify
+
+    zeros = max(map(_zeros_after_point, (*expected, *parsed)))
+    return bool(
+        verify(
+            expected,
+            parsed,
+            float_rounding=max(6, zeros + 4),
+            numeric_precision=15 + zeros,
+            timeout_seconds=None,
+        )
+    )
+
+
+def _zeros_after_point(expression: Any) -> int:
+    """The zeros between the point and the first digit of the smallest number in an expression: 2 for 0.003."""
+    from sympy import Basic, log, preorder_traversal
+
+    nodes = preorder_traversal(expression) if isinstance(expression, Basic) else iter(expression)
+    zeros = 0
+    for node in nodes:
+        if not getattr(node, "is_number", False) or node.is_zero is not False or not node.is_finite:
+            continue
+        zeros = max(zeros, -int(log(abs(node), 10).evalf(6) // 1) - 1)
+        if isinstance(expression, Basic):
+            nodes.skip()
+    return zeros
 
 
 @scorer(
     "math",
     "math_dapo",
+    "math_dapo_reasoning",
+    "openai/gsm8k",
     "lighteval/MATH",
     "DigitalLearningGmbH/MATH-lighteval",
+    "HuggingFaceH4/MATH-500",
     patterns=("custom_math_*",),
     gold=lambda truth, _: gold_answers(truth),
 )
@@ -89,4 +212,5 @@ def math(response: str, ground_truth: Any, extra_info: Mapping[str, Any], option
     parsed = parse_boxed(response, require_think=options.require_think, answer_line=True)
     if parsed.error:
         return Score.format_error(parsed.error)
-    return Score.of_answer(float(any(is_equivalent(parsed.answer, gold) for gold in golds)))
+    right, error = is_right(is_equivalent_to_any, parsed.answer, golds, options)
+    return Score.of_answer(float(right), error)
