@@ -35,7 +35,7 @@ from verl_longrl.rewards.tasks.golongrl import TASKS
 from data_gen.answer_templates import render_response
 
 BATCH, REASONING_WORDS, DEADLINE_S = 2048, 1150, 1.0
-HANGING = "It is a tower of powers.</think>\\boxed{9^{9^{9^{9}}}}"
+HANGING = "It is a binomial coefficient.</think>\\boxed{\\binom{10^9}{10^8}}"
 WORDS = [
     f"{first}{second}" for first in ("ka", "lo", "mi", "nu", "re", "so") for second in ("dan", "fel", "gor", "hut")
 ]

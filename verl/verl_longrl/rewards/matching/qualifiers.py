@@ -59,6 +59,7 @@ POINTERS = {
     "stated", "mentioned",
     "must", "should", "right", "solution", "okay", "ok", "summary", "conclusion", "conclude", "short", "overall",
     "sure", "well", "response", "reply", "think", "believe", "clearly", "thus", "finally", "indeed",
+    "simply", "just", "course", "states", "says", "shows",
     "根", "据", "文", "章", "档", "应", "该", "就",
 }
 """Words that introduce an answer and say only of what kind it is, where it was found or that it follows: "the year

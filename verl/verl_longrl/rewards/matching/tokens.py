@@ -61,7 +61,7 @@ _BEFORE_FOLDING = (
     ),
     # A struck out answer is taken back.
     (re.compile(r"~~|</?(?:s|del|strike)>|\\(?:sout|cancel|xout)\b|[❌✗✘🚫⛔]", re.IGNORECASE), " ¬ "),
-    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|emph|boxed|mbox)\s?(?=\{)"), " "),
+    (re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|emph|underline|boxed|mbox)\s?(?=\{)"), " "),
     (re.compile(r"(?<!\w)_{1,3}(?=\w)|(?<=[^\W_])_{1,3}(?!\w)"), " "),
     (re.compile(r"\n|\s[-–—]{1,3}\s|所以|因此"), " ; "),
 )
@@ -103,6 +103,7 @@ _REWRITES = tuple(
         (r"(?<![\w!])!(?=[\w-])", "¬"),
         # 1943- is open at its end. An arrow before an answer only points to it.
         (r"(?<=[0-9])([ymd]?)\s?-\s*\Z", r"\1 →"),
+        (r"(?<=answer)\s?→", ":"),
         (r"\A\s*(?:[→=]+\s?(?=[\w$€£¥-])|>\s(?=[^\W\d]))", ""),
         # +3 where the plus is a sign, not an operator.
         (r"(?:\A\s{0,9}|(?<=[(\[,;:=<>])\s?)\+(?=\.?[0-9])", ""),
