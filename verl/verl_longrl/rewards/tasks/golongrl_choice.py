@@ -4,7 +4,8 @@ Answer form: a sentence such as "The correct answer is (X)".
 
 Not seen: why the letter was chosen; guessing among four earns 0.25 on average.
 
-The last such sentence that names a letter is the answer, so a correction counts. The letter may be any, with or without
+The last such sentence that names a letter is the answer, so a correction counts. Without one, the last line or box may
+be the choice itself ("(B) A dog"). The letter may be any, with or without
 parentheses ("The answer must be **B**", "Option B is correct.", "正确答案是（Ｂ）", "is \boxed{B}"). A sentence that
 names two letters, as "(A) or (B)", "A/B" and "A-D" do, chooses nothing and earns 0; a reason may follow ("(B) because
 (A) is wrong").
@@ -21,7 +22,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from verl_longrl.rewards.matching.answer_match import gold_answers
-from verl_longrl.rewards.matching.response_format import THINK_CLOSE, parse_choices, plain_text, published_text
+from verl_longrl.rewards.matching.response_format import (
+    THINK_CLOSE,
+    parse_boxed,
+    parse_choices,
+    parse_sentence,
+    plain_text,
+    published_text,
+)
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
@@ -87,8 +95,17 @@ def golongrl_choice(response: str, ground_truth: Any, extra_info: Mapping[str, A
         return Score.of_answer(float(letter is not None and letter in {*labels, *map(published_letter, labels)}), error)
     parsed = parse_choices(response, require_think=options.require_think)
     letters = [letter for letter in map(named_letter, parsed.answer) if letter is not None]
+    if not letters and (letter := _bare_letter(response, options)):
+        return Score.of_answer(float(letter == gold))
     error = parsed.error or ("" if letters else '"The correct answer is" names no letter')
     return Score.of_answer(float(bool(letters) and letters[-1] == gold), error)
+
+
+def _bare_letter(response: str, options: RewardOptions) -> str:
+    """The letter that the last line, or the last box, chooses without a sentence: "(B) A dog"."""
+    boxed = parse_boxed(response, require_think=options.require_think)
+    last_line = parse_sentence(response, require_think=options.require_think)
+    return chosen_letter(boxed.answer if not boxed.error else last_line.answer)
 
 
 def _gold_letter(label: str) -> str:
