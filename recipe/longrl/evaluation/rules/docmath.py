@@ -185,7 +185,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _values(answer: str, gold: float, question: str) -> Iterator[float]:
-    """What the one number of an answer may mean; nothing when there is not exactly one."""
+    """The values that the one number of an answer may have; nothing when there is not exactly one number."""
     words = answer_tokens(re.split("[=≈]", answer)[-1]) if len(answer) <= MAX_CHARS else []
     numbers = [word for word in words if number_tokens([word])]
     candidates = set(numbers) - number_tokens(answer_tokens(question)) or set(numbers)

@@ -24,7 +24,7 @@ from recipe.longrl.evaluation.records import Outcome, Row
 from recipe.longrl.evaluation.rules.reading import after_think, final_answer
 
 CHANCE = 0.25
-"""What LongBench v2's compensated accuracy gives to a row without a letter."""
+"""The score of a row without a letter in LongBench v2's compensated accuracy."""
 _OPTION = re.compile(r"^[ \t]{0,8}\(?([A-J])[).:][ \t]{0,8}(\S.{0,2000})$", re.MULTILINE)
 _OPTIONS_CHARS = 20_000
 """Options are at the end of a prompt."""
@@ -106,11 +106,11 @@ def _strict(text: str, row: Row) -> Outcome:
 
 def _letter_of_text(answer: str, options: Mapping[str, str]) -> str:
     """The letter of the one option whose text the answer is; "" if there is not exactly one."""
-    letters = [letter for letter, text in options.items() if text.strip() and equals_gold_text(answer, text)]
+    letters = [letter for letter, text in options.items() if text.strip() and _equal(answer, text)]
     return letters[0] if len(letters) == 1 else ""
 
 
-def equals_gold_text(answer: str, text: str) -> bool:
+def _equal(answer: str, text: str) -> bool:
     """Whether two texts are equal apart from case, punctuation and the like."""
     try:
         return equals_gold(answer, text)
