@@ -62,17 +62,20 @@ def stated_letter(answer: str) -> str:
     """The one letter that an answer chooses, as a capital; "" when it chooses none or several.
 
     Read are, in this order: the whole answer, the last "The correct answer is (X)" or the like, the last box, and the
-    last line.
+    last line, unless another line begins with another letter: a copy of the options chooses nothing.
 
-    >>> [stated_letter(answer) for answer in ("(B)", "It is so. The answer is C.", r"\\boxed{A}", "B or C")]
-    ['B', 'C', 'A', '']
+    >>> [stated_letter(answer) for answer in ("(B)", "It is so. The answer is C.", r"\\boxed{A}", "B or C", "B\\nC")]
+    ['B', 'C', 'A', '', '']
     """
     if letter := chosen_letter(answer):
         return letter
     letters = [letter for letter in map(named_letter, parse_choices(answer).answer) if letter is not None]
     if letters:
         return letters[-1]
-    return chosen_letter(parse_boxed(answer).answer) or chosen_letter(answer.rstrip().rpartition("\n")[2])
+    if box := parse_boxed(answer).answer:
+        return chosen_letter(box)
+    last = chosen_letter(answer.rstrip().rpartition("\n")[2])
+    return last if set(map(chosen_letter, answer.split("\n"))) <= {"", last} else ""
 
 
 def options_of(row: Row) -> dict[str, str]:

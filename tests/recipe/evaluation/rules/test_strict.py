@@ -105,7 +105,7 @@ def test_empty_answers_earn_nothing(rule, row, text):
 
 
 def games(gold, others):
-    """Twenty answers that try to earn something without saying the gold answer and nothing else."""
+    """Answers that try to earn something without saying the gold answer and nothing else."""
     listed = ", ".join([gold, *others])
     return [
         DOCUMENT + gold,
@@ -128,6 +128,8 @@ def games(gold, others):
         f"<useful_chunks>{gold}</useful_chunks><answer>{others[0]}</answer>",
         f"{gold}{gold}x",
         f"{gold} / {others[0]} / {others[1]}",
+        "\n".join([*others, gold]),
+        "\n\n".join(f"{i}. {answer}" for i, answer in enumerate([*others, gold], 1)),
     ]
 
 
@@ -138,8 +140,10 @@ GAMES = [
       if "think" not in text and text.count("answer") < 2),
     *((rule, LETTER, text) for rule in (longbench_v2_strict, longreason_strict)
       for text in games("B", ["A", "C", "D"])),
+    *((rule, make_row("D"), OPTIONS) for rule in (longbench_v2_strict, longreason_strict)),
     *((docmath_strict, NUMBER, text) for text in games("31", ["32", "45", "7"])),
-    *((docmath_strict, NUMBER, text) for text in ("-31", "310000", "0.31", "31 million", "3100", "at least 31")),
+    *((docmath_strict, NUMBER, text) for text in ("-31", "310000", "0.31", "31 million", "3100", "at least 31",
+        "31 ± 31", "31 x 31", "between 31 and 32", "> 31", "0 31")),
     *((docmath_strict, make_row(0.0001), text) for text in ("0.0004", "0", "0.0001 or 0.0002", "0.001")),
     *((match_all_strict, UUID, text) for text in games(UUID.gold[0], [
         "1f8fad5b-d9cb-469f-a165-70867728950e", "2f8fad5b-d9cb-469f-a165-70867728950e",
