@@ -29,7 +29,8 @@ without closed <useful_chunks> blocks. The rules:
 Figures are in per cent. Groups: RULER has its cells ("qa_1/32768") and their "mean"; LongBench "overall", difficulties
 and lengths; LongReason "overall" and the key letters, and each model, in addition to its files, the "mean" of its three
 lengths. A mean is given only when all of its cells are there. Errors are standard errors: of a mean, clustered by
-question, since each question is asked at three lengths; of a cell, of independent rows.
+question, since each question is asked at three lengths; of a cell, of independent rows. Where all rows have the same
+score, the table has Wilson's 95 % interval instead.
 
 The rule `published` of a RULER cell is checked against its summary.csv. The CSV files may also be one folder higher.
 
@@ -56,7 +57,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from recipe.longrl.evaluation.rules.letters import CHANCE
 from recipe.longrl.evaluation.rules.reading import after_think, last_answer_block, tail, without_citations
 from recipe.longrl.evaluation.rules.ruler import share_found
-from recipe.longrl.evaluation.statistics import clustered_standard_error, stratified_standard_error
+from recipe.longrl.evaluation.statistics import clustered_standard_error, stratified_standard_error, wilson
 
 Record = dict[str, Any]
 Figures = dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]
@@ -410,8 +411,8 @@ def table_of(figures: Iterable[Figure]) -> Table:
     for figure in figures:
         rules.setdefault(figure.rule)
         line = lines[figure.set, figure.file, figure.group, figure.n]
-        line[figure.rule] = f"{figure.score:.2f} ±{figure.error:.1f}"
-    table = Table(title="per cent ± standard error", title_justify="left")
+        line[figure.rule] = f"{figure.score:.2f} {_uncertainty(figure)}"
+    table = Table(title="per cent ± standard error, or [95 % interval]", title_justify="left")
     for column in ("set", "file or model", "group"):
         table.add_column(column, no_wrap=True)
     for column in ("n", *rules):
@@ -419,6 +420,14 @@ def table_of(figures: Iterable[Figure]) -> Table:
     for (*names, n), scores in lines.items():
         table.add_row(*names, str(n), *(scores.get(rule, "") for rule in rules))
     return table
+
+
+def _uncertainty(figure: Figure) -> str:
+    """± standard error, or Wilson's 95 % interval where all rows have one score: that is no proof of an error of 0."""
+    if figure.error > 0:
+        return f"±{figure.error:.1f}"
+    low, high = wilson(figure.score / 100 * figure.n, figure.n)
+    return f"[{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def command(

@@ -164,6 +164,7 @@ def test_command_prints_one_table_and_writes_the_figures(release, tmp_path):
     line = next(line for line in result.stdout.splitlines() if "mean" in line and "RULER" in line)
     # Two tasks of 8 questions, whatever the number of lengths: sqrt(0.75 * 0.25 / (16 - 1)) = 0.112.
     assert [part in line for part in (f"{MODEL}_longrlvr", "48", "75.00 ±11.2", "25.00 ±11.2")] == [True] * 4
+    assert "100.00 [34, 100]" in next(line for line in result.stdout.splitlines() if "│ short" in line)
     for rule in ("published", "submission", "answer_or_tail", "strict", "after_think", "letter_comp", "no_tags"):
         assert rule in result.stdout
     assert "problem" not in result.stderr
