@@ -423,7 +423,7 @@ def table_of(figures: Iterable[Figure]) -> Table:
 
 
 def _uncertainty(figure: Figure) -> str:
-    """± standard error, or Wilson's 95 % interval where all rows have one score: that is no proof of an error of 0."""
+    """± standard error, or Wilson's 95 % interval where all rows have one score: that does not prove an error of 0."""
     if figure.error > 0:
         return f"±{figure.error:.1f}"
     low, high = wilson(figure.score / 100 * figure.n, figure.n)
