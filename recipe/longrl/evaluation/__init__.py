@@ -1,0 +1,1 @@
+"""Measure models on long-context benchmarks: rows, requests, rules, statistics and reports."""
