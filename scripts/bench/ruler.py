@@ -162,16 +162,20 @@ def main(
             for name in task or TASKS:
                 cells[f"{name}/{tokens}"] = cell = compare(name, tokens, samples, rounds, tokenizer, environment)
                 print(f"{name}/{tokens}: {cell}", flush=True)
-    totals = {
-        str(tokens): {
-            side: round(sum(cell[side] for name, cell in cells.items() if name.endswith(f"/{tokens}")), 2)
-            for side in ("released_s", "ours_s")
-        }
-        for tokens in length
+                output.write_text(json.dumps({"cells": cells, "all_tasks": totals(cells)}, indent=1) + "\n")
+
+
+def totals(cells: dict[str, dict]) -> dict[str, dict]:
+    """Seconds of all tasks of each length, and the ratio."""
+    sums: dict[str, dict] = {}
+    for name, cell in cells.items():
+        total = sums.setdefault(name.split("/")[1], {"released_s": 0.0, "ours_s": 0.0})
+        for side in ("released_s", "ours_s"):
+            total[side] = round(total[side] + cell[side], 3)
+    return {
+        length: {**total, "times_as_fast": round(total["released_s"] / total["ours_s"], 1)}
+        for length, total in sums.items()
     }
-    for total in totals.values():
-        total["times_as_fast"] = round(total["released_s"] / total["ours_s"], 1)
-    output.write_text(json.dumps({"cells": cells, "all_tasks": totals}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Measure models on long-context benchmarks: rows, requests, rules, statistics and reports."""
+"""Measure models on long-context benchmarks: `python -m recipe.longrl.evaluation --help`, docs/evaluation.md."""

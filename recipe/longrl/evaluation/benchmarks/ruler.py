@@ -9,13 +9,14 @@ one shuffles all samples by one permutation), keys, values and names are distinc
 (96 of the first 100 official questions are about one), no common word of cwe is part of another word, and each row has
 random numbers of its own, so the first rows do not depend on how many follow.
 
-A length is the tokens of the prompt, answer prefix and longest answer together, without a chat template.
+A length is the tokens of the prompt, answer prefix and longest answer together, without a chat template. The longest
+answers are the released ones, of models that do not think; a model that thinks needs more room than the length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from recipe.longrl.evaluation.benchmarks.ruler_tasks import (
     common_words,
@@ -35,9 +36,12 @@ from recipe.longrl.evaluation.benchmarks.ruler_tasks.token_sums import TokenSums
 from recipe.longrl.evaluation.records import Row
 
 SamplerName = Literal["official", "repaired"]
+SAMPLERS = get_args(SamplerName)
 Samples = Iterator[tuple[Draft, Page, int]]
 
 LENGTHS = (4096, 8192, 16384, 32768, 65536, 131072)
+SHORTEST = 512
+"""No task but niah fits into fewer tokens."""
 SAMPLES = 500
 SEED = 42
 MAX_TOKENS = {
@@ -49,6 +53,8 @@ MAX_TOKENS = {
 }
 """Tokens of the longest answer, by task."""
 TASKS = tuple(MAX_TOKENS)
+QUESTION_TASKS = tuple(questions.POOLS)
+"""Tasks with several accepted answers, of which any is right."""
 
 
 def ruler_rows(
@@ -59,8 +65,6 @@ def ruler_rows(
     tasks: Sequence[str] = TASKS,
     seed: int = SEED,
     sampler: SamplerName = "official",
-    max_tokens: int | None = None,
-    **_: Any,
 ) -> Iterator[Row]:
     """Rows of all tasks and lengths.
 
@@ -69,18 +73,30 @@ def ruler_rows(
         lengths: tokens of prompt and answer together.
         samples: rows of each task and length.
         seed: 42 gives the released samples.
-        max_tokens: the longest answer that the model may give, for models that think first. The prompts are those of
-            the released answer lengths, so more room is needed than `lengths`.
 
     Raises:
         ValueError: an unknown task or sampler, or a length that has no room for the smallest prompt of a task.
     """
-    for task in tasks:
-        if task not in MAX_TOKENS:
-            raise ValueError(f"tasks = {task}: RULER has no such task. Fix: use some of {', '.join(TASKS)}")
+    check_options(tasks, TASKS, sampler, lengths, samples)
     for length in lengths:
         for task in tasks:
-            yield from _cell_rows(task, length, samples, seed, sampler, max_tokens, TokenSums(tokenizer))
+            yield from _cell_rows(task, length, samples, seed, sampler, TokenSums(tokenizer))
+
+
+def check_options(
+    tasks: Sequence[str], known: Sequence[str], sampler: str, lengths: Sequence[int], samples: int
+) -> None:
+    """Raise ValueError, with the fix, for options that no rows can be made with."""
+    for task in tasks:
+        if task not in known:
+            raise ValueError(f"tasks = {task}: unknown. Fix: use some of {', '.join(known)}")
+        if task in QUESTION_TASKS and samples > (most := len(questions.POOLS[task]().questions)):
+            raise ValueError(f"samples = {samples}: {task} has {most} questions. Fix: use at most {most}")
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler = {sampler}: unknown. Fix: use one of {', '.join(SAMPLERS)}")
+    for length in lengths:
+        if isinstance(length, bool) or not isinstance(length, int) or length < SHORTEST:
+            raise ValueError(f"lengths = {length!r}: expected integers of at least {SHORTEST}. Fix: use {LENGTHS[0]}")
 
 
 def draw_samples(task: str, length: int, samples: int, seed: int, sampler: SamplerName, sums: TokenSums) -> Samples:
@@ -125,9 +141,7 @@ def _check_sums(task: str, length: int, seed: int, sums: TokenSums) -> None:
     sums.adapt(probe.draw(3 * probe.step, 0).render())
 
 
-def _cell_rows(
-    task: str, length: int, samples: int, seed: int, sampler: SamplerName, max_tokens: int | None, sums: TokenSums
-) -> Iterator[Row]:
+def _cell_rows(task: str, length: int, samples: int, seed: int, sampler: SamplerName, sums: TokenSums) -> Iterator[Row]:
     drawn = draw_samples(task, length, samples, seed, sampler, sums)
     try:
         for index, (draft, page, tokens) in enumerate(drawn):
@@ -135,11 +149,11 @@ def _cell_rows(
                 id=f"{task}/{length}/{index}",
                 messages=({"role": "user", "content": page.text},),
                 gold=draft.gold,
-                max_tokens=max_tokens or MAX_TOKENS[task],
+                max_tokens=MAX_TOKENS[task],
                 answer_prefix=draft.answer_prefix,
                 cell=f"{task}/{length}",
                 length=length,
-                cluster=draft.cluster or f"{task}/{index}",
+                cluster=draft.cluster,
                 position=page.position,
                 meta={"task": task, "sampler": sampler, "seed": seed, "tokens": tokens, **page.meta},
             )

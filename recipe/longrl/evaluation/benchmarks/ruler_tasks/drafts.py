@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -38,7 +38,8 @@ class Draft:
     probe: str = ""
     """Text that the released generator appends while it searches for the size: the answers, in some form."""
     cluster: str = ""
-    meta: dict[str, Any] = field(default_factory=dict)
+    selection: Any = None
+    """The documents of qa_1 and qa_2, for benchmarks that show them in another form."""
 
 
 class Sampler(ABC):

@@ -138,7 +138,9 @@ def question_draft(selection: Selection) -> Draft:
         return Page(pieces, selection.depth(), selection_meta(selection))
 
     question = selection.question
-    return Draft(question.answers, PREFIX, render, probe=f" {question.answers}", cluster=question.article)
+    return Draft(
+        question.answers, PREFIX, render, probe=f" {question.answers}", cluster=question.article, selection=selection
+    )
 
 
 def selection_meta(selection: Selection) -> dict[str, object]:
