@@ -1,8 +1,8 @@
 """DocMath-Eval (arXiv 2311.09805): numeric questions about financial documents, with the evidence paragraphs given.
 
 prompt="official" is the chain of thought of yale-nlp/DocMath-Eval. prompt="qwenlong" is that of QwenLong-L1, evalscope
-and GoLongRL. `docmath_grounded_rows` have this project's training prompt, one chunk for each paragraph, so that citations
-can be scored against the evidence; rows without evidence are left out.
+and GoLongRL. `docmath_grounded_rows` have this project's training prompt, one chunk for each paragraph, so that
+citations can be scored against the evidence; rows without evidence are left out.
 
 Known: 600 problems of DocMath are said to be in QwenLong-L1's training data.
 """
@@ -18,6 +18,7 @@ from verl_longrl.data.prompt import grounded_prompt, neutralise_tags
 from recipe.longrl.evaluation.benchmarks.local_files import (
     FileRow,
     check_tasks,
+    cluster_of,
     find_task_files,
     read_rows,
     user_message,
@@ -88,7 +89,7 @@ def _row(task: str, row: FileRow) -> Row:
         gold=_gold(row),
         max_tokens=MAX_TOKENS["grounded"],
         cell=task,
-        cluster=row.text("source"),
+        cluster=cluster_of("\n".join(paragraphs)),
         position=sum(evidence) / (len(evidence) * max(len(paragraphs) - 1, 1)) if evidence else None,
         meta={
             "question": row.text("question"),

@@ -127,7 +127,7 @@ OFFICIAL: dict[str, Callable[[str, int, int, TokenSums], Sampler]] = {
     "qa": lambda task, _, seed, __: questions.OfficialQuestions(task, seed),
 }
 REPAIRED: dict[str, Callable[[str, int, int], Sampler]] = {
-    "niah": lambda task, length, seed: needles.RepairedNiah(needles.TASKS[task], length, f"{seed}/{task}/{length}"),
+    "niah": lambda task, length, seed: needles.RepairedNiah(needles.TASKS[task], f"{seed}/{task}/{length}"),
     "vt": lambda _, length, seed: variable_tracking.RepairedTracking(f"{seed}/vt/{length}"),
     "cwe": lambda _, length, seed: common_words.RepairedCommonWords(length, f"{seed}/cwe/{length}"),
     "fwe": lambda _, length, seed: frequent_words.RepairedFrequentWords(length, f"{seed}/fwe/{length}"),
@@ -158,4 +158,5 @@ def _cell_rows(task: str, length: int, samples: int, seed: int, sampler: Sampler
                 meta={"task": task, "sampler": sampler, "seed": seed, "tokens": tokens, **page.meta},
             )
     except TooShortError as error:
-        raise ValueError(f"lengths = {length}: {task}: {error}. Fix: use greater lengths") from error
+        finer = ", or sampler=repaired, whose steps are finer" if sampler == "official" else ""
+        raise ValueError(f"lengths = {length}: {task}: {error}. Fix: use greater lengths{finer}") from error

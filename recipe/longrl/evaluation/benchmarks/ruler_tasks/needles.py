@@ -125,8 +125,8 @@ class OfficialNiah(Sampler):
 class RepairedNiah(Sampler):
     """Draws each sample on its own: all keys and values distinct, needles anywhere, in any order."""
 
-    def __init__(self, task: NiahTask, length: int, name: str):
-        self.task, self.step, self._name = task, task.step(length), name
+    def __init__(self, task: NiahTask, name: str):
+        self.task, self.step, self._name = task, 10 if task.haystack == "essay" else 1, name
 
     def draw(self, size: int, index: int) -> Draft:
         task, generator = self.task, random.Random(f"{self._name}/{index}")

@@ -92,16 +92,18 @@ class RepairedQuestions(Sampler):
     def select(self, size: int, index: int) -> Selection:
         question = self._pool.questions[self._order[index]]
         generator = random.Random(f"{self._name}/{index}")
-        pool = self._pool
-        if size > len(pool.documents):
-            pool = pool._replace(documents=pool.documents + pools.hotpotqa().documents)
+        pool, own = self._pool, len(self._pool.documents)
         related = generator.sample(question.related, len(question.related))
         # Gold documents are kept however small the size is; HotpotQA's have two.
         gold = [document for document in question.documents if document in Selection(question, [], pool).gold()]
         near = [document for document in question.documents if document not in gold]
         chosen = [*gold, *near, *related][: max(size, len(gold))]
         shown = [*question.documents, *question.related]
-        chosen += sample_others(generator, len(pool.documents), shown, size - len(chosen))
+        chosen += sample_others(generator, own, shown, min(size, own) - len(chosen))
+        if size > own:
+            more = pools.hotpotqa().documents
+            pool = pool._replace(documents=pool.documents + more)
+            chosen += (own + place for place in generator.sample(range(len(more)), size - own))
         generator.shuffle(chosen)
         return Selection(question, chosen, pool)
 
