@@ -52,8 +52,8 @@ def mrcr_rows(
     Raises:
         DataError: no file, files of the older layout, or a row without one of its fields.
     """
-    count = count_tokens or _o200k()
     check_tasks(tasks, TASKS)
+    count = count_tokens or _o200k()
     patterns = {task: f"**/{task}*.parquet" for task in tasks}
     for task, file in find_task_files(path, "mrcr", patterns, ORIGIN):
         if file.stem == task:

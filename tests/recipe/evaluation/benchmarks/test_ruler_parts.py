@@ -107,7 +107,7 @@ def test_samples_that_do_not_fit_are_drawn_again_one_step_smaller():
     drawn = list(samples_that_fit(sampler, 100, 100, 3, OneTokenEach()))
     assert [tokens for _, _, tokens in drawn] == [100, 100, 92]
     assert sampler.drawn == [100, 100, 100, 90]
-    with pytest.raises(TooShortError, match="sample 0: .* more than 5 tokens"):
+    with pytest.raises(TooShortError, match=r"sample 0: .* more than 5 tokens"):
         next(samples_that_fit(Lines(), 10, 5, 1, OneTokenEach()))
     with pytest.raises(TooShortError):
         next(samples_that_fit(Lines(), 0, 5, 1, OneTokenEach()))
@@ -138,7 +138,7 @@ def test_sentences_of_the_first_words_are_those_of_that_text():
 def test_other_documents_are_drawn_as_from_the_list_of_them():
     for seed in range(50):
         documents = 5 + seed
-        shown = random.Random(seed).sample(range(documents), 4) + [0]
+        shown = [*random.Random(seed).sample(range(documents), 4), 0]
         count = min(seed % 7, documents - 5)
         listed = [document for document in range(documents) if document not in shown]
         expected = random.Random(seed + 1).sample(listed, count)
@@ -151,9 +151,8 @@ def make_pool(articles=4, paragraphs=3):
     for a in range(articles):
         places = list(range(a * paragraphs, (a + 1) * paragraphs))
         for place in places:
-            asked.append(
-                Question(f"{place}?", [str(place)], [place], [p for p in places if p != place], f"article {a}")
-            )
+            related = [other for other in places if other != place]
+            asked.append(Question(f"{place}?", [str(place)], [place], related, f"article {a}"))
     return QuestionPool(asked, documents, {})
 
 
