@@ -9,7 +9,7 @@ cell of their own, so that they can be reported apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from recipe.longrl.evaluation.benchmarks.local_files import FileRow, find_files, read_rows, user_message
 from recipe.longrl.evaluation.benchmarks.qwenlong_prompt import qwenlong_prompt
@@ -47,7 +47,10 @@ def _articles(row: FileRow) -> list[tuple[str, str]]:
     error = row.wrong("wiki_items", "a list of articles with title and text")
     if not isinstance(items, list):
         raise error
-    articles = [(item.get("title"), item.get("text")) for item in items if isinstance(item, dict)]
-    if len(articles) < len(items) or not all(isinstance(part, str) for article in articles for part in article):
-        raise error
+    articles = []
+    for item in items:
+        title, text = (item.get("title"), item.get("text")) if isinstance(item, Mapping) else (None, None)
+        if not isinstance(title, str) or not isinstance(text, str):
+            raise error
+        articles.append((title, text))
     return articles

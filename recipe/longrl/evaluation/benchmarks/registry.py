@@ -20,7 +20,7 @@ from recipe.longrl.evaluation.benchmarks import (
     ruler,
     ruler_qa,
 )
-from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
+from recipe.longrl.evaluation.records import Benchmark, Outcome, Row, Rule
 from recipe.longrl.evaluation.rules.aa_lcr import aa_lcr_strict
 from recipe.longrl.evaluation.rules.corpusqa import corpusqa_strict
 from recipe.longrl.evaluation.rules.cover_match import cover_match, cover_match_strict
@@ -50,8 +50,8 @@ def ruler_strict(text: str, row: Row) -> Outcome:
     return (match_part_strict if row.meta["task"] in ruler.QUESTION_TASKS else match_all_strict)(text, row)
 
 
-_GROUNDING = {"cited_f2": cited_f2, "cited_f2_strict": cited_f2_strict}
-_DOCMATH = {"strict": docmath_strict, "published": docmath_published}
+_GROUNDING: dict[str, Rule] = {"cited_f2": cited_f2, "cited_f2_strict": cited_f2_strict}
+_DOCMATH: dict[str, Rule] = {"strict": docmath_strict, "published": docmath_published}
 
 _BENCHMARKS = (
     Benchmark(
