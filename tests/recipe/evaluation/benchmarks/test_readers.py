@@ -1,0 +1,395 @@
+"""Readers of downloaded files, on files with the benchmarks' exact fields: rows, rules, and every missing field."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from verl_longrl.data.prompt import parse_chunks
+from verl_longrl.data.schema import Sample, write_samples
+
+from recipe.longrl.evaluation.benchmarks import mrcr
+from recipe.longrl.evaluation.benchmarks.local_files import DataError
+from recipe.longrl.evaluation.benchmarks.registry import REGISTRY
+from recipe.longrl.evaluation.sources import CACHE_VARIABLE
+
+CONVERSATION = [
+    {"role": "user", "content": "write a poem about foxes"},
+    {"role": "assistant", "content": "Foxes run."},
+    {"role": "user", "content": "Prepend a1b2c3d4e5 to the 1st (1 indexed) poem about foxes."},
+]
+FILES = {
+    "longbench_v2": (
+        "data.json",
+        {
+            **{"_id": "66f3", "domain": "Code", "sub_domain": "Repository", "difficulty": "easy", "length": "short"},
+            **{"question": " Which one, $DOC$ or {x}? ", "answer": "B", "context": " The text with $Q$ and {braces}. "},
+            **{"choice_A": "north", "choice_B": "south", "choice_C": "east", "choice_D": "west"},
+        },
+        "The correct answer is (B)",
+    ),
+    "longbench_v1_qa": (
+        "data/qasper.jsonl",
+        {
+            **{"input": "Which model?", "context": "An article.", "answers": ["BERT", "a BERT model"], "length": 2},
+            **{"dataset": "qasper", "language": "en", "all_classes": None, "_id": "q1"},
+        },
+        "BERT",
+    ),
+    "longreason": (
+        "data/32k-00000-of-00001.parquet",
+        {
+            **{"question": "Long question", "background": "Background", "final_inquiry": "How many?"},
+            **{"example_idx": "17", "answer": "C", "analysis": "..."},
+            "prompt": "Background.\n\nHow many?\nA. one\nB. two\nC. three\nD. four\n",
+        },
+        "<answer>C</answer>",
+    ),
+    "mrcr": (
+        "2needle/2needle_0.parquet",
+        {
+            "prompt": json.dumps(CONVERSATION),
+            **{"answer": "a1b2c3d4e5Foxes run.", "random_string_to_prepend": "a1b2c3d4e5", "n_needles": 2},
+            **{"desired_msg_index": 1, "total_messages": 4, "n_chars": 80},
+        },
+        "a1b2c3d4e5Foxes run.",
+    ),
+    "frames": (
+        "test.jsonl",
+        {
+            **{"Prompt": "Who was older?", "Answer": "Jane Ballou"},
+            "wiki_items": [
+                {"title": "Jane", "link": "l", "frames_prompt_id": [0], "original_link": "o", "text": "Born 1801."},
+                {"title": "Ann", "link": "l", "frames_prompt_id": [0], "original_link": "o", "text": "Born 1802."},
+            ],
+        },
+        "Therefore, the answer is Jane Ballou",
+    ),
+    "docmath": (
+        "complong_testmini.json",
+        {
+            **{"question_id": "complong-testmini-0", "source": "finqa", "original_question_id": "f1"},
+            **{"question": "What is the change, in million?", "paragraphs": ["Rent 3.", "|a|31|", "Other."]},
+            **{"table_evidence": [1], "paragraph_evidence": [0], "python_solution": "...", "ground_truth": -31.0},
+        },
+        "Therefore, the answer is -31.",
+    ),
+    "corpusqa": (
+        "128k_4domains.jsonl",
+        {
+            "id": "financial_en_12",
+            "prompt": [{"role": "user", "content": "Documents ... How many?"}],
+            **{"question": "How many?", "answer": "42"},
+        },
+        "The answer is: 42",
+    ),
+    "longbench_pro": (
+        "longbench_pro.json",
+        {
+            **{"id": "b1", "context": "A text.", "language": "English", "token_length": "8k"},
+            **{"primary_task": "T3. Evidence-Grounded QA", "secondary_task": "T3.2 Single-Hop Fact QA"},
+            **{"contextual_requirement": "Partial", "question_nonthinking": "Q now", "question_thinking": "Q, think"},
+            **{"answer": ["B"], "difficulty": "Easy"},
+        },
+        "[Answer]\nB",
+    ),
+}
+FILES["docmath_grounded"] = (
+    *FILES["docmath"][:2],
+    "It fell.</think><useful_chunks><CHUNK_0><CHUNK_1></useful_chunks><answer>-31</answer>",
+)
+OTHER_FORM = {
+    ("longreason", "published"),
+    ("longbench_v1_qa", "two_way_published"),
+    ("longbench_v1_qa", "two_way_strict"),
+    ("docmath_grounded", "published"),
+}
+"""Rules that read another form of answer than the one above."""
+
+
+def write_rows(folder, name, rows):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        file.write_text(json.dumps(rows))
+    return file
+
+
+def options_of(benchmark):
+    """Options for the one file made, and few tokens for MRCR's smallest bin."""
+    return {
+        "longbench_v1_qa": {"tasks": ["qasper"]},
+        "longreason": {"tasks": ["32k"]},
+        "mrcr": {"tasks": ["2needle"], "count_tokens": lambda text: 1500},
+        "docmath": {"tasks": ["complong"]},
+        "docmath_grounded": {"tasks": ["complong"]},
+        "corpusqa": {"tasks": ["128k"]},
+    }.get(benchmark, {})
+
+
+def rows_of(benchmark, path, **options):
+    return list(REGISTRY[benchmark].rows(path=str(path), **options_of(benchmark), **options))
+
+
+@pytest.mark.parametrize("benchmark", FILES)
+def test_a_gold_answer_is_right_and_an_empty_one_wrong(benchmark, tmp_path):
+    name, values, answer = FILES[benchmark]
+    file = write_rows(tmp_path, name, [values])
+    (row,) = rows_of(benchmark, tmp_path)
+    assert [row] == rows_of(benchmark, file)
+    assert row.id
+    assert row.max_tokens > 0
+    assert json.loads(json.dumps(row.meta)) == row.meta
+    for rule_name, rule in REGISTRY[benchmark].rules.items():
+        if (benchmark, rule_name) not in OTHER_FORM:
+            assert rule(answer, row).score == 1.0, rule_name
+        # LongBench v2 compensates an answer without a letter by the value of a guess.
+        assert rule("", row).score == (0.25 if rule_name == "compensated" else 0.0), rule_name
+
+
+UNUSED = {
+    "longbench_v1_qa": {"dataset", "language", "all_classes"},
+    "longreason": {"question", "background", "analysis"},
+    "docmath": {"source", "original_question_id", "python_solution"},
+    "docmath_grounded": {"source", "original_question_id", "python_solution"},
+    "longbench_pro": {"question_thinking"},
+}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field"), [(name, field) for name, (_, values, _) in FILES.items() for field in values]
+)
+def test_a_missing_field_is_named_with_file_and_row(benchmark, field, tmp_path):
+    name, values, _ = FILES[benchmark]
+    broken = {key: value for key, value in values.items() if key != field}
+    # Parquet has one schema: there the file lacks the column.
+    rows = [broken] if name.endswith(".parquet") else [values, broken]
+    file = write_rows(tmp_path, name, rows)
+    if field in UNUSED.get(benchmark, ()):
+        assert len(rows_of(benchmark, tmp_path)) == len(rows)
+        return
+    place = f"{file}: line 2" if name.endswith(".jsonl") else f"{file}: row {len(rows) - 1}"
+    with pytest.raises(DataError) as error:
+        rows_of(benchmark, tmp_path)
+    assert str(error.value).startswith(f"{place}: {field}: missing, expected ")
+    assert "Fix: use the benchmark's own file; this row has the fields" in str(error.value)
+
+
+@pytest.mark.parametrize("benchmark", FILES)
+def test_without_files_the_message_says_where_to_get_them(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    with pytest.raises(DataError, match=r"^path = .*: has no file .*\. Fix: download .* give its folder as options"):
+        list(REGISTRY[benchmark].rows(**options_of(benchmark)))
+    name, values, _ = FILES[benchmark]
+    write_rows(tmp_path / "cache" / benchmark.removesuffix("_grounded"), name, [values])
+    assert len(list(REGISTRY[benchmark].rows(**options_of(benchmark)))) == 1
+
+
+@pytest.mark.parametrize("benchmark", ["longbench_v1_qa", "longreason", "mrcr", "docmath", "corpusqa"])
+def test_a_file_of_another_name_and_an_unknown_task_are_refused(benchmark, tmp_path):
+    name, values, _ = FILES[benchmark]
+    file = write_rows(tmp_path, f"mine.{name.rpartition('.')[2]}", [values])
+    with pytest.raises(DataError, match=r"mine.* expected a file named"):
+        rows_of(benchmark, file)
+    with pytest.raises(DataError, match=r"tasks = T9: unknown. Fix: use some of"):
+        list(REGISTRY[benchmark].rows(path=str(tmp_path), tasks=["T9"]))
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field", "value", "expected"),
+    [
+        ("longbench_v2", "answer", "E", "found 'E', expected one of A, B, C, D"),
+        ("longbench_v2", "context", None, "found None, expected a text"),
+        ("longbench_v1_qa", "answers", [], "found [], expected a list of texts"),
+        (
+            "longreason",
+            "prompt",
+            "no options here",
+            "found 'no options here', expected a prompt that ends",
+        ),
+        ("longreason", "answer", "E", "a prompt that ends with options"),
+        ("mrcr", "prompt", "not json", "found 'not json', expected a JSON list of messages with role and content"),
+        ("mrcr", "answer", "Foxes run.", "expected a text that begins with random_string_to_prepend = 'a1b2c3d4e5'"),
+        ("frames", "wiki_items", [{"title": "x"}], "expected a list of articles with title and text"),
+        ("docmath", "paragraph_evidence", [7], "found [7], expected places in the 3 paragraphs"),
+        ("docmath", "ground_truth", "31", "found '31', expected a number, or true or false"),
+        ("corpusqa", "prompt", [{"role": "user"}], "expected a list of messages with role and content"),
+        ("longbench_pro", "token_length", "12k", "found '12k', expected one of 8k, 16k, 32k, 64k, 128k, 256k"),
+    ],
+)
+def test_a_value_of_another_kind_is_shown(benchmark, field, value, expected, tmp_path):
+    name, values, _ = FILES[benchmark]
+    write_rows(tmp_path, name, [{**values, field: value}])
+    with pytest.raises(DataError) as error:
+        rows_of(benchmark, tmp_path)
+    assert expected in str(error.value)
+
+
+def test_a_broken_line_is_named(tmp_path):
+    (tmp_path / "test.jsonl").write_text('{"Prompt": \n')
+    with pytest.raises(DataError, match=r"test.jsonl: line 1"):
+        rows_of("frames", tmp_path)
+    (tmp_path / "test.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"test.jsonl: line 1: found \[1\], expected an object"):
+        rows_of("frames", tmp_path)
+
+
+def test_longbench_v2_fills_its_prompt_in_one_pass(tmp_path):
+    name, values, _ = FILES["longbench_v2"]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of("longbench_v2", tmp_path)
+    assert row.messages == (
+        {
+            "role": "user",
+            "content": "Please read the following text and answer the question below.\n\n<text>\nThe text with $Q$ and "
+            "{braces}.\n</text>\n\nWhat is the correct answer to this question: Which one, $DOC$ or {x}?\nChoices:\n"
+            "(A) north\n(B) south\n(C) east\n(D) west\n\n"
+            'Format your response as follows: "The correct answer is (insert answer here)".',
+        },
+    )
+    (closed,) = rows_of("longbench_v2", tmp_path, prompt="closed_book")
+    assert "The text with" not in closed.messages[0]["content"]
+    assert closed.messages[0]["content"].startswith("What is the correct answer to this question: Which one")
+    assert (row.gold, row.cell, row.meta["difficulty"]) == ("B", "short", "easy")
+
+
+def test_longbench_v1_has_the_official_prompts_and_limits(tmp_path):
+    name, values, _ = FILES["longbench_v1_qa"]
+    write_rows(tmp_path, name, [values])
+    write_rows(tmp_path, "data/musique.jsonl", [values])
+    article, passages = REGISTRY["longbench_v1_qa"].rows(path=str(tmp_path), tasks=["qasper", "musique"])
+    assert article.messages[0]["content"].endswith(
+        'or "unanswerable". Do not provide any explanation.\n\nQuestion: Which model?\n\nAnswer:'
+    )
+    assert (
+        "\n\nArticle: An article.\n\n Answer the question based on the above article as concisely"
+        in (article.messages[0]["content"])
+    )
+    assert passages.messages[0]["content"] == (
+        "Answer the question based on the given passages. Only give me the answer and do not output any other words."
+        "\n\nThe following are given passages.\nAn article.\n\nAnswer the question based on the given passages. Only "
+        "give me the answer and do not output any other words.\n\nQuestion: Which model?\nAnswer:"
+    )
+    assert (article.max_tokens, passages.max_tokens) == (128, 32)
+    (qwenlong,) = rows_of("longbench_v1_qa", tmp_path, prompt="qwenlong")
+    assert qwenlong.messages[0]["content"] == (
+        "Please read the following text and answer the question below.\n\n<text>\nAn article.\n</text>\n\nWhich model?"
+        '\n\nFormat your response as follows: "Therefore, the answer is (insert answer here)".'
+    )
+
+
+def test_longreason_rows_are_of_the_lengths_asked_for(tmp_path):
+    _, values, _ = FILES["longreason"]
+    for split in ("expanded", "8k", "32k"):
+        write_rows(tmp_path, f"data/{split}-00000-of-00001.parquet", [values])
+    rows = list(REGISTRY["longreason"].rows(path=str(tmp_path), lengths=[8192, 32768], revision="abc"))
+    assert [(row.cell, row.length, row.cluster) for row in rows] == [("8k", 8192, "17"), ("32k", 32768, "17")]
+    assert rows[0].meta["options"] == {"A": "one", "B": "two", "C": "three", "D": "four"}
+    assert rows[0].meta["revision"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length"),
+    [(4095, None), (4096, 8192), (8192, 8192), (8193, 16384), (1 << 20, 1 << 20), ((1 << 20) + 1, None)],
+)
+def test_mrcr_bins_are_closed_on_the_right_and_the_first_on_both_sides(tokens, length):
+    assert mrcr.bin_of(tokens) == length
+
+
+def test_mrcr_sends_the_conversation_and_refuses_the_older_files(tmp_path):
+    name, values, _ = FILES["mrcr"]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of("mrcr", tmp_path)
+    assert list(row.messages) == CONVERSATION
+    # Four texts of 1,500 tokens: three messages and the answer.
+    assert (row.cell, row.length, row.position) == ("2needle/8192", 8192, 0.25)
+    assert rows_of("mrcr", tmp_path, lengths=[16384]) == []
+    write_rows(tmp_path, "2needle.parquet", [values])
+    with pytest.raises(DataError, match=r"2needle.parquet: the layout from before 2025-12-05. Fix: download"):
+        rows_of("mrcr", tmp_path)
+
+
+def test_frames_rows_without_text_are_in_a_cell_of_their_own(tmp_path):
+    name, values, _ = FILES["frames"]
+    write_rows(tmp_path, name, [values, {**values, "wiki_items": []}])
+    with_text, without = rows_of("frames", tmp_path)
+    assert "<text>\nJane\nBorn 1801.\nAnn\nBorn 1802.\n</text>" in with_text.messages[0]["content"]
+    assert (with_text.cell, without.cell) == ("with_text", "without_text")
+
+
+def test_docmath_has_its_own_prompt_and_a_grounded_one_with_evidence(tmp_path):
+    name, values, _ = FILES["docmath"]
+    write_rows(tmp_path, name, [values, {**values, "table_evidence": [], "paragraph_evidence": []}])
+    first, second = rows_of("docmath", tmp_path)
+    assert [message["role"] for message in first.messages] == ["system", "user"]
+    assert first.messages[1]["content"] == (
+        "Rent 3.\n|a|31|\nOther.\n\nQuestion: What is the change, in million?\n\n"
+        "Let's think step by step to answer the given question."
+    )
+    assert (first.gold, first.max_tokens, first.position, second.position) == (-31.0, 512, 0.25, None)
+    (grounded,) = rows_of("docmath_grounded", tmp_path)
+    assert parse_chunks(grounded.messages[0]["content"]) == values["paragraphs"]
+    assert grounded.evidence == (0, 1)
+
+
+def test_longbench_pro_rows_are_selected_by_length_task_and_kind_of_model(tmp_path):
+    name, values, _ = FILES["longbench_pro"]
+    write_rows(tmp_path, name, [values, {**values, "id": "b2", "token_length": "64k"}])
+    assert [row.id for row in rows_of("longbench_pro", tmp_path, lengths=[65536])] == ["b2"]
+    assert rows_of("longbench_pro", tmp_path, tasks=["T4"]) == []
+    thinking, _ = rows_of("longbench_pro", tmp_path)
+    plain, _ = rows_of("longbench_pro", tmp_path, thinking=False)
+    assert thinking.messages[0]["content"] == "A text.\n\n\n\nQ now"
+    assert plain.messages[0]["content"] == "A text.\n\n\n\nQ, think"
+
+
+def test_corpusqa_rows_of_one_corpus_are_one_cluster(tmp_path):
+    name, values, _ = FILES["corpusqa"]
+    corpus = "x" * 30_000
+    prompts = [[{"role": "user", "content": f"{corpus} {question}"}] for question in ("How many?", "Who?")]
+    write_rows(tmp_path, name, [{**values, "id": f"financial_en_{n}", "prompt": p} for n, p in enumerate(prompts)])
+    first, second = rows_of("corpusqa", tmp_path)
+    assert first.cluster == second.cluster
+    assert (first.cell, first.length) == ("financial_en/128k", 131072)
+
+
+def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
+    prompt = "<CHUNK_0>Ann has 3.</CHUNK_0>\n<CHUNK_1>Bob has 4.</CHUNK_1>\n\nQuestion: How many has Bob?\n\nAnswer."
+    grounded = Sample(
+        data_source="longrlvr",
+        prompt=[{"role": "user", "content": prompt}],
+        ground_truth="4",
+        index=0,
+        question="How many has Bob?",
+        ref_chunks=[1],
+        ref_chunks_text=["Bob has 4."],
+        num_chunks=2,
+    )
+    plain = Sample("loongrl_qa", [{"role": "user", "content": "Who?"}], ["Ann"], 1, question="Who?")
+    write_samples(tmp_path / "held_out.parquet", [grounded, plain])
+    first, second = REGISTRY["own_parquet"].rows(path=str(tmp_path))
+    assert (first.evidence, first.position, first.cell, second.cell) == ((1,), 1.0, "longrlvr", "loongrl_qa")
+    reward = REGISTRY["own_parquet"].rules["reward"]
+    right = "Bob.</think><useful_chunks><CHUNK_1></useful_chunks><answer>4</answer>"
+    outcome = reward(right, first)
+    assert outcome.parts["recall"] == 1.0
+    assert outcome.score > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
+    assert reward(r"So.</think>\boxed{Ann}", second).score == 1.0
+
+
+def test_a_row_of_our_own_that_training_refuses_is_refused(tmp_path):
+    rows = [{"data_source": "loongrl_qa", "prompt": [{"role": "user", "content": "Who?"}], "reward_model": {}}]
+    file = write_rows(tmp_path, "x.jsonl", rows)
+    with pytest.raises(DataError, match=r"x.jsonl: line 1: reward_model.* Fix: see python -m verl_longrl.data"):
+        list(REGISTRY["own_parquet"].rows(path=str(file)))
+
+
+def test_every_benchmark_has_rules_and_a_summary():
+    for name, benchmark in REGISTRY.items():
+        assert benchmark.name == name
+        assert benchmark.rules
+        assert benchmark.summary
