@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def make_rows(count: int, characters: int) -> list[dict[str, Any]]:
     return entries
 
 
-async def ask_bare(url: str, entries: list[dict[str, Any]]) -> float:
-    """Seconds of a client that only sends and reads."""
+async def ask_bare(url: str, entries: list[dict[str, Any]]) -> None:
+    """A client that only sends and reads."""
     import aiohttp
 
     rest = iter(entries)
@@ -78,23 +79,26 @@ async def ask_bare(url: str, entries: list[dict[str, Any]]) -> float:
                 reply = json.loads(await response.read())
                 assert reply["choices"][0]["message"]["content"] == "Paris"
 
-    started = time.perf_counter()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await asyncio.gather(*[work(http) for _ in range(IN_FLIGHT)])
-    return time.perf_counter() - started
 
 
-async def ask_with_harness(url: str, folder: Path) -> float:
-    """Seconds of a set's run, from its plan on the disk to the last answer on the disk."""
+async def ask_with_harness(url: str, folder: Path) -> None:
+    """A set's run, from its plan on the disk to the last answer on the disk."""
     from recipe.longrl.evaluation.client import ClientOptions
     from recipe.longrl.evaluation.models import Model
     from recipe.longrl.evaluation.plan import read_plan
     from recipe.longrl.evaluation.run import run_sets
 
     model = Model("model", (url,), "LONGRL_BENCH_KEY", 1 << 20, None, {})
-    started = time.perf_counter()
     await run_sets({"bench": read_plan(folder)}, model, ClientOptions(concurrency=IN_FLIGHT))
-    return time.perf_counter() - started
+
+
+def time_client(asking: Coroutine[Any, Any, None]) -> tuple[float, float]:
+    """Seconds, and seconds of this process on a CPU."""
+    started, cpu = time.perf_counter(), time.process_time()
+    asyncio.run(asking)
+    return time.perf_counter() - started, time.process_time() - cpu
 
 
 def write_plan(folder: Path, entries: list[dict[str, Any]]) -> None:
@@ -112,34 +116,38 @@ def measure(count: int, characters: int, repeats: int) -> dict[str, Any]:
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
         entries = make_rows(count, characters)
-        asyncio.run(ask_bare(url, entries[:IN_FLIGHT]))
         with tempfile.TemporaryDirectory() as scratch:
+            # Imports are not measured.
+            write_plan(Path(scratch) / "warm", entries[:IN_FLIGHT])
+            asyncio.run(ask_bare(url, entries[:IN_FLIGHT]))
+            asyncio.run(ask_with_harness(url, Path(scratch) / "warm"))
             for repeat in range(repeats):
                 folder = Path(scratch) / str(repeat)
                 write_plan(folder, entries)
-                bare.append(asyncio.run(ask_bare(url, entries)))
-                harness.append(asyncio.run(ask_with_harness(url, folder)))
+                bare.append(time_client(ask_bare(url, entries)))
+                harness.append(time_client(ask_with_harness(url, folder)))
                 answers = (folder / "answers.jsonl").read_text().splitlines()
                 assert len(answers) == count, f"{len(answers)} answers were logged"
     finally:
         server.kill()
         server.wait()
-    ratios = [ours / theirs for ours, theirs in zip(harness, bare, strict=True)]
+    ratios = [ours / theirs for (ours, _), (theirs, _) in zip(harness, bare, strict=True)]
     return {
         "requests": count,
         "characters": characters,
-        "bare_s": [round(seconds, 3) for seconds in bare],
-        "harness_s": [round(seconds, 3) for seconds in harness],
+        "bare_s": [round(seconds, 2) for seconds, _ in bare],
+        "harness_s": [round(seconds, 2) for seconds, _ in harness],
         "ratios": [round(ratio, 3) for ratio in ratios],
         "median_ratio": round(statistics.median(ratios), 3),
-        "requests_a_second": round(count / statistics.median(harness)),
+        "bare_cpu_ms_per_request": round(1000 * min(cpu for _, cpu in bare) / count, 3),
+        "harness_cpu_ms_per_request": round(1000 * min(cpu for _, cpu in harness) / count, 3),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()

@@ -20,6 +20,9 @@ from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line,
 from verl_longrl.trainer.checkpoints import sync
 
 FAILED = "failed"
+GROUP_S = 0.05
+"""Seconds for which lines are collected before they are written together; one write and fsync for each answer would
+cost more time than asking."""
 
 
 def digest(value: Any) -> str:
@@ -92,6 +95,7 @@ class RequestLog:
 
     async def _write(self) -> None:
         while self._waiting:
+            await asyncio.sleep(GROUP_S)
             lines, self._waiting = b"".join(self._waiting), []
             await asyncio.to_thread(self._append, lines)
 

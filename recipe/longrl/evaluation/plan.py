@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +118,14 @@ class SetPlan:
     folder: Path
     record: dict[str, Any]
     rows: list[PlannedRow]
+
+    def request_key(self, request: str, sample: int) -> str:
+        """The key of one answer: model, sampling and seed, messages and longest answer (`request`), sample number."""
+        return digest([self._identity, request, sample])
+
+    @cached_property
+    def _identity(self) -> str:
+        return digest([self.record[name] for name in ("model", "sampling", "seed")])
 
     @property
     def tokens(self) -> tuple[int, int]:

@@ -26,7 +26,6 @@ from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
 from recipe.longrl.evaluation.models import Model
 from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, SetPlan, make_plan
 from recipe.longrl.evaluation.profiles import Profile, SetOptions
-from recipe.longrl.evaluation.score import request_key
 
 PROGRESS_S = 10.0
 """Seconds between two lines of progress."""
@@ -82,7 +81,7 @@ def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, seeds: 
     asked = {*answered}
     for row in plan.rows:
         for sample in range(plan.record["repeats"]):
-            key = request_key(plan.record, row.request, sample)
+            key = plan.request_key(row.request, sample)
             if row.fit == "skip" or key in asked:
                 continue
             asked.add(key)

@@ -35,12 +35,6 @@ TOKEN_DRIFT = 0.01
 """Relative difference of counted and served prompt tokens above which an answer is reported."""
 
 
-def request_key(record: Mapping[str, Any], request: str, sample: int) -> str:
-    """The key of one answer: model, messages and longest answer (`request`), sampling, seed and sample number."""
-    decisive = [record["model"], record["sampling"], record["seed"]]
-    return digest([decisive, request, sample])
-
-
 def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     """Score the answers in a set's folder, write its two files, and return the tables."""
     plan = read_plan(folder)
@@ -105,7 +99,7 @@ def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, An
         for entry in iterate_entries(plan.folder):
             row = read_row(entry)
             for sample in range(plan.record["repeats"]):
-                key = request_key(plan.record, entry["request"], sample)
+                key = plan.request_key(entry["request"], sample)
                 yield _score_answer(row, entry, sample, reader.answer(key), reader.errors.get(key), benchmark)
     finally:
         reader.close()
