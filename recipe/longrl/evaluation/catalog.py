@@ -40,21 +40,26 @@ def _import_benchmark(module: str, attribute: str) -> Benchmark:
     return benchmark
 
 
+def check_options(benchmark: Benchmark, options: Mapping[str, Any]) -> None:
+    """Raise BenchmarkError for an option that the benchmark's rows do not have."""
+    parameters = _parameters(benchmark)
+    for name, value in options.items():
+        if parameters is not None and name not in parameters:
+            known = ", ".join(sorted({*parameters} - {"tokenizer"}))
+            raise BenchmarkError(
+                f"options.{name} = {value!r}: {benchmark.name} has no such option. Fix: one of {known}"
+            )
+
+
 def read_rows(benchmark: Benchmark, options: Mapping[str, Any], tokenizer: Any, seed: int) -> Iterator[Row]:
     """The rows with these options; `tokenizer` and `seed` are passed to benchmarks that take them.
 
     Raises BenchmarkError for an option that the benchmark does not have, and for two rows with one id.
     """
-    parameters = inspect.signature(benchmark.rows).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    for name, value in options.items():
-        if name not in parameters and not open_ended:
-            known = ", ".join(sorted({*parameters} - {"tokenizer"}))
-            raise BenchmarkError(
-                f"options.{name} = {value!r}: {benchmark.name} has no such option. Fix: one of {known}"
-            )
+    check_options(benchmark, options)
+    parameters = _parameters(benchmark)
     given = {"tokenizer": tokenizer, "seed": seed}
-    passed = {name: value for name, value in given.items() if name in parameters or open_ended}
+    passed = {name: value for name, value in given.items() if parameters is None or name in parameters}
     seen: set[str] = set()
     try:
         for row in benchmark.rows(**{**passed, **options}):
@@ -66,3 +71,9 @@ def read_rows(benchmark: Benchmark, options: Mapping[str, Any], tokenizer: Any, 
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise BenchmarkError(f"{benchmark.name}: {error}") from error
+
+
+def _parameters(benchmark: Benchmark) -> set[str] | None:
+    """The options of a benchmark's rows; None if it takes any."""
+    parameters = inspect.signature(benchmark.rows).parameters
+    return None if any(each.kind is each.VAR_KEYWORD for each in parameters.values()) else {*parameters}

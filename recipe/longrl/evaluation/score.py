@@ -66,6 +66,7 @@ def make_tables(
         "profile": record["profile"],
         "benchmark": record["benchmark"],
         "record_sha256": digest(record),
+        "published_figures_are_judged": benchmark.judged,
         "planned": len(lines),
         "scored": states[SCORED],
         "cut": states[CUT],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recipe.longrl.evaluation.catalog import check_options, find_benchmark
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.profiles import read_profile, shipped_profiles
 from recipe.longrl.evaluation.settings import read_settings
@@ -23,6 +24,15 @@ def test_profiles_have_what_the_papers_say():
     }
     assert read_profile("longrlvr").sets["ruler_qa"].options["lengths"] == [32768, 65536, 131072]
     assert read_profile("loongrl").sets["longbench_v2"].repeats == 5
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_shipped_profiles_use_what_their_benchmarks_have(name):
+    pytest.importorskip("recipe.longrl.evaluation.benchmarks")
+    for options in read_profile(name).sets.values():
+        benchmark = find_benchmark(options.benchmark)
+        check_options(benchmark, options.options)
+        assert options.rule in {"", *benchmark.rules}
 
 
 def test_overrides_go_to_their_groups():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+JUDGED = "The published figures of this benchmark come from a judge; no judge was used here."
+
 
 def write_markdown(report: Mapping[str, Any]) -> str:
     """All tables of report.json."""
@@ -91,6 +93,9 @@ def _set_lines(tables: Mapping[str, Any]) -> Iterator[str]:
             for rule, figure in rules.items()
         ),
     )
+    if tables["published_figures_are_judged"]:
+        yield ""
+        yield JUDGED
     if tables["empty"] or tables["token_drift"]:
         yield ""
         yield (

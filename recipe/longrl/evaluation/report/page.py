@@ -31,6 +31,7 @@ def write_page(report: Mapping[str, Any], costs: Mapping[str, Any], out: Path) -
         records={name: json.dumps(record, indent=1, ensure_ascii=False) for name, record in report["records"].items()},
         costs=costs,
         starts=read_starts(out),
+        judged=markdown.JUDGED,
         title=out.name,
     )
 
