@@ -61,7 +61,7 @@ def make_rows(count: int, characters: int) -> list[dict[str, Any]]:
         messages = [{"role": "user", "content": text}]
         row = {"id": str(number), "messages": messages, "gold": "Paris", "max_tokens": 16}
         counts = {"prompt_tokens": characters // 4, "max_tokens": 16, "fit": "whole", "group": str(number)}
-        entries.append({"row": row, "messages": messages, "request": digest([messages, 16]), **counts})
+        entries.append({"row": row, "request": digest([messages, 16]), **counts})
     return entries
 
 
@@ -73,7 +73,7 @@ async def ask_bare(url: str, entries: list[dict[str, Any]]) -> None:
 
     async def work(http: aiohttp.ClientSession) -> None:
         for entry in rest:
-            body = {"model": "model", "messages": entry["messages"], "max_tokens": 16, "temperature": 0.0}
+            body = {"model": "model", "messages": entry["row"]["messages"], "max_tokens": 16, "temperature": 0.0}
             data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
             async with http.post(f"{url}/chat/completions", data=data, headers=headers) as response:
                 reply = json.loads(await response.read())

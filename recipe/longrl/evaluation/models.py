@@ -60,7 +60,7 @@ class ModelOptions(Options):
     tokenizer: str = ""
     """Folder or hub name of the served model's tokenizer; "": that of `model`."""
     revision: str = ""
-    """What identifies the weights behind `server`, which cannot be read from outside; recorded as stated."""
+    """The revision of the weights behind `server`, which cannot be read from outside; recorded as stated."""
     window: PositiveInt | None = None
     """Tokens of prompt and answer; null: as the server or the model's config says."""
     rope: dict[str, Any] | None = None
@@ -87,7 +87,7 @@ class Model:
     window: int
     tokenizer: Any
     record: dict[str, Any]
-    """What identifies the model and decides its answers, apart from sampling."""
+    """Everything that identifies the model and decides its answers, apart from sampling."""
     seeds: bool = True
     """Whether requests have a seed. vLLM's CPU build does not support it and has one seed for the whole server."""
 
@@ -226,7 +226,7 @@ def _describe(
 
 
 def _vocabulary(tokenizer: Any) -> Any:
-    """What decides a tokenizer's counts."""
+    """The part of a tokenizer that decides its counts."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
 

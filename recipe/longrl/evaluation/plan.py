@@ -2,7 +2,7 @@
 
 The plan of a set is two files, from which a run resumes without building or counting again:
 
-    rows.jsonl   one line per planned row: the row, the messages as they are sent, their tokens
+    rows.jsonl   one line per planned row: the row, with its messages as they are sent, and their tokens
     plan.json    the record: everything that decides what is asked and answered
 
 Tokens are counted with the tokenizer and the chat template of the served model. A prompt that exceeds the window
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -170,16 +170,14 @@ def make_plan(
 ) -> SetPlan:
     """Plan the rows in `folder`, or return the plan that is there already if its record is the same.
 
+    A plan with another record is replaced as long as it has no answers.
+
     record: everything else that decides the answers (model, sampling, seed, ...); checksums of the rows are added.
-    Raises PlanError for rows over the window (policy `fail`), and for a plan with another record.
+    Raises PlanError for rows over the window (policy `fail`), and for answers that were made with another record.
     """
-    if (folder / RECORD).is_file():
-        plan = read_plan(folder)
-        refuse_other_record(folder, plan.record, record)
+    if (plan := _existing_plan(folder, record)) is not None:
         return plan
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / ANSWERS).exists():
-        raise PlanError(f"{folder}: {ANSWERS} without {RECORD}. Fix: name another --out, or restore {RECORD}")
     checksums = {"data": hashlib.sha256(), "prompts": hashlib.sha256()}
     too_long: list[str] = []
     with (folder / ROWS).open("wb") as file:
@@ -190,10 +188,9 @@ def make_plan(
             if entry["fit"] == "fail":
                 total = f"{entry['prompt_tokens']} + {entry['max_tokens']}"
                 too_long.append(f"row {row.id}: prompt + answer = {total} tokens, window {window}")
-            line = encode_line(entry)
-            checksums["data"].update(encode_line({"row": asdict(row)}))
-            checksums["prompts"].update(encode_line({"messages": entry["messages"]}))
-            file.write(line)
+            checksums["data"].update(encode_line(asdict(row)))
+            checksums["prompts"].update(entry["request"].encode())
+            file.write(encode_line(entry))
     if too_long:
         (folder / ROWS).unlink()
         raise PlanError(
@@ -220,7 +217,7 @@ def read_plan(folder: Path) -> SetPlan:
 
 
 def read_row(entry: Mapping[str, Any]) -> Row:
-    """The row of an entry of rows.jsonl."""
+    """The row of an entry of rows.jsonl; its messages are those that were sent."""
     values = dict(entry["row"])
     return Row(
         **{**values, "messages": tuple(values["messages"]), "evidence": tuple(values["evidence"])},
@@ -253,6 +250,21 @@ def different_fields(first: Any, second: Any, path: str = "") -> dict[str, tuple
     return {} if first == second else {path: (first, second)}
 
 
+def _existing_plan(folder: Path, record: Mapping[str, Any]) -> SetPlan | None:
+    """The plan in a folder if it is of this record; None, with nothing left of it, if it has no answers."""
+    answered = (folder / ANSWERS).exists()
+    if (folder / RECORD).is_file():
+        plan = read_plan(folder)
+        if answered:
+            refuse_other_record(folder, plan.record, record)
+        if not different_fields({name: plan.record.get(name) for name in record}, record):
+            return plan
+        (folder / RECORD).unlink()
+    elif answered:
+        raise PlanError(f"{folder}: {ANSWERS} without {RECORD}. Fix: name another --out, or restore {RECORD}")
+    return None
+
+
 def _fit_row(row: Row, counter: ChatCounter, window: int, options: SetOptions) -> dict[str, Any]:
     """The row's entry in rows.jsonl. `fit` is "fail" for a row that the policy does not allow."""
     messages = messages_to_send(row, options.answer_prefix)
@@ -267,8 +279,8 @@ def _fit_row(row: Row, counter: ChatCounter, window: int, options: SetOptions) -
         elif fit == "middle":
             fit = "fail"
     return {
-        "row": asdict(row),
-        "messages": messages,
+        "row": asdict(replace(row, messages=tuple(messages))),
+        "question": digest([row.messages, row.gold]),
         "prompt_tokens": tokens,
         "max_tokens": max_tokens,
         "fit": fit,

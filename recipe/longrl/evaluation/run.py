@@ -95,7 +95,7 @@ def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, seeds: 
 
 def request_body(record: Mapping[str, Any], entry: Mapping[str, Any], sample: int, seeds: bool) -> dict[str, Any]:
     """A chat request, without the model's name."""
-    sampling, messages = record["sampling"], entry["messages"]
+    sampling, messages = record["sampling"], entry["row"]["messages"]
     body = {
         "messages": messages,
         "max_tokens": entry["max_tokens"],

@@ -130,7 +130,7 @@ def _score_answer(
         "error": reason,
         "fit": entry["fit"],
         "empty": answer is not None and not answer["text"].strip(),
-        "question": digest([entry["row"]["messages"], row.gold]),
+        "question": entry["question"],
         "cell": row.cell,
         "length": row.length,
         "cluster": row.cluster or row.id,

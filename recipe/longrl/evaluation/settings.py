@@ -17,7 +17,7 @@ from recipe.longrl.evaluation.profiles import Profile, ProfileError, SetOptions,
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, on which model, and how the servers are used."""
+    """The sets to measure, the model, and how the servers are used."""
 
     profile: Profile
     sets: dict[str, SetOptions]

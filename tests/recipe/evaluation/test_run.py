@@ -103,6 +103,14 @@ def test_a_plan_counts_and_sends_nothing(evaluate, server, tmp_path):
     assert "| 96 |" in printed
 
 
+def test_a_plan_without_answers_is_replaced(evaluate, measure, tmp_path):
+    assert evaluate("plan", tmp_path, "sets.capitals.options.samples=1")[0] == 0
+    assert measure(tmp_path)["planned"] == 6
+    (tmp_path / "capitals/plan.json").unlink()
+    with pytest.raises(EvaluationError, match=r"answers.jsonl without plan.json. Fix: "):
+        measure(tmp_path)
+
+
 def run_until_killed(measure, server, out, moment):
     """Run a child that is killed while the server holds its request number `moment`."""
     asked = len(server.bodies)

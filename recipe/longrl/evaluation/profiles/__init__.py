@@ -60,7 +60,7 @@ class SetOptions(Options):
     max_tokens: PositiveInt | None = None
     """Longest answer in tokens; null: as the benchmark says."""
     answer_prefix: AnswerPrefix = "append"
-    """What happens to a row's answer prefix. append: it ends the last user message. continue: the answer continues it
+    """The place of a row's answer prefix. append: it ends the last user message. continue: the answer continues it
     (vLLM's continue_final_message). off: it is not sent."""
     over_window: OverWindow = "fail"
     """A prompt that exceeds the window together with its answer. fail: the run ends before anything is sent. skip: the
