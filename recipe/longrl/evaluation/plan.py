@@ -1,0 +1,303 @@
+"""Plan a set before anything is sent: build its prompts, count their tokens, and apply the rule for too long ones.
+
+The plan of a set is two files, from which a run resumes without building or counting again:
+
+    rows.jsonl   one line per planned row: the row, with its messages as they are sent, and their tokens
+    plan.json    the record: everything that decides what is asked and answered
+
+Tokens are counted with the tokenizer and the chat template of the served model. A prompt that exceeds the window
+together with its longest answer is never sent as it is: servers answer it with an error, or cut it silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from verl_longrl.data.jsonl import encode_line
+from verl_longrl.trainer.checkpoints import sync, write_atomic
+
+from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.log import digest
+from recipe.longrl.evaluation.profiles import SetOptions
+from recipe.longrl.evaluation.records import Row
+
+ROWS, RECORD, ANSWERS = "rows.jsonl", "plan.json", "answers.jsonl"
+Message = dict[str, str]
+Fit = Literal["whole", "middle", "skip"]
+
+
+class PlanError(EvaluationError):
+    """A set cannot be run as it is; the message names row, tokens and limit, and has the fix."""
+
+
+class ChatCounter:
+    """Counts the tokens of messages with the served model's tokenizer and chat template.
+
+    options: arguments of the template, such as {"enable_thinking": False}. Raises PlanError without a chat template.
+    """
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any] | None = None) -> None:
+        self.tokenizer, self._options = tokenizer, dict(options or {})
+        if not getattr(tokenizer, "chat_template", None):
+            name = getattr(tokenizer, "name_or_path", "")
+            raise PlanError(f"tokenizer = {name}: no chat template. Fix: name the tokenizer of a chat model")
+
+    def count(self, messages: list[Message]) -> int:
+        """Tokens of the whole prompt, up to the position where the answer begins."""
+        continued = messages[-1]["role"] == "assistant"
+        ids = self.tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=not continued,
+            continue_final_message=continued,
+            tokenize=True,
+            return_dict=False,
+            **self._options,
+        )
+        return len(ids)
+
+    def cut_middle(self, messages: list[Message], limit: int) -> list[Message] | None:
+        """The messages with tokens removed from the middle of the longest one, so that they have at most `limit`.
+
+        The same number of tokens remains at its beginning and at its end. None if the other messages leave no room.
+        """
+        longest = max(range(len(messages)), key=lambda at: len(messages[at]["content"]))
+        text = messages[longest]["content"]
+        spans = self._token_spans(text)
+        # Tokens may merge differently around the cut, so the result is counted, and the cut made wider if need be.
+        kept = len(spans) - (self.count(messages) - limit)
+        while kept > 1:
+            half = kept // 2
+            shorter = [dict(message) for message in messages]
+            shorter[longest]["content"] = text[: spans[half - 1][1]] + text[spans[-half][0] :]
+            excess = self.count(shorter) - limit
+            if excess <= 0:
+                return shorter
+            kept -= excess
+        return None
+
+    def _token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token begins and ends in a text, in characters."""
+        if not self.tokenizer.is_fast:
+            name = self.tokenizer.name_or_path
+            raise PlanError(
+                f"over_window = middle: {name} is not a fast tokenizer. Fix: over_window=skip, or another one"
+            )
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        spans: list[tuple[int, int]] = encoded["offset_mapping"]
+        return spans
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of rows.jsonl, without its texts."""
+
+    id: str
+    group: str
+    """Rows with the same group share a document at the beginning of their prompts."""
+    request: str
+    """Digest of the messages as they are sent and of the longest answer."""
+    prompt_tokens: int
+    max_tokens: int
+    fit: Fit
+    offset: int
+    """Where the row begins in rows.jsonl, in bytes."""
+    size: int
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """A planned set in its folder."""
+
+    folder: Path
+    record: dict[str, Any]
+    rows: list[PlannedRow]
+
+    def request_key(self, request: str, sample: int) -> str:
+        """The key of one answer: model, sampling and seed, messages and longest answer (`request`), sample number."""
+        return digest([self._identity, request, sample])
+
+    @cached_property
+    def _identity(self) -> str:
+        return digest([self.record[name] for name in ("model", "sampling", "seed")])
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Prompt tokens and longest answers' tokens of all requests."""
+        sent = [row for row in self.rows if row.fit != "skip"]
+        repeats = int(self.record["repeats"])
+        return repeats * sum(row.prompt_tokens for row in sent), repeats * sum(row.max_tokens for row in sent)
+
+    @property
+    def shared_tokens(self) -> int:
+        """Prompt tokens that a server with a prefix cache computes: of each group, its longest prompt."""
+        longest: dict[str, int] = {}
+        for row in self.rows:
+            if row.fit != "skip":
+                longest[row.group] = max(longest.get(row.group, 0), row.prompt_tokens)
+        return sum(longest.values())
+
+
+def messages_to_send(row: Row, answer_prefix: str) -> list[Message]:
+    """The row's messages with its answer prefix where the set's options put it."""
+    messages = [dict(message) for message in row.messages]
+    if not row.answer_prefix or answer_prefix == "off":
+        return messages
+    if answer_prefix == "continue":
+        return [*messages, {"role": "assistant", "content": row.answer_prefix.strip()}]
+    messages[-1]["content"] += row.answer_prefix
+    return messages
+
+
+def prefix_group(row: Row, messages: list[Message]) -> str:
+    """A name that rows of one document share: same cluster, and the same text in at least the first quarter.
+
+    The compared text is the longest power of two of characters within the first half of the prompt.
+    """
+    text = "\n".join(message["content"] for message in messages)
+    shared = 1 << max(0, (len(text) // 2).bit_length() - 1)
+    return digest([row.cluster or row.id, text[:shared]])[:16]
+
+
+def make_plan(
+    folder: Path, rows: Iterator[Row], counter: ChatCounter, window: int, options: SetOptions, record: Mapping[str, Any]
+) -> SetPlan:
+    """Plan the rows in `folder`, or return the plan that is there already if its record is the same.
+
+    A plan with another record is replaced as long as it has no answers.
+
+    record: everything else that decides the answers (model, sampling, seed, ...); checksums of the rows are added.
+    Raises PlanError for rows over the window (policy `fail`), and for answers that were made with another record.
+    """
+    if (plan := _existing_plan(folder, record)) is not None:
+        return plan
+    folder.mkdir(parents=True, exist_ok=True)
+    checksums = {"data": hashlib.sha256(), "prompts": hashlib.sha256()}
+    too_long: list[str] = []
+    with (folder / ROWS).open("wb") as file:
+        for number, row in enumerate(rows):
+            if number == options.limit:
+                break
+            entry = _fit_row(row, counter, window, options)
+            if entry["fit"] == "fail":
+                total = f"{entry['prompt_tokens']} + {entry['max_tokens']}"
+                too_long.append(f"row {row.id}: prompt + answer = {total} tokens, window {window}")
+            checksums["data"].update(encode_line(asdict(row)))
+            checksums["prompts"].update(entry["request"].encode())
+            file.write(encode_line(entry))
+    if too_long:
+        (folder / ROWS).unlink()
+        raise PlanError(
+            f"{folder.name}: {too_long[0]}; {len(too_long)} such rows in all. Fix: a larger --window, shorter "
+            f"lengths, or sets.{folder.name}.over_window=skip or middle"
+        )
+    sync(folder / ROWS)
+    sums = {f"{name}_sha256": checksum.hexdigest() for name, checksum in checksums.items()}
+    # The record is written last: where there is one, the rows are whole.
+    write_atomic(folder / RECORD, json.dumps({**record, **sums}, indent=1) + "\n")
+    return read_plan(folder)
+
+
+def read_plan(folder: Path) -> SetPlan:
+    """The plan in a folder. Raises PlanError where there is none, or its rows are not those of the record."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        rows = [_planned_row(offset, line) for offset, line in _row_lines(folder)]
+    except (OSError, ValueError, KeyError) as error:
+        raise PlanError(f"{folder}: no readable plan ({error}). Fix: run it again, with another --out") from error
+    if not rows:
+        raise PlanError(f"{folder / ROWS}: no rows. Fix: options of the set that select some")
+    return SetPlan(folder, record, rows)
+
+
+def read_row(entry: Mapping[str, Any]) -> Row:
+    """The row of an entry of rows.jsonl; its messages are those that were sent."""
+    values = dict(entry["row"])
+    return Row(
+        **{**values, "messages": tuple(values["messages"]), "evidence": tuple(values["evidence"])},
+    )
+
+
+def iterate_entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """The entries of rows.jsonl, one in memory at a time."""
+    for _, line in _row_lines(folder):
+        yield orjson.loads(line)
+
+
+def refuse_other_record(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise PlanError unless `found` has every value of `expected`: answers of two records are never mixed."""
+    if different := different_fields({name: found.get(name) for name in expected}, expected):
+        name, (old, new) = next(iter(different.items()))
+        raise PlanError(
+            f"{folder}: {name} = {new!r}, but its answers were made with {old!r} ({len(different)} fields differ: "
+            f"{', '.join(different)}). Fix: name another --out, or set the earlier values"
+        )
+
+
+def different_fields(first: Any, second: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """The values that differ between two records, by dotted path."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        different: dict[str, tuple[Any, Any]] = {}
+        for name in sorted({*first, *second}):
+            different |= different_fields(first.get(name), second.get(name), f"{path}.{name}" if path else name)
+        return different
+    return {} if first == second else {path: (first, second)}
+
+
+def _existing_plan(folder: Path, record: Mapping[str, Any]) -> SetPlan | None:
+    """The plan in a folder if it is of this record; None, with nothing left of it, if it has no answers."""
+    answered = (folder / ANSWERS).exists()
+    if (folder / RECORD).is_file():
+        plan = read_plan(folder)
+        if answered:
+            refuse_other_record(folder, plan.record, record)
+        if not different_fields({name: plan.record.get(name) for name in record}, record):
+            return plan
+        (folder / RECORD).unlink()
+    elif answered:
+        raise PlanError(f"{folder}: {ANSWERS} without {RECORD}. Fix: name another --out, or restore {RECORD}")
+    return None
+
+
+def _fit_row(row: Row, counter: ChatCounter, window: int, options: SetOptions) -> dict[str, Any]:
+    """The row's entry in rows.jsonl. `fit` is "fail" for a row that the policy does not allow."""
+    messages = messages_to_send(row, options.answer_prefix)
+    max_tokens = options.max_tokens or row.max_tokens
+    tokens = counter.count(messages)
+    fit = "whole"
+    if tokens + max_tokens > window:
+        fit = options.over_window
+        shorter = counter.cut_middle(messages, window - max_tokens) if fit == "middle" else None
+        if shorter is not None:
+            messages, tokens = shorter, counter.count(shorter)
+        elif fit == "middle":
+            fit = "fail"
+    return {
+        "row": asdict(replace(row, messages=tuple(messages))),
+        "question": digest([row.messages, row.gold]),
+        "prompt_tokens": tokens,
+        "max_tokens": max_tokens,
+        "fit": fit,
+        "group": prefix_group(row, messages),
+        "request": digest([messages, max_tokens]),
+    }
+
+
+def _row_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    with (folder / ROWS).open("rb") as file:
+        for line in file:
+            yield offset, line
+            offset += len(line)
+
+
+def _planned_row(offset: int, line: bytes) -> PlannedRow:
+    entry = orjson.loads(line)
+    counts = {name: entry[name] for name in ("group", "request", "prompt_tokens", "max_tokens", "fit")}
+    return PlannedRow(entry["row"]["id"], **counts, offset=offset, size=len(line))

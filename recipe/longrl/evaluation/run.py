@@ -1,0 +1,157 @@
+"""Run the sets of a profile: plan them, ask what has no answer yet, and score.
+
+    OUT/starts.jsonl       command, commit and versions of each start
+    OUT/SET/plan.json ...  one folder for each set, see `plan`, `log` and `score`
+
+If a run is killed, rerun the same command: it resumes. Answers that were received are kept, failures are asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from verl_longrl.secrets import redact
+
+from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
+from recipe.longrl.evaluation.client import Client, ClientOptions, Request
+from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
+from recipe.longrl.evaluation.models import Model
+from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, SetPlan, make_plan
+from recipe.longrl.evaluation.profiles import Profile, SetOptions
+
+PROGRESS_S = 10.0
+"""Seconds between two lines of progress."""
+
+
+def plan_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, SetPlan]:
+    """Plan every set in its folder, or read the plan that is there. Raises PlanError, BenchmarkError."""
+    counter = ChatCounter(model.tokenizer, model.record["template"])
+    return {name: _plan_set(out / name, profile, name, options, model, counter) for name, options in sets.items()}
+
+
+async def run_sets(plans: Mapping[str, SetPlan], model: Model, options: ClientOptions) -> None:
+    """Ask what has no answer yet, set by set. Raises ModelGone when the model answers nothing any more."""
+    client = Client(model.urls, model.name, model.api_key_env, model.window, options)
+    try:
+        for name, plan in plans.items():
+            await run_set(name, plan, client, model)
+    finally:
+        await client.close()
+
+
+def count_open_requests(plans: Mapping[str, SetPlan]) -> int:
+    """Requests of all sets that have no answer yet."""
+    total = 0
+    for plan in plans.values():
+        answers, _ = read_outcomes(plan.folder / ANSWERS)
+        total += sum(1 for _ in make_requests(plan, answers, -1, seeds=True))
+    return total
+
+
+async def run_set(name: str, plan: SetPlan, client: Client, model: Model) -> None:
+    """Ask what has no answer yet in one set."""
+    async with RequestLog(plan.folder / ANSWERS) as log:
+        rows = os.open(plan.folder / ROWS, os.O_RDONLY)
+        try:
+            requests = list(make_requests(plan, log.answers, rows, seeds=model.seeds))
+            progress = Progress(name, len(requests), sum(request.tokens for request in requests))
+
+            def finish(outcome: dict[str, Any]) -> None:
+                if outcome["state"] == FAILED:
+                    outcome["error"] = redact(outcome["error"])
+                log.add(outcome)
+                progress.count(outcome)
+
+            await client.ask_all(requests, finish)
+            progress.show()
+        finally:
+            os.close(rows)
+
+
+def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, seeds: bool) -> Iterator[Request]:
+    """The requests without an answer, one for each different question. rows: descriptor of the open rows.jsonl."""
+    asked = {*answered}
+    for row in plan.rows:
+        for sample in range(plan.record["repeats"]):
+            key = plan.request_key(row.request, sample)
+            if row.fit == "skip" or key in asked:
+                continue
+            asked.add(key)
+
+            def body(row: Any = row, sample: int = sample) -> dict[str, Any]:
+                entry = orjson.loads(os.pread(rows, row.size, row.offset))
+                return request_body(plan.record, entry, sample, seeds)
+
+            yield Request(key, row.group, row.prompt_tokens + row.max_tokens, body, {"row": row.id, "sample": sample})
+
+
+def request_body(record: Mapping[str, Any], entry: Mapping[str, Any], sample: int, seeds: bool) -> dict[str, Any]:
+    """A chat request, without the model's name."""
+    sampling, messages = record["sampling"], entry["row"]["messages"]
+    body = {
+        "messages": messages,
+        "max_tokens": entry["max_tokens"],
+        "temperature": sampling["temperature"],
+        "top_p": sampling["top_p"],
+        **sampling["extra"],
+    }
+    if seeds:
+        body["seed"] = record["seed"] + sample
+    if template := record["model"]["template"]:
+        body["chat_template_kwargs"] = template
+    if messages[-1]["role"] == "assistant":
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    return body
+
+
+class Progress:
+    """Prints how far a set is, at most every PROGRESS_S seconds."""
+
+    def __init__(self, name: str, requests: int, tokens: int) -> None:
+        self._name, self._requests, self._tokens = name, requests, tokens
+        self._states: Counter[str] = Counter()
+        self._started = self._shown = time.monotonic()
+
+    def count(self, outcome: Mapping[str, Any]) -> None:
+        self._states[outcome["state"]] += 1
+        if time.monotonic() - self._shown >= PROGRESS_S:
+            self.show()
+
+    def show(self) -> None:
+        now, done = time.monotonic(), self._states.total()
+        rate = done / max(now - self._started, 1e-9)
+        states = "".join(f", {number} {state}" for state, number in sorted(self._states.items()))
+        left = f", {(self._requests - done) / rate / 60:.0f} min left" if 0 < done < self._requests else ""
+        print(f"{self._name}: {done}/{self._requests} requests{states}{left}", file=sys.stderr, flush=True)
+        self._shown = now
+
+
+def _plan_set(
+    folder: Path, profile: Profile, name: str, options: SetOptions, model: Model, counter: ChatCounter
+) -> SetPlan:
+    benchmark = find_benchmark(options.benchmark)
+    record = {
+        "profile": profile.name,
+        "source": profile.source,
+        "unstated": list(profile.unstated),
+        "average": list(profile.average),
+        "set": name,
+        "benchmark": options.benchmark,
+        "options": {key: value for key, value in asdict(options).items() if key != "sampling"},
+        "sampling": asdict(options.sampling),
+        "seed": profile.seed,
+        "repeats": options.repeats,
+        "model": model.record,
+    }
+    # As JSON, so that it equals the record that is read from the disk.
+    record = orjson.loads(orjson.dumps(record))
+    rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed)
+    return make_plan(folder, rows, counter, model.window, options, record)

@@ -1,0 +1,200 @@
+"""Score a set's answers with every rule of its benchmark, and make its tables.
+
+    scores.jsonl   one line per planned answer, in the order of the plan
+    tables.json    the figures; equal answers give an equal file, however often the run was interrupted
+
+An answer is scored (it ended by itself), cut (at its longest length; its text is scored as it is) or failed (it was
+never received, or its row was not sent; its score is 0). All three are in the denominator. Where more than a set share
+failed, there is no headline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from verl_longrl.data.jsonl import dumps, encode_line, iterate_jsonl
+from verl_longrl.trainer.checkpoints import write_atomic
+
+from recipe.longrl.evaluation import figures
+from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
+from recipe.longrl.evaluation.client import CUT, SCORED
+from recipe.longrl.evaluation.log import FAILED, OutcomeReader, digest
+from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_row
+from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
+
+SCORES, TABLES = "scores.jsonl", "tables.json"
+MAX_FAILED = 0.01
+"""Share of failed answers above which there is no headline."""
+LONGEST_PARSED = 1000
+"""Characters of a parsed answer in scores.jsonl; answers.jsonl has the whole text."""
+TOKEN_DRIFT = 0.01
+"""Relative difference of counted and served prompt tokens above which an answer is reported."""
+
+
+def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
+    """Score the answers in a set's folder, write its two files, and return the tables."""
+    plan = read_plan(folder)
+    benchmark = find_benchmark(plan.record["benchmark"])
+    write_atomic(folder / SCORES, (encode_line(line).decode() for line in _score_answers(plan, benchmark)))
+    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed)
+    write_atomic(folder / TABLES, dumps(tables, indent=1) + "\n")
+    return tables
+
+
+def make_tables(
+    record: Mapping[str, Any], lines: list[dict[str, Any]], benchmark: Benchmark, max_failed: float = MAX_FAILED
+) -> dict[str, Any]:
+    """The figures of all planned answers. lines: those of scores.jsonl."""
+    states = Counter(line["state"] for line in lines)
+    fits = Counter(line["fit"] for line in lines)
+    options = record["options"]
+    headline_rule = options["rule"] or next(iter(benchmark.rules))
+    if headline_rule not in benchmark.rules:
+        known = ", ".join(benchmark.rules)
+        raise BenchmarkError(f"rule = {headline_rule}: {benchmark.name} has no such rule. Fix: one of {known}")
+    by_cells = options["aggregate"] == "cells"
+    answers = {rule: _answers_of(lines, rule) for rule in benchmark.rules}
+    rules = {rule: figures.make_figure(scored, by_cells) for rule, scored in answers.items()}
+    share = states[FAILED] / len(lines)
+    withheld = f"{share:.1%} of the answers failed, more than {max_failed:.1%}" if share > max_failed else None
+    return {
+        "set": record["set"],
+        "profile": record["profile"],
+        "benchmark": record["benchmark"],
+        "record_sha256": digest(record),
+        "published_figures_are_judged": benchmark.judged,
+        "planned": len(lines),
+        "scored": states[SCORED],
+        "cut": states[CUT],
+        "failed": states[FAILED],
+        "empty": sum(line["empty"] for line in lines),
+        "token_drift": sum(line["token_drift"] for line in lines),
+        "over_window": {
+            "policy": options["over_window"],
+            "skipped": fits["skip"],
+            "cut_in_the_middle": fits["middle"],
+            "share": (fits["skip"] + fits["middle"]) / len(lines),
+        },
+        "headline": None
+        if withheld
+        else {"rule": headline_rule, "aggregate": options["aggregate"]} | rules[headline_rule],
+        "no_headline_because": withheld,
+        "rules": rules,
+        "repeats": {rule: figures.make_repeats(scored) for rule, scored in answers.items()},
+        "parts": {rule: _mean_parts(lines, rule) for rule in benchmark.rules},
+        "grounding": _accuracy_by_recall(lines, headline_rule, list(benchmark.rules)),
+        "cells": {rule: _figures_by_cell(scored) for rule, scored in answers.items()},
+        "curves": {rule: figures.make_curve(scored) for rule, scored in answers.items()},
+        "heat_maps": {rule: figures.make_heat_map(scored) for rule, scored in answers.items()},
+    }
+
+
+def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
+    """The lines of scores.jsonl, with one row and one answer in memory."""
+    reader = OutcomeReader(plan.folder / ANSWERS)
+    try:
+        for entry in iterate_entries(plan.folder):
+            row = read_row(entry)
+            for sample in range(plan.record["repeats"]):
+                key = plan.request_key(entry["request"], sample)
+                yield _score_answer(row, entry, sample, reader.answer(key), reader.errors.get(key), benchmark)
+    finally:
+        reader.close()
+
+
+def _score_answer(
+    row: Row,
+    entry: Mapping[str, Any],
+    sample: int,
+    answer: Mapping[str, Any] | None,
+    error: str | None,
+    benchmark: Benchmark,
+) -> dict[str, Any]:
+    if answer is None:
+        reason = "over the window" if entry["fit"] == "skip" else error or "not asked yet"
+        outcomes = dict.fromkeys(benchmark.rules, Outcome(0.0))
+    else:
+        reason, outcomes = (
+            None,
+            {name: _apply_rule(name, rule, answer["text"], row) for name, rule in benchmark.rules.items()},
+        )
+    served = answer["prompt_tokens"] if answer else None
+    return {
+        "row": row.id,
+        "sample": sample,
+        "state": answer["state"] if answer else FAILED,
+        "error": reason,
+        "fit": entry["fit"],
+        "empty": answer is not None and not answer["text"].strip(),
+        "question": entry["question"],
+        "cell": row.cell,
+        "length": row.length,
+        "cluster": row.cluster or row.id,
+        "position": row.position,
+        "prompt_tokens": entry["prompt_tokens"],
+        "token_drift": served is not None and abs(served / entry["prompt_tokens"] - 1) > TOKEN_DRIFT,
+        "scores": {name: outcome.score for name, outcome in outcomes.items()},
+        "parsed": {name: outcome.parsed[:LONGEST_PARSED] for name, outcome in outcomes.items()},
+        "parts": {name: outcome.parts for name, outcome in outcomes.items()},
+    }
+
+
+def _apply_rule(name: str, rule: Any, text: str, row: Row) -> Outcome:
+    outcome: Outcome = rule(text, row)
+    if not (math.isfinite(outcome.score) and 0 <= outcome.score <= 1):
+        raise BenchmarkError(f"rule {name}, row {row.id}: score = {outcome.score}: expected a number from 0 to 1")
+    return outcome
+
+
+def _answers_of(lines: list[dict[str, Any]], rule: str) -> list[figures.ScoredAnswer]:
+    return [
+        figures.ScoredAnswer(
+            row=line["row"],
+            sample=line["sample"],
+            score=line["scores"][rule],
+            parsed=line["parsed"][rule],
+            cell=line["cell"],
+            cluster=line["cluster"],
+            length=line["length"],
+            position=line["position"],
+        )
+        for line in lines
+    ]
+
+
+def _figures_by_cell(answers: list[figures.ScoredAnswer]) -> dict[str, Any]:
+    cells: dict[str, list[figures.ScoredAnswer]] = {}
+    for answer in answers:
+        cells.setdefault(answer.cell or "all", []).append(answer)
+    return {cell: figures.make_figure(scored) for cell, scored in cells.items()}
+
+
+def _mean_parts(lines: list[dict[str, Any]], rule: str) -> dict[str, dict[str, float]]:
+    """The mean of each part over all answers that should have it; failed answers count 0."""
+    names = sorted({name for line in lines for name in line["parts"][rule]})
+    means = {}
+    for name in names:
+        values = [
+            line["parts"][rule].get(name, 0.0)
+            for line in lines
+            if line["state"] == FAILED or name in line["parts"][rule]
+        ]
+        means[name] = {"n": len(values), "mean": math.fsum(values) / len(values)}
+    return means
+
+
+def _accuracy_by_recall(lines: list[dict[str, Any]], headline: str, rules: list[str]) -> dict[str, Any] | None:
+    """The headline's figures of answers that cite all gold chunks, and of the others; None without citations."""
+    citing = next((rule for rule in rules if any("recall" in line["parts"][rule] for line in lines)), None)
+    if citing is None:
+        return None
+    full = [line for line in lines if line["parts"][citing].get("recall") == 1]
+    other = [line for line in lines if "recall" in line["parts"][citing] and line["parts"][citing]["recall"] < 1]
+    groups = {"full_recall": full, "incomplete_recall": other}
+    return {"rule": citing} | {
+        name: figures.make_figure(_answers_of(group, headline)) if group else None for name, group in groups.items()
+    }

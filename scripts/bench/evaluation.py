@@ -1,0 +1,169 @@
+"""Benchmark the overhead of the evaluation harness relative to a bare aiohttp client.
+
+    python scripts/bench/evaluation.py --output docs/results/evaluation_overhead.json
+
+Both send the same requests to one server in another process that answers after 50 ms, with 64 requests in flight. The
+bare client encodes, sends and decodes, and keeps nothing. The harness also reads its plan, hashes, retries, bounds the
+tokens in flight and writes every answer to the disk. They alternate; the ratio of each pair counts, because the machine
+may be shared. Planning (tokenising) and scoring are not included. Needs no GPU and no network; takes a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+IN_FLIGHT, DELAY_S = 64, 0.05
+
+
+def serve() -> None:
+    """Answer every request after DELAY_S; print the port first."""
+    from aiohttp import web
+
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Paris"}}
+    answer = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 900, "completion_tokens": 2}}).encode()
+
+    async def complete(request: web.Request) -> web.Response:
+        await request.read()
+        await asyncio.sleep(DELAY_S)
+        return web.Response(body=answer, content_type="application/json")
+
+    async def run() -> None:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", complete)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        assert site._server is not None
+        print(site._server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+def make_rows(count: int, characters: int) -> list[dict[str, Any]]:
+    """Entries of rows.jsonl with different documents."""
+    from recipe.longrl.evaluation.log import digest
+
+    entries = []
+    for number in range(count):
+        text = f"Document {number}. " + "The capital of France is Paris. " * (characters // 32)
+        messages = [{"role": "user", "content": text}]
+        row = {"id": str(number), "messages": messages, "gold": "Paris", "max_tokens": 16}
+        counts = {"prompt_tokens": characters // 4, "max_tokens": 16, "fit": "whole", "group": str(number)}
+        entries.append({"row": row, "request": digest([messages, 16]), **counts})
+    return entries
+
+
+async def ask_bare(url: str, entries: list[dict[str, Any]]) -> None:
+    """A client that only sends and reads."""
+    import aiohttp
+
+    rest = iter(entries)
+
+    async def work(http: aiohttp.ClientSession) -> None:
+        for entry in rest:
+            body = {"model": "model", "messages": entry["row"]["messages"], "max_tokens": 16, "temperature": 0.0}
+            data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+            async with http.post(f"{url}/chat/completions", data=data, headers=headers) as response:
+                reply = json.loads(await response.read())
+                assert reply["choices"][0]["message"]["content"] == "Paris"
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        await asyncio.gather(*[work(http) for _ in range(IN_FLIGHT)])
+
+
+async def ask_with_harness(url: str, folder: Path) -> None:
+    """A set's run, from its plan on the disk to the last answer on the disk."""
+    from recipe.longrl.evaluation.client import ClientOptions
+    from recipe.longrl.evaluation.models import Model
+    from recipe.longrl.evaluation.plan import read_plan
+    from recipe.longrl.evaluation.run import run_sets
+
+    model = Model("model", (url,), "LONGRL_BENCH_KEY", 1 << 20, None, {})
+    await run_sets({"bench": read_plan(folder)}, model, ClientOptions(concurrency=IN_FLIGHT))
+
+
+def time_client(asking: Coroutine[Any, Any, None]) -> tuple[float, float]:
+    """Seconds, and seconds of this process on a CPU."""
+    started, cpu = time.perf_counter(), time.process_time()
+    asyncio.run(asking)
+    return time.perf_counter() - started, time.process_time() - cpu
+
+
+def write_plan(folder: Path, entries: list[dict[str, Any]]) -> None:
+    sampling = {"temperature": 0.0, "top_p": 1.0, "extra": {}}
+    record = {"model": {"template": {}}, "sampling": sampling, "seed": 42, "repeats": 1}
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (folder / "plan.json").write_text(json.dumps(record))
+
+
+def measure(count: int, characters: int, repeats: int) -> dict[str, Any]:
+    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    bare, harness = [], []
+    try:
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        entries = make_rows(count, characters)
+        with tempfile.TemporaryDirectory() as scratch:
+            # Imports are not measured.
+            write_plan(Path(scratch) / "warm", entries[:IN_FLIGHT])
+            asyncio.run(ask_bare(url, entries[:IN_FLIGHT]))
+            asyncio.run(ask_with_harness(url, Path(scratch) / "warm"))
+            for repeat in range(repeats):
+                folder = Path(scratch) / str(repeat)
+                write_plan(folder, entries)
+                bare.append(time_client(ask_bare(url, entries)))
+                harness.append(time_client(ask_with_harness(url, folder)))
+                answers = (folder / "answers.jsonl").read_text().splitlines()
+                assert len(answers) == count, f"{len(answers)} answers were logged"
+    finally:
+        server.kill()
+        server.wait()
+    ratios = [ours / theirs for (ours, _), (theirs, _) in zip(harness, bare, strict=True)]
+    return {
+        "requests": count,
+        "characters": characters,
+        "bare_s": [round(seconds, 2) for seconds, _ in bare],
+        "harness_s": [round(seconds, 2) for seconds, _ in harness],
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "median_ratio": round(statistics.median(ratios), 3),
+        "bare_cpu_ms_per_request": round(1000 * min(cpu for _, cpu in bare) / count, 3),
+        "harness_cpu_ms_per_request": round(1000 * min(cpu for _, cpu in harness) / count, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--requests", type=int, default=6000)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    if options.serve:
+        return serve()
+    result = {
+        "command": "python scripts/bench/evaluation.py --output docs/results/evaluation_overhead.json",
+        "in_flight": IN_FLIGHT,
+        "server_delay_s": DELAY_S,
+        "prompts": [measure(options.requests, characters, options.repeats) for characters in (400, 4000)],
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
