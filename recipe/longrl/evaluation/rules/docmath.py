@@ -31,7 +31,7 @@ from typing import Any
 from verl_longrl.rewards import AnswerOptions
 from verl_longrl.rewards.matching.answer_match import matches_gold
 from verl_longrl.rewards.matching.qualifiers import DECISIVE
-from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number, number_tokens
+from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number, is_symbol, number_tokens
 
 from recipe.longrl.evaluation.records import Outcome, Row
 from recipe.longrl.evaluation.rules.reading import after_think, question_of, stated_answer
@@ -185,13 +185,15 @@ def _value(node: ast.expr) -> Any:
 
 
 def _values(answer: str, gold: float, question: str) -> Iterator[float]:
-    """What the one number of an answer may mean; nothing when there is not exactly one."""
+    """The values that the one number of an answer may have; nothing when there is not exactly one number."""
     words = answer_tokens(re.split("[=≈]", answer)[-1]) if len(answer) <= MAX_CHARS else []
     numbers = [word for word in words if number_tokens([word])]
-    candidates = set(numbers) - number_tokens(answer_tokens(question)) or set(numbers)
-    if len(candidates) != 1 or not DECISIVE.isdisjoint(words):
+    known = number_tokens(answer_tokens(question))
+    candidates = [number for number in numbers if number not in known] or numbers
+    is_computed = any(is_symbol(word) for word in words if word != "%")
+    if len(candidates) != 1 or is_computed or not DECISIVE.isdisjoint(words):
         return
-    number = canonical_number(candidates.pop())
+    number = canonical_number(candidates[0])
     if not number:
         return
     value, asked = float(number), question.casefold()

@@ -24,7 +24,7 @@ from recipe.longrl.evaluation.records import Outcome, Row
 from recipe.longrl.evaluation.rules.reading import after_think, final_answer
 
 CHANCE = 0.25
-"""What LongBench v2's compensated accuracy gives to a row without a letter."""
+"""The score of a row without a letter in LongBench v2's compensated accuracy."""
 _OPTION = re.compile(r"^[ \t]{0,8}\(?([A-J])[).:][ \t]{0,8}(\S.{0,2000})$", re.MULTILINE)
 _OPTIONS_CHARS = 20_000
 """Options are at the end of a prompt."""
@@ -62,17 +62,20 @@ def stated_letter(answer: str) -> str:
     """The one letter that an answer chooses, as a capital; "" when it chooses none or several.
 
     Read are, in this order: the whole answer, the last "The correct answer is (X)" or the like, the last box, and the
-    last line.
+    last line, unless another line begins with another letter: a copy of the options chooses nothing.
 
-    >>> [stated_letter(answer) for answer in ("(B)", "It is so. The answer is C.", r"\\boxed{A}", "B or C")]
-    ['B', 'C', 'A', '']
+    >>> [stated_letter(answer) for answer in ("(B)", "It is so. The answer is C.", r"\\boxed{A}", "B or C", "B\\nC")]
+    ['B', 'C', 'A', '', '']
     """
     if letter := chosen_letter(answer):
         return letter
     letters = [letter for letter in map(named_letter, parse_choices(answer).answer) if letter is not None]
     if letters:
         return letters[-1]
-    return chosen_letter(parse_boxed(answer).answer) or chosen_letter(answer.rstrip().rpartition("\n")[2])
+    if box := parse_boxed(answer).answer:
+        return chosen_letter(box)
+    last = chosen_letter(answer.rstrip().rpartition("\n")[2])
+    return last if set(map(chosen_letter, answer.split("\n"))) <= {"", last} else ""
 
 
 def options_of(row: Row) -> dict[str, str]:
@@ -106,11 +109,11 @@ def _strict(text: str, row: Row) -> Outcome:
 
 def _letter_of_text(answer: str, options: Mapping[str, str]) -> str:
     """The letter of the one option whose text the answer is; "" if there is not exactly one."""
-    letters = [letter for letter, text in options.items() if text.strip() and equals_gold_text(answer, text)]
+    letters = [letter for letter, text in options.items() if text.strip() and _equal(answer, text)]
     return letters[0] if len(letters) == 1 else ""
 
 
-def equals_gold_text(answer: str, text: str) -> bool:
+def _equal(answer: str, text: str) -> bool:
     """Whether two texts are equal apart from case, punctuation and the like."""
     try:
         return equals_gold(answer, text)

@@ -61,16 +61,22 @@ def final_answer(text: str) -> str:
 
 
 def stated_answer(text: str) -> str:
-    """The one answer that strict rules compare with a gold answer: an <answer> block as a whole, or else one sentence.
+    """The one answer that strict rules compare with a gold answer.
 
-    Without a block it is the rest of the line after the last "answer is" or "Answer:", or else the last line.
+    It is the last <answer> block after the reasoning, or else the rest of the line after the last "answer is" or
+    "Answer:", or else all text, so that a list of candidates is not read as its last line.
 
-    >>> stated_answer("Two cities come to mind.\\nTherefore, the answer is Paris")
-    'Paris'
+    >>> stated_answer("Two cities come to mind.\\nTherefore, the answer is Paris"), stated_answer("Rome\\nParis")
+    ('Paris', 'Rome\\nParis')
     """
     visible, _ = visible_text(text)
     block = last_answer_block(visible)
-    return parse_sentence(without_citations(visible)).answer if block is None else block.strip()
+    if block is not None:
+        return block.strip()
+    answer = without_citations(visible).strip()
+    # Of a text in one line, `parse_sentence` returns everything exactly if no answer is stated.
+    line = " ".join(answer.split("\n"))
+    return answer if parse_sentence(line).answer == line else parse_sentence(answer).answer
 
 
 def question_of(row: Row) -> str:

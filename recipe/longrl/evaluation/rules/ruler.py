@@ -77,7 +77,7 @@ def _other_values(answer: str, golds: list[str], question: str) -> set[str]:
 
 
 def _value_pattern(golds: list[str]) -> re.Pattern[str]:
-    """What a value of the golds' kind looks like."""
+    """A pattern of all values of the golds' kind."""
     if all(re.fullmatch(_UUID, gold) for gold in golds):
         return _whole(_UUID)
     lengths = {len(gold) for gold in golds}

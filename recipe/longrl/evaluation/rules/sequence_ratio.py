@@ -12,7 +12,8 @@ divided by its whole length. Such a response has a ratio below 0.02 for an answe
 takes 0.2 s; a worst case (two letters at random) takes 5 s.
 
 The conversation has several answers to nearly the same request, and they share much of their text: the ratio also pays
-for a wrong one. Strict asks for a copy: the prefix, and an edit similarity in words of at least `COPY`.
+for a wrong one. Strict asks for a copy: the prefix, and an edit similarity of at least `COPY`, both in words and in
+characters; a response of more than twice the length has none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from recipe.longrl.evaluation.rules.reading import after_think
 MAX_CHARS = 200_000
 """Characters of a response that are compared."""
 COPY = 0.95
-"""Least similarity of a copy, 2 * LCS / (words of both), which tolerates an omitted word in twenty."""
+"""Least similarity of a copy, 2 * LCS / (length of both), which tolerates a wrong word in twenty."""
 
 
 def sequence_ratio(response: str, answer: str) -> float:
@@ -47,14 +48,15 @@ def mrcr_official(text: str, row: Row) -> Outcome:
 
 
 def mrcr_strict(text: str, row: Row) -> Outcome:
-    """Whether the response is the prefix and a copy of the message asked for. `parts`: prefix, similarity in words."""
+    """Whether the response is the prefix and a copy of the message asked for. `parts`: prefix, similarity."""
     response, answer = _without_prefix(text, row)
     if response is None:
         return Outcome(0.0, after_think(text).strip(), {"prefix": 0.0, "similarity": 0.0})
-    words, expected = response[: 2 * len(answer) + 1000].split(), answer.split()
-    similarity = Indel.normalized_similarity(words, expected)
-    is_copy = similarity >= COPY and len(response) <= 2 * len(answer) + 1000
-    return Outcome(float(is_copy), response, {"prefix": 1.0, "similarity": similarity})
+    if len(response) > 2 * len(answer) + 100:
+        return Outcome(0.0, response, {"prefix": 1.0, "similarity": 0.0})
+    in_words = Indel.normalized_similarity(response.split(), answer.split())
+    similarity = min(in_words, Indel.normalized_similarity(response.strip(), answer.strip()))
+    return Outcome(float(similarity >= COPY), response, {"prefix": 1.0, "similarity": similarity})
 
 
 def _without_prefix(text: str, row: Row) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import time
+from collections import Counter
 
 import pytest
 
@@ -48,6 +49,7 @@ ITEMS = make_row("['Paris', 'Rome']", "List the cities that held fairs in 1900."
 MESSAGE = "Sing of the tapir, quiet in the rain, who walks the river path and back again. " * 8
 COPY = make_row("k3jd8fhs2a" + MESSAGE, meta={"random_string_to_prepend": "k3jd8fhs2a"})
 LINES = make_row(["doc 3", "doc 1"], meta={"secondary_task": "T8.2", "language": "English"})
+LINE = make_row(["Paris"], meta={"secondary_task": "T3.2", "language": "English"})
 EVIDENCE = make_row("Paris", evidence=(3, 7), meta={"num_chunks": 40})
 
 RIGHT = [
@@ -83,6 +85,7 @@ RIGHT = [
     (mrcr_strict, COPY, "k3jd8fhs2a" + MESSAGE),
     (mrcr_strict, COPY, "reasons</think>\nk3jd8fhs2a" + MESSAGE.replace("quiet", "silent", 2)),
     (longbench_pro_strict, LINES, "[Answer]\ndoc 1\ndoc 3"),
+    (longbench_pro_strict, LINE, "so</think>[Answer]\nParis"),
     (two_way_strict, TEXT, r"\boxed{Paris}"),
     (cited_f2, EVIDENCE, "<useful_chunks><CHUNK_7><CHUNK_3></useful_chunks>"),
     (cited_f2, EVIDENCE, "<useful_chunks><CHUNK 7>, <CHUNK 3></useful_chunks>"),
@@ -105,7 +108,7 @@ def test_empty_answers_earn_nothing(rule, row, text):
 
 
 def games(gold, others):
-    """Twenty answers that try to earn something without saying the gold answer and nothing else."""
+    """Answers that try to earn something without saying the gold answer and nothing else."""
     listed = ", ".join([gold, *others])
     return [
         DOCUMENT + gold,
@@ -128,6 +131,8 @@ def games(gold, others):
         f"<useful_chunks>{gold}</useful_chunks><answer>{others[0]}</answer>",
         f"{gold}{gold}x",
         f"{gold} / {others[0]} / {others[1]}",
+        "\n".join([*others, gold]),
+        "\n\n".join(f"{i}. {answer}" for i, answer in enumerate([*others, gold], 1)),
     ]
 
 
@@ -135,11 +140,17 @@ QA_RULES = (match_part_strict, squad_f1_strict, cover_match_strict, aa_lcr_stric
 GAMES = [
     *((rule, TEXT, text) for rule in QA_RULES for text in games("Paris", ["Rome", "London", "Berlin"])),
     *((two_way_strict, TEXT, rf"\boxed{{{text}}}") for text in games("Paris", ["Rome", "London", "Berlin"])
-      if "think" not in text and text.count("answer") < 2),
+      if "<" not in text),
+    *((two_way_strict, TEXT, text) for text in (
+        "Paris", r"\boxed{Paris} or \boxed{Rome}", r"\boxed{Paris", r"<think>\boxed{Paris}",
+        r"\boxed{Paris}</think>Paris", r"\boxed{}", r"\boxed{the}", r"\boxed{a}", r"\boxed{P}",
+    )),
     *((rule, LETTER, text) for rule in (longbench_v2_strict, longreason_strict)
       for text in games("B", ["A", "C", "D"])),
+    *((rule, make_row("D"), OPTIONS) for rule in (longbench_v2_strict, longreason_strict)),
     *((docmath_strict, NUMBER, text) for text in games("31", ["32", "45", "7"])),
-    *((docmath_strict, NUMBER, text) for text in ("-31", "310000", "0.31", "31 million", "3100", "at least 31")),
+    *((docmath_strict, NUMBER, text) for text in ("-31", "310000", "0.31", "31 million", "3100", "at least 31",
+        "31 ± 31", "31 x 31", "between 31 and 32", "> 31", "0 31")),
     *((docmath_strict, make_row(0.0001), text) for text in ("0.0004", "0", "0.0001 or 0.0002", "0.001")),
     *((match_all_strict, UUID, text) for text in games(UUID.gold[0], [
         "1f8fad5b-d9cb-469f-a165-70867728950e", "2f8fad5b-d9cb-469f-a165-70867728950e",
@@ -156,16 +167,37 @@ GAMES = [
         "k3jd8fhs2a" + MESSAGE.upper(), "k3jd8fhs2a" + MESSAGE[::-1], "k3jd8fhs2a" + DOCUMENT + MESSAGE,
         "k3jd8fhs2a" + " ".join(sorted(MESSAGE.split())), "<think>k3jd8fhs2a" + MESSAGE[:-200], "k3jd8fhs2b" + MESSAGE,
     )),
+    *((mrcr_strict, COPY, "k3jd8fhs2a" + text) for text in (
+        MESSAGE[len(MESSAGE) // 2 :], " ".join(MESSAGE.split()[::2]), MESSAGE.replace(" ", ""),
+        MESSAGE + "k3jd8fhs2a" * 99,
+        " ".join(reversed(MESSAGE.split())), " ".join(f"{word} {word}" for word in MESSAGE.split()), "the " * 120,
+        "a" * 700,
+    )),
     *((longbench_pro_strict, LINES, text) for text in (
         "doc 1\ndoc 3", "[Answer]", "[Answer]\ndoc 1 doc 3", "[Answer]\nnot doc 1", "<think>[Answer]\ndoc 1\ndoc 3",
         "[Answer]\ndoc 1\ndoc 3</think>none", "[Answer]\ndoc 1\ndoc 3\n[Answer]\ndoc 9",
     )),
-    *((cited_f2_strict, EVIDENCE, text) for text in (
-        "<CHUNK_3><CHUNK_7>", "<useful_chunks><CHUNK_3><CHUNK_7></useful_chunks>",
-        "<useful_chunks><CHUNK_3></useful_chunks><useful_chunks><CHUNK_7></useful_chunks><answer>x</answer>",
-        "<useful_chunks><CHUNK_3></useful_chunks><answer>x</answer></think>", "<useful_chunks>3, 7</useful_chunks>",
+    *((longbench_pro_strict, LINE, f"[Answer]\n{text}") for text in games("Paris", ["Rome", "London", "Berlin"])),
+    *((cited_f2_strict, EVIDENCE, f"{text}<answer>x</answer>") for text in (
+        "", "<CHUNK_3><CHUNK_7>", "<useful_chunks><CHUNK_3>", "<CHUNK_3></useful_chunks>",
+        "<useful_chunks></useful_chunks>",
+        "<useful_chunks>3, 7</useful_chunks>", "<useful_chunks>CHUNK_3</useful_chunks>",
+        "<useful_chunks><CHUNK_0-39></useful_chunks>", "<useful_chunks><CHUNK_3,7></useful_chunks>",
+        "<useful_chunks><CHUNK_*></useful_chunks>", "<useful_chunks><CHUNK_4><CHUNK_5></useful_chunks>",
+        "<useful_chunks><CHUNK_37></useful_chunks>", "<useful_chunks><chunk_3></useful_chunks>",
+        "<useful_chunks><CHUNK_3></useful_chunks></think>", "<think><useful_chunks><CHUNK_3></useful_chunks>",
+        "<useful_chunks><CHUNK_3></useful_chunks><useful_chunks><CHUNK_7></useful_chunks>",
+        "<useful_chunks><CHUNK_3></useful_chunks><answer>y</answer>",
+        "<answer><useful_chunks><CHUNK_3></useful_chunks>",
+        "<USEFUL_CHUNKS><CHUNK_3></USEFUL_CHUNKS>", "<useful_chunks><CHUNK_-3></useful_chunks>",
     )),
 ]  # fmt: skip
+
+
+def test_each_strict_rule_has_twenty_tricks():
+    counts = Counter(rule for rule, _, _ in GAMES)
+    assert set(counts) == {rule for rule, _, _ in RIGHT} - {cited_f2}
+    assert min(counts.values()) >= 20, counts
 
 
 @pytest.mark.parametrize(("rule", "row", "text"), GAMES)
