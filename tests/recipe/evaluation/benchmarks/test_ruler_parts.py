@@ -123,7 +123,10 @@ def test_key_words_are_the_sorted_products_without_the_list():
         words[len(words)]
 
 
-def test_sentences_of_the_first_words_are_those_of_that_text():
+@pytest.mark.parametrize("growth", [1, 7, 1000])
+def test_sentences_of_the_first_words_are_those_of_that_text(growth, monkeypatch):
+    monkeypatch.setattr(pools, "GROWTH", growth)
+
     def split(text):
         return [match.span() for match in re.finditer(r"\S.*?[.!?](?=\s|$)|\S.+?$", text)]
 

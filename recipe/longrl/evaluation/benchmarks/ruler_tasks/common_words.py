@@ -5,6 +5,7 @@ Templates are the released ones (nvidia-long-context-eval 26.3, data/synthetic/c
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Sequence
@@ -113,10 +114,10 @@ def common_words_draft(
         generator.setstate(state)
         solution = " ".join(_numbered(example[:COMMON]))
         begin = f"{_BEGIN}{' '.join(_numbered(shown_example))}{_END}{PREFIX}{solution}\n{_BEGIN}"
-        pieces = [begin]
-        for number, word in enumerate(_repeated(listed, repeats.listed, generator), 1):
-            pieces += (f" {number}.", f" {word}")
-        pieces[0] += pieces.pop(1).lstrip()
+        words = _repeated([f" {word}" for word in listed], repeats.listed, generator)
+        pairs = zip(_numbers(len(words)), words, strict=True)
+        pieces = [piece for pair in pairs for piece in pair]
+        pieces[0] = f"{begin}1."
         pieces[-1] += _END
         return Page(pieces, None, meta)
 
@@ -128,6 +129,16 @@ def _repeated(words: list[str], times: tuple[int, int], order: random.Random) ->
     shown = words[:COMMON] * times[0] + words[COMMON:] * times[1]
     order.shuffle(shown)
     return shown
+
+
+@functools.lru_cache(maxsize=1)
+def _all_numbers(power: int) -> list[str]:
+    """The pieces of the first 2^power numbers, which all lists share."""
+    return [f" {number}." for number in range(1, 2**power + 1)]
+
+
+def _numbers(count: int) -> list[str]:
+    return _all_numbers(count.bit_length())[:count]
 
 
 def _numbered(words: list[str]) -> list[str]:

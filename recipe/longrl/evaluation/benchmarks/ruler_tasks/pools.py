@@ -16,6 +16,8 @@ from recipe.longrl.evaluation import sources
 _JSON = "long_context_eval/data/synthetic/json"
 _SENTENCE_MODEL = "llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/english"
 SYLLABLES = 3
+GROWTH = 1 << 14
+"""Words of the essays that are split into sentences at a time."""
 
 
 class KeyWords(Sequence[str]):
@@ -83,7 +85,6 @@ class Essays:
     def __init__(self, text: str, split: Callable[[str], Iterable[tuple[int, int]]]):
         self._once = re.sub(r"\s+", " ", text).split(" ")
         self._split = split
-        self._words: list[str] = []
         self._text = ""
         self._spans: list[tuple[int, int]] = []
         self._ends: list[int] = []
@@ -94,24 +95,32 @@ class Essays:
 
     def sentences(self, words: int) -> list[str]:
         """Sentences of the first `words` words, as NLTK splits that text."""
-        if words > len(self._words):
-            self._grow(words)
+        while words > len(self._ends):
+            self._grow()
         if not words:
             return []
         text, end = self._text, self._ends[words - 1]
-        # Only the last sentences can differ from those of the longer text: whether a full stop ends a sentence depends
-        # on the words next to it.
-        whole = max(bisect.bisect_left(self._spans, end, key=lambda span: span[1]) - 2, 0)
+        whole = self._unchanged(bisect.bisect_left(self._spans, end, key=lambda span: span[1]))
         begin = self._spans[whole][0]
         kept = [text[a:b] for a, b in self._spans[:whole]]
         return kept + [text[begin + a : begin + b] for a, b in self._split(text[begin:end].rstrip())]
 
-    def _grow(self, words: int) -> None:
-        size = max(words, 2 * len(self._words), 1 << 14)
-        self._words = list(itertools.islice(itertools.cycle(self._once), size))
-        self._text = " ".join(self._words)
-        self._ends = [end - 1 for end in itertools.accumulate(len(word) + 1 for word in self._words)]
-        self._spans = list(self._split(self._text))
+    @staticmethod
+    def _unchanged(sentences: int) -> int:
+        """How many of a text's first sentences stay the same when the text is cut or continued after them. Whether a
+        full stop ends a sentence depends on the words next to it, so only the last sentences can change."""
+        return max(sentences - 2, 0)
+
+    def _grow(self) -> None:
+        """Add words, and split them only: NLTK gives up on a text that takes it more than five seconds."""
+        first = len(self._ends)
+        words = [self._once[place % len(self._once)] for place in range(first, first + GROWTH)]
+        self._text += " " * bool(first) + " ".join(words)
+        last_end = self._ends[-1] if first else -1
+        self._ends += (last_end + length for length in itertools.accumulate(len(word) + 1 for word in words))
+        whole = self._unchanged(len(self._spans))
+        begin = self._spans[whole][0] if self._spans else 0
+        self._spans[whole:] = [(begin + a, begin + b) for a, b in self._split(self._text[begin:])]
 
 
 @functools.cache

@@ -43,18 +43,17 @@ class TokenSums:
 
     def _sum(self, pieces: Sequence[str]) -> int:
         first, *others = pieces
-        return self.count_text(first) + sum(self._counts(others))
-
-    def _counts(self, pieces: Sequence[str]) -> list[int]:
-        known = self._known
-        missing = [piece for piece in dict.fromkeys(pieces) if piece not in known]
+        missing = {piece for piece in others if piece not in self._known}
+        if len(self._known) + len(missing) > MOST_PIECES:
+            self._known.clear()
+            missing = set(others)
         if missing:
-            if len(known) + len(missing) > MOST_PIECES:
-                known.clear()
-                missing = list(dict.fromkeys(pieces))
-            anchors = [_AFTER_WORD if piece[0] == " " else _AFTER_LINE for piece in missing]
-            texts = [anchor + piece for anchor, piece in zip(anchors, missing, strict=True)]
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-            for piece, anchor, encoding in zip(missing, anchors, encodings, strict=True):
-                known[piece] = len(encoding) - self._anchors[anchor]
-        return [known[piece] for piece in pieces]
+            self._learn(list(missing))
+        return self.count_text(first) + sum(map(self._known.__getitem__, others))
+
+    def _learn(self, pieces: list[str]) -> None:
+        anchors = [_AFTER_WORD if piece[0] == " " else _AFTER_LINE for piece in pieces]
+        texts = [anchor + piece for anchor, piece in zip(anchors, pieces, strict=True)]
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        for piece, anchor, encoding in zip(pieces, anchors, encodings, strict=True):
+            self._known[piece] = len(encoding) - self._anchors[anchor]

@@ -96,7 +96,8 @@ class RepairedTracking(Sampler):
     def draw(self, size: int, index: int) -> Draft:
         generator = random.Random(f"{self._name}/{index}")
         names = distinct_names(generator, HOPS + 1, 5)
-        value = generator.randint(10000, 99998)
+        # The example has the value 12345.
+        value = generator.randint(20000, 99999)
         places = sorted(generator.choices(range(size + 1), k=HOPS + 1))
         draft = tracking_draft(names, value, [f"{NOISE}\n"] * size, places)
         example = solved_example(generator)
