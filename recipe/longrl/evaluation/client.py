@@ -67,7 +67,7 @@ class Request:
     key: str
     group: str
     tokens: int
-    body: Callable[[], Mapping[str, Any]]
+    body: Callable[[], Mapping[str, Any] | bytes]
     record: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are logged with the outcome."""
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
 from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
 from recipe.longrl.evaluation.models import Model
-from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, SetPlan, make_plan
+from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, PlannedRow, SetPlan, make_plan
 from recipe.longrl.evaluation.profiles import Profile, SetOptions
 
 PROGRESS_S = 10.0
@@ -52,7 +53,7 @@ def count_open_requests(plans: Mapping[str, SetPlan]) -> int:
     total = 0
     for plan in plans.values():
         answers, _ = read_outcomes(plan.folder / ANSWERS)
-        total += sum(1 for _ in make_requests(plan, answers, -1, seeds=True))
+        total += sum(1 for _ in open_samples(plan, answers))
     return total
 
 
@@ -61,7 +62,7 @@ async def run_set(name: str, plan: SetPlan, client: Client, model: Model) -> Non
     async with RequestLog(plan.folder / ANSWERS) as log:
         rows = os.open(plan.folder / ROWS, os.O_RDONLY)
         try:
-            requests = list(make_requests(plan, log.answers, rows, seeds=model.seeds))
+            requests = list(make_requests(plan, log.answers, rows, model))
             progress = Progress(name, len(requests), sum(request.tokens for request in requests))
 
             def finish(outcome: dict[str, Any]) -> None:
@@ -76,21 +77,27 @@ async def run_set(name: str, plan: SetPlan, client: Client, model: Model) -> Non
             os.close(rows)
 
 
-def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, seeds: bool) -> Iterator[Request]:
-    """The requests without an answer, one for each different question. rows: descriptor of the open rows.jsonl."""
-    asked = {*answered}
+def open_samples(plan: SetPlan, answered: Mapping[str, Any]) -> Iterator[tuple[str, PlannedRow, int]]:
+    """(key, row, sample number) of each answer that is missing, once for each different question."""
+    seen = {*answered}
     for row in plan.rows:
         for sample in range(plan.record["repeats"]):
             key = plan.request_key(row.request, sample)
-            if row.fit == "skip" or key in asked:
-                continue
-            asked.add(key)
+            if row.fit != "skip" and key not in seen:
+                seen.add(key)
+                yield key, row, sample
 
-            def body(row: Any = row, sample: int = sample) -> dict[str, Any]:
-                entry = orjson.loads(os.pread(rows, row.size, row.offset))
-                return request_body(plan.record, entry, sample, seeds)
 
-            yield Request(key, row.group, row.prompt_tokens + row.max_tokens, body, {"row": row.id, "sample": sample})
+def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, model: Model) -> Iterator[Request]:
+    """The requests for the answers that are missing. rows: descriptor of the open rows.jsonl."""
+
+    def encode_body(row: PlannedRow, sample: int) -> bytes:
+        entry = orjson.loads(os.pread(rows, row.size, row.offset))
+        return orjson.dumps({"model": model.name, **request_body(plan.record, entry, sample, model.seeds)})
+
+    for key, row, sample in open_samples(plan, answered):
+        tokens = row.prompt_tokens + row.max_tokens
+        yield Request(key, row.group, tokens, partial(encode_body, row, sample), {"row": row.id, "sample": sample})
 
 
 def request_body(record: Mapping[str, Any], entry: Mapping[str, Any], sample: int, seeds: bool) -> dict[str, Any]:
