@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def main() -> None:
     if options.serve:
         return serve()
     result = {
-        "command": "python scripts/bench/evaluation.py --output docs/results/evaluation_overhead.json",
+        "command": shlex.join(["python", *sys.argv]),
         "in_flight": IN_FLIGHT,
         "server_delay_s": DELAY_S,
         "prompts": [measure(options.requests, characters, options.repeats) for characters in (400, 4000)],
