@@ -79,7 +79,7 @@ def stratified_standard_error(
 
     Each row weighs 1 / (number of cells * rows in its cell), and its residual is taken from the mean of its cell. A
     cluster may span cells, as the same question at three lengths does. scores, cells, clusters: (n,). nan for fewer
-    than two clusters. Raises ValueError for different lengths.
+    than two clusters, and for a cell of one row, whose spread nobody knows. Raises ValueError for different lengths.
 
         SE^2 = C / (C - 1) * sum over the C clusters of (sum of w_i r_i)^2
     """
@@ -89,6 +89,8 @@ def stratified_standard_error(
         return math.nan
     values = np.asarray(scores, float)
     _, index, sizes = np.unique([str(cell) for cell in cells], return_inverse=True, return_counts=True)
+    if sizes.min() < 2:
+        return math.nan
     means = np.bincount(index, weights=values) / sizes
     weighted = (values - means[index]) / (len(sizes) * sizes[index])
     totals = _sums_by_cluster(weighted, clusters)

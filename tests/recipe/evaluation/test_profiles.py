@@ -28,7 +28,6 @@ def test_profiles_have_what_the_papers_say():
 
 @pytest.mark.parametrize("name", shipped_profiles())
 def test_shipped_profiles_use_what_their_benchmarks_have(name):
-    pytest.importorskip("recipe.longrl.evaluation.benchmarks")
     for options in read_profile(name).sets.values():
         benchmark = find_benchmark(options.benchmark)
         check_options(benchmark, options.options)

@@ -92,6 +92,7 @@ def test_an_unknown_error_is_not_zero():
     assert math.isnan(stats.standard_error([1.0]))
     assert math.isnan(stats.clustered_standard_error([1.0, 0.0], ["a", "a"]))
     assert math.isnan(stats.stratified_standard_error([1.0, 0.0], ["x", "y"], ["a", "a"]))
+    assert math.isnan(stats.stratified_standard_error([1.0, 0.0], ["x", "y"], ["a", "b"]))
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (7, 20), (463, 503), (1, 1)])
