@@ -197,6 +197,32 @@ def rescore(context: typer.Context) -> None:
 
 
 @app.command()
+def ask(
+    document: Annotated[str, typer.Argument(help="A file of text, Markdown, HTML or PDF.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    model: ModelName = None,
+    server: Server = None,
+    window: Window = None,
+    chunk_tokens: Annotated[int, typer.Option(help="Tokens of a chunk, as in the model's training data.")] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 4096,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Ask a trained model about a document as in training, and show the answer and the chunks that it cites."""
+    import dataclasses
+
+    from verl_longrl.data.jsonl import dumps
+
+    from recipe.longrl.evaluation.ask import ask_document, open_reader, read_document, show_reading
+
+    with _plain_problems():
+        text = read_document(document)
+        with open_reader(model or "", server or (), window=window) as reader:
+            reading = ask_document(reader, text, question, chunk_tokens=chunk_tokens, max_tokens=max_tokens)
+        print(dumps(dataclasses.asdict(reading), indent=1)) if as_json else show_reading(reading)
+    raise typer.Exit(1 if reading.error else 0)
+
+
+@app.command()
 def fetch() -> None:
     """Download the benchmarks' data into the cache and check it; benchmarks also do it by themselves."""
     from recipe.longrl.evaluation import sources
