@@ -39,7 +39,9 @@ DELEGATED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; one folder for each set in it.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="A shipped profile (see `profiles`) or a YAML file.")]
-Sets = Annotated[str, typer.Option("--sets", help="Sets of the profile, separated by commas; default: all.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--sets", help="Sets of the profile, separated by commas or repeated; default: all.")
+]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", help="Hugging Face folder or hub name, a run's folder, or the name that --server serves."),
@@ -79,7 +81,7 @@ def profiles() -> None:
 def plan(
     out: Out,
     profile: ProfileName = "official",
-    sets: Sets = "",
+    sets: Sets = None,
     model: ModelName = None,
     server: Server = None,
     tokenizer: Tokenizer = None,
@@ -110,7 +112,7 @@ def plan(
 def run(
     out: Out,
     profile: ProfileName = "official",
-    sets: Sets = "",
+    sets: Sets = None,
     model: ModelName = None,
     server: Server = None,
     tokenizer: Tokenizer = None,
@@ -240,7 +242,7 @@ def _delegate(command: Callable[..., Any], name: str, arguments: list[str]) -> N
 
 def _read_settings(
     profile: str,
-    sets: str,
+    sets: list[str] | None,
     model: str | None,
     server: list[str] | None,
     tokenizer: str | None,
@@ -249,7 +251,7 @@ def _read_settings(
 ) -> Any:
     from recipe.longrl.evaluation.settings import read_settings
 
-    names = [name.strip() for name in sets.split(",") if name.strip()]
+    names = [name.strip() for listed in sets or () for name in listed.split(",") if name.strip()]
     flags = {"model": model, "server": server or None, "tokenizer": tokenizer, "window": window}
     return read_settings(profile, names, overrides or [], flags)
 

@@ -34,6 +34,13 @@ def test_the_command_line_runs_scores_and_reports(evaluate, server, tmp_path):
     assert len(server.bodies) == 12
 
 
+def test_sets_may_be_repeated_or_separated_by_commas(evaluate, tmp_path):
+    for names in (["--sets", "cities", "--sets", "capitals"], ["--sets", "cities,capitals"]):
+        status, _, problem = evaluate("plan", tmp_path, *names)
+        assert (status, problem) == (2, "--sets = cities: profile tiny has no such set. Fix: capitals\n")
+    assert evaluate("plan", tmp_path, "--sets", "capitals")[0] == 0
+
+
 def test_rows_are_asked_and_scored_under_every_rule(measure, server, tmp_path):
     result = measure(tmp_path, *SIX)
     assert (result["planned"], result["scored"], result["cut"], result["failed"]) == (12, 12, 0, 0)
