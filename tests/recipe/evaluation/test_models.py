@@ -52,6 +52,9 @@ def descendants(process):
 
 def wait_until_gone(processes):
     gone, alive = psutil.wait_procs(processes, timeout=15)
+    # Where nobody reaps orphans, as in a container without an init, an ended process stays as a zombie.
+    ended = [process for process in alive if process.status() == psutil.STATUS_ZOMBIE]
+    gone, alive = [*gone, *ended], [process for process in alive if process not in ended]
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
