@@ -62,6 +62,12 @@ def test_a_fork_has_a_helper_of_its_own():
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_a_helper_that_was_killed_before_a_call_is_replaced():
+    pid = cpu_deadline.run(os.getppid, seconds=60)
+    os.kill(pid, signal.SIGKILL)
+    assert cpu_deadline.run(operator.add, 1, 1, seconds=60) == 2
+
+
 def test_a_helper_that_is_killed_is_an_error_and_is_replaced():
     with pytest.raises(RuntimeError, match="the helper process was killed"):
         cpu_deadline.run(signal.raise_signal, signal.SIGKILL, seconds=60)

@@ -43,28 +43,39 @@ def run(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
     """The result of `function(*arguments)`, a JSON value, computed within `seconds` of CPU time.
 
     function: importable by its name. Raises CpuDeadlineError when it takes longer, runs out of memory or ends its
-    process, and RuntimeError for another exception or when the helper process is gone.
+    process, and RuntimeError for another exception or when the helper process is killed twice.
     """
-    global _helper
     message = pickle.dumps((function, arguments, seconds))
     with _lock:
-        if _helper is None:
-            _helper = _fork() if _fork_helper else _start()
         try:
-            _helper.send_bytes(message)
-            outcome, value = json.loads(_helper.recv_bytes())
-        except BaseException as error:
-            # A reply that nobody waited for must not be taken for the next one.
-            _helper.close()
-            _helper = None
-            if isinstance(error, EOFError | OSError):
+            outcome, value = _exchange(message)
+        except (EOFError, OSError):
+            # It may have been killed before this call, for its memory or by mistake: that says nothing about the call.
+            try:
+                outcome, value = _exchange(message)
+            except (EOFError, OSError) as error:
                 raise RuntimeError("the helper process was killed, perhaps because memory ran out") from error
-            raise
     if outcome == "result":
         return value
     if outcome == "raised":
         raise RuntimeError(value)
     raise CpuDeadlineError(value)
+
+
+def _exchange(message: bytes) -> tuple[str, Any]:
+    """Send a call to the helper, which is started if there is none, and wait for its reply."""
+    global _helper
+    if _helper is None:
+        _helper = _fork() if _fork_helper else _start()
+    try:
+        _helper.send_bytes(message)
+        outcome, value = json.loads(_helper.recv_bytes())
+    except BaseException:
+        # A reply that nobody waited for must not be taken for the next one.
+        _helper.close()
+        _helper = None
+        raise
+    return outcome, value
 
 
 def fork_helpers() -> None:
