@@ -43,11 +43,13 @@ def test_a_cut_answer_is_scored_as_it_is():
 
 
 def test_accuracy_given_all_evidence():
-    parts = [{"recall": 1.0}, {"recall": 1.0}, {"recall": 0.5}, {}]
+    parts = [{"recall": 1.0, "cited": 2.0}, {"recall": 1.0, "cited": 1.0}, {"recall": 0.5, "cited": 1.0}, {}]
     lines = [line(str(i), float(i < 2), parts={"published": part}) for i, part in enumerate(parts)]
     result = tables(lines)
     assert result["grounding"]["full_recall"]["mean"] == 1.0
     assert (result["grounding"]["incomplete_recall"]["n"], result["grounding"]["incomplete_recall"]["mean"]) == (1, 0.0)
+    values_found = [line("a", 1.0, parts={"published": {"recall": 1.0, "surplus": 0.0}})]
+    assert tables(values_found)["grounding"] is None
     assert result["parts"]["published"]["recall"] == {"n": 3, "mean": pytest.approx(2.5 / 3)}
 
 
