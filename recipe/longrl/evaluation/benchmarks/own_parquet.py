@@ -8,7 +8,7 @@ from verl_longrl.data.row_checks import check_row
 from verl_longrl.data.schema import Sample, decode_extra_info
 from verl_longrl.rewards import RewardOptions, score
 
-from recipe.longrl.evaluation.benchmarks.local_files import DataError, cluster_of, find_files, read_rows
+from recipe.longrl.evaluation.benchmarks.local_files import DataError, cluster_of, find_files, read_rows, without_chunks
 from recipe.longrl.evaluation.records import Outcome, Row
 
 MAX_TOKENS = 4096
@@ -37,6 +37,7 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
                 cell=sample.task or sample.data_source,
                 cluster=cluster_of(sample.prompt[-1]["content"]),
                 position=sum(evidence) / (len(evidence) * max(chunks - 1, 1)) if evidence and chunks else None,
+                closed_book=without_chunks(sample.prompt),
                 evidence=evidence,
                 meta={
                     "data_source": sample.data_source,
