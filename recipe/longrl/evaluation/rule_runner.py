@@ -59,6 +59,7 @@ class RuleRunner:
                 self._ended[rule] += 1
                 applied[rule] = f"{error} (limit {RULE_S:g} s of CPU time)"
             except RuntimeError as error:
+                self._ended[rule] += 1
                 applied[rule] = str(error)
         return self._with_given_up(applied)
 

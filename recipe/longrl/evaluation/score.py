@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,12 +108,11 @@ class _Planned(NamedTuple):
 def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
     """The lines of scores.jsonl, with a batch of rows and answers in memory."""
     runner = RuleRunner(plan.record["benchmark"])
-    for batch in batched(_planned_answers(plan), BATCH):
-        applied = iter(runner.apply([(each.answer["text"], each.row) for each in batch if each.answer is not None]))
-        for planned in batch:
-            yield _score_answer(
-                planned, next(applied) if planned.answer else dict.fromkeys(benchmark.rules, Outcome(0))
-            )
+    zero: Applied = dict.fromkeys(benchmark.rules, Outcome(0.0))
+    answers = _planned_answers(plan)
+    while batch := [*islice(answers, BATCH)]:
+        applied = iter(runner.apply([(each.answer["text"], each.row) for each in batch if each.answer]))
+        yield from (_score_answer(each, next(applied) if each.answer else zero) for each in batch)
 
 
 def _planned_answers(plan: SetPlan) -> Iterator[_Planned]:

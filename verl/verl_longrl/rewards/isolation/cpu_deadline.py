@@ -1,7 +1,8 @@
 """Run a function on a model's answer in a process that the kernel ends when it has used its CPU time.
 
 A parser that a response can make endless never runs in the caller's process. Its deadline is CPU time, so a busy
-machine does not make an answer wrong; only a function that waits is ended by the clock (`WAIT_S`). It works in any thread and inside an event loop, where signals do not.
+machine does not make an answer wrong; a function that waits instead of computing is ended, too, later (`WAIT_S`). It
+works in any thread and inside an event loop, where signals do not.
 
 caller (`run`)                           helper (`_supervise`)            child (`_answer_calls`)
 (function, arguments, seconds) -- pipe ------------------------------->  calls the function while a timer runs
