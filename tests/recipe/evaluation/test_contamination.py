@@ -98,7 +98,12 @@ def overlap_with(planned, file, *texts):
 
 def test_the_overlap_names_rows_whose_question_or_context_is_in_training_files(planned, tmp_path):
     question = QUESTION.replace("#", "n1")
-    texts = (f"{FRAME} Once {text_of(2, 10, 30)} again.", f"So: {question.upper()}!", f"{FRAME} nothing else", text_of(0, 0, 12))
+    texts = (
+        f"{FRAME} Once {text_of(2, 10, 30)} again.",
+        f"So: {question.upper()}!",
+        f"{FRAME} nothing else",
+        text_of(0, 0, 12),
+    )
     found = overlap_with(planned, tmp_path / "train.parquet", *texts)
     assert (found["training_rows"], found["training_rows_that_share"]) == (4, 2)
     assert found["question"] == {"rows": 3, "share": pytest.approx(1 / 3), "mean": pytest.approx(1 / 3)}
