@@ -60,7 +60,7 @@ class FileRow(NamedTuple):
     def integers(self, field: str) -> list[int]:
         """A field with a list of integers, which may be empty."""
         value = self._value(field)
-        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise self.wrong(field, "a list of integers")
         return value
 

@@ -50,6 +50,12 @@ UNUSED = {
 }
 
 
+OTHER_KINDS = (None, True, [], {"x": 1}, [{"x": 1}])
+"""Values that fields may not have."""
+ALSO_RIGHT = {"table_evidence": [], "paragraph_evidence": [], "wiki_items": [], "ground_truth": True}
+"""Which of them a field may have after all."""
+
+
 @pytest.mark.parametrize(
     ("benchmark", "field"), [(name, field) for name, (_, values, _) in FILES.items() for field in values]
 )
@@ -67,6 +73,53 @@ def test_a_missing_field_is_named_with_file_and_row(benchmark, field, tmp_path):
         rows_of(benchmark, tmp_path)
     assert str(error.value).startswith(f"{place}: {field}: missing, expected ")
     assert "Fix: use the benchmark's own file; this row has the fields" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field"),
+    [(name, field) for name, (_, values, _) in FILES.items() for field in values if field not in UNUSED.get(name, ())],
+)
+def test_a_field_of_another_kind_is_named_with_file_and_row(benchmark, field, tmp_path):
+    name, values, _ = FILES[benchmark]
+    for number, value in enumerate(OTHER_KINDS):
+        if value == ALSO_RIGHT.get(field, "none"):
+            continue
+        file = write_rows(tmp_path / str(number), name, [{**values, field: value}])
+        with pytest.raises(DataError) as error:
+            rows_of(benchmark, file.parent)
+        place = f"{file}: line 1" if name.endswith(".jsonl") else f"{file}: row 0"
+        assert str(error.value).startswith(f"{place}: {field}: found "), value
+        assert ", expected " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field", "items"),
+    [
+        ("frames", "wiki_items", [None, 7, "text", {}, {"title": "x", "text": None}, {"title": 7, "text": "x"}]),
+        ("corpusqa", "prompt", [None, 7, "text", {}, {"role": "user", "content": None}, {"content": "x"}]),
+        ("docmath", "paragraphs", [None, 7, {}, ["nested"]]),
+        ("docmath", "table_evidence", [None, "0", {}, True, 0.5]),
+        ("longbench_v1_qa", "answers", [None, 7, {}]),
+        ("longbench_pro", "answer", [None, 7, {}]),
+    ],
+)
+def test_an_item_of_another_kind_is_named_with_file_and_row(benchmark, field, items, tmp_path):
+    name, values, _ = FILES[benchmark]
+    for item in items:
+        file = write_rows(tmp_path, name, [{**values, field: [*values[field], item]}])
+        with pytest.raises(DataError) as error:
+            rows_of(benchmark, tmp_path)
+        assert f"{file}: " in str(error.value)
+        assert f": {field}: found " in str(error.value)
+
+
+@pytest.mark.parametrize("item", [None, 7, "text", {}, {"role": "user"}, {"role": "user", "content": 7}])
+def test_mrcr_messages_of_another_kind_are_named(item, tmp_path):
+    name, values, _ = FILES["mrcr"]
+    file = write_rows(tmp_path, name, [{**values, "prompt": json.dumps([*CONVERSATION, item])}])
+    with pytest.raises(DataError, match=r"row 0: prompt: found .* expected a JSON list of messages") as error:
+        rows_of("mrcr", file.parent.parent)
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize("benchmark", FILES)
