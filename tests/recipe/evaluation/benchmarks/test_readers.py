@@ -10,6 +10,7 @@ from verl_longrl.data.schema import Sample, write_samples
 from recipe.longrl.evaluation.benchmarks import mrcr
 from recipe.longrl.evaluation.benchmarks.local_files import DataError
 from recipe.longrl.evaluation.benchmarks.registry import REGISTRY
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 from recipe.longrl.evaluation.sources import CACHE_VARIABLE
 
 OTHER_FORM = {
@@ -120,6 +121,35 @@ def test_mrcr_messages_of_another_kind_are_named(item, tmp_path):
     with pytest.raises(DataError, match=r"row 0: prompt: found .* expected a JSON list of messages") as error:
         rows_of("mrcr", file.parent.parent)
     assert str(file) in str(error.value)
+
+
+DOCUMENTS = {
+    "longbench_v2": "The text with",
+    "longbench_v1_qa": "An article.",
+    "longreason": "Background.",
+    "frames": "Born 1801.",
+    "docmath": "Rent 3.",
+    "docmath_grounded": "Rent 3.",
+    "corpusqa": "Documents ...",
+    "longbench_pro": "A text.",
+}
+"""Texts of the documents that only an open book shows."""
+
+
+@pytest.mark.parametrize("benchmark", FILES)
+def test_a_closed_book_has_the_question_without_the_documents(benchmark, tmp_path):
+    name, values, _ = FILES[benchmark]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of(benchmark, tmp_path)
+    if benchmark == "mrcr":
+        assert row.closed_book == ()
+        return
+    asked, closed = (" ".join(each["content"] for each in messages) for messages in (row.messages, row.closed_book))
+    assert DOCUMENTS[benchmark] in asked
+    assert DOCUMENTS[benchmark] not in closed
+    assert row.meta["question"] in closed
+    assert (NO_DOCUMENT in closed) == (benchmark != "longbench_v2")
+    assert all(option in closed for option in row.meta.get("options", {}).values())
 
 
 @pytest.mark.parametrize("benchmark", FILES)
@@ -315,6 +345,8 @@ def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
     plain = Sample("loongrl_qa", [{"role": "user", "content": "Who?"}], ["Ann"], 1, question="Who?")
     write_samples(tmp_path / "held_out.parquet", [grounded, plain])
     first, second = REGISTRY["own_parquet"].rows(path=str(tmp_path))
+    assert first.closed_book[0]["content"] == f"{NO_DOCUMENT}\n\nQuestion: How many has Bob?\n\nAnswer."
+    assert second.closed_book == ()
     assert (first.evidence, first.position, first.cell, second.cell) == ((1,), 1.0, "longrlvr", "loongrl_qa")
     reward = REGISTRY["own_parquet"].rules["reward"]
     right = "Bob.</think><useful_chunks><CHUNK_1></useful_chunks><answer>4</answer>"
