@@ -59,8 +59,9 @@ def read_contamination(folders: Mapping[str, Path]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for name, folder in folders.items():
         found = {}
-        if closed := folders.get(name + CLOSED_BOOK):
-            found["closed_book"] = compare_closed_book(folder, closed)
+        closed = folders.get(name + CLOSED_BOOK)
+        if closed and (compared := compare_closed_book(folder, closed)):
+            found["closed_book"] = compared
         if overlap := _read_overlap(folder):
             found["overlap"] = overlap
         if found:
@@ -68,17 +69,20 @@ def read_contamination(folders: Mapping[str, Path]) -> dict[str, Any]:
     return known
 
 
-def compare_closed_book(folder: Path, closed: Path) -> dict[str, Any]:
+def compare_closed_book(folder: Path, closed: Path) -> dict[str, Any] | None:
     """The scores of a set against those of its closed book, paired by row and sample. Both must be scored.
 
     For each rule: a is the closed book and b the set, with b - a and its clustered interval; `right_without` is the
-    share of answers that are fully right without the documents, and `others` the set's figure on the other rows.
+    share of answers that are fully right without the documents, and `others` the set's figure on the other rows. None
+    if the two have no row in common.
     """
     from recipe.longrl.evaluation.score import SCORES, answers_of
 
     without = {(line["row"], line["sample"]): line for line in iterate_jsonl(closed / SCORES)}
     lines = [*iterate_jsonl(folder / SCORES)]
     both = [line for line in lines if (line["row"], line["sample"]) in without]
+    if not both:
+        return None
     rules = {}
     for rule in lines[0]["scores"]:
         opened = answers_of(both, rule)

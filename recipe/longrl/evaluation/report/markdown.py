@@ -19,6 +19,7 @@ CONTAMINATION = (
     "questions in training files",
     "contexts with 13 words of training files",
 )
+"""Columns of the table about contamination."""
 
 
 def write_markdown(report: Mapping[str, Any]) -> str:
