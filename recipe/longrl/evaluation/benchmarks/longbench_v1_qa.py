@@ -10,7 +10,7 @@ LoongRL's training sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from recipe.longrl.evaluation.benchmarks.local_files import (
@@ -66,7 +66,7 @@ def longbench_v1_qa_rows(
     for task, file in find_task_files(path, "longbench_v1_qa", patterns, ORIGIN):
         for row in read_rows(file):
             question, context = row.text("input"), row.text("context")
-            fill = qwenlong_prompt if prompt == "qwenlong" else PROMPTS[task].format
+            fill: Callable[..., str] = qwenlong_prompt if prompt == "qwenlong" else PROMPTS[task].format
             yield Row(
                 id=f"{task}/{row.text('_id')}",
                 messages=user_message(fill(context=context, question=question)),
