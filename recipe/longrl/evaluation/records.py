@@ -8,6 +8,17 @@ from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """A second request for one answer: a user message with the first answer in it, whose own answer is scored."""
+
+    before: str
+    """The message up to the first answer, and after it. Two texts, because a placeholder may occur in a question."""
+    after: str
+    max_tokens: int
+    """Tokens of the longest second answer."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One question of a benchmark, ready to be sent."""
 
@@ -31,6 +42,8 @@ class Row:
     """Depth of the evidence in the context, from 0 to 1, for heat maps."""
     evidence: tuple[int, ...] = ()
     """Gold chunk ids, if the prompt has <CHUNK_i> tags."""
+    follow_up: FollowUp | None = None
+    """The second request, if the protocol asks twice."""
     meta: dict[str, Any] = field(default_factory=dict)
 
 

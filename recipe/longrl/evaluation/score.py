@@ -20,10 +20,11 @@ from verl_longrl.data.jsonl import dumps, encode_line, iterate_jsonl
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl.evaluation import figures
+from recipe.longrl.evaluation.answers import PlannedAnswer, iterate_answers
 from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
-from recipe.longrl.evaluation.log import FAILED, OutcomeReader, digest
-from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_row
+from recipe.longrl.evaluation.log import FAILED, digest
+from recipe.longrl.evaluation.plan import SetPlan, read_plan
 from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
 
 SCORES, TABLES = "scores.jsonl", "tables.json"
@@ -72,6 +73,7 @@ def make_tables(
         "cut": states[CUT],
         "failed": states[FAILED],
         "empty": sum(line["empty"] for line in lines),
+        "reasoning_cut": sum(line["reasoning_cut"] for line in lines),
         "token_drift": sum(line["token_drift"] for line in lines),
         "over_window": {
             "policy": options["over_window"],
@@ -95,41 +97,29 @@ def make_tables(
 
 def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
     """The lines of scores.jsonl, with one row and one answer in memory."""
-    reader = OutcomeReader(plan.folder / ANSWERS)
-    try:
-        for entry in iterate_entries(plan.folder):
-            row = read_row(entry)
-            for sample in range(plan.record["repeats"]):
-                key = plan.request_key(entry["request"], sample)
-                yield _score_answer(row, entry, sample, reader.answer(key), reader.errors.get(key), benchmark)
-    finally:
-        reader.close()
+    return (_score_answer(planned, benchmark) for planned in iterate_answers(plan))
 
 
-def _score_answer(
-    row: Row,
-    entry: Mapping[str, Any],
-    sample: int,
-    answer: Mapping[str, Any] | None,
-    error: str | None,
-    benchmark: Benchmark,
-) -> dict[str, Any]:
+def _score_answer(planned: PlannedAnswer, benchmark: Benchmark) -> dict[str, Any]:
+    entry, row, answer = planned.entry, planned.row, planned.answer
     if answer is None:
-        reason = "over the window" if entry["fit"] == "skip" else error or "not asked yet"
+        reason = "over the window" if entry["fit"] == "skip" else planned.error or "not asked yet"
         outcomes = dict.fromkeys(benchmark.rules, Outcome(0.0))
     else:
         reason, outcomes = (
             None,
             {name: _apply_rule(name, rule, answer["text"], row) for name, rule in benchmark.rules.items()},
         )
-    served = answer["prompt_tokens"] if answer else None
+    with_document = planned.first or answer
+    served = with_document["prompt_tokens"] if with_document else None
     return {
         "row": row.id,
-        "sample": sample,
+        "sample": planned.sample,
         "state": answer["state"] if answer else FAILED,
         "error": reason,
         "fit": entry["fit"],
         "empty": answer is not None and not answer["text"].strip(),
+        "reasoning_cut": planned.first is not None and planned.first["state"] == CUT,
         "question": entry["question"],
         "cell": row.cell,
         "length": row.length,
