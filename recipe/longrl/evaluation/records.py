@@ -62,6 +62,16 @@ Rule = Callable[[str, Row], Outcome]
 
 
 @dataclass(frozen=True)
+class Judging:
+    """How a benchmark is judged: a rule decides first, a judge what the rule leaves open."""
+
+    rule: str
+    """Not judged are answers that this rule gives 1, or for which its `parts["decided"]` is 1."""
+    candidate: Callable[[str], str]
+    """(text that the model generated) -> the answer that a judge is shown. An empty one is wrong without a judge."""
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A set of questions with the rules that score them."""
 
@@ -71,7 +81,8 @@ class Benchmark:
     rules: dict[str, Rule]
     """By name: "published", "strict", ...; the first one is the headline."""
     summary: str
-    judged: bool = False
+    judged: Judging | None = None
+    """None: no answer needs a judge."""
 
 
 @dataclass(frozen=True)

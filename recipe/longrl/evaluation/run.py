@@ -125,14 +125,15 @@ def make_follow_ups(plan: SetPlan, model: Model, log: RequestLog) -> list[Reques
     requests = []
     for planned in open_follow_ups(plan):
         messages, longest = planned.second_request
-        prompt, where = counter.count(messages), {"row": planned.row.id, "sample": planned.sample}
+        prompt, record = counter.count(messages), {"row": planned.row.id, "sample": planned.sample}
         if prompt + longest > model.window:
             error = f"second request: prompt + answer = {prompt} + {longest} tokens, window {model.window}"
-            log.add({"key": planned.key, **where, "state": FAILED, "error": error, "started": time.time(), "seconds": 0})
+            never_sent = {"state": FAILED, "error": error, "started": time.time(), "seconds": 0.0}
+            log.add({"key": planned.key, **record, **never_sent})
             continue
+        record["counted_tokens"] = prompt
         entry = {"row": {"messages": messages}, "max_tokens": longest}
         body = {"model": model.name, **request_body(plan.record, entry, planned.sample, model.seeds)}
-        record = {**where, "counted_tokens": prompt}
         requests.append(Request(planned.key, planned.key, prompt + longest, partial(orjson.dumps, body), record))
     return requests
 
@@ -189,7 +190,7 @@ def _plan_set(
         "average": list(profile.average),
         "set": name,
         "benchmark": options.benchmark,
-        "options": {key: value for key, value in asdict(options).items() if key != "sampling"},
+        "options": {key: value for key, value in asdict(options).items() if key not in ("sampling", "judge")},
         "sampling": asdict(options.sampling),
         "seed": profile.seed,
         "repeats": options.repeats,

@@ -5,14 +5,14 @@
 
 An answer is scored (it ended by itself), cut (at its longest length; its text is scored as it is) or failed (it was
 never received, or its row was not sent; its score is 0). All three are in the denominator. Where more than a set share
-failed, there is no headline.
+failed, there is no headline. The same holds for answers that a judge was to decide and has not.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,18 @@ from recipe.longrl.evaluation import figures
 from recipe.longrl.evaluation.answers import PlannedAnswer, iterate_answers
 from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
+from recipe.longrl.evaluation.judge.figures import make_judge_tables, share_without_verdict
+from recipe.longrl.evaluation.judge.verdicts import (
+    BY_RULE,
+    JudgeRecord,
+    Verdict,
+    VerdictReader,
+    open_question,
+    open_verdicts,
+    read_judges,
+)
 from recipe.longrl.evaluation.log import FAILED, digest
-from recipe.longrl.evaluation.plan import SetPlan, read_plan
+from recipe.longrl.evaluation.plan import read_plan
 from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
 
 SCORES, TABLES = "scores.jsonl", "tables.json"
@@ -40,16 +50,26 @@ def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     """Score the answers in a set's folder, write its two files, and return the tables."""
     plan = read_plan(folder)
     benchmark = find_benchmark(plan.record["benchmark"])
-    write_atomic(folder / SCORES, (encode_line(line).decode() for line in _score_answers(plan, benchmark)))
-    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed)
+    judges = read_judges(folder) if benchmark.judged else []
+    with open_verdicts(folder, judges) as verdicts:
+        lines = (_score_answer(planned, benchmark, verdicts) for planned in iterate_answers(plan))
+        write_atomic(folder / SCORES, (encode_line(line).decode() for line in lines))
+    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed, judges)
     write_atomic(folder / TABLES, dumps(tables, indent=1) + "\n")
     return tables
 
 
 def make_tables(
-    record: Mapping[str, Any], lines: list[dict[str, Any]], benchmark: Benchmark, max_failed: float = MAX_FAILED
+    record: Mapping[str, Any],
+    lines: list[dict[str, Any]],
+    benchmark: Benchmark,
+    max_failed: float = MAX_FAILED,
+    judges: Sequence[JudgeRecord] = (),
 ) -> dict[str, Any]:
-    """The figures of all planned answers. lines: those of scores.jsonl."""
+    """The figures of all planned answers. lines: those of scores.jsonl.
+
+    With judges, each has a figure of its own next to those of the rules, and the first one's is the headline.
+    """
     states = Counter(line["state"] for line in lines)
     fits = Counter(line["fit"] for line in lines)
     options = record["options"]
@@ -58,16 +78,25 @@ def make_tables(
         known = ", ".join(benchmark.rules)
         raise BenchmarkError(f"rule = {headline_rule}: {benchmark.name} has no such rule. Fix: one of {known}")
     by_cells = options["aggregate"] == "cells"
-    answers = {rule: _answers_of(lines, rule) for rule in benchmark.rules}
+    judged = make_judge_tables(lines, benchmark.judged.rule, judges) if benchmark.judged and judges else None
+    if judged:
+        headline_rule = judges[0].figure
+    names = [*benchmark.rules, *(judge.figure for judge in judges)]
+    answers = {rule: _answers_of(lines, rule) for rule in names}
     rules = {rule: figures.make_figure(scored, by_cells) for rule, scored in answers.items()}
     share = states[FAILED] / len(lines)
     withheld = f"{share:.1%} of the answers failed, more than {max_failed:.1%}" if share > max_failed else None
+    if judged and not withheld:
+        share = share_without_verdict(judged["judges"][headline_rule], len(lines))
+        if share > max_failed:
+            withheld = f"{share:.1%} of the answers have no verdict of the judge, more than {max_failed:.1%}"
     return {
         "set": record["set"],
         "profile": record["profile"],
         "benchmark": record["benchmark"],
         "record_sha256": digest(record),
-        "published_figures_are_judged": benchmark.judged,
+        "published_figures_are_judged": benchmark.judged is not None,
+        "judged": judged,
         "planned": len(lines),
         "scored": states[SCORED],
         "cut": states[CUT],
@@ -87,20 +116,16 @@ def make_tables(
         "no_headline_because": withheld,
         "rules": rules,
         "repeats": {rule: figures.make_repeats(scored) for rule, scored in answers.items()},
-        "parts": {rule: _mean_parts(lines, rule) for rule in benchmark.rules},
-        "grounding": _accuracy_by_recall(lines, headline_rule, list(benchmark.rules)),
+        "parts": {rule: _mean_parts(lines, rule) for rule in names},
+        "grounding": _accuracy_by_recall(lines, headline_rule, names),
         "cells": {rule: _figures_by_cell(scored) for rule, scored in answers.items()},
         "curves": {rule: figures.make_curve(scored) for rule, scored in answers.items()},
         "heat_maps": {rule: figures.make_heat_map(scored) for rule, scored in answers.items()},
     }
 
 
-def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
-    """The lines of scores.jsonl, with one row and one answer in memory."""
-    return (_score_answer(planned, benchmark) for planned in iterate_answers(plan))
-
-
-def _score_answer(planned: PlannedAnswer, benchmark: Benchmark) -> dict[str, Any]:
+def _score_answer(planned: PlannedAnswer, benchmark: Benchmark, judges: Sequence[VerdictReader]) -> dict[str, Any]:
+    """A line of scores.jsonl."""
     entry, row, answer = planned.entry, planned.row, planned.answer
     if answer is None:
         reason = "over the window" if entry["fit"] == "skip" else planned.error or "not asked yet"
@@ -110,6 +135,14 @@ def _score_answer(planned: PlannedAnswer, benchmark: Benchmark) -> dict[str, Any
             None,
             {name: _apply_rule(name, rule, answer["text"], row) for name, rule in benchmark.rules.items()},
         )
+    verdicts = {}
+    if benchmark.judged and judges:
+        by_rule = outcomes[benchmark.judged.rule]
+        for judge in judges:
+            if answer is not None:
+                question = open_question(row, answer["text"], by_rule, benchmark.judged)
+                verdicts[judge.judge.figure] = judge.verdict(question)
+            outcomes[judge.judge.figure] = _judged_outcome(by_rule, verdicts.get(judge.judge.figure, BY_RULE))
     with_document = planned.first or answer
     served = with_document["prompt_tokens"] if with_document else None
     return {
@@ -130,7 +163,14 @@ def _score_answer(planned: PlannedAnswer, benchmark: Benchmark) -> dict[str, Any
         "scores": {name: outcome.score for name, outcome in outcomes.items()},
         "parsed": {name: outcome.parsed[:LONGEST_PARSED] for name, outcome in outcomes.items()},
         "parts": {name: outcome.parts for name, outcome in outcomes.items()},
+        "verdicts": {name: verdict._asdict() for name, verdict in verdicts.items()},
     }
+
+
+def _judged_outcome(by_rule: Outcome, verdict: Verdict) -> Outcome:
+    """Right by rule or by the judge; without a verdict the answer has 0."""
+    score = by_rule.score if verdict.decision == "by rule" else float(verdict.decision == "right")
+    return Outcome(score, by_rule.parsed)
 
 
 def _apply_rule(name: str, rule: Any, text: str, row: Row) -> Outcome:
