@@ -25,7 +25,6 @@ from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
 from recipe.longrl.evaluation.judge.figures import make_judge_tables, share_without_verdict
 from recipe.longrl.evaluation.judge.verdicts import (
-    BY_RULE,
     JudgeRecord,
     Verdict,
     VerdictReader,
@@ -135,14 +134,12 @@ def _score_answer(planned: PlannedAnswer, benchmark: Benchmark, judges: Sequence
             None,
             {name: _apply_rule(name, rule, answer["text"], row) for name, rule in benchmark.rules.items()},
         )
-    verdicts = {}
+    verdicts: dict[str, Verdict] = {}
     if benchmark.judged and judges:
         by_rule = outcomes[benchmark.judged.rule]
-        for judge in judges:
-            if answer is not None:
-                question = open_question(row, answer["text"], by_rule, benchmark.judged)
-                verdicts[judge.judge.figure] = judge.verdict(question)
-            outcomes[judge.judge.figure] = _judged_outcome(by_rule, verdicts.get(judge.judge.figure, BY_RULE))
+        question = open_question(row, answer["text"], by_rule, benchmark.judged) if answer else None
+        verdicts = {each.judge.figure: each.verdict(question) for each in judges}
+        outcomes |= {name: _judged_outcome(by_rule, verdict) for name, verdict in verdicts.items()}
     with_document = planned.first or answer
     served = with_document["prompt_tokens"] if with_document else None
     return {

@@ -66,8 +66,8 @@ def test_the_second_request_has_the_reasoning_and_not_the_text(ask_twice, server
             "role": "user",
             "content": "Please read the following text and answer the questions below.\n\nThe text is too long and "
             f"omitted here.\n\nWhat is the correct answer to this question: {QUESTION}\nChoices:\n(A) north\n"
-            "(B) south\n(C) east\n(D) west\n\nLet’s think step by step: North? $Q$ No: south.\n\nBased on the above, what is the "
-            "single, most likely answer choice? Format your response as follows: "
+            "(B) south\n(C) east\n(D) west\n\nLet’s think step by step: North? $Q$ No: south.\n\n"
+            "Based on the above, what is the single, most likely answer choice? Format your response as follows: "
             '"The correct answer is (insert answer here)".',
         }
     ]

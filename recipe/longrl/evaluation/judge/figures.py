@@ -29,7 +29,7 @@ def share_without_verdict(judge: Mapping[str, Any], planned: int) -> float:
 
 
 def _describe_judge(lines: Sequence[Mapping[str, Any]], judge: JudgeRecord) -> dict[str, Any]:
-    verdicts = [line["verdicts"][judge.figure] for line in lines if line["verdicts"]]
+    verdicts = [line["verdicts"][judge.figure] for line in lines]
     counts = Counter(verdict["decision"] for verdict in verdicts)
     decided = sum(counts[decision] for decision in DECIDED)
     return {
@@ -45,9 +45,7 @@ def _describe_judge(lines: Sequence[Mapping[str, Any]], judge: JudgeRecord) -> d
 
 def _compare_judges(lines: Sequence[Mapping[str, Any]], a: str, b: str) -> dict[str, Any]:
     """Agreement on the answers that both judges decided."""
-    pairs = [
-        (line, line["verdicts"][a]["decision"], line["verdicts"][b]["decision"]) for line in lines if line["verdicts"]
-    ]
+    pairs = [(line, line["verdicts"][a]["decision"], line["verdicts"][b]["decision"]) for line in lines]
     pairs = [(line, of_a, of_b) for line, of_a, of_b in pairs if of_a in DECIDED and of_b in DECIDED]
     of_a, of_b = [first for _, first, _ in pairs], [second for _, _, second in pairs]
     disagreements = [

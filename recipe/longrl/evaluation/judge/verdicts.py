@@ -68,7 +68,7 @@ class VerdictReader:
         self.judge, self.replies = judge, OutcomeReader(path)
 
     def verdict(self, question: Question | None) -> Verdict:
-        """The judge's verdict; None is a question that the rule has decided."""
+        """The judge's verdict; None is an answer that the rule has decided, or that failed."""
         if question is None:
             return BY_RULE
         reply = self.replies.answer(self.judge.key(question))
