@@ -77,7 +77,7 @@ def test_the_second_request_has_the_reasoning_and_not_the_text(ask_twice, server
     assert len(server.bodies) == 3
     lines = [json.loads(line) for line in (tmp_path / "out/cot/answers.jsonl").open()]
     assert len({line["key"] for line in lines}) == 3
-    assert lines[-1]["counted_tokens"] < 400
+    assert 0 < lines[-1]["counted_tokens"] < 600
 
 
 def test_a_rerun_asks_only_what_is_missing(ask_twice, server):
