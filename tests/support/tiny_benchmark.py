@@ -1,6 +1,6 @@
-"""Two benchmarks of a few rows, with a model that knows the answers."""
+"""Two benchmarks of a few rows, one of them judged, with a model that knows the answers."""
 
-from recipe.longrl.evaluation.records import NO_DOCUMENT, Benchmark, Outcome, Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Benchmark, Judging, Outcome, Row
 
 CAPITALS = {
     "France": "Paris",
@@ -53,3 +53,8 @@ def know(body):
     question = body["messages"][0]["content"].rpartition("What is the capital of ")[2]
     country = question.partition("?")[0]
     return "I think it is Oslo." if country == "Laos" else CAPITALS[country]
+
+
+JUDGED = Benchmark(
+    "judged_capitals", rows, BENCHMARK.rules, "capitals that a judge may decide on", Judging("strict", str.strip)
+)

@@ -53,7 +53,9 @@ Tokenizer = Annotated[str | None, typer.Option("--tokenizer", help="The served m
 Window = Annotated[int | None, typer.Option("--window", help="Tokens of prompt and answer; default: the model's.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="sets.NAME.KEY=VALUE, model.KEY=VALUE, client.KEY=VALUE; docs/evaluation.md lists the keys."),
+    typer.Argument(
+        help="sets.NAME.KEY=VALUE, or KEY=VALUE of model., client. and judge.; docs/evaluation.md lists the keys."
+    ),
 ]
 Prefill = Annotated[float | None, typer.Option("--prefill-rate", help="Prompt tokens a second, for the hours.")]
 Decode = Annotated[float | None, typer.Option("--decode-rate", help="Answer tokens a second, for the hours.")]
@@ -121,12 +123,14 @@ def run(
     training_length: TrainingLength = None,
     overrides: Overrides = None,
 ) -> None:
-    """Ask the model, score its answers and write the report. If it is killed, rerun the same command: it resumes.
+    """Ask the model, then the judges if there are any, score the answers and write the report.
 
-    Exits with status 1 if a set has no headline, because too many answers failed.
+    If it is killed, rerun the same command: it resumes. Exits with status 1 if a set has no headline, because too many
+    answers failed or have no verdict.
     """
     import asyncio
 
+    from recipe.longrl.evaluation.judge.ask import connect_judges, judge_sets
     from recipe.longrl.evaluation.models import describe_model, open_model
     from recipe.longrl.evaluation.run import count_open_requests, plan_sets, run_sets
     from recipe.longrl.provenance import record_start
@@ -134,11 +138,14 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _plain_problems(), _locked(out):
         settings = _read_settings(profile, sets, model, server, tokenizer, window, overrides)
+        # First, so that nobody waits for answers that cannot be judged.
+        judges = connect_judges(settings.profile, settings.sets)
         plans = plan_sets(out, settings.profile, settings.sets, describe_model(settings.model, out))
         record_start(out, shlex.join(["python", "-m", "recipe.longrl.evaluation", *sys.argv[1:]]))
         if count_open_requests(plans):
             with open_model(settings.model, out, settings.profile.seed) as served:
                 asyncio.run(run_sets(plans, served, settings.client))
+        asyncio.run(judge_sets(plans, judges, settings.client))
         complete = _write_report(out, training_length, max_failed)
     raise typer.Exit(0 if complete else 1)
 
@@ -221,6 +228,26 @@ def compare(
         print("\n".join(comparison_lines(comparison)))
         if json_file is not None:
             write_atomic(json_file, dumps(comparison, indent=1) + "\n")
+
+
+@app.command()
+def judge(
+    labelled: Annotated[Path, typer.Argument(help="Rows of question, reference, candidate and label (true or false).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="judge.KEY=VALUE, client.KEY=VALUE.")] = None,
+) -> None:
+    """Measure judges on labelled rows: accuracy with its interval, and Cohen's kappa with the labels."""
+    from recipe.longrl.evaluation.judge.ask import JudgeSetupError, connect_judge
+    from recipe.longrl.evaluation.judge.labelled import measure_judge, read_labelled
+    from recipe.longrl.evaluation.report.markdown import labelled_table
+    from recipe.longrl.evaluation.settings import read_settings
+
+    with _plain_problems():
+        read_labelled(labelled)
+        settings = read_settings("official", [], overrides or [], {})
+        if not settings.profile.judge:
+            raise JudgeSetupError("judge.servers = []: no judge. Fix: judge.servers=http://host:8000/v1")
+        judges = [connect_judge(options) for options in settings.profile.judge]
+        print("\n".join(labelled_table(measure_judge(labelled, each, settings.client) for each in judges)))
 
 
 @app.command(context_settings=DELEGATED)

@@ -12,6 +12,7 @@ from verl_longrl.data.jsonl import iterate_jsonl
 
 from recipe.longrl.evaluation import figures
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.judge.verdicts import read_judges
 from recipe.longrl.evaluation.log import FAILED
 from recipe.longrl.evaluation.plan import RECORD, different_fields
 from recipe.longrl.evaluation.score import SCORES
@@ -47,7 +48,9 @@ def read_set(folder: Path) -> SetFolder:
     if not (folder / SCORES).is_file():
         raise CompareError(f"{folder}: not scored. Fix: python -m recipe.longrl.evaluation score {folder.parent}")
     answers = {(line["question"], line["sample"]): line for line in iterate_jsonl(folder / SCORES)}
-    return SetFolder(folder, json.loads((folder / RECORD).read_text()), answers)
+    record = json.loads((folder / RECORD).read_text())
+    judges = {judge.figure: judge.values for judge in read_judges(folder)}
+    return SetFolder(folder, record | ({"judges": judges} if judges else {}), answers)
 
 
 def compare_runs(a: Path, b: Path) -> dict[str, Any]:

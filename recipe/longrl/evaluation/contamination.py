@@ -46,7 +46,9 @@ def closed_rows(rows: Iterable[Row], benchmark: str) -> Iterator[Row]:
     for row in rows:
         if row.closed_book:
             found = True
-            yield replace(row, messages=row.closed_book)
+            # Without a text there is nothing to reason about first.
+            longest = row.follow_up.max_tokens if row.follow_up else row.max_tokens
+            yield replace(row, messages=row.closed_book, follow_up=None, max_tokens=longest)
     if not found:
         raise BenchmarkError(
             f"closed_book = true: {benchmark} has no question that can be asked without its documents with these "

@@ -45,7 +45,7 @@ def estimate_cost(plan: SetPlan, rates: Rates) -> dict[str, Any]:
         dollars = _dollars(prompt, answer, rates)
     return {
         "rows": len(plan.rows),
-        "requests": len(sent) * plan.record["repeats"],
+        "requests": sum(1 + any(row.follow_up) for row in sent) * plan.record["repeats"],
         "prompt_tokens": prompt,
         "prompt_tokens_computed": plan.shared_tokens,
         "answer_tokens": answer,

@@ -175,28 +175,55 @@ def on_cpu() -> bool:
     return metadata.version("vllm").endswith("+cpu")
 
 
-def _connect(options: ModelOptions) -> Model:
-    """The model behind running servers, all of which must serve it."""
-    declare_secrets(options.api_key_env)
-    served = {url: _served_models(url.rstrip("/"), options.api_key_env) for url in options.server}
+@dataclass(frozen=True)
+class ServedModel:
+    """A model on servers that run already."""
+
+    name: str
+    window: int
+    root: str
+    """What the servers loaded, as they say: a folder or a hub name."""
+    identity: dict[str, Any]
+
+
+def find_served_model(
+    urls: tuple[str, ...], model: str, revision: str, window: int | None, api_key_env: str, block: str = ""
+) -> ServedModel:
+    """The model behind running servers, all of which must serve it.
+
+    block: put in front of keys in messages, such as "judge.". Raises ModelError.
+    """
+    declare_secrets(api_key_env)
+    served = {url: _served_models(url.rstrip("/"), api_key_env) for url in urls}
     first = next(iter(served.values()))
-    name = options.model or (next(iter(first)) if len(first) == 1 else "")
+    name = model or (next(iter(first)) if len(first) == 1 else "")
     for url, models in served.items():
         if name not in models:
-            raise ModelError(f"model = {name!r}: {url} serves {sorted(models)}. Fix: --model with one of them")
+            fix = f"{block}model=" if block else "--model with"
+            raise ModelError(f"{block}model = {name!r}: {url} serves {sorted(models)}. Fix: {fix} one of them")
     windows = [models[name].get("max_model_len") for models in served.values()]
-    window = options.window or min(filter(None, windows), default=None)
+    window = window or min(filter(None, windows), default=None)
     if window is None:
-        raise ModelError(f"window = null: {options.server[0]} does not tell its own. Fix: --window TOKENS")
+        fix = f"{block}window=TOKENS" if block else "--window TOKENS"
+        raise ModelError(f"{block}window = null: {urls[0]} does not tell its own. Fix: {fix}")
     roots = {str(models[name].get("root") or name) for models in served.values()}
-    versions = {_get(url.rstrip("/").removesuffix("/v1") + "/version", options.api_key_env) for url in options.server}
+    versions = {_get(url.rstrip("/").removesuffix("/v1") + "/version", api_key_env) for url in urls}
     identity = {
         "model": name,
-        "revision": options.revision,
+        "revision": revision,
         "root": sorted(roots),
         "server": sorted(map(str, versions)),
     }
-    return _describe(options, min(roots), options.server, options.api_key_env, window, identity, seeds=True, name=name)
+    return ServedModel(name, window, min(roots), identity)
+
+
+def _connect(options: ModelOptions) -> Model:
+    """The model behind the servers that the options name."""
+    key = options.api_key_env
+    served = find_served_model(options.server, options.model, options.revision, options.window, key)
+    return _describe(
+        options, served.root, options.server, key, served.window, served.identity, seeds=True, name=served.name
+    )
 
 
 def _describe(

@@ -26,7 +26,7 @@ from verl_longrl.trainer.checkpoints import sync, write_atomic
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.log import digest
 from recipe.longrl.evaluation.profiles import SetOptions
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import FollowUp, Row
 
 ROWS, RECORD, ANSWERS = "rows.jsonl", "plan.json", "answers.jsonl"
 Message = dict[str, str]
@@ -106,6 +106,8 @@ class PlannedRow:
     prompt_tokens: int
     max_tokens: int
     fit: Fit
+    follow_up: tuple[int, int]
+    """Most prompt tokens and answer tokens of the second request; (0, 0) without one."""
     offset: int
     """Where the row begins in rows.jsonl, in bytes."""
     size: int
@@ -132,16 +134,18 @@ class SetPlan:
         """Prompt tokens and longest answers' tokens of all requests."""
         sent = [row for row in self.rows if row.fit != "skip"]
         repeats = int(self.record["repeats"])
-        return repeats * sum(row.prompt_tokens for row in sent), repeats * sum(row.max_tokens for row in sent)
+        prompt = sum(row.prompt_tokens + row.follow_up[0] for row in sent)
+        return repeats * prompt, repeats * sum(row.max_tokens + row.follow_up[1] for row in sent)
 
     @property
     def shared_tokens(self) -> int:
-        """Prompt tokens that a server with a prefix cache computes: of each group, its longest prompt."""
+        """Prompt tokens that a server with a prefix cache computes: of each group its longest prompt, and all second
+        requests."""
         longest: dict[str, int] = {}
-        for row in self.rows:
-            if row.fit != "skip":
-                longest[row.group] = max(longest.get(row.group, 0), row.prompt_tokens)
-        return sum(longest.values())
+        sent = [row for row in self.rows if row.fit != "skip"]
+        for row in sent:
+            longest[row.group] = max(longest.get(row.group, 0), row.prompt_tokens)
+        return sum(longest.values()) + int(self.record["repeats"]) * sum(row.follow_up[0] for row in sent)
 
 
 def messages_to_send(row: Row, answer_prefix: str) -> list[Message]:
@@ -153,6 +157,16 @@ def messages_to_send(row: Row, answer_prefix: str) -> list[Message]:
         return [*messages, {"role": "assistant", "content": row.answer_prefix.strip()}]
     messages[-1]["content"] += row.answer_prefix
     return messages
+
+
+def follow_up_messages(follow_up: FollowUp, answer: str) -> list[Message]:
+    """The messages of a row's second request. answer: the text of the first one."""
+    return [{"role": "user", "content": f"{follow_up.before}{answer.strip()}{follow_up.after}"}]
+
+
+def request_digest(messages: list[Message], max_tokens: int) -> str:
+    """The part of an answer's key that says what is asked."""
+    return digest([messages, max_tokens])
 
 
 def prefix_group(row: Row, messages: list[Message]) -> str:
@@ -220,7 +234,10 @@ def read_row(entry: Mapping[str, Any]) -> Row:
     """The row of an entry of rows.jsonl; its messages are those that were sent."""
     values = dict(entry["row"])
     # Plans of earlier versions have no closed book.
-    return Row(**values | {name: tuple(values.get(name, ())) for name in ("messages", "closed_book", "evidence")})
+    values |= {name: tuple(values.get(name, ())) for name in ("messages", "closed_book", "evidence")}
+    if follow_up := values.get("follow_up"):
+        values["follow_up"] = FollowUp(**follow_up)
+    return Row(**values)
 
 
 def iterate_entries(folder: Path) -> Iterator[dict[str, Any]]:
@@ -284,8 +301,17 @@ def _fit_row(row: Row, counter: ChatCounter, window: int, options: SetOptions) -
         "max_tokens": max_tokens,
         "fit": fit,
         "group": prefix_group(row, messages),
-        "request": digest([messages, max_tokens]),
+        "request": request_digest(messages, max_tokens),
+        "follow_up": _count_follow_up(row, counter, max_tokens, options),
     }
+
+
+def _count_follow_up(row: Row, counter: ChatCounter, max_tokens: int, options: SetOptions) -> tuple[int, int]:
+    """Most prompt tokens of the second request, with the longest first answer in it, and its longest answer."""
+    if row.follow_up is None:
+        return 0, 0
+    prompt = counter.count(follow_up_messages(row.follow_up, "")) + max_tokens
+    return prompt, options.max_tokens or row.follow_up.max_tokens
 
 
 def _row_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
@@ -299,4 +325,6 @@ def _row_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
 def _planned_row(offset: int, line: bytes) -> PlannedRow:
     entry = orjson.loads(line)
     counts = {name: entry[name] for name in ("group", "request", "prompt_tokens", "max_tokens", "fit")}
-    return PlannedRow(entry["row"]["id"], **counts, offset=offset, size=len(line))
+    # Plans of earlier versions have no second requests.
+    follow_up = tuple(entry.get("follow_up", (0, 0)))
+    return PlannedRow(entry["row"]["id"], **counts, follow_up=follow_up, offset=offset, size=len(line))

@@ -11,6 +11,17 @@ NO_DOCUMENT = "The text is not available here. Answer from what you know."
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """A second request for one answer: a user message with the first answer in it, whose own answer is scored."""
+
+    before: str
+    """The message up to the first answer, and after it. Two texts, because a placeholder may occur in a question."""
+    after: str
+    max_tokens: int
+    """Tokens of the longest second answer."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One question of a benchmark, ready to be sent."""
 
@@ -36,6 +47,8 @@ class Row:
     """The messages with `NO_DOCUMENT` in place of the documents; () if there is no question without them."""
     evidence: tuple[int, ...] = ()
     """Gold chunk ids, if the prompt has <CHUNK_i> tags."""
+    follow_up: FollowUp | None = None
+    """The second request, if the protocol asks twice."""
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,6 +67,16 @@ Rule = Callable[[str, Row], Outcome]
 
 
 @dataclass(frozen=True)
+class Judging:
+    """How a benchmark is judged: a rule decides first, a judge what the rule leaves open."""
+
+    rule: str
+    """Not judged are answers that this rule gives 1, or for which its `parts["decided"]` is 1."""
+    candidate: Callable[[str], str]
+    """(text that the model generated) -> the answer that a judge is shown. An empty one is wrong without a judge."""
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A set of questions with the rules that score them."""
 
@@ -63,7 +86,8 @@ class Benchmark:
     rules: dict[str, Rule]
     """By name: "published", "strict", ...; the first one is the headline."""
     summary: str
-    judged: bool = False
+    judged: Judging | None = None
+    """None: no answer needs a judge."""
 
 
 @dataclass(frozen=True)

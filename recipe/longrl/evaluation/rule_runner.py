@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from verl_longrl.rewards.isolation import cpu_deadline
 
+from recipe.longrl.evaluation.answers import PlannedAnswer, iterate_answers
 from recipe.longrl.evaluation.catalog import find_benchmark
+from recipe.longrl.evaluation.plan import SetPlan
 from recipe.longrl.evaluation.records import Outcome, Row
 
 RULE_S = 20.0
@@ -27,6 +30,19 @@ LONGEST_PARSED = 1000
 
 Applied = dict[str, Outcome | str]
 """By rule: its outcome, or why it has none."""
+
+
+def apply_to_answers(plan: SetPlan) -> Iterator[tuple[PlannedAnswer, Applied]]:
+    """All planned answers of a set, each with the outcomes of all rules; 0 where there is no answer.
+
+    One batch of rows and answers is in memory at a time.
+    """
+    runner = RuleRunner(plan.record["benchmark"])
+    zero: Applied = dict.fromkeys(find_benchmark(runner.benchmark).rules, Outcome(0.0))
+    answers = iterate_answers(plan)
+    while batch := [*islice(answers, BATCH)]:
+        applied = iter(runner.apply([(each.answer["text"], each.row) for each in batch if each.answer]))
+        yield from ((each, next(applied) if each.answer else zero) for each in batch)
 
 
 class RuleRunner:

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 from verl_longrl.secrets import redact
 
+from recipe.longrl.evaluation.answers import PlannedAnswer, iterate_answers
 from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
 from recipe.longrl.evaluation.contamination import CLOSED_BOOK, closed_rows
@@ -60,28 +61,35 @@ def count_open_requests(plans: Mapping[str, SetPlan]) -> int:
     total = 0
     for plan in plans.values():
         answers, _ = read_outcomes(plan.folder / ANSWERS)
-        total += sum(1 for _ in open_samples(plan, answers))
+        total += sum(1 for _ in open_samples(plan, answers)) + sum(1 for _ in open_follow_ups(plan))
     return total
 
 
 async def run_set(name: str, plan: SetPlan, client: Client, model: Model) -> None:
     """Ask what has no answer yet in one set."""
-    async with RequestLog(plan.folder / ANSWERS) as log:
-        rows = os.open(plan.folder / ROWS, os.O_RDONLY)
-        try:
-            requests = list(make_requests(plan, log.answers, rows, model))
-            progress = Progress(name, len(requests), sum(request.tokens for request in requests))
+    rows = os.open(plan.folder / ROWS, os.O_RDONLY)
+    try:
+        async with RequestLog(plan.folder / ANSWERS) as log:
+            await ask_and_log(name, list(make_requests(plan, log.answers, rows, model)), log, client)
+    finally:
+        os.close(rows)
+    if any(any(row.follow_up) for row in plan.rows):
+        async with RequestLog(plan.folder / ANSWERS) as log:
+            await ask_and_log(f"{name}, second requests", make_follow_ups(plan, model, log), log, client)
 
-            def finish(outcome: dict[str, Any]) -> None:
-                if outcome["state"] == FAILED:
-                    outcome["error"] = redact(outcome["error"])
-                log.add(outcome)
-                progress.count(outcome)
 
-            await client.ask_all(requests, finish)
-            progress.show()
-        finally:
-            os.close(rows)
+async def ask_and_log(name: str, requests: list[Request], log: RequestLog, client: Client) -> None:
+    """Ask the requests, log their outcomes and print the progress."""
+    progress = Progress(name, len(requests), sum(request.tokens for request in requests))
+
+    def finish(outcome: dict[str, Any]) -> None:
+        if outcome["state"] == FAILED:
+            outcome["error"] = redact(outcome["error"])
+        log.add(outcome)
+        progress.count(outcome)
+
+    await client.ask_all(requests, finish)
+    progress.show()
 
 
 def open_samples(plan: SetPlan, answered: Mapping[str, Any]) -> Iterator[tuple[str, PlannedRow, int]]:
@@ -105,6 +113,36 @@ def make_requests(plan: SetPlan, answered: Mapping[str, Any], rows: int, model: 
     for key, row, sample in open_samples(plan, answered):
         tokens = row.prompt_tokens + row.max_tokens
         yield Request(key, row.group, tokens, partial(encode_body, row, sample), {"row": row.id, "sample": sample})
+
+
+def open_follow_ups(plan: SetPlan) -> Iterator[PlannedAnswer]:
+    """The answers whose second request can be asked and has no answer yet, once for each different one."""
+    if not any(any(row.follow_up) for row in plan.rows):
+        return
+    seen: set[str] = set()
+    for planned in iterate_answers(plan):
+        if planned.first is not None and planned.answer is None and planned.key not in seen:
+            seen.add(planned.key)
+            yield planned
+
+
+def make_follow_ups(plan: SetPlan, model: Model, log: RequestLog) -> list[Request]:
+    """The second requests that are missing. One that exceeds the window is logged as failed and not sent."""
+    counter = ChatCounter(model.tokenizer, model.record["template"])
+    requests = []
+    for planned in open_follow_ups(plan):
+        messages, longest = planned.second_request
+        prompt, record = counter.count(messages), {"row": planned.row.id, "sample": planned.sample}
+        if prompt + longest > model.window:
+            error = f"second request: prompt + answer = {prompt} + {longest} tokens, window {model.window}"
+            never_sent = {"state": FAILED, "error": error, "started": time.time(), "seconds": 0.0}
+            log.add({"key": planned.key, **record, **never_sent})
+            continue
+        record["counted_tokens"] = prompt
+        entry = {"row": {"messages": messages}, "max_tokens": longest}
+        body = {"model": model.name, **request_body(plan.record, entry, planned.sample, model.seeds)}
+        requests.append(Request(planned.key, planned.key, prompt + longest, partial(orjson.dumps, body), record))
+    return requests
 
 
 def request_body(record: Mapping[str, Any], entry: Mapping[str, Any], sample: int, seeds: bool) -> dict[str, Any]:
@@ -159,8 +197,10 @@ def _plan_set(
         "average": list(profile.average),
         "set": name,
         "benchmark": options.benchmark,
-        # The closed book is a set of its own, so that it can be added to answers that are there already.
-        "options": {key: value for key, value in asdict(options).items() if key not in ("sampling", "closed_book")},
+        # The closed book is a set of its own, and a judge decides later, so that both can be added to answers.
+        "options": {
+            key: value for key, value in asdict(options).items() if key not in ("sampling", "closed_book", "judge")
+        },
         "sampling": asdict(options.sampling),
         "seed": profile.seed,
         "repeats": options.repeats,

@@ -6,28 +6,38 @@
 An answer is scored (it ended by itself), cut (at its longest length; its text is scored as it is) or failed (it was
 never received, or its row was not sent; its score is 0). All three are in the denominator. An answer at which a rule
 fails (it hangs, raises, or gives no number from 0 to 1) has the score 0 under this rule, and is counted. Where more
-than a set share failed, or the headline's rule did, there is no headline.
+than a set share failed, or the headline's rule did, there is no headline. The same holds for answers that a judge was
+to decide and has not.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from verl_longrl.data.jsonl import dumps, encode_line, iterate_jsonl
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl.evaluation import figures
+from recipe.longrl.evaluation.answers import PlannedAnswer
 from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
-from recipe.longrl.evaluation.log import FAILED, OutcomeReader, digest
-from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_row
-from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
-from recipe.longrl.evaluation.rule_runner import BATCH, Applied, RuleRunner, scores_of
+from recipe.longrl.evaluation.judge.figures import make_judge_tables, share_without_verdict
+from recipe.longrl.evaluation.judge.verdicts import (
+    JudgeRecord,
+    Verdict,
+    VerdictReader,
+    open_question,
+    open_verdicts,
+    read_judges,
+)
+from recipe.longrl.evaluation.log import FAILED, digest
+from recipe.longrl.evaluation.plan import read_plan
+from recipe.longrl.evaluation.records import Benchmark, Outcome
+from recipe.longrl.evaluation.rule_runner import Applied, apply_to_answers, scores_of
 
 SCORES, TABLES = "scores.jsonl", "tables.json"
 MAX_FAILED = 0.01
@@ -40,16 +50,26 @@ def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     """Score the answers in a set's folder, write its two files, and return the tables."""
     plan = read_plan(folder)
     benchmark = find_benchmark(plan.record["benchmark"])
-    write_atomic(folder / SCORES, (encode_line(line).decode() for line in _score_answers(plan, benchmark)))
-    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed)
+    judges = read_judges(folder) if benchmark.judged else []
+    with open_verdicts(folder, judges) as verdicts:
+        lines = (_score_answer(*answer, benchmark, verdicts) for answer in apply_to_answers(plan))
+        write_atomic(folder / SCORES, (encode_line(line).decode() for line in lines))
+    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed, judges)
     write_atomic(folder / TABLES, dumps(tables, indent=1) + "\n")
     return tables
 
 
 def make_tables(
-    record: Mapping[str, Any], lines: list[dict[str, Any]], benchmark: Benchmark, max_failed: float = MAX_FAILED
+    record: Mapping[str, Any],
+    lines: list[dict[str, Any]],
+    benchmark: Benchmark,
+    max_failed: float = MAX_FAILED,
+    judges: Sequence[JudgeRecord] = (),
 ) -> dict[str, Any]:
-    """The figures of all planned answers. lines: those of scores.jsonl."""
+    """The figures of all planned answers. lines: those of scores.jsonl.
+
+    With judges, each has a figure of its own next to those of the rules, and the first one's is the headline.
+    """
     states = Counter(line["state"] for line in lines)
     fits = Counter(line["fit"] for line in lines)
     options = record["options"]
@@ -58,21 +78,30 @@ def make_tables(
         known = ", ".join(benchmark.rules)
         raise BenchmarkError(f"rule = {headline_rule}: {benchmark.name} has no such rule. Fix: one of {known}")
     by_cells = options["aggregate"] == "cells"
-    answers = {rule: answers_of(lines, rule) for rule in benchmark.rules}
+    judged = make_judge_tables(lines, benchmark.judged.rule, judges) if benchmark.judged and judges else None
+    if judged:
+        headline_rule = judges[0].figure
+    names = [*benchmark.rules, *(judge.figure for judge in judges)]
+    answers = {rule: answers_of(lines, rule) for rule in names}
     rules = {rule: figures.make_figure(scored, by_cells) for rule, scored in answers.items()}
     rule_failed = _rule_failures(lines)
-    withheld = _why_withheld(len(lines), states[FAILED], headline_rule, rule_failed.get(headline_rule), max_failed)
+    no_verdict = share_without_verdict(judged["judges"][headline_rule], len(lines)) if judged else 0.0
+    withheld = _why_withheld(
+        len(lines), states[FAILED], headline_rule, rule_failed.get(headline_rule), no_verdict, max_failed
+    )
     return {
         "set": record["set"],
         "profile": record["profile"],
         "benchmark": record["benchmark"],
         "record_sha256": digest(record),
-        "published_figures_are_judged": benchmark.judged,
+        "published_figures_are_judged": benchmark.judged is not None,
+        "judged": judged,
         "planned": len(lines),
         "scored": states[SCORED],
         "cut": states[CUT],
         "failed": states[FAILED],
         "empty": sum(line["empty"] for line in lines),
+        "reasoning_cut": sum(line["reasoning_cut"] for line in lines),
         "token_drift": sum(line["token_drift"] for line in lines),
         "over_window": {
             "policy": options["over_window"],
@@ -87,60 +116,39 @@ def make_tables(
         "no_headline_because": withheld,
         "rules": rules,
         "repeats": {rule: figures.make_repeats(scored) for rule, scored in answers.items()},
-        "parts": {rule: _mean_parts(lines, rule) for rule in benchmark.rules},
-        "grounding": _accuracy_by_recall(lines, headline_rule, list(benchmark.rules)),
+        "parts": {rule: _mean_parts(lines, rule) for rule in names},
+        "grounding": _accuracy_by_recall(lines, headline_rule, names),
         "cells": {rule: _figures_by_cell(scored) for rule, scored in answers.items()},
         "curves": {rule: figures.make_curve(scored) for rule, scored in answers.items()},
         "heat_maps": {rule: figures.make_heat_map(scored) for rule, scored in answers.items()},
     }
 
 
-class _Planned(NamedTuple):
-    """A planned answer, with what came of it."""
-
-    row: Row
-    entry: Mapping[str, Any]
-    sample: int
-    answer: Mapping[str, Any] | None
-    error: str | None
-
-
-def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
-    """The lines of scores.jsonl, with a batch of rows and answers in memory."""
-    runner = RuleRunner(plan.record["benchmark"])
-    zero: Applied = dict.fromkeys(benchmark.rules, Outcome(0.0))
-    answers = _planned_answers(plan)
-    while batch := [*islice(answers, BATCH)]:
-        applied = iter(runner.apply([(each.answer["text"], each.row) for each in batch if each.answer]))
-        yield from (_score_answer(each, next(applied) if each.answer else zero) for each in batch)
-
-
-def _planned_answers(plan: SetPlan) -> Iterator[_Planned]:
-    reader = OutcomeReader(plan.folder / ANSWERS)
-    try:
-        for entry in iterate_entries(plan.folder):
-            row = read_row(entry)
-            for sample in range(plan.record["repeats"]):
-                key = plan.request_key(entry["request"], sample)
-                yield _Planned(row, entry, sample, reader.answer(key), reader.errors.get(key))
-    finally:
-        reader.close()
-
-
-def _score_answer(planned: _Planned, applied: Applied) -> dict[str, Any]:
-    row, entry, sample, answer, error = planned
+def _score_answer(
+    planned: PlannedAnswer, applied: Applied, benchmark: Benchmark, judges: Sequence[VerdictReader]
+) -> dict[str, Any]:
+    """A line of scores.jsonl."""
+    entry, row, answer = planned.entry, planned.row, planned.answer
     reason = None
     if answer is None:
-        reason = "over the window" if entry["fit"] == "skip" else error or "not asked yet"
+        reason = "over the window" if entry["fit"] == "skip" else planned.error or "not asked yet"
     outcomes, rule_failed = scores_of(applied)
-    served = answer["prompt_tokens"] if answer else None
+    verdicts: dict[str, Verdict] = {}
+    if benchmark.judged and judges:
+        by_rule = outcomes[benchmark.judged.rule]
+        question = open_question(row, answer["text"], by_rule, benchmark.judged) if answer else None
+        verdicts = {each.judge.figure: each.verdict(question) for each in judges}
+        outcomes |= {name: _judged_outcome(by_rule, verdict) for name, verdict in verdicts.items()}
+    with_document = planned.first or answer
+    served = with_document["prompt_tokens"] if with_document else None
     return {
         "row": row.id,
-        "sample": sample,
+        "sample": planned.sample,
         "state": answer["state"] if answer else FAILED,
         "error": reason,
         "fit": entry["fit"],
         "empty": answer is not None and not answer["text"].strip(),
+        "reasoning_cut": planned.first is not None and planned.first["state"] == CUT,
         "question": entry["question"],
         "cell": row.cell,
         "length": row.length,
@@ -152,7 +160,14 @@ def _score_answer(planned: _Planned, applied: Applied) -> dict[str, Any]:
         "parsed": {name: outcome.parsed for name, outcome in outcomes.items()},
         "parts": {name: outcome.parts for name, outcome in outcomes.items()},
         "rule_failed": rule_failed,
+        "verdicts": {name: verdict._asdict() for name, verdict in verdicts.items()},
     }
+
+
+def _judged_outcome(by_rule: Outcome, verdict: Verdict) -> Outcome:
+    """Right by rule or by the judge; without a verdict the answer has 0."""
+    score = by_rule.score if verdict.decision == "by rule" else float(verdict.decision == "right")
+    return Outcome(score, by_rule.parsed)
 
 
 def _rule_failures(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -165,13 +180,20 @@ def _rule_failures(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _why_withheld(
-    planned: int, failed: int, rule: str, rule_failed: Mapping[str, Any] | None, max_failed: float
+    planned: int,
+    failed: int,
+    rule: str,
+    rule_failed: Mapping[str, Any] | None,
+    no_verdict: float,
+    max_failed: float,
 ) -> str | None:
     """Why there is no headline; None if there is one."""
     if failed / planned > max_failed:
         return f"{failed / planned:.1%} of the answers failed, more than {max_failed:.1%}"
     if rule_failed and rule_failed["answers"] / planned > max_failed:
         return f"rule {rule} failed at {rule_failed['answers']} answers, the first at {rule_failed['first']}"
+    if no_verdict > max_failed:
+        return f"{no_verdict:.1%} of the answers have no verdict of the judge, more than {max_failed:.1%}"
     return None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support import tiny_benchmark, tiny_bpe
+from support import fake_judge, tiny_benchmark, tiny_bpe
 from support.fake_openai_server import Server
 
 PROFILE = """
@@ -28,6 +28,13 @@ def tokenizer(tokenizer_folder):
     from recipe.longrl.evaluation.models import load_tokenizer
 
     return load_tokenizer(str(tokenizer_folder))
+
+
+@pytest.fixture
+def judge():
+    running = Server(honest=fake_judge.lenient)
+    yield running
+    running.close()
 
 
 @pytest.fixture

@@ -19,7 +19,15 @@ RECORD = {
 
 
 def line(row, score, state="scored", **values):
-    defaults = {"sample": 0, "fit": "whole", "empty": False, "token_drift": False, "cell": "", "length": None}
+    defaults = {
+        "sample": 0,
+        "fit": "whole",
+        "empty": False,
+        "reasoning_cut": False,
+        "token_drift": False,
+        "cell": "",
+        "length": None,
+    }
     defaults |= {"position": None, "cluster": row, "parts": {"published": {}}, "parsed": {"published": ""}}
     return {**defaults, "row": row, "state": state, "scores": {"published": score}, **values}
 

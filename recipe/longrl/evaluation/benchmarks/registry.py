@@ -20,7 +20,7 @@ from recipe.longrl.evaluation.benchmarks import (
     ruler,
     ruler_qa,
 )
-from recipe.longrl.evaluation.records import Benchmark, Outcome, Row, Rule
+from recipe.longrl.evaluation.records import Benchmark, Judging, Outcome, Row, Rule
 from recipe.longrl.evaluation.rules.aa_lcr import aa_lcr_strict
 from recipe.longrl.evaluation.rules.corpusqa import corpusqa_strict
 from recipe.longrl.evaluation.rules.cover_match import cover_match, cover_match_strict
@@ -34,6 +34,7 @@ from recipe.longrl.evaluation.rules.letters import (
     longreason_strict,
 )
 from recipe.longrl.evaluation.rules.longbench_pro import longbench_pro_official, longbench_pro_strict
+from recipe.longrl.evaluation.rules.reading import concluding_answer, final_answer
 from recipe.longrl.evaluation.rules.ruler import match_all, match_all_strict, match_part, match_part_strict
 from recipe.longrl.evaluation.rules.sequence_ratio import mrcr_official, mrcr_strict
 from recipe.longrl.evaluation.rules.squad_f1 import squad_f1, squad_f1_strict
@@ -51,6 +52,7 @@ def ruler_strict(text: str, row: Row) -> Outcome:
 
 
 _GROUNDING: dict[str, Rule] = {"cited_f2": cited_f2, "cited_f2_strict": cited_f2_strict}
+_JUDGED = Judging("strict", concluding_answer)
 _DOCMATH: dict[str, Rule] = {"strict": docmath_strict, "published": docmath_published}
 
 _BENCHMARKS = (
@@ -82,6 +84,7 @@ _BENCHMARKS = (
             "two_way_strict": two_way_strict,
         },
         "5 sets of 200 questions about one or several texts",
+        _JUDGED,
     ),
     Benchmark(
         "longreason",
@@ -100,21 +103,28 @@ _BENCHMARKS = (
         frames.frames_rows,
         {"cover_match": cover_match, "strict": cover_match_strict},
         "824 questions over several Wikipedia articles",
-        judged=True,
+        _JUDGED,
     ),
-    Benchmark("docmath", docmath.docmath_rows, _DOCMATH, "800 numeric questions about financial documents"),
+    Benchmark(
+        "docmath",
+        docmath.docmath_rows,
+        _DOCMATH,
+        "800 numeric questions about financial documents",
+        _JUDGED,
+    ),
     Benchmark(
         "docmath_grounded",
         docmath.docmath_grounded_rows,
         {**_DOCMATH, **_GROUNDING},
         "the questions of docmath with evidence, in chunks that are cited",
+        _JUDGED,
     ),
     Benchmark(
         "corpusqa",
         corpusqa.corpusqa_rows,
         {"strict": corpusqa_strict},
         "questions over whole corpora of 128K and 1M tokens",
-        judged=True,
+        _JUDGED,
     ),
     Benchmark(
         "longbench_pro",
@@ -127,7 +137,8 @@ _BENCHMARKS = (
         aa_lcr.aa_lcr_rows,
         {"strict": aa_lcr_strict},
         "100 questions over sets of documents of about 100K tokens",
-        judged=True,
+        # The prompt asks for no form, so any sentence may be the answer.
+        Judging("strict", final_answer),
     ),
     Benchmark(
         "own_parquet",

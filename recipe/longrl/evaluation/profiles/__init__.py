@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from verl_longrl.options import Options
 
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.judge.options import EvaluationJudgeOptions
 
 SHIPPED = Path(__file__).parent
 
@@ -68,6 +69,8 @@ class SetOptions(Options):
     closed_book: bool = False
     """Ask every row a second time without its documents, as the set NAME.closed_book."""
     sampling: Sampling = field(default_factory=Sampling)
+    judge: tuple[EvaluationJudgeOptions, ...] = ()
+    """Judges of this set: one, or a list; empty: those of the profile. Each makes a figure of its own."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Profile(Options):
     unstated: tuple[str, ...] = ()
     """Settings that the source does not state, with the value that is used instead."""
     seed: int = 42
+    judge: tuple[EvaluationJudgeOptions, ...] = ()
+    """Judges of all sets whose benchmark leaves answers to a judge: one, or a list; empty: rules alone."""
 
 
 def shipped_profiles() -> list[str]:
@@ -105,12 +110,20 @@ def read_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
         values: Any = OmegaConf.to_container(
             OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))), resolve=True
         )
+        _list_judges(values)
         profile = Profile.from_dict({"name": path.stem, **values}, "")
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ProfileError(f"{path}: {error}") from error
     if unknown := sorted({*profile.average} - {*profile.sets}):
         raise ProfileError(f"{path}: average = {unknown}: not sets of the profile. Fix: {', '.join(profile.sets)}")
     return profile
+
+
+def _list_judges(values: dict[str, Any]) -> None:
+    """In place: one judge, of the profile or of a set, as a list of one."""
+    for group in (values, *(values.get("sets") or {}).values()):
+        if isinstance(group, dict) and isinstance(group.get("judge"), dict):
+            group["judge"] = [group["judge"]]
 
 
 def choose_sets(profile: Profile, names: Sequence[str]) -> dict[str, SetOptions]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-JUDGED = "The published figures of this benchmark come from a judge; no judge was used here."
+JUDGED = "No judge was used here: do not compare with published figures of this benchmark that come from a judge."
+MOST_DISAGREEMENTS = 100
+"""Rows in the table of disagreements; report.json has all."""
 
 
 CONTAMINATION = (
@@ -72,6 +75,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"
 
 
+def three_digits(value: float | None) -> str:
+    """A kappa; "-" where it is not defined."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
 def with_interval(figure: Mapping[str, Any] | None) -> str:
     """Mean and interval in per cent: "81.20 [78.31, 84.09]"."""
     return "-" if figure is None else f"{percent(figure['mean'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
@@ -95,6 +103,15 @@ def contamination_cells(contamination: Mapping[str, Any]) -> Iterator[list[str]]
         yield [*cells, *(percent(overlap[part]["share"]) if overlap else "-" for part in ("question", "context"))]
 
 
+def beside_headline(tables: Mapping[str, Any]) -> str:
+    """The rule's own figure and the share that the judge decided, to be put after a judged headline; else ""."""
+    headline, judged = tables["headline"], tables["judged"]
+    if not (headline and judged):
+        return ""
+    alone, share = tables["rules"][judged["rule"]], judged["judges"][headline["rule"]]["share_decided"]
+    return f"; {judged['rule']} alone {percent(alone['mean'])}, judge decided {percent(share)} %"
+
+
 def _comparison_cells(rule: str, figure: Mapping[str, Any]) -> list[str]:
     difference = with_interval({**figure, "mean": figure["difference"]})
     p = "-" if figure["mcnemar_p"] is None else f"{figure['mcnemar_p']:.3g}"
@@ -105,6 +122,7 @@ def _comparison_cells(rule: str, figure: Mapping[str, Any]) -> list[str]:
 def _headline_cells(name: str, tables: Mapping[str, Any]) -> list[str]:
     headline, window = tables["headline"], tables["over_window"]
     score = with_interval(headline) if headline else f"no headline: {tables['no_headline_because']}"
+    score += beside_headline(tables)
     over = f"{window['skipped']} skipped, {window['cut_in_the_middle']} cut ({window['policy']})"
     rule = headline["rule"] if headline else "-"
     counts = [str(tables[state]) for state in ("planned", "scored", "cut", "failed")]
@@ -127,9 +145,14 @@ def _set_lines(tables: Mapping[str, Any]) -> Iterator[str]:
             for rule, figure in rules.items()
         ),
     )
-    if tables["published_figures_are_judged"]:
+    if tables["judged"]:
+        yield from _judge_lines(tables)
+    elif tables["published_figures_are_judged"]:
         yield ""
         yield JUDGED
+    if tables["reasoning_cut"]:
+        yield ""
+        yield f"First answers that were cut at their longest length: {tables['reasoning_cut']}."
     if tables["empty"] or tables["token_drift"]:
         yield ""
         yield (
@@ -147,6 +170,76 @@ def _set_lines(tables: Mapping[str, Any]) -> Iterator[str]:
         rows = ([cell, *(with_interval(tables["cells"][rule][cell]) for rule in rules)] for cell in cells)
         yield from make_table(("cell", *rules), rows)
     yield from _curve_lines(tables["curves"])
+
+
+def judge_rows(tables: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A header, and one line for each judge of a set: its figure next to that of the rule that decides first."""
+    rule = tables["judged"]["rule"]
+    yield [
+        "judge",
+        "prompt",
+        "score",
+        f"{rule} alone",
+        "decided by the judge",
+        "of these right",
+        "undecided",
+        "no reply",
+        "cut",
+    ]
+    for name, judge in tables["judged"]["judges"].items():
+        shares = [percent(judge[share]) for share in ("share_decided", "share_right")]
+        counts = [str(judge[count]) for count in ("undecided", "no_reply", "cut")]
+        alone = with_interval(tables["rules"][rule])
+        yield [name, judge["record"]["prompt"], with_interval(tables["rules"][name]), alone, *shares, *counts]
+
+
+def agreement_sentence(agreement: Mapping[str, Any]) -> str:
+    """How far two judges agree, on the answers that both decided."""
+    a, b = agreement["judges"]
+    share, answers, disagreements = percent(agreement["share"]), agreement["n"], len(agreement["disagreements"])
+    listed = f" Shown are {min(disagreements, MOST_DISAGREEMENTS)} of {disagreements} disagreements."
+    return (
+        f"{a} and {b} agree on {share} % of {answers} answers that both decided; Cohen's kappa "
+        f"{three_digits(agreement['kappa'])}.{listed if disagreements else ''}"
+    )
+
+
+def disagreement_rows(agreement: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A header, and a line for each answer on which two judges disagree."""
+    yield ["row", "sample", *agreement["judges"]]
+    for each in agreement["disagreements"][:MOST_DISAGREEMENTS]:
+        yield [each["row"], str(each["sample"]), *each["verdicts"]]
+
+
+def labelled_table(measured: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One line for each judge that was measured on labelled rows."""
+    counts = ("right_called_wrong", "wrong_called_right", "undecided", "no_reply")
+    header = ("judge", "rows", "accuracy", "kappa", *(name.replace("_", " ") for name in counts))
+    return make_table(
+        header,
+        (
+            [
+                each["judge"],
+                str(each["n"]),
+                with_interval(each),
+                three_digits(each["kappa"]),
+                *(str(each[name]) for name in counts),
+            ]
+            for each in measured
+        ),
+    )
+
+
+def _judge_lines(tables: Mapping[str, Any]) -> Iterator[str]:
+    header, *rows = judge_rows(tables)
+    yield ""
+    yield from make_table(header, rows)
+    for agreement in tables["judged"]["agreement"]:
+        yield from ("", agreement_sentence(agreement))
+        header, *rows = disagreement_rows(agreement)
+        if rows:
+            yield ""
+            yield from make_table(header, rows)
 
 
 def _repeat_lines(repeats: Mapping[str, Any]) -> Iterator[str]:

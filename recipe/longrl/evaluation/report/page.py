@@ -24,18 +24,25 @@ def write_page(report: Mapping[str, Any], costs: Mapping[str, Any], out: Path) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": markdown.percent, "with_interval": markdown.with_interval}
+    environment.filters |= {
+        "percent": markdown.percent,
+        "with_interval": markdown.with_interval,
+        "beside_headline": markdown.beside_headline,
+    }
     return environment.get_template(TEMPLATE).render(
         report=report,
         pictures={name: _draw(tables, report["training_length"]) for name, tables in report["sets"].items()},
         records={name: json.dumps(record, indent=1, ensure_ascii=False) for name, record in report["records"].items()},
         costs=costs,
         starts=read_starts(out),
-        judged=markdown.JUDGED,
         contamination={
             "header": markdown.CONTAMINATION,
             "rows": [*markdown.contamination_cells(report["contamination"])],
         },
+        not_judged=markdown.JUDGED,
+        judge_rows=markdown.judge_rows,
+        agreement_sentence=markdown.agreement_sentence,
+        disagreement_rows=markdown.disagreement_rows,
         title=out.name,
     )
 

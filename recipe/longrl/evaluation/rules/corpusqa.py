@@ -18,10 +18,9 @@ from verl_longrl.rewards.matching.qualifiers import split_list
 from verl_longrl.rewards.matching.tokens import MAX_CHARS, answer_tokens, canonical_number
 
 from recipe.longrl.evaluation.records import Outcome, Row
-from recipe.longrl.evaluation.rules.reading import final_answer, golds_of, is_right
+from recipe.longrl.evaluation.rules.reading import concluding_answer, golds_of, is_right
 
 _PUBLISHED = re.compile(r"The answer is: (.*)")
-_STATED = re.compile(r"\bthe answer is\b[\s:*]{0,8}|答案[是为][\s:：*]{0,8}", re.IGNORECASE)
 _EMPTY = re.compile(r"[\s`*]*\[\s*\][\s`*.]*")
 _MARK = re.compile(r"\A\s*(?:[-*•]\s+|[0-9]{1,3}[.)]\s+)")
 
@@ -38,7 +37,7 @@ def published_answer(text: str) -> str:
 
 def corpusqa_strict(text: str, row: Row) -> Outcome:
     """Whether the answer equals the gold one, as a text, a number or a multiset. `parts`: decided, 1 or 0."""
-    (gold,), answer = golds_of(row), _answer(text)
+    (gold,), answer = golds_of(row), concluding_answer(text)
     expected, listed = split_items(gold), split_items(answer)
     both_empty = _EMPTY.fullmatch(gold) and _EMPTY.fullmatch(answer)
     if both_empty or (expected and expected == listed) or is_right(answer, row):
@@ -57,13 +56,6 @@ def split_items(text: str) -> Counter[str]:
         return Counter({text: 1})
     items = (" ".join(answer_tokens(_MARK.sub("", item))) for item in split_list(text.strip().strip("[]")))
     return Counter(item for item in items if item)
-
-
-def _answer(text: str) -> str:
-    """The text from the last "the answer is" to the end, or the final answer without one."""
-    answer = final_answer(text)
-    stated = list(_STATED.finditer(answer))
-    return (answer[stated[-1].end() :] if stated else answer).strip()
 
 
 def _are_numbers(items: Counter[str]) -> bool:

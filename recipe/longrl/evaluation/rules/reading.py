@@ -14,6 +14,7 @@ from verl_longrl.rewards.matching.response_format import THINK_CLOSE, parse_sent
 from recipe.longrl.evaluation.records import Row
 
 _RULES = AnswerOptions()
+_STATED = re.compile(r"\bthe answer is\b[\s:*]{0,8}|答案[是为][\s:：*]{0,8}", re.IGNORECASE)
 
 
 def after_think(text: str) -> str:
@@ -77,6 +78,19 @@ def stated_answer(text: str) -> str:
     # Of a text in one line, `parse_sentence` returns everything exactly if no answer is stated.
     line = " ".join(answer.split("\n"))
     return answer if parse_sentence(line).answer == line else parse_sentence(answer).answer
+
+
+def concluding_answer(text: str) -> str:
+    """The final answer from its last "the answer is" to the end, or all of it without one.
+
+    This is what a judge is shown: a list over several lines stays whole, which `stated_answer` would cut.
+
+    >>> concluding_answer("Two are named, so the answer is:\\n- Paris\\n- Rome")
+    '- Paris\\n- Rome'
+    """
+    answer = final_answer(text)
+    stated = list(_STATED.finditer(answer))
+    return (answer[stated[-1].end() :] if stated else answer).strip()
 
 
 def question_of(row: Row) -> str:

@@ -10,6 +10,7 @@ from verl_longrl.data.schema import Sample, write_samples
 from recipe.longrl.evaluation.benchmarks import mrcr
 from recipe.longrl.evaluation.benchmarks.local_files import DataError
 from recipe.longrl.evaluation.benchmarks.registry import REGISTRY
+from recipe.longrl.evaluation.judge.verdicts import open_question
 from recipe.longrl.evaluation.records import NO_DOCUMENT
 from recipe.longrl.evaluation.sources import CACHE_VARIABLE
 
@@ -40,6 +41,31 @@ def test_a_gold_answer_is_right_and_an_empty_one_wrong(benchmark, tmp_path):
             assert rule(answer, row).score == 1.0, rule_name
         # LongBench v2 compensates an answer without a letter by the value of a guess.
         assert rule("", row).score == (0.25 if rule_name == "compensated" else 0.0), rule_name
+
+
+@pytest.mark.parametrize("benchmark", [name for name in FILES if REGISTRY[name].judged])
+def test_a_judge_is_asked_what_the_rule_leaves_open_without_the_document(benchmark, tmp_path):
+    name, values, answer = FILES[benchmark]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of(benchmark, tmp_path)
+    judging, rules = REGISTRY[benchmark].judged, REGISTRY[benchmark].rules
+    for decided in (answer, "", "<think>never ends"):
+        assert open_question(row, decided, rules[judging.rule](decided, row), judging) is None
+    text = "I read it all.</think>First, it is so.\nTherefore, the answer is:\n- somebody\n- somebody else"
+    question = open_question(row, text, rules[judging.rule](text, row), judging)
+    assert question.candidate == "- somebody\n- somebody else"
+    assert question.question in str(values.values())
+    assert question.reference == " | ".join(map(str, row.gold if isinstance(row.gold, list) else [row.gold]))
+    assert row.messages[-1]["content"] not in question.question
+
+
+def test_corpusqa_decides_that_numbers_differ(tmp_path):
+    name, values, _ = FILES["corpusqa"]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of("corpusqa", tmp_path)
+    judging, rules = REGISTRY["corpusqa"].judged, REGISTRY["corpusqa"].rules
+    for text, asked in (("The answer is: 41", False), ("The answer is: a few", True), ("The answer is: forty-two", False)):
+        assert bool(open_question(row, text, rules[judging.rule](text, row), judging)) == asked
 
 
 UNUSED = {
