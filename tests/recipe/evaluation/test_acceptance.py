@@ -9,6 +9,8 @@ import json
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,7 +62,7 @@ def sentence(row):
     return f"Therefore, the answer is {gold_of(row)}"
 
 
-FORMS = {
+FORMS: dict[str, dict[Any, tuple[str, ...]]] = {
     "ruler": {gold_of: ("official", "strict")},
     "ruler_qa": {grounded: ("published", "strict", "cited_f2", "cited_f2_strict")},
     "longbench_v2": {
@@ -115,7 +117,7 @@ def real_tokenizer(tmp_path_factory):
 def evaluate_with(server, real_tokenizer, tmp_path, monkeypatch):
     """Plans a benchmark once; then evaluate_with(reader) asks, scores and reports: reader(row) -> answer, -> tables."""
     monkeypatch.setattr(mrcr, "_o200k", lambda: lambda text: 1500)
-    runs = []
+    runs: list[Path] = []
 
     def make(benchmark, options, rules_limit=None):
         values = {"benchmark": benchmark, "options": options, "limit": rules_limit}
@@ -184,10 +186,10 @@ def look_up(row):
     ):
         keys = re.split(r", and |, | and ", asked[1])
         found = [re.findall(f"One of the special magic \\w+ for {re.escape(key)} is: (.+?)\\.", prompt) for key in keys]
-        return ", ".join(value for values in found for value in values)
-    if asked := re.findall(r"Find all variables that are assigned the value (\d+) in the text above", prompt):
+        return ", ".join(value for of_key in found for value in of_key)
+    if values := re.findall(r"Find all variables that are assigned the value (\d+) in the text above", prompt):
         text = prompt.rpartition("Memorize and track the chain(s)")[2]
-        names = re.findall(rf"VAR (\w+) = {asked[-1]}", text)
+        names = re.findall(rf"VAR (\w+) = {values[-1]}", text)
         for name in names:
             names += re.findall(rf"VAR (\w+) = VAR {name}\b", text)
         return " ".join(names)
