@@ -190,6 +190,27 @@ def compare(
             write_atomic(json_file, dumps(comparison, indent=1) + "\n")
 
 
+@app.command()
+def length(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; others are compared with the first.")],
+    training_length: TrainingLength = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=100, help="Per cent that the effective length must exceed; RULER's is 85.6.")
+    ] = 85.6,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for length.md, length.json and pictures; default: the first run."),
+    ] = None,
+) -> None:
+    """Report how scores change with the length: curves of runs side by side, effective length, slope. No server."""
+    from recipe.longrl.evaluation.length import compare_lengths, length_lines, write_length_report
+
+    with _plain_problems():
+        found = compare_lengths(runs, training_length, threshold / 100)
+        print("\n".join(length_lines(found)))
+        print(f"report: {write_length_report(found, out or runs[0])}")
+
+
 @app.command(context_settings=DELEGATED)
 def rescore(context: typer.Context) -> None:
     """Score a folder of foreign outputs, in the layout of LongRLVR's released ones, under every rule."""

@@ -35,7 +35,8 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
                 gold=sample.ground_truth,
                 max_tokens=max_tokens,
                 cell=sample.task or sample.data_source,
-                cluster=cluster_of(sample.prompt[-1]["content"]),
+                # The document: the prompt without its question.
+                cluster=cluster_of(sample.prompt[-1]["content"].replace(sample.question.strip(), "")),
                 position=sum(evidence) / (len(evidence) * max(chunks - 1, 1)) if evidence and chunks else None,
                 evidence=evidence,
                 meta={
