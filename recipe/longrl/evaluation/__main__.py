@@ -225,6 +225,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     model: ModelName = None,
     server: Server = None,
+    tokenizer: Tokenizer = None,
     window: Window = None,
     chunk_tokens: Annotated[int, typer.Option(help="Tokens of a chunk, as in the model's training data.")] = 512,
     max_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 4096,
@@ -239,7 +240,7 @@ def ask(
 
     with _plain_problems():
         text = read_document(document)
-        with open_reader(model or "", server or (), window=window) as reader:
+        with open_reader(model or "", server or (), tokenizer=tokenizer or "", window=window) as reader:
             reading = ask_document(reader, text, question, chunk_tokens=chunk_tokens, max_tokens=max_tokens)
         print(dumps(dataclasses.asdict(reading), indent=1)) if as_json else show_reading(reading)
     raise typer.Exit(1 if reading.error else 0)
@@ -270,11 +271,14 @@ def _read_settings(
     window: int | None,
     overrides: list[str] | None,
 ) -> Any:
-    from recipe.longrl.evaluation.settings import read_settings
+    from recipe.longrl.evaluation.settings import read_settings, seen_in_training
 
     names = [name.strip() for listed in sets or () for name in listed.split(",") if name.strip()]
     flags = {"model": model, "server": server or None, "tokenizer": tokenizer, "window": window}
-    return read_settings(profile, names, overrides or [], flags)
+    settings = read_settings(profile, names, overrides or [], flags)
+    for line in seen_in_training(settings):
+        print(f"warning: {line}", file=sys.stderr)
+    return settings
 
 
 def _write_report(out: Path, training_length: int | None, max_failed: float, rates: Any = None) -> bool:

@@ -131,9 +131,9 @@ def find_training_length(record: Mapping[str, Any]) -> int | None:
 def slope_beyond(points: Iterable[tuple[int, float, str]], training_length: int | None) -> dict[str, float] | None:
     """The least-squares slope of the lengths' means over log2(length), with a clustered interval.
 
-    points: (length in tokens, score, cluster) of each answer; those from the training length on are used. With weights w_L of the lengths, slope = sum of
-    w_L * mean_L, so answer i adds w_L / n_L * (s_i - mean_L) to its cluster's share of the error. None with fewer than
-    two such lengths or two clusters, or without a training length.
+    points: (length in tokens, score, cluster) of each answer; those from the training length on are used. With weights
+    w_L of the lengths, slope = sum of w_L * mean_L, so answer i adds w_L / n_L * (s_i - mean_L) to its cluster's share
+    of the error. None with fewer than two such lengths or two clusters, or without a training length.
     """
     by_length: dict[int, list[tuple[float, str]]] = defaultdict(list)
     for length, score, cluster in points:

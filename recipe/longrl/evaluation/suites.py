@@ -48,9 +48,10 @@ from recipe.longrl.evaluation.profiles import Profile, SetOptions, choose_sets, 
 from recipe.longrl.evaluation.records import Reply, Row
 from recipe.longrl.evaluation.run import make_record, open_samples
 from recipe.longrl.evaluation.score import TABLES, score_set
+from recipe.longrl.evaluation.settings import SUITES
 from recipe.longrl.settings import plain
 
-FOLDER, PLANNED = "evaluate", "planned"
+PLANNED = "planned"
 POLL_S = 1.0
 """Seconds between two looks at whether the run is asked to stop."""
 
@@ -159,7 +160,7 @@ class Suites:
 
     def __init__(self, planner: SuitePlanner, last_step: int) -> None:
         self.planner = planner
-        self.folder = Path(planner.config.longrl.output_dir) / FOLDER
+        self.folder = Path(planner.config.longrl.output_dir) / SUITES
         every = planner.options.every or planner.config.trainer.save_freq
         self._every, self._last_step = every, last_step
         self._plans: dict[str, SetPlan] | None = None

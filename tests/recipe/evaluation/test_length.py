@@ -100,5 +100,5 @@ def test_the_slope_is_that_of_a_line_and_its_error_is_clustered():
 
 def test_a_run_without_scores_is_refused(evaluate, tmp_path):
     assert evaluate("plan", tmp_path / "a")[0] == 0
-    with pytest.raises(CompareError, match="not scored. Fix: "):
+    with pytest.raises(CompareError, match=r"not scored\. Fix: "):
         compare_lengths([tmp_path / "a"])

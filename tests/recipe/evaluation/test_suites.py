@@ -11,6 +11,7 @@ from recipe.longrl.evaluation.catalog import read_rows, slice_of
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.records import Benchmark, Row
 from recipe.longrl.evaluation.report import write_report
+from recipe.longrl.evaluation.settings import read_settings, seen_in_training
 from recipe.longrl.evaluation.suites import SuitePlanner, Suites, spread_rows
 
 CAPITALS = {"benchmark": "support.tiny_benchmark:BENCHMARK", "options": {"samples": 6}, "slice": "all"}
@@ -111,6 +112,20 @@ def test_suites_answer_at_their_steps_and_write_a_run(planner, engine, tmp_path)
     assert (record["model"]["model"], record["model"]["revision"]) == (str(tmp_path), "step 20")
     report = write_report(tmp_path / "evaluate/step_20")
     assert report["sets"]["capitals"]["headline"]["mean"] == pytest.approx(10 / 12)
+
+
+@pytest.mark.parametrize("place", [".", "export", "checkpoints/global_step_10"])
+def test_a_run_is_told_of_rows_that_training_has_seen(planner, engine, profile, tmp_path, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+
+    def lines(*overrides):
+        return [*seen_in_training(read_settings(str(profile), [], overrides, {"model": str(tmp_path / place)}))]
+
+    assert lines() == []
+    Suites(planner(), last_step=50).evaluate(10, engine, never)
+    assert len(lines()) == 1
+    assert "Fix: report sets.capitals.slice=reported" in lines()[0]
+    assert lines("sets.capitals.slice=reported") == []
 
 
 def test_a_step_is_not_answered_twice_and_repeated_steps_are(planner, engine):
