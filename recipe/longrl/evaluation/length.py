@@ -117,8 +117,8 @@ def length_lines(report: Mapping[str, Any]) -> Iterator[str]:
 def find_training_length(record: Mapping[str, Any]) -> int | None:
     """The longest prompt, in tokens, that the run of a set's model was trained on (data.max_prompt_length); None if the
     model is not in a run's folder."""
-    model = Path(str(record["model"].get("model", "")))
-    for folder in (model, *list(model.parents)[:2]):
+    model = Path(str(record["model"].get("model", ""))).resolve()
+    for folder in (model, *list(model.parents)[:4]):
         if (folder / STORED).is_file():
             try:
                 length = yaml.safe_load((folder / STORED).read_text())["data"]["max_prompt_length"]

@@ -55,11 +55,11 @@ def read_settings(profile: str, sets: Iterable[str], overrides: Sequence[str], m
 
 def seen_in_training(settings: Settings) -> Iterator[str]:
     """A line for each set with rows that the model's training run looked at (longrl.evaluate)."""
-    model = Path(settings.model.model or ".")
+    model = Path(settings.model.model).resolve()
     looked_at: dict[str, Path] = {}
-    # The model may be the run's folder, its export, or a checkpoint.
-    for run in (model, *list(model.parents)[:2]) if settings.model.model else ():
-        for record in run.glob(f"{SUITES}/*/*/{RECORD}"):
+    # The model may be the run's folder, its export, or in a checkpoint.
+    for run in (model, *list(model.parents)[:4]) if settings.model.model and model.is_dir() else ():
+        for record in run.glob(f"{SUITES}/step_*/*/{RECORD}"):
             looked_at.setdefault(json.loads(record.read_text())["benchmark"], run)
     for name, suite in settings.sets.items():
         if suite.slice != "reported" and suite.benchmark in looked_at:

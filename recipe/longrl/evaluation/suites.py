@@ -113,9 +113,9 @@ class SuitePlanner:
         """
         window = self.config.actor_rollout_ref.rollout.max_model_len
         template = plain(self.config.data.apply_chat_template_kwargs)
-        model = make_model_record(
-            {"model": self.config.longrl.output_dir}, self.tokenizer, window, template, not on_cpu()
-        )
+        # Only vLLM's GPU build has a seed for each request.
+        seeds = self.config.actor_rollout_ref.rollout.name == "vllm" and not on_cpu()
+        model = make_model_record({"model": self.config.longrl.output_dir}, self.tokenizer, window, template, seeds)
         rows = spread_rows(
             read_rows(find_benchmark(suite.benchmark), suite.options, self.tokenizer, profile.seed, suite.slice),
             suite.limit or self.options.limit,

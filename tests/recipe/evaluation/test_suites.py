@@ -25,7 +25,7 @@ def planner(tokenizer, tmp_path):
         config = OmegaConf.create(
             {
                 "data": {"max_response_length": 32, "apply_chat_template_kwargs": {}},
-                "actor_rollout_ref": {"rollout": {"max_model_len": window}},
+                "actor_rollout_ref": {"rollout": {"max_model_len": window, "name": "vllm"}},
                 "trainer": {"save_freq": save_freq},
                 "longrl": {"output_dir": str(tmp_path)},
             }

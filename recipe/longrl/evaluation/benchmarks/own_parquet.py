@@ -49,12 +49,15 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
 
 
 def training_reward(text: str, row: Row) -> Outcome:
-    """The reward that training would give, answers decided by rule."""
+    """The reward that training would give, answers decided by rule, as a share of the highest one.
+
+    The highest is 2 for grounded answers (A + eta F + (1 - eta) A F), 1 for all others.
+    """
     return _outcome(text, row, _TRAINING)
 
 
 def training_reward_published(text: str, row: Row) -> Outcome:
-    """The reward of the released code (`paper_exact`)."""
+    """`training_reward` of the released code (`paper_exact`)."""
     return _outcome(text, row, _PUBLISHED)
 
 
@@ -62,4 +65,5 @@ def _outcome(text: str, row: Row, options: RewardOptions) -> Outcome:
     result = score(row.meta["data_source"], text, row.gold, row.meta["extra_info"], options=options)
     if result.failed:
         raise ValueError(f"row {row.id!r}: {row.meta['data_source']}: {result.reason}")
-    return Outcome(result.value, result.candidate or "", dict(result.parts))
+    highest = 2 if "context" in result.parts else 1
+    return Outcome(result.value / highest, result.candidate or "", dict(result.parts))

@@ -376,7 +376,9 @@ def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
     reward = REGISTRY["own_parquet"].rules["reward"]
     right = "Bob.</think><useful_chunks><CHUNK_1></useful_chunks><answer>4</answer>"
     outcome = reward(right, first)
-    assert outcome.parts["recall"] == 1.0
+    # 2 in training; a figure's scores are from 0 to 1.
+    assert (outcome.parts["recall"], outcome.score) == (1.0, 1.0)
+    assert 1 > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert outcome.score > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert reward(r"So.</think>\boxed{Ann}", second).score == 1.0
 
