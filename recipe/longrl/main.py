@@ -171,7 +171,9 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     ray_token.make_token_private(config)
     runner: Any = LongRLTaskRunner
     if config.longrl.evaluate.suites:
-        from recipe.longrl.evaluation.in_training import EvaluatingTaskRunner as runner
+        from recipe.longrl.evaluation.in_training import EvaluatingTaskRunner
+
+        runner = EvaluatingTaskRunner
     try:
         with gcs_watch.watch_control_store():
             run_ppo(config, task_runner_class=signals.StoppableRunner(runner, stop_file))

@@ -13,7 +13,8 @@ from verl_longrl.trainer.trainer import LongRLTrainer
 
 from recipe.longrl.evaluation.suites import SuitePlanner, Suites
 
-_TaskRunner: type = LongRLTaskRunner.__ray_metadata__.modified_class
+_actor_class: Any = LongRLTaskRunner
+_TaskRunner: type = _actor_class.__ray_metadata__.modified_class
 
 
 class EvaluatingTrainer(LongRLTrainer):
@@ -67,7 +68,7 @@ class EvaluatingTrainer(LongRLTrainer):
 
 
 @ray.remote
-class EvaluatingTaskRunner(_TaskRunner):  # type: ignore[misc]
+class EvaluatingTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
     """LongRL's task runner with `EvaluatingTrainer`."""
 
     def run(self, config: DictConfig) -> None:

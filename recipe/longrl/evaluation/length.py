@@ -177,7 +177,7 @@ def _compare_set(
     threshold: float,
 ) -> dict[str, Any]:
     first = next(iter(runs.values()))[0].record
-    described = {}
+    described: dict[str, dict[str, Any]] = {}
     for run, (scored, tables) in runs.items():
         if scored.record["benchmark"] != first["benchmark"]:
             raise CompareError(
@@ -241,8 +241,9 @@ def _lengths(figure: Mapping[str, Any]) -> set[str]:
 
 
 def _one_training_length(of_set: Mapping[str, Any]) -> int | None:
-    """The training length of the runs that have one, if it is the same; the longest otherwise."""
-    return max(filter(None, (figure["training_length"] for figure in of_set["runs"].values())), default=None)
+    """The longest training length of the runs; None if it is unknown for all."""
+    known: list[int] = [figure["training_length"] for figure in of_set["runs"].values() if figure["training_length"]]
+    return max(known, default=None)
 
 
 def _short_names(runs: Sequence[Path]) -> list[str]:

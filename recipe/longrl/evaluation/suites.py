@@ -161,8 +161,8 @@ class Suites:
     def __init__(self, planner: SuitePlanner, last_step: int) -> None:
         self.planner = planner
         self.folder = Path(planner.config.longrl.output_dir) / SUITES
-        every = planner.options.every or planner.config.trainer.save_freq
-        self._every, self._last_step = every, last_step
+        self._every: int = planner.options.every or planner.config.trainer.save_freq
+        self._last_step = last_step
         self._plans: dict[str, SetPlan] | None = None
         self.answered = 0
         """Answers since the start, for the watchdog."""
