@@ -53,3 +53,13 @@ def test_a_suite_that_cannot_run_fails_the_preflight(suites, overrides, name, pr
 
 def test_without_suites_there_is_no_line(suites):
     assert suites("longrl.evaluate.suites=[]") == {}
+
+
+def test_paths_are_those_of_the_folder_where_the_command_is_given(configure, assets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ours.yaml").write_text("sets: {ours: {benchmark: own_parquet, options: {path: a.parquet}}}\n")
+    config = configure("longrl.evaluate.profile=ours.yaml", "longrl.evaluate.sets.mine.options.path=b.parquet")
+    evaluate = config.longrl.evaluate
+    assert evaluate.profile == str(tmp_path / "ours.yaml")
+    assert evaluate.sets.ours.options.path == str(tmp_path / "a.parquet")
+    assert evaluate.sets.mine.options.path == str(tmp_path / "b.parquet")
