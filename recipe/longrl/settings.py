@@ -386,10 +386,11 @@ def _make_paths_absolute(config: DictConfig) -> None:
     _make_suite_paths_absolute(config.longrl.evaluate)
 
 
-def _make_suite_paths_absolute(evaluate: DictConfig) -> None:
-    """Make the paths of a profile's file and of its suites' data absolute. LongRLConfig refuses values of other types."""
-    sets = evaluate.get("sets")
-    if not isinstance(sets, DictConfig) or not isinstance(profile := evaluate.get("profile"), str):
+def _make_suite_paths_absolute(evaluate: Any) -> None:
+    """Make the paths of a profile's file and of suites' data absolute. LongRLConfig refuses values of other types."""
+    given = evaluate if isinstance(evaluate, DictConfig) else {}
+    sets, profile = given.get("sets"), given.get("profile")
+    if not (isinstance(sets, DictConfig) and isinstance(profile, str)):
         return
     known = sets
     if os.path.isfile(profile):
