@@ -388,7 +388,7 @@ def _make_paths_absolute(config: DictConfig) -> None:
 
 def _make_suite_paths_absolute(evaluate: Any) -> None:
     """Make the paths of a profile's file and of suites' data absolute. LongRLConfig refuses values of other types."""
-    given = evaluate if isinstance(evaluate, DictConfig) else {}
+    given: Any = evaluate if isinstance(evaluate, DictConfig) else {}
     sets, profile = given.get("sets"), given.get("profile")
     if not (isinstance(sets, DictConfig) and isinstance(profile, str)):
         return
@@ -397,7 +397,8 @@ def _make_suite_paths_absolute(evaluate: Any) -> None:
         evaluate.profile = _absolute(profile)
         # A file that cannot be read is a matter of the preflight.
         with suppress(OmegaConfBaseException, ValueError, yaml.YAMLError):
-            known = OmegaConf.merge({"sets": {}}, OmegaConf.load(profile), {"sets": sets}).sets
+            merged: Any = OmegaConf.merge({"sets": {}}, OmegaConf.load(profile), {"sets": sets})
+            known = merged.sets
     for name in known:
         path = OmegaConf.select(known, f"{name}.options.path")
         if isinstance(path, str):
