@@ -171,7 +171,7 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     ray_token.make_token_private(config)
     runner: Any = LongRLTaskRunner
     if config.longrl.evaluate.suites:
-        from recipe.longrl.evaluation.in_training import EvaluatingTaskRunner
+        from recipe.longrl.evaluation.task_runner import EvaluatingTaskRunner
 
         runner = EvaluatingTaskRunner
     try:

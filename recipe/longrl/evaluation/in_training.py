@@ -1,20 +1,14 @@
-"""The trainer that answers suites at its checkpoints (`suites.py`), and the process that it runs in."""
+"""The trainer that answers suites at its checkpoints (`suites.py`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import ray
-from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.utils.debug import marked_timer
-from verl_longrl.trainer.task_runner import LongRLTaskRunner
 from verl_longrl.trainer.trainer import LongRLTrainer
 
 from recipe.longrl.evaluation.suites import SuitePlanner, Suites
-
-_actor_class: Any = LongRLTaskRunner
-_TaskRunner: type = _actor_class.__ray_metadata__.modified_class
 
 
 class EvaluatingTrainer(LongRLTrainer):
@@ -65,12 +59,3 @@ class EvaluatingTrainer(LongRLTrainer):
         if metrics:
             self._write_metrics("evaluate", step, metrics)
         return metrics
-
-
-@ray.remote
-class EvaluatingTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
-    """LongRL's task runner with `EvaluatingTrainer`."""
-
-    def run(self, config: DictConfig) -> None:
-        self.trainer_class = EvaluatingTrainer
-        super().run(config)
