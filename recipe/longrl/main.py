@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from verl_longrl import secrets
@@ -169,9 +169,14 @@ def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:
     from verl_longrl.trainer.task_runner import LongRLTaskRunner
 
     ray_token.make_token_private(config)
+    runner: Any = LongRLTaskRunner
+    if config.longrl.evaluate.suites:
+        from recipe.longrl.evaluation.task_runner import EvaluatingTaskRunner
+
+        runner = EvaluatingTaskRunner
     try:
         with gcs_watch.watch_control_store():
-            run_ppo(config, task_runner_class=signals.StoppableRunner(LongRLTaskRunner, stop_file))
+            run_ppo(config, task_runner_class=signals.StoppableRunner(runner, stop_file))
     except (Interrupted, Stopped) as ended:
         # Ray raises an error that is an instance of the class of its cause, too.
         why = getattr(ended, "cause", ended)

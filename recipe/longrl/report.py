@@ -99,7 +99,8 @@ def compare_first_and_last(rows: list[dict[str, Any]], step: int | None = None) 
     """
     rows = [row for row in rows if step is None or row["step"] <= step]
     validations = [row for row in rows if row["split"] == "val"]
-    compared, prefix = (validations, "val") if validations else (rows, SAMPLED)
+    training = [row for row in rows if row["split"] == "train"]
+    compared, prefix = (validations, "val") if validations else (training, SAMPLED)
     if not compared:
         return None
     before, after = (_parts(row, prefix) for row in (compared[0], compared[-1]))

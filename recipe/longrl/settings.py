@@ -12,11 +12,13 @@ import re
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
@@ -381,6 +383,26 @@ def _make_paths_absolute(config: DictConfig) -> None:
         model = config.actor_rollout_ref.model
         if model[key] is not None:
             model[key] = _absolute_folder(model[key])
+    _make_suite_paths_absolute(config.longrl.evaluate)
+
+
+def _make_suite_paths_absolute(evaluate: Any) -> None:
+    """Make the paths of a profile's file and of suites' data absolute. LongRLConfig refuses values of other types."""
+    given: Any = evaluate if isinstance(evaluate, DictConfig) else {}
+    sets, profile = given.get("sets"), given.get("profile")
+    if not (isinstance(sets, DictConfig) and isinstance(profile, str)):
+        return
+    known = sets
+    if os.path.isfile(profile):
+        evaluate.profile = _absolute(profile)
+        # A file that cannot be read is a matter of the preflight.
+        with suppress(OmegaConfBaseException, ValueError, yaml.YAMLError):
+            merged: Any = OmegaConf.merge({"sets": {}}, OmegaConf.load(profile), {"sets": sets})
+            known = merged.sets
+    for name in known:
+        path = OmegaConf.select(known, f"{name}.options.path")
+        if isinstance(path, str):
+            OmegaConf.update(sets, f"{name}.options.path", _absolute(path), force_add=True)
 
 
 def _check_resume(trainer: DictConfig) -> None:

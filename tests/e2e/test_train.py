@@ -21,6 +21,8 @@ from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
 from verl_longrl.platform import zygote
 
+from recipe.longrl.evaluation.report import write_report
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 EPOCH = 64
 """Prompts of the data: of 16 steps, more than this run has."""
@@ -28,7 +30,7 @@ PARTS = ("score", "answer", "context", "recall", "precision", "format", "status_
 
 
 def test_train_kill_resume(run):
-    common = ["trainer.test_freq=1000", "trainer.total_epochs=1000"]
+    common = ["trainer.test_freq=1000", "trainer.total_epochs=1000", *suites(run.assets)]
     process = run.start(*common, "trainer.total_training_steps=1000", "trainer.save_freq=1")
     try:
         step(run, process, 1)
@@ -61,6 +63,20 @@ def test_train_kill_resume(run):
     curve = EventAccumulator(str(run.output / "tensorboard")).Reload().Scalars("reward/score")
     assert [event.step for event in curve] == run.steps
     assert (run.output / "summary.json").is_file()
+
+    # suites were answered once before the first step and once after the last, and are runs to be reported
+    evaluated = run.rows("evaluate")
+    assert [row["step"] for row in evaluated] == [0, last]
+    for row in evaluated:
+        assert (row["evaluate/held_out/rows"], row["evaluate/held_out/failed_share"]) == (4, 0)
+        assert (row["evaluate/ruler/rows"], row["evaluate/ruler/failed_share"]) == (4, 0)
+        assert 0 < row["evaluate/held_out/reward/mean"] <= 1
+        assert {f"evaluate/ruler/official/{name}" for name in ("mean", "length_600", "length_900")} <= set(row)
+    final = run.rows("train")[-1]
+    assert final["timing_s/evaluate"] > 0
+    assert final["evaluate/held_out/reward/mean"] == evaluated[-1]["evaluate/held_out/reward/mean"]
+    reported = write_report(run.output / "evaluate" / f"step_{last}")["sets"]["held_out"]["headline"]
+    assert reported["mean"] == evaluated[-1]["evaluate/held_out/reward/mean"]
 
     # two ranks wrote the checkpoint
     manifest = run.checkpoint(last)
@@ -99,6 +115,14 @@ def test_train_kill_resume(run):
     assert "<CHUNK_0>" in next(iter(prompts.values()))["text"]
     lengths = {sample.index: sample.prompt_tokens for sample in read_samples(run.assets / "train.parquet")}
     assert all(prompt["prompt_tokens"] == lengths[prompt["index"]] for prompt in prompts.values())
+
+
+def suites(assets) -> list[str]:
+    """Two suites of four rows: the held-out file, and RULER's shortest."""
+    ours, ruler = "longrl.evaluate.sets.held_out", "longrl.evaluate.sets.ruler"
+    options = ["longrl.evaluate.suites=[held_out,ruler]", "longrl.evaluate.limit=4", "longrl.evaluate.every=1000"]
+    options += [f"{ours}.benchmark=own_parquet", f"{ours}.options.path={assets / 'val.parquet'}", f"{ours}.slice=all"]
+    return [*options, f"{ruler}.options.lengths=[600,900]", f"{ruler}.options.tasks=[niah_single_1,vt]"]
 
 
 def step(run, process, number: int) -> None:

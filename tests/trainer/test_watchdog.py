@@ -80,7 +80,8 @@ def test_stages_are_functions_of_upstreams_trainer_or_ours():
     from verl.checkpoint_engine import CheckpointEngineManager
     from verl.experimental.agent_loop import AgentLoopManager
     from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
-    from verl_longrl.trainer.trainer import LongRLTrainer
 
-    owners = (LongRLTrainer, FilteringReplayBuffer, CheckpointEngineManager, AgentLoopManager)
+    from recipe.longrl.evaluation.in_training import EvaluatingTrainer
+
+    owners = (EvaluatingTrainer, FilteringReplayBuffer, CheckpointEngineManager, AgentLoopManager)
     assert [name for name in STAGES if not any(hasattr(owner, name) for owner in owners)] == []

@@ -18,6 +18,7 @@ from verl_longrl.engine.supported import Engine
 from verl_longrl.options import OptionError, Options
 from verl_longrl.rewards.options import JudgeOptions, RewardOptions
 from verl_longrl.trainer.advantage import AdvantageOptions
+from verl_longrl.trainer.evaluate_options import EvaluateOptions
 from verl_longrl.trainer.health import WatchOptions
 
 ROPE_EXAMPLE = "{rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}"
@@ -56,6 +57,7 @@ class LongRLConfig(Options):
     """After this many minutes without progress, the run prints where it is and which prompts on which replica it waits
     for; 0: never."""
     watch: WatchOptions = field(default_factory=WatchOptions)
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     export: bool = True
     """Write the final weights as a Hugging Face folder under `<output_dir>/export`."""
     trust_folder: bool = False

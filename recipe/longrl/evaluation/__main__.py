@@ -250,6 +250,27 @@ def judge(
         print("\n".join(labelled_table(measure_judge(labelled, each, settings.client) for each in judges)))
 
 
+@app.command()
+def length(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; others are compared with the first.")],
+    training_length: TrainingLength = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=100, help="Per cent that the effective length must exceed; RULER's is 85.6.")
+    ] = 85.6,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for length.md, length.json and pictures; default: the first run."),
+    ] = None,
+) -> None:
+    """Report how scores change with the length: curves of runs side by side, effective length, slope. No server."""
+    from recipe.longrl.evaluation.length import compare_lengths, length_lines, write_length_report
+
+    with _plain_problems():
+        found = compare_lengths(runs, training_length, threshold / 100)
+        print("\n".join(length_lines(found)))
+        print(f"report: {write_length_report(found, out or runs[0])}")
+
+
 @app.command(context_settings=DELEGATED)
 def rescore(context: typer.Context) -> None:
     """Score a folder of foreign outputs, in the layout of LongRLVR's released ones, under every rule."""
@@ -264,6 +285,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     model: ModelName = None,
     server: Server = None,
+    tokenizer: Tokenizer = None,
     window: Window = None,
     chunk_tokens: Annotated[int, typer.Option(help="Tokens of a chunk, as in the model's training data.")] = 512,
     max_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 4096,
@@ -278,7 +300,7 @@ def ask(
 
     with _plain_problems():
         text = read_document(document)
-        with open_reader(model or "", server or (), window=window) as reader:
+        with open_reader(model or "", server or (), tokenizer=tokenizer or "", window=window) as reader:
             reading = ask_document(reader, text, question, chunk_tokens=chunk_tokens, max_tokens=max_tokens)
         print(dumps(dataclasses.asdict(reading), indent=1)) if as_json else show_reading(reading)
     raise typer.Exit(1 if reading.error else 0)
@@ -309,10 +331,13 @@ def _read_settings(
     window: int | None,
     overrides: list[str] | None,
 ) -> Any:
-    from recipe.longrl.evaluation.settings import read_settings
+    from recipe.longrl.evaluation.settings import read_settings, seen_in_training
 
     flags = {"model": model, "server": server or None, "tokenizer": tokenizer, "window": window}
-    return read_settings(profile, _names(sets), overrides or [], flags)
+    settings = read_settings(profile, _names(sets), overrides or [], flags)
+    for line in seen_in_training(settings):
+        print(f"warning: {line}", file=sys.stderr)
+    return settings
 
 
 def _names(listed: list[str] | None) -> list[str]:

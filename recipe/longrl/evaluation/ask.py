@@ -8,7 +8,8 @@
 
 The document is normalised, broken up and split by the code that makes training data (`data_gen.grounding`), and shown
 with the training prompt. The response is read as the reward reads it. Responses of LongRLVR's released models are read
-too: their page shows `<useful chunks>` and `<CHUNK 0>` where the training code has underscores.
+too: their page shows `<useful chunks>` and `<CHUNK 0>` where the training code has underscores, and the 7B model often
+closes `</think>` after its answer.
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt, neutralise_tags
-from verl_longrl.rewards.matching.response_format import THINK_CLOSE, GroundedResponse, parse_grounded
+from verl_longrl.rewards.matching.response_format import (
+    THINK_CLOSE,
+    GroundedResponse,
+    cited_chunks,
+    parse_grounded,
+)
 
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.rules.reading import last_answer_block, last_citation_block
 
 if TYPE_CHECKING:
     from recipe.longrl.evaluation.models import Model
@@ -56,15 +64,21 @@ class Reading:
 
 @contextmanager
 def open_reader(
-    model: str, server: Sequence[str] = (), *, window: int | None = None, folder: Path | None = None
+    model: str,
+    server: Sequence[str] = (),
+    *,
+    tokenizer: str = "",
+    window: int | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Model]:
     """A model that can be asked: a run's folder or a Hugging Face folder that vLLM serves, or the one of a server.
 
-    folder: for the server's log; default: a temporary one. Raises ModelError.
+    tokenizer: folder or hub name, if it is not that of `model`. folder: for the server's log; default: a temporary one.
+    Raises ModelError.
     """
     from recipe.longrl.evaluation.models import ModelOptions, open_model
 
-    options = ModelOptions(model=model, server=tuple(server), window=window)
+    options = ModelOptions(model=model, server=tuple(server), tokenizer=tokenizer, window=window)
     with (
         tempfile.TemporaryDirectory(prefix="longrl-ask-") as temporary,
         open_model(options, folder or Path(temporary), seed=0) as opened,
@@ -87,13 +101,17 @@ def ask_document(
     chunk_tokens, instructions: as the model's training data has them.
 
     Raises:
-        EvaluationError: the document is empty or does not fit the model's window, or the model does not answer.
+        EvaluationError: the document or the question is empty, the prompt does not fit the model's window, or the model
+            does not answer.
     """
+    from recipe.longrl.evaluation.plan import ChatCounter
+
+    if not question.strip():
+        raise EvaluationError("question: has no text. Fix: ask something")
     chunks = split_document(model.tokenizer, text, chunk_tokens)
     messages = grounded_prompt(chunks, neutralise_tags(question.strip()), instructions)
     template = model.record.get("template") or {}
-    prompt = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, **template)
-    prompt_tokens = len(prompt["input_ids"])
+    prompt_tokens = ChatCounter(model.tokenizer, template).count(messages)
     if prompt_tokens + max_tokens > model.window:
         raise EvaluationError(
             f"document: {prompt_tokens:,} tokens of prompt and {max_tokens:,} of answer exceed the model's window of "
@@ -145,23 +163,34 @@ def read_response(response: str, chunks: Sequence[str], prompt_tokens: int = 0) 
 
 
 def _read_released(response: str) -> GroundedResponse | None:
-    """The response with the tags of the released models' page rewritten to those of their training."""
+    """The response with the tags of the released models' page rewritten to those of their training.
+
+    If it still breaks the contract, its last closed blocks, wherever they are; None without an answer.
+    """
     rewritten = _RELEASED_CHUNK.sub(r"<CHUNK_\1>", _RELEASED_TAG.sub(r"<\1useful_chunks>", response))
     parsed = parse_grounded(rewritten)
-    return None if parsed.error else parsed
+    if not parsed.error:
+        return parsed
+    answer = (last_answer_block(rewritten) or "").strip()
+    return GroundedResponse(cited_chunks(last_citation_block(rewritten) or ""), answer) if answer else None
 
 
 def read_document(path: str) -> str:
     """The text of a file: plain text, Markdown, HTML or PDF. Raises EvaluationError."""
     from data_gen.document_readers import CorpusError, find_sources
 
-    try:
-        (source,) = find_sources([path])[0]
-        document = next(source.documents())
-    except (CorpusError, ValueError, StopIteration) as error:
-        raise EvaluationError(f"document = {path}: {error}. Fix: name one file of text, HTML or PDF") from error
+    if not Path(path).is_file():
+        raise EvaluationError(f"document = {path}: no such file. Fix: name one file of text, Markdown, HTML or PDF")
+    (source,) = find_sources([path])[0]
+    documents = list(islice(source.documents(), 2))
+    if len(documents) != 1:
+        found = "several documents" if documents else "no document"
+        raise EvaluationError(f"document = {path}: {found} in it. Fix: name a file with one document")
+    (document,) = documents
     if isinstance(document, CorpusError):
-        raise EvaluationError(str(document))
+        raise EvaluationError(f"document: {document}")
+    if not document.text.strip():
+        raise EvaluationError(f"document = {path}: has no text. Fix: another file; of a scanned PDF, one with text")
     return document.text
 
 

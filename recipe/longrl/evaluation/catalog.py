@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.profiles import Slice
 from recipe.longrl.evaluation.records import Benchmark, Row
+
+DEVELOPMENT_SHARE = 5
+"""One of this many clusters is in the development slice."""
 
 
 class BenchmarkError(EvaluationError):
@@ -51,8 +56,10 @@ def check_options(benchmark: Benchmark, options: Mapping[str, Any]) -> None:
             )
 
 
-def read_rows(benchmark: Benchmark, options: Mapping[str, Any], tokenizer: Any, seed: int) -> Iterator[Row]:
-    """The rows with these options; `tokenizer` and `seed` are passed to benchmarks that take them.
+def read_rows(
+    benchmark: Benchmark, options: Mapping[str, Any], tokenizer: Any, seed: int, part: Slice = "all"
+) -> Iterator[Row]:
+    """The rows of a slice with these options; `tokenizer` and `seed` are passed to benchmarks that take them.
 
     Raises BenchmarkError for an option that the benchmark does not have, and for two rows with one id.
     """
@@ -66,11 +73,27 @@ def read_rows(benchmark: Benchmark, options: Mapping[str, Any], tokenizer: Any, 
             if row.id in seen:
                 raise BenchmarkError(f"{benchmark.name}: two rows have the id {row.id!r}. Fix: correct its reader")
             seen.add(row.id)
-            yield row
+            if part in ("all", slice_of(row)):
+                yield row
     except BenchmarkError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise BenchmarkError(f"{benchmark.name}: {error}") from error
+
+
+def slice_of(row: Row) -> Slice:
+    """The slice of a row, whatever the benchmark's options and the number of rows.
+
+    All rows of a cluster (document, article, question) are in the same one, also across benchmarks that share it. Of
+    rows without a cluster, such as generated ones, every fifth of those numbered 0, 1, ... is in development.
+    """
+    number = row.id.rpartition("/")[2]
+    if not row.cluster and number.isdecimal():
+        place = int(number) + 1
+    else:
+        name = f"slice/{row.cluster or row.id}"
+        place = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest())
+    return "reported" if place % DEVELOPMENT_SHARE else "development"
 
 
 def _parameters(benchmark: Benchmark) -> set[str] | None:

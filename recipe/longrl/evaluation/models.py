@@ -238,18 +238,25 @@ def _describe(
     name: str = "",
 ) -> Model:
     tokenizer = load_tokenizer(options.tokenizer or path)
-    record = {
-        **identity,
-        "tokenizer_digest": digest(_vocabulary(tokenizer)),
-        "window": window,
-        "template": dict(options.template),
-        "chat_template_sha256": digest(tokenizer.chat_template),
-        "seeds": seeds,
-    }
+    record = make_record(identity, tokenizer, window, options.template, seeds)
     if not urls or not options.server:
         record["server"] = [f"vllm {_vllm_version()}"]
         record["vllm"] = dict(options.vllm)
     return Model(name or Path(path).name, urls, key, window, tokenizer, record, seeds)
+
+
+def make_record(
+    identity: Mapping[str, Any], tokenizer: Any, window: int, template: Mapping[str, Any], seeds: bool
+) -> dict[str, Any]:
+    """What identifies a model and decides its answers. template: arguments of the chat template."""
+    return {
+        **identity,
+        "tokenizer_digest": digest(_vocabulary(tokenizer)),
+        "window": window,
+        "template": dict(template),
+        "chat_template_sha256": digest(tokenizer.chat_template),
+        "seeds": seeds,
+    }
 
 
 def _vocabulary(tokenizer: Any) -> Any:

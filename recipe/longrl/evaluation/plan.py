@@ -51,8 +51,12 @@ class ChatCounter:
 
     def count(self, messages: list[Message]) -> int:
         """Tokens of the whole prompt, up to the position where the answer begins."""
+        return len(self.encode(messages))
+
+    def encode(self, messages: list[Message]) -> list[int]:
+        """Token ids of the whole prompt."""
         continued = messages[-1]["role"] == "assistant"
-        ids = self.tokenizer.apply_chat_template(
+        ids: list[int] = self.tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not continued,
             continue_final_message=continued,
@@ -60,7 +64,7 @@ class ChatCounter:
             return_dict=False,
             **self._options,
         )
-        return len(ids)
+        return ids
 
     def cut_middle(self, messages: list[Message], limit: int) -> list[Message] | None:
         """The messages with tokens removed from the middle of the longest one, so that they have at most `limit`.
@@ -180,13 +184,20 @@ def prefix_group(row: Row, messages: list[Message]) -> str:
 
 
 def make_plan(
-    folder: Path, rows: Iterator[Row], counter: ChatCounter, window: int, options: SetOptions, record: Mapping[str, Any]
+    folder: Path,
+    rows: Iterator[Row],
+    counter: ChatCounter,
+    window: int,
+    options: SetOptions,
+    record: Mapping[str, Any],
+    fix: str = "",
 ) -> SetPlan:
     """Plan the rows in `folder`, or return the plan that is there already if its record is the same.
 
     A plan with another record is replaced as long as it has no answers.
 
     record: everything else that decides the answers (model, sampling, seed, ...); checksums of the rows are added.
+    fix: of rows over the window, if it is not that of the command line.
     Raises PlanError for rows over the window (policy `fail`), and for answers that were made with another record.
     """
     if (plan := _existing_plan(folder, record)) is not None:
@@ -207,10 +218,8 @@ def make_plan(
             file.write(encode_line(entry))
     if too_long:
         (folder / ROWS).unlink()
-        raise PlanError(
-            f"{folder.name}: {too_long[0]}; {len(too_long)} such rows in all. Fix: a larger --window, shorter "
-            f"lengths, or sets.{folder.name}.over_window=skip or middle"
-        )
+        fix = fix or f"a larger --window, shorter lengths, or sets.{folder.name}.over_window=skip or middle"
+        raise PlanError(f"{folder.name}: {too_long[0]}; {len(too_long)} such rows in all. Fix: {fix}")
     sync(folder / ROWS)
     sums = {f"{name}_sha256": checksum.hexdigest() for name, checksum in checksums.items()}
     # The record is written last: where there is one, the rows are whole.

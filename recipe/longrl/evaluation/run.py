@@ -190,6 +190,15 @@ def _plan_set(
     out: Path, profile: Profile, name: str, options: SetOptions, model: Model, counter: ChatCounter
 ) -> SetPlan:
     benchmark = find_benchmark(options.benchmark)
+    rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed, options.slice)
+    if name.endswith(CLOSED_BOOK):
+        rows = closed_rows(islice(rows, options.limit), benchmark.name)
+    record = make_record(profile, name, options, model.record)
+    return make_plan(out / name, rows, counter, model.window, options, record)
+
+
+def make_record(profile: Profile, name: str, options: SetOptions, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a set, but for the checksums of its rows. model: the model's record."""
     record = {
         "profile": profile.name,
         "source": profile.source,
@@ -204,11 +213,8 @@ def _plan_set(
         "sampling": asdict(options.sampling),
         "seed": profile.seed,
         "repeats": options.repeats,
-        "model": model.record,
+        "model": model,
     }
     # As JSON, so that it equals the record that is read from the disk.
-    record = orjson.loads(orjson.dumps(record))
-    rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed)
-    if name.endswith(CLOSED_BOOK):
-        rows = closed_rows(islice(rows, options.limit), benchmark.name)
-    return make_plan(out / name, rows, counter, model.window, options, record)
+    read: dict[str, Any] = orjson.loads(orjson.dumps(record))
+    return read

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,7 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from recipe.longrl.evaluation.client import ClientOptions
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.models import ModelOptions
+from recipe.longrl.evaluation.plan import RECORD
 from recipe.longrl.evaluation.profiles import Profile, ProfileError, SetOptions, choose_sets, read_profile
+
+SUITES = "evaluate"
+"""The folder of a training run with what its suites answered (`suites.py`)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ def read_settings(profile: str, sets: Iterable[str], overrides: Sequence[str], m
         return Settings(read, chosen, of_model, ClientOptions.from_dict(_merge(groups["client"], {}), "client."))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+
+
+def seen_in_training(settings: Settings) -> Iterator[str]:
+    """A line for each set with rows that the model's training run looked at (longrl.evaluate)."""
+    model = Path(settings.model.model).resolve()
+    looked_at: dict[str, Path] = {}
+    # The model may be the run's folder, its export, or in a checkpoint.
+    for run in (model, *list(model.parents)[:4]) if settings.model.model and model.is_dir() else ():
+        for record in run.glob(f"{SUITES}/step_*/*/{RECORD}"):
+            looked_at.setdefault(json.loads(record.read_text())["benchmark"], run)
+    for name, suite in settings.sets.items():
+        if suite.slice != "reported" and suite.benchmark in looked_at:
+            yield (
+                f"{name}: the training run {looked_at[suite.benchmark]} evaluated rows of {suite.benchmark} at its "
+                f"checkpoints, so slice {suite.slice} has rows that may have chosen the checkpoint. Fix: report "
+                f"sets.{name}.slice=reported"
+            )
 
 
 def _merge(overrides: list[str], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from recipe.longrl.preflight import (
     model,
     model_loading,
     plan,
+    suites,
 )
 from recipe.longrl.preflight.check import Check, collect, failed, show
 from recipe.longrl.preflight.nodes import gpu_software
@@ -67,6 +68,7 @@ def run(config: DictConfig, dry_run: bool = False, python: str | None = None) ->
         if shape is not None:
             planned = plan.make_plan(config, longrl, rows["train_files"]) if "train_files" in rows else None
             checks += collect("memory", lambda: memory_fit.check_memory(config, longrl, shape, dry_run, planned))
+        checks += collect("evaluate", lambda: suites.check_suites(config, longrl, dry_run))
         checks += collect("judge", lambda: judge.check_judge(config, longrl))
         if shape is not None:
             checks += collect("rollout engine", lambda: [model_loading.check_rollout_engine(config, vllm_probe)])

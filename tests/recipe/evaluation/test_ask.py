@@ -67,7 +67,11 @@ def test_the_command_prints_the_answer_and_the_chunk(server, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["missing.txt", "q"], "document = missing.txt"),
+        (["missing.txt", "q"], "document = missing.txt: no such file. Fix: name one file"),
+        (["{empty}", "q"], "has no text. Fix: "),
+        (["{folder}", "q"], "no such file. Fix: name one file"),
+        (["{corpus}", "q"], "several documents in it. Fix: name a file with one document"),
+        (["{file}", " "], "question: has no text. Fix: "),
         (["{file}", "q", "--max-tokens", "8000"], "exceed the model's window of 8,192"),
     ],
 )
@@ -76,8 +80,11 @@ def test_what_cannot_be_asked_is_said(server, tmp_path, capsys, arguments, probl
 
     file = tmp_path / "mills.txt"
     file.write_text(DOCUMENT)
+    (corpus := tmp_path / "mills.jsonl").write_text('{"text": "a mill"}\n' * 3)
+    (empty := tmp_path / "empty.md").write_text(" \n")
+    words = [word.format(file=file, empty=empty, folder=tmp_path, corpus=corpus) for word in arguments]
     with pytest.raises(SystemExit) as ended:
-        app(["ask", *(word.format(file=file) for word in arguments), "--server", server.url, "--window", "8192"])
+        app(["ask", *words, "--server", server.url, "--window", "8192"])
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
 
@@ -93,11 +100,24 @@ def test_an_empty_document(server):
         "so</think><useful_chunks><CHUNK_2><CHUNK_0><CHUNK_2></useful_chunks><answer>x</answer>",
         "so</think><useful chunks><CHUNK 2><CHUNK 0></useful chunks><answer>x</answer>",
         "so</think><useful chunks><Chunk_2>, <CHUNK 0></useful_chunks>\n<answer> x </answer>",
+        "<think>so</think>\n<useful chunks>\n<CHUNK 2>\n<CHUNK 0>\n</useful chunks>\n<answer>x</answer>",
     ],
 )
 def test_both_forms_of_citing_are_read(response):
     reading = read_response(response, CHUNKS)
     assert (reading.cited, reading.answer, reading.reasoning, reading.error) == ((2, 0), "x", "so", "")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "so <useful_chunks><CHUNK_2><CHUNK_0></useful_chunks><answer>x</answer></think>",
+        "so</think><useful chunks><CHUNK 2><CHUNK 0></useful chunks><answer>x</answer><answer>x</answer>",
+    ],
+)
+def test_answers_of_released_models_are_read_where_they_are(response):
+    reading = read_response(response, CHUNKS)
+    assert (reading.cited, reading.answer, reading.error) == ((2, 0), "x", "")
 
 
 def test_what_is_not_there_is_said():

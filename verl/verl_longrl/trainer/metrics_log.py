@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line per training step and per validation, from which tables and plots are made.
+"""`metrics.jsonl`: one line per training step, validation and evaluation, from which tables and plots are made.
 
 A resume drops the lines of the steps that it repeats. Runs of earlier versions used other names for some metrics;
 `iterate_metrics` gives those their present names.
@@ -46,7 +46,7 @@ class MetricsLog:
         self._journal = Journal(path)
 
     def write(self, split: str, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append the numbers among `metrics`. split: "train" or "val"."""
+        """Append the numbers among `metrics`. split: "train", "val" or "evaluate"."""
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float | np.number)}
         if problem := self._journal.add({"split": split, "step": int(step), "time": time.time(), **numbers}):
             print_line(f"step {step}: {problem}")

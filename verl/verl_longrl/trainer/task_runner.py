@@ -15,6 +15,9 @@ _TaskRunner: type = TaskRunnerV1.__ray_metadata__.modified_class  # type: ignore
 class LongRLTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
     """Passed to `verl.trainer.main_ppo.run_ppo(config, task_runner_class=...)`."""
 
+    trainer_class: type | None = None
+    """A subclass of LongRLTrainer; None: that class itself."""
+
     def run(self, config: DictConfig) -> None:
         from verl.trainer.ppo.v1 import trainer_base
 
@@ -23,5 +26,5 @@ class LongRLTaskRunner(_TaskRunner):  # type: ignore[misc, valid-type]
 
         plugin.check()
         network.require_secrets()
-        trainer_base.TRAINER_REGISTRY["sync"] = LongRLTrainer
+        trainer_base.TRAINER_REGISTRY["sync"] = self.trainer_class or LongRLTrainer
         super().run(config)

@@ -14,6 +14,7 @@ from typing import Self
 
 STAGES = {
     "_validate": "validating",
+    "_evaluate": "answering the suites of longrl.evaluate",
     "sample": "waiting for rollouts",
     "generate_sequences": "handing prompts to the agent loops",
     "sleep_replicas": "putting the vLLM replicas to sleep",

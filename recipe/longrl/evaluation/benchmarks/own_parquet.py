@@ -36,7 +36,8 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
                 gold=sample.ground_truth,
                 max_tokens=max_tokens,
                 cell=sample.task or sample.data_source,
-                cluster=cluster_of(sample.prompt[-1]["content"]),
+                # The document: the prompt without its question.
+                cluster=cluster_of(sample.prompt[-1]["content"].replace(sample.question.strip(), "")),
                 position=sum(evidence) / (len(evidence) * max(chunks - 1, 1)) if evidence and chunks else None,
                 closed_book=without_chunks(sample.prompt),
                 evidence=evidence,
@@ -50,12 +51,15 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
 
 
 def training_reward(text: str, row: Row) -> Outcome:
-    """The reward that training would give as a share of the greatest one, answers decided by rule."""
+    """The reward that training would give, answers decided by rule, as a share of the highest one.
+
+    The highest is 2 for grounded answers (A + eta F + (1 - eta) A F), 1 for all others.
+    """
     return _outcome(text, row, _TRAINING)
 
 
 def training_reward_published(text: str, row: Row) -> Outcome:
-    """The same with the reward of the released code (`paper_exact`)."""
+    """`training_reward` of the released code (`paper_exact`)."""
     return _outcome(text, row, _PUBLISHED)
 
 

@@ -6,7 +6,7 @@ A figure always names its profile, and figures of two profiles are never average
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ SHIPPED = Path(__file__).parent
 
 AnswerPrefix = Literal["append", "continue", "off"]
 OverWindow = Literal["fail", "skip", "middle"]
+Slice = Literal["all", "development", "reported"]
 
 
 class ProfileError(EvaluationError):
@@ -56,6 +57,9 @@ class SetOptions(Options):
     """The headline is the mean over rows, or the mean of the cells' means."""
     repeats: PositiveInt = 1
     """Answers for each row, with the seeds seed, seed + 1, ..."""
+    slice: Slice = "all"
+    """Which documents, articles or questions: a fixed fifth (development, which training looks at), the others
+    (reported), or all."""
     limit: PositiveInt | None = None
     """Only the first rows; null: all."""
     max_tokens: PositiveInt | None = None
@@ -94,22 +98,29 @@ def shipped_profiles() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def read_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
+def read_profile(
+    name: str,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    place: str = "--profile",
+) -> Profile:
     """Read a shipped profile or a YAML file.
 
-    overrides: `sets.ruler.options.samples=10`. Raises ProfileError.
+    overrides: `sets.ruler.options.samples=10`, or keys and values. defaults: keys that the file may set. place: the key
+    that names the profile, for messages. Raises ProfileError.
     """
     path = SHIPPED / f"{name}.yaml"
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
         raise ProfileError(
-            f"--profile = {name}: not found. Fix: one of {', '.join(shipped_profiles())}, or the path of a YAML file"
+            f"{place} = {name}: not found. Fix: one of {', '.join(shipped_profiles())}, or the path of a YAML file"
         )
     try:
-        values: Any = OmegaConf.to_container(
-            OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))), resolve=True
-        )
+        changes = overrides if isinstance(overrides, Mapping) else OmegaConf.from_dotlist(list(overrides))
+        merged = OmegaConf.merge(defaults or {}, OmegaConf.load(path), changes)
+        values: Any = OmegaConf.to_container(merged, resolve=True)
         _list_judges(values)
         profile = Profile.from_dict({"name": path.stem, **values}, "")
     except (OmegaConfBaseException, ValueError, TypeError) as error:

@@ -64,7 +64,8 @@ def test_corpusqa_decides_that_numbers_differ(tmp_path):
     write_rows(tmp_path, name, [values])
     (row,) = rows_of("corpusqa", tmp_path)
     judging, rules = REGISTRY["corpusqa"].judged, REGISTRY["corpusqa"].rules
-    for text, asked in (("The answer is: 41", False), ("The answer is: a few", True), ("The answer is: forty-two", False)):
+    for answer, asked in (("41", False), ("a few", True), ("forty-two", False)):
+        text = f"The answer is: {answer}"
         assert bool(open_question(row, text, rules[judging.rule](text, row), judging)) == asked
 
 
@@ -377,7 +378,9 @@ def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
     reward = REGISTRY["own_parquet"].rules["reward"]
     right = "Bob.</think><useful_chunks><CHUNK_1></useful_chunks><answer>4</answer>"
     outcome = reward(right, first)
-    assert outcome.parts["recall"] == 1.0
+    # 2 in training; a figure's scores are from 0 to 1.
+    assert (outcome.parts["recall"], outcome.score) == (1.0, 1.0)
+    assert 1 > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert outcome.score > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert reward(r"So.</think>\boxed{Ann}", second).score == 1.0
 
