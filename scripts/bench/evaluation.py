@@ -83,7 +83,14 @@ def write_plan(folder: Path, entries: list[dict[str, Any]]) -> None:
     sampling = {"temperature": 0.0, "top_p": 1.0, "extra": {}}
     record = {"model": {"template": {}}, "sampling": sampling, "seed": 42, "repeats": 1}
     folder.mkdir()
-    (folder / "rows.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    lines = [json.dumps(entry).encode() + b"\n" for entry in entries]
+    (folder / "rows.jsonl").write_bytes(b"".join(lines))
+    with (folder / "index.jsonl").open("w") as index:
+        offset = 0
+        for entry, line in zip(entries, lines, strict=True):
+            values = {name: value for name, value in entry.items() if name != "row"}
+            print(json.dumps({"id": entry["row"]["id"], **values, "offset": offset, "size": len(line)}), file=index)
+            offset += len(line)
     (folder / "plan.json").write_text(json.dumps(record))
 
 
