@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -130,6 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     result = {
         "command": shlex.join(["python", *sys.argv]),
+        "load_average_before": round(os.getloadavg()[0], 1),
         "in_flight": IN_FLIGHT,
         "server_delay_s": DELAY_S,
         "prompts": [measure(options.requests, characters, options.repeats) for characters in CHARACTERS],
