@@ -16,7 +16,6 @@ import itertools
 import json
 import os
 import random
-import re
 import resource
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stub_server import DELAY_S, stub_server
 
 # All measurements are of one core.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -34,7 +34,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 RESULT = Path("docs/results/data_gen.json")
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
-DELAY_S = 0.05
+CRITERIA = ("challenge", "correctness", "completeness", "clarity", "necessity", "score")
 
 
 def build_documents_32k(count: int = 6) -> list[str]:
@@ -120,41 +120,6 @@ def bench_cluster() -> dict:
     return result
 
 
-def serve() -> None:
-    """Serve a rating of 9.5 for every question, DELAY_S after the request, and print the port.
-
-    It is a bare protocol without a framework, to leave the cores to the client.
-    """
-    import asyncio
-
-    criteria = ("challenge", "correctness", "completeness", "clarity", "necessity", "score")
-    message = {"role": "assistant", "content": json.dumps(dict.fromkeys(criteria, 9.5))}
-    rating = {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": {"prompt_tokens": 1}}
-    replies = {b"GET": {"data": [{"id": "m"}]}, b"POS": rating}
-
-    class Http(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport, self.received = transport, b""
-
-        def data_received(self, data: bytes) -> None:
-            self.received += data
-            head, separator, body = self.received.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            if separator and len(body) >= (int(length[1]) if length else 0):
-                content = json.dumps(replies[self.received[:3]]).encode()
-                self.received = b""
-                status = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                answer = status % len(content) + content
-                asyncio.get_running_loop().call_later(DELAY_S, self.transport.write, answer)
-
-    async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(Http, "127.0.0.1", 0)
-        print(server.sockets[0].getsockname()[1], flush=True)
-        await server.serve_forever()
-
-    asyncio.run(run())
-
-
 async def bare_client(url: str, requests: int, size: int) -> float:
     """Requests per second of 64 loops that only post `size` bytes: the limit of the machine."""
     import asyncio
@@ -181,46 +146,41 @@ def bench_llm(documents: int = 800, candidates: int = 12) -> dict:
     from data_gen.llm import LLMOptions
     from data_gen.store import Store
 
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
     text = "A sentence of an excerpt that the judge reads. " * 400
     span = [[i * 2000, (i + 1) * 2000, 450] for i in range(8)]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(folder, "ingest")
-            for part in range(documents // 40):
-                names = [f"{part}-{n}" for n in range(40)]
-                candidate_rows = [
-                    {
-                        "cluster": 0,
-                        "candidate": j,
-                        "status": "ok",
-                        "question": f"q{j}",
-                        "answer": "a",
-                        "evidence": [0, 3],
-                    }
-                    for j in range(candidates)
-                ]
-                rows = {
-                    "ingest": [{"id": name, "text": text} for name in names],
-                    "chunk": [{"id": name, "spans": span} for name in names],
-                    "cluster": [{"id": name, "clusters": [list(range(8))]} for name in names],
-                    "generate": [{"id": name, "candidates": candidate_rows} for name in names],
+    rating = json.dumps(dict.fromkeys(CRITERIA, 9.5))
+    with stub_server(rating) as url, tempfile.TemporaryDirectory() as folder:
+        store = Store(folder, "ingest")
+        for part in range(documents // 40):
+            names = [f"{part}-{n}" for n in range(40)]
+            candidate_rows = [
+                {
+                    "cluster": 0,
+                    "candidate": j,
+                    "status": "ok",
+                    "question": f"q{j}",
+                    "answer": "a",
+                    "evidence": [0, 3],
                 }
-                for stage, stage_rows in rows.items():
-                    store.begin(stage, {})
-                    store.write(stage, f"{part:06d}", stage_rows)
-            for stage in rows:
-                store.finish(stage, {"documents": documents})
-            options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
-            stage = JudgeStage(JudgeStageOptions(), options, 0)
-            bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
-            started = time.perf_counter()
-            stage.run(store, 0)
-            seconds = time.perf_counter() - started
-    finally:
-        server.kill()
+                for j in range(candidates)
+            ]
+            rows = {
+                "ingest": [{"id": name, "text": text} for name in names],
+                "chunk": [{"id": name, "spans": span} for name in names],
+                "cluster": [{"id": name, "clusters": [list(range(8))]} for name in names],
+                "generate": [{"id": name, "candidates": candidate_rows} for name in names],
+            }
+            for stage, stage_rows in rows.items():
+                store.begin(stage, {})
+                store.write(stage, f"{part:06d}", stage_rows)
+        for stage in rows:
+            store.finish(stage, {"documents": documents})
+        options = LLMOptions(endpoints=(url,), model="m", concurrency=64, structured="off")
+        stage = JudgeStage(JudgeStageOptions(), options, 0)
+        bare = asyncio.run(bare_client(url, documents * candidates, 17_000))
+        started = time.perf_counter()
+        stage.run(store, 0)
+        seconds = time.perf_counter() - started
     rate, ideal = documents * candidates / seconds, 64 / DELAY_S
     return {"requests_per_s": rate, "ideal": ideal, "share_of_ideal": rate / ideal, "bare_client": bare / ideal}
 
@@ -290,14 +250,10 @@ BENCHMARKS = {"chunk": bench_chunk, "cluster": bench_cluster, "llm": bench_llm, 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHMARKS)} (default: all).")] = None,
-    serve_only: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
     pipeline: Annotated[int, typer.Option(hidden=True)] = 0,
     url: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Run benchmarks, print their results and update the JSON."""
-    if serve_only:
-        serve()
-        return
     if pipeline:
         run_pipeline(pipeline, url)
         return

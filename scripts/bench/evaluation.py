@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,33 +23,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-IN_FLIGHT, DELAY_S = 64, 0.05
+from stub_server import DELAY_S, stub_server
 
-
-def serve() -> None:
-    """Answer every request after DELAY_S; print the port first."""
-    from aiohttp import web
-
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Paris"}}
-    answer = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 900, "completion_tokens": 2}}).encode()
-
-    async def complete(request: web.Request) -> web.Response:
-        await request.read()
-        await asyncio.sleep(DELAY_S)
-        return web.Response(body=answer, content_type="application/json")
-
-    async def run() -> None:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", complete)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        print(site._server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
+IN_FLIGHT = 64
+CHARACTERS = (400, 4000, 40_000)
+"""Of a prompt."""
 
 
 def make_rows(count: int, characters: int) -> list[dict[str, Any]]:
@@ -106,32 +84,32 @@ def write_plan(folder: Path, entries: list[dict[str, Any]]) -> None:
     sampling = {"temperature": 0.0, "top_p": 1.0, "extra": {}}
     record = {"model": {"template": {}}, "sampling": sampling, "seed": 42, "repeats": 1}
     folder.mkdir()
-    (folder / "rows.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    lines = [json.dumps(entry).encode() + b"\n" for entry in entries]
+    (folder / "rows.jsonl").write_bytes(b"".join(lines))
+    with (folder / "index.jsonl").open("w") as index:
+        offset = 0
+        for entry, line in zip(entries, lines, strict=True):
+            values = {name: value for name, value in entry.items() if name != "row"}
+            print(json.dumps({"id": entry["row"]["id"], **values, "offset": offset, "size": len(line)}), file=index)
+            offset += len(line)
     (folder / "plan.json").write_text(json.dumps(record))
 
 
 def measure(count: int, characters: int, repeats: int) -> dict[str, Any]:
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
     bare, harness = [], []
-    try:
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        entries = make_rows(count, characters)
-        with tempfile.TemporaryDirectory() as scratch:
-            # Imports are not measured.
-            write_plan(Path(scratch) / "warm", entries[:IN_FLIGHT])
-            asyncio.run(ask_bare(url, entries[:IN_FLIGHT]))
-            asyncio.run(ask_with_harness(url, Path(scratch) / "warm"))
-            for repeat in range(repeats):
-                folder = Path(scratch) / str(repeat)
-                write_plan(folder, entries)
-                bare.append(time_client(ask_bare(url, entries)))
-                harness.append(time_client(ask_with_harness(url, folder)))
-                answers = (folder / "answers.jsonl").read_text().splitlines()
-                assert len(answers) == count, f"{len(answers)} answers were logged"
-    finally:
-        server.kill()
-        server.wait()
+    entries = make_rows(count, characters)
+    with stub_server("Paris") as url, tempfile.TemporaryDirectory() as scratch:
+        # Imports are not measured.
+        write_plan(Path(scratch) / "warm", entries[:IN_FLIGHT])
+        asyncio.run(ask_bare(url, entries[:IN_FLIGHT]))
+        asyncio.run(ask_with_harness(url, Path(scratch) / "warm"))
+        for repeat in range(repeats):
+            folder = Path(scratch) / str(repeat)
+            write_plan(folder, entries)
+            bare.append(time_client(ask_bare(url, entries)))
+            harness.append(time_client(ask_with_harness(url, folder)))
+            answers = (folder / "answers.jsonl").read_text().splitlines()
+            assert len(answers) == count, f"{len(answers)} answers were logged"
     ratios = [ours / theirs for (ours, _), (theirs, _) in zip(harness, bare, strict=True)]
     return {
         "requests": count,
@@ -147,18 +125,16 @@ def measure(count: int, characters: int, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--requests", type=int, default=6000)
+    parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    if options.serve:
-        return serve()
     result = {
         "command": shlex.join(["python", *sys.argv]),
+        "load_average_before": round(os.getloadavg()[0], 1),
         "in_flight": IN_FLIGHT,
         "server_delay_s": DELAY_S,
-        "prompts": [measure(options.requests, characters, options.repeats) for characters in (400, 4000)],
+        "prompts": [measure(options.requests, characters, options.repeats) for characters in CHARACTERS],
     }
     text = json.dumps(result, indent=2)
     print(text)

@@ -19,16 +19,14 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-JUDGE_DELAY_S = 0.05
+from stub_server import DELAY_S, stub_server
+
 SCORER = """
 import re
 from verl_longrl.rewards import Score, scorer
@@ -47,34 +45,6 @@ ROW = {
     "ref_chunks_text": ["The capital of France is Paris."],
     "question": "What is the capital?",
 }
-
-
-def serve() -> None:
-    """Serve a judge that returns a verdict after JUDGE_DELAY_S, and print its port."""
-    from aiohttp import web
-
-    async def complete(request: web.Request) -> web.Response:
-        prompt = (await request.json())["messages"][-1]["content"]
-        await asyncio.sleep(JUDGE_DELAY_S)
-        mark = re.search(r"VERDICT-(\w+): SAME", prompt)
-        text = f"VERDICT-{mark[1]}: SAME" if mark else "[[YES]]"
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        return web.json_response(
-            {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
-        )
-
-    async def run() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", complete)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        print(site._server.sockets[0].getsockname()[1], flush=True)  # type: ignore[attr-defined]
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
 
 
 def make_responses(run: int, count: int) -> list[str]:
@@ -120,10 +90,7 @@ async def score_concurrently(url: str, texts: list[str], isolation: Any) -> floa
 def bench_judge(count: int, repeats: int) -> dict[str, Any]:
     from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+    with stub_server("[[YES]]") as url:
         # A first call, so that imports are not measured.
         score_sequentially(url, ["warm"])
         sequential, concurrent = [], []
@@ -131,13 +98,10 @@ def bench_judge(count: int, repeats: int) -> dict[str, Any]:
             for run in range(repeats):
                 concurrent.append(asyncio.run(score_concurrently(url, make_responses(run, count), isolation)))
                 sequential.append(score_sequentially(url, make_responses(run, count)))
-    finally:
-        server.kill()
-        server.wait()
     slow, fast = statistics.median(sequential), statistics.median(concurrent)
     return {
         "responses": count,
-        "judge_delay_s": JUDGE_DELAY_S,
+        "judge_delay_s": DELAY_S,
         "one_after_another_s": sequential,
         "ours_s": concurrent,
         "ratio": slow / fast,
@@ -200,11 +164,7 @@ def main() -> None:
     parser.add_argument("--normal", type=int, default=200, help="normal responses")
     parser.add_argument("--deadline", type=float, default=1.0, help="timeout_s of the hanging responses")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve()
-        return
     load = os.getloadavg()[0]
     judged = bench_judge(arguments.responses, arguments.repeats)
     hanging = bench_hanging(arguments.normal, arguments.repeats, arguments.deadline)
@@ -213,7 +173,7 @@ def main() -> None:
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
     print(f"machine: {os.cpu_count()} cores, load average {load:.1f} before\n")
-    print(f"| {judged['responses']} judged responses, judge takes {JUDGE_DELAY_S * 1e3:.0f} ms | seconds |")
+    print(f"| {judged['responses']} judged responses, judge takes {DELAY_S * 1e3:.0f} ms | seconds |")
     print("|---|---|")
     print(f"| one after another, a new client each | {statistics.median(judged['one_after_another_s']):.2f} |")
     print(f"| ours (score_async, isolation + judge) | {statistics.median(judged['ours_s']):.3f} |")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line,
 from verl_longrl.trainer.checkpoints import sync
 
 FAILED = "failed"
-GROUP_S = 0.05
+GROUP_S = 0.2
 """Seconds for which lines are collected before they are written together; one write and fsync for each answer would
 cost more time than asking."""
 
@@ -76,11 +77,13 @@ class RequestLog:
         self.answers, self.errors = read_outcomes(path)
         self._waiting: list[bytes] = []
         self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> RequestLog:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closing.set()
         if self._writing is not None:
             await self._writing
 
@@ -95,7 +98,9 @@ class RequestLog:
 
     async def _write(self) -> None:
         while self._waiting:
-            await asyncio.sleep(GROUP_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GROUP_S):
+                    await self._closing.wait()
             lines, self._waiting = b"".join(self._waiting), []
             await asyncio.to_thread(self._append, lines)
 

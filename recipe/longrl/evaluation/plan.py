@@ -1,9 +1,10 @@
 """Plan a set before anything is sent: build its prompts, count their tokens, and apply the rule for too long ones.
 
-The plan of a set is two files, from which a run resumes without building or counting again:
+The plan of a set is three files, from which a run resumes without building or counting again:
 
-    rows.jsonl   one line per planned row: the row, with its messages as they are sent, and their tokens
-    plan.json    the record: everything that decides what is asked and answered
+    rows.jsonl    one line per planned row: the row, with its messages as they are sent, and their tokens
+    index.jsonl   where each row is in rows.jsonl, and its counts, so that no text is read before it is sent
+    plan.json     the record: everything that decides what is asked and answered
 
 Tokens are counted with the tokenizer and the chat template of the served model. A prompt that exceeds the window
 together with its longest answer is never sent as it is: servers answer it with an error, or cut it silently.
@@ -28,7 +29,7 @@ from recipe.longrl.evaluation.log import digest
 from recipe.longrl.evaluation.profiles import SetOptions
 from recipe.longrl.evaluation.records import FollowUp, Row
 
-ROWS, RECORD, ANSWERS = "rows.jsonl", "plan.json", "answers.jsonl"
+ROWS, INDEX, RECORD, ANSWERS = "rows.jsonl", "index.jsonl", "plan.json", "answers.jsonl"
 Message = dict[str, str]
 Fit = Literal["whole", "middle", "skip"]
 
@@ -66,25 +67,38 @@ class ChatCounter:
         )
         return ids
 
-    def cut_middle(self, messages: list[Message], limit: int) -> list[Message] | None:
-        """The messages with tokens removed from the middle of the longest one, so that they have at most `limit`.
+    def cut_middle(self, messages: list[Message], limit: int, tokens: int) -> tuple[list[Message], int] | None:
+        """The messages with tokens removed from the middle of the longest one, and their count, at most `limit`.
 
         The same number of tokens remains at its beginning and at its end. None if the other messages leave no room.
+        tokens: the count of the messages as they are.
         """
         longest = max(range(len(messages)), key=lambda at: len(messages[at]["content"]))
         text = messages[longest]["content"]
-        spans = self._token_spans(text)
+
+        def with_text(content: str) -> list[Message]:
+            return [*messages[:longest], {**messages[longest], "content": content}, *messages[longest + 1 :]]
+
+        others = self.count(with_text(""))
+        kept = limit - others
         # Tokens may merge differently around the cut, so the result is counted, and the cut made wider if need be.
-        kept = len(spans) - (self.count(messages) - limit)
         while kept > 1:
-            half = kept // 2
-            shorter = [dict(message) for message in messages]
-            shorter[longest]["content"] = text[: spans[half - 1][1]] + text[spans[-half][0] :]
-            excess = self.count(shorter) - limit
-            if excess <= 0:
-                return shorter
-            kept -= excess
+            shorter = with_text(self._both_ends(text, kept // 2, max(1, tokens - others)))
+            tokens_left = self.count(shorter)
+            if tokens_left <= limit:
+                return shorter, tokens_left
+            kept -= tokens_left - limit
         return None
+
+    def _both_ends(self, text: str, count: int, tokens: int) -> str:
+        """The first and the last `count` tokens of a text of about `tokens`; little more of it is tokenised."""
+        reach = len(text) * count * 11 // (10 * tokens) + 100
+        while True:
+            head, tail = self._token_spans(text[:reach]), self._token_spans(text[-reach:])
+            if reach >= len(text) or min(len(head), len(tail)) > count:
+                break
+            reach *= 2
+        return text[: head[count - 1][1]] + text[max(0, len(text) - reach) + tail[-count][0] :]
 
     def _token_spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token begins and ends in a text, in characters."""
@@ -98,9 +112,9 @@ class ChatCounter:
         return spans
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """A row of rows.jsonl, without its texts."""
+    """A line of index.jsonl: a row without its texts."""
 
     id: str
     group: str
@@ -205,7 +219,7 @@ def make_plan(
     folder.mkdir(parents=True, exist_ok=True)
     checksums = {"data": hashlib.sha256(), "prompts": hashlib.sha256()}
     too_long: list[str] = []
-    with (folder / ROWS).open("wb") as file:
+    with (folder / ROWS).open("wb") as file, (folder / INDEX).open("wb") as index:
         for number, row in enumerate(rows):
             if number == options.limit:
                 break
@@ -215,12 +229,19 @@ def make_plan(
                 too_long.append(f"row {row.id}: prompt + answer = {total} tokens, window {window}")
             checksums["data"].update(encode_line(asdict(row)))
             checksums["prompts"].update(entry["request"].encode())
-            file.write(encode_line(entry))
+            line = encode_line(entry)
+            counts = {
+                name: entry[name] for name in ("group", "request", "prompt_tokens", "max_tokens", "fit", "follow_up")
+            }
+            index.write(encode_line({"id": row.id, **counts, "offset": file.tell(), "size": len(line)}))
+            file.write(line)
     if too_long:
         (folder / ROWS).unlink()
+        (folder / INDEX).unlink()
         fix = fix or f"a larger --window, shorter lengths, or sets.{folder.name}.over_window=skip or middle"
         raise PlanError(f"{folder.name}: {too_long[0]}; {len(too_long)} such rows in all. Fix: {fix}")
     sync(folder / ROWS)
+    sync(folder / INDEX)
     sums = {f"{name}_sha256": checksum.hexdigest() for name, checksum in checksums.items()}
     # The record is written last: where there is one, the rows are whole.
     write_atomic(folder / RECORD, json.dumps({**record, **sums}, indent=1) + "\n")
@@ -231,8 +252,12 @@ def read_plan(folder: Path) -> SetPlan:
     """The plan in a folder. Raises PlanError where there is none, or its rows are not those of the record."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        rows = [_planned_row(offset, line) for offset, line in _row_lines(folder)]
-    except (OSError, ValueError, KeyError) as error:
+        with (folder / INDEX).open("rb") as index:
+            rows = [PlannedRow(**orjson.loads(line)) for line in index]
+        size, expected = (folder / ROWS).stat().st_size, sum(row.size for row in rows)
+        if size != expected:
+            raise ValueError(f"{ROWS} has {size} bytes, expected {expected}")
+    except (OSError, ValueError, TypeError) as error:
         raise PlanError(f"{folder}: no readable plan ({error}). Fix: run it again, with another --out") from error
     if not rows:
         raise PlanError(f"{folder / ROWS}: no rows. Fix: options of the set that select some")
@@ -242,8 +267,7 @@ def read_plan(folder: Path) -> SetPlan:
 def read_row(entry: Mapping[str, Any]) -> Row:
     """The row of an entry of rows.jsonl; its messages are those that were sent."""
     values = dict(entry["row"])
-    # Plans of earlier versions have no closed book.
-    values |= {name: tuple(values.get(name, ())) for name in ("messages", "closed_book", "evidence")}
+    values |= {name: tuple(values[name]) for name in ("messages", "closed_book", "evidence")}
     if follow_up := values.get("follow_up"):
         values["follow_up"] = FollowUp(**follow_up)
     return Row(**values)
@@ -251,8 +275,8 @@ def read_row(entry: Mapping[str, Any]) -> Row:
 
 def iterate_entries(folder: Path) -> Iterator[dict[str, Any]]:
     """The entries of rows.jsonl, one in memory at a time."""
-    for _, line in _row_lines(folder):
-        yield orjson.loads(line)
+    with (folder / ROWS).open("rb") as file:
+        yield from map(orjson.loads, file)
 
 
 def refuse_other_record(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -298,9 +322,9 @@ def _fit_row(row: Row, counter: ChatCounter, window: int, options: SetOptions) -
     fit = "whole"
     if tokens + max_tokens > window:
         fit = options.over_window
-        shorter = counter.cut_middle(messages, window - max_tokens) if fit == "middle" else None
+        shorter = counter.cut_middle(messages, window - max_tokens, tokens) if fit == "middle" else None
         if shorter is not None:
-            messages, tokens = shorter, counter.count(shorter)
+            messages, tokens = shorter
         elif fit == "middle":
             fit = "fail"
     return {
@@ -321,19 +345,3 @@ def _count_follow_up(row: Row, counter: ChatCounter, max_tokens: int, options: S
         return 0, 0
     prompt = counter.count(follow_up_messages(row.follow_up, "")) + max_tokens
     return prompt, options.max_tokens or row.follow_up.max_tokens
-
-
-def _row_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    with (folder / ROWS).open("rb") as file:
-        for line in file:
-            yield offset, line
-            offset += len(line)
-
-
-def _planned_row(offset: int, line: bytes) -> PlannedRow:
-    entry = orjson.loads(line)
-    counts = {name: entry[name] for name in ("group", "request", "prompt_tokens", "max_tokens", "fit")}
-    # Plans of earlier versions have no second requests.
-    follow_up = tuple(entry.get("follow_up", (0, 0)))
-    return PlannedRow(entry["row"]["id"], **counts, follow_up=follow_up, offset=offset, size=len(line))

@@ -2,7 +2,7 @@
 
     python -m recipe.longrl.evaluation rescore FOLDER --json figures.json
 
-FOLDER is `eval_results` of the release, or its parent:
+FOLDER is `eval_results` of the release, its parent, or the folder of one set in it:
 
     RULER/<model>_longrlvr/synthetic/{32768,65536,131072}/pred/{qa_1.jsonl,qa_2.jsonl,submission.csv,summary.csv}
     LongBench/<model>_longrlvr.jsonl
@@ -45,7 +45,7 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -63,6 +63,7 @@ Record = dict[str, Any]
 Figures = dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]
 """{set: {file or model: {cell or group: {rule: {"n": rows, "score": per cent}}}}}."""
 
+SETS = ("RULER", "LongBench", "LongReason")
 RULER_LENGTHS, RULER_TASKS = ("32768", "65536", "131072"), ("qa_1", "qa_2")
 LONGREASON_LENGTHS = ("32k", "64k", "128k")
 _LONGREASON_NAME = re.compile(r"(.+)_(\d+k)")
@@ -155,7 +156,7 @@ def rescore(folder: Path | str) -> Figures:
 
 def as_json(figures: Iterable[Figure]) -> Figures:
     """Figures as nested dicts, in their order. The scores are not rounded."""
-    nested: Figures = {"RULER": {}, "LongBench": {}, "LongReason": {}}
+    nested: Figures = {name: {} for name in SETS}
     for figure in figures:
         groups = nested[figure.set].setdefault(figure.file, {})
         groups.setdefault(figure.group, {})[figure.rule] = {"n": figure.n, "score": figure.score}
@@ -165,17 +166,26 @@ def as_json(figures: Iterable[Figure]) -> Figures:
 def read_release(folder: Path) -> tuple[list[Figure], list[str]]:
     """The figures of a release, and the problems of its files.
 
-    Raises ValueError when the folder holds none of the three sets.
+    Raises ValueError when the folder is none of the three sets and holds none.
     """
-    root = folder / "eval_results" if (folder / "eval_results").is_dir() else folder
-    if not any((root / name).is_dir() for name in ("RULER", "LongBench", "LongReason")):
-        raise ValueError(
-            f"folder = {str(folder)!r}: holds none of RULER, LongBench and LongReason. "
-            "Fix: give the folder eval_results of LongRLVR's release"
-        )
-    release = _Release(root)
-    figures = [*release.ruler(), *release.longbench(), *release.longreason()]
+    release = _Release(*_find_sets(folder))
+    readers = {"RULER": release.ruler, "LongBench": release.longbench, "LongReason": release.longreason}
+    figures = [figure for name in release.sets for figure in readers[name]()]
     return figures, [*release.problems, *release.missing_models()]
+
+
+def _find_sets(folder: Path) -> tuple[Path, Sequence[str]]:
+    """The folder that has the sets, and those to read."""
+    for root in (folder / "eval_results", folder):
+        if any((root / name).is_dir() for name in SETS):
+            return root, SETS
+    whole = folder.resolve()
+    if whole.is_dir() and whole.name in SETS:
+        return whole.parent, (whole.name,)
+    raise ValueError(
+        f"folder = {str(folder)!r}: holds none of RULER, LongBench and LongReason. "
+        "Fix: give the folder eval_results of LongRLVR's release"
+    )
 
 
 class _Field(NamedTuple):
@@ -216,10 +226,10 @@ _LONGREASON_FIELDS = {
 class _Release:
     """The files of a release; their problems are collected while it is read."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, sets: Sequence[str]):
+        self.root, self.sets = root, sets
         self.problems: list[str] = []
-        self._models: dict[str, set[str]] = {"RULER": set(), "LongBench": set(), "LongReason": set()}
+        self._models: dict[str, set[str]] = {name: set() for name in sets}
 
     def ruler(self) -> Iterator[Figure]:
         for model in sorted(path for path in self.root.glob("RULER/*") if path.is_dir()):
@@ -340,6 +350,9 @@ class _Release:
         except OSError as error:
             self._report(path, _reason(error))
             return []
+        if lines[0].startswith(b"version https://git-lfs"):
+            self._report(path, "is a Git LFS pointer. Fix: git lfs pull")
+            return []
         for number, line in enumerate(lines, 1):
             if line.strip():
                 record, problem = _parse_record(line, fields)
@@ -360,9 +373,10 @@ def _parse_record(line: bytes, fields: Mapping[str, _Field]) -> tuple[Record, st
     """The row, and the first problem that it has ("" if none)."""
     try:
         record = json.loads(line)
+    except UnicodeDecodeError as error:
+        return {}, f"is not UTF-8 text (byte {error.start})"
     except (ValueError, RecursionError):
-        pointer = ": a Git LFS pointer. Fix: git lfs pull" if line.startswith(b"version https://git-lfs") else ""
-        return {}, f"is not JSON{pointer}"
+        return {}, "is not JSON"
     if not isinstance(record, dict):
         return {}, f"is a {type(record).__name__}, expected an object"
     for name, field in fields.items():
@@ -431,7 +445,9 @@ def _uncertainty(figure: Figure) -> str:
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="The folder eval_results of LongRLVR's release, or its parent.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder eval_results of LongRLVR's release, its parent, or one set.")
+    ],
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
 ) -> None:
     """Score LongRLVR's released outputs by published, official and strict rules, with standard errors.

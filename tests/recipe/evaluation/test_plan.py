@@ -60,16 +60,40 @@ def test_a_continued_answer_is_counted_without_a_new_turn(tokenizer):
 def test_the_middle_is_cut_evenly_to_the_limit(tokenizer, limit, text):
     counter = ChatCounter(tokenizer)
     messages = messages_to_send(row("START " + text + " END"), "off")
-    shorter = counter.cut_middle(messages, limit)
-    assert limit - 6 <= counter.count(shorter) <= limit
+    shorter, tokens = counter.cut_middle(messages, limit, counter.count(messages))
+    assert limit - 6 <= tokens <= limit
+    assert tokens == counter.count(shorter)
     head, tail = shorter[1]["content"][:6], shorter[1]["content"][-4:]
     assert (head, tail, shorter[0]) == ("START ", " END", messages[0])
     assert messages[1]["content"] == "START " + text + " END"
 
 
 def test_no_room_for_the_middle(tokenizer):
-    counter = ChatCounter(tokenizer)
-    assert counter.cut_middle(messages_to_send(row(), "off"), 8) is None
+    counter, messages = ChatCounter(tokenizer), messages_to_send(row(), "off")
+    assert counter.cut_middle(messages, 8, counter.count(messages)) is None
+
+
+def test_only_the_ends_of_a_long_text_are_tokenised_again(tokenizer, monkeypatch):
+    counter, text = ChatCounter(tokenizer), "".join(f"Line {i} is about {i * i}. " for i in range(4000))
+    messages, seen = messages_to_send(row(text), "off"), []
+    tokens, read_spans = counter.count(messages), counter._token_spans
+    monkeypatch.setattr(counter, "_token_spans", lambda part: seen.append(len(part)) or read_spans(part))
+    shorter, left = counter.cut_middle(messages, tokens // 10, tokens)
+    assert (left <= tokens // 10, len(shorter[1]["content"]) > len(text) // 11) == (True, True)
+    assert sum(seen) < len(text) / 4
+
+
+@pytest.mark.parametrize(
+    "text", ["".join(f" Line {i} is {i * i}." for i in range(400)), "Rome " * 99 + "北京🙂" * 9 + "一二三四" * 99]
+)
+def test_a_text_whose_ends_have_other_tokens_than_the_rest_is_cut_evenly(tokenizer, text):
+    counter, messages = ChatCounter(tokenizer), messages_to_send(row(text), "off")
+    shorter, _ = counter.cut_middle(messages, 150, counter.count(messages))
+    kept = shorter[1]["content"]
+    half = next(at for at in range(len(kept) + 1) if not text.startswith(kept[: at + 1]) or at == len(kept))
+    assert text.endswith(kept[half:])
+    head, tail = (len(tokenizer.encode(part, add_special_tokens=False)) for part in (kept[:half], kept[half:]))
+    assert abs(head - tail) <= 12
 
 
 def test_questions_about_one_document_are_a_group():

@@ -179,7 +179,7 @@ def test_a_folder_that_is_no_release_is_refused(tmp_path):
 def replace_line(path, number, change):
     lines = path.read_text().splitlines()
     lines[number - 1] = change(lines[number - 1])
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", errors="surrogateescape")
 
 
 def without_field(name):
@@ -208,6 +208,7 @@ REASON = f"LongReason/{MODEL}_64k.jsonl"
         (REASON, without_field("pred"), "row 3: pred is missing, expected text or null"),
         (REASON, lambda _: "[" * 100_000, "row 3: is not JSON"),
         (REASON, lambda _: "\x00", "row 3: is not JSON"),
+        (REASON, lambda line: line.replace('"c"', '"\udcff"'), "row 3: is not UTF-8 text (byte "),
     ],
 )
 def test_a_damaged_row_is_named_and_other_files_are_scored(release, tmp_path, name, change, problem):
@@ -242,7 +243,7 @@ def test_a_git_lfs_pointer_is_explained(release):
     path = release / "eval_results" / REASON
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     _, problems = rescore.read_release(release)
-    assert f"{path}: row 1: is not JSON: a Git LFS pointer. Fix: git lfs pull" in problems
+    assert problems == [f"{path}: is a Git LFS pointer. Fix: git lfs pull"]
 
 
 def test_missing_files_are_named(release):

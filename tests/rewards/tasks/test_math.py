@@ -7,7 +7,8 @@ import pytest
 from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score, score_async
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
-from verl_longrl.rewards.tasks.math import is_huge
+from verl_longrl.rewards.matching.number_size import has_more_digits
+from verl_longrl.rewards.tasks.math import MAX_DIGITS
 
 TABLE = load_table("math")
 
@@ -112,13 +113,8 @@ def test_an_endless_answer_in_a_scorer_process_is_at_fault_too():
 
 @pytest.mark.parametrize("answer", HUGE)
 def test_huge_numbers_are_refused_at_once(answer):
-    assert is_huge(answer)
+    assert has_more_digits(answer, MAX_DIGITS)
     assert score("math", boxed(answer), "34").status == "ok"
-
-
-@pytest.mark.parametrize("answer", ["2^{100}", "20!", "x^{n^2}", "2^{3^{4}}", "1^{999999999}", "10^{-9}", "n!"])
-def test_numbers_that_can_be_written_are_not_refused(answer):
-    assert not is_huge(answer)
 
 
 @pytest.mark.parametrize(

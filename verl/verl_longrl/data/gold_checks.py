@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
+from verl_longrl.rewards.matching.number_size import has_more_digits
 from verl_longrl.rewards.registry import GoldError, Scorer
 
 MAX_SLOW = 3
@@ -28,8 +29,6 @@ _PLAIN = re.compile(r"[\w ,.'-]{0,99}\w[\w ,.'-]{0,99}")
 _ARTICLES = {"a", "an", "the"}
 _ANSWER = "the answer as a model would give it"
 _COMPUTABLE = "a number or formula that a computer can evaluate"
-_POWERS = re.compile(r"\d+(?:\^[{(]{0,8}\d+)+")
-_FACTORIAL = re.compile(r"(\d+)!")
 # A long exponent, an exponent in an exponent, the factorial of an expression, and operations over a range.
 _NEEDS_TRIAL = re.compile(
     r"(?:\^|\*\*)[\s{(+-]{0,8}\d{4}|\^\s?[{(][^{}()^]{0,40}\^|[)}\]]\s?!|!!|binom.{0,20}\d{4}|\\(?:prod|sum|int|lim)\b"
@@ -66,7 +65,7 @@ def _find_once(source: str, scorer: Scorer, ground_truth: Any) -> GoldError | No
         golds = _texts(ground_truth)
         if kind == "text" and all(map(_has_only_articles, golds)):
             return GoldError(shown, "has only articles, and answers are compared without them", _ANSWER)
-        if kind == "math" and (gold := next(filter(is_too_large, golds), None)):
+        if kind == "math" and (gold := next((text for text in golds if has_more_digits(text, MAX_DIGITS)), None)):
             problem = f"no machine can compute {gold[:60]}: it has more than {MAX_DIGITS} digits"
             return GoldError(shown, problem, _COMPUTABLE)
         if any(map(_PLAIN.fullmatch, golds)):
@@ -137,41 +136,6 @@ def _has_only_articles(gold: str) -> bool:
     """Whether a gold answer is nothing but articles. A single A may be a letter instead."""
     words = re.findall(r"\w+", gold[:40].casefold())
     return bool(words) and words != ["a"] and set(words) <= _ARTICLES
-
-
-def is_too_large(expression: str) -> bool:
-    """Whether an expression in LaTeX or plain text has a power or factorial of more than `MAX_DIGITS` digits.
-
-    Only what digits alone say: (10^6)! and e^{e^{100}} are not found.
-
-    >>> is_too_large("9^9^9^9"), is_too_large(r"10^{10^{10}}"), is_too_large("2^{64}")
-    (True, True, False)
-    """
-    if not re.search(r"\^|\*\*|!", expression):
-        return False
-    text = re.sub(r"\\(?:left|right)\b|\s", "", expression.replace("**", "^"))
-    text = re.sub(r"\((\d+)\)(?=\^)", r"\1", text)
-    return any(_digits_of_power(powers[0]) > MAX_DIGITS for powers in _POWERS.finditer(text)) or any(
-        _digits_of_factorial(number[1]) > MAX_DIGITS for number in _FACTORIAL.finditer(text)
-    )
-
-
-def _digits_of_power(powers: str) -> float:
-    """The digits of a^{b^{c, which is a^(b^c); an exponent is at most 1e300."""
-    *bases, exponent = (_number(number.lstrip("{(")) for number in powers.split("^"))
-    digits = 0.0
-    for base in reversed(bases):
-        digits = exponent * math.log10(base) if base > 1 else 0.0
-        exponent = 10.0 ** min(digits, 300.0)
-    return digits
-
-
-def _digits_of_factorial(number: str) -> float:
-    return math.lgamma(min(_number(number), 1e300) + 1) / math.log(10)
-
-
-def _number(digits: str) -> float:
-    return float(digits[:300])
 
 
 class SlowGolds:

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from verl_longrl.rewards.matching.answer_match import gold_answers
+from verl_longrl.rewards.matching.number_size import has_more_digits
 from verl_longrl.rewards.matching.response_format import (
     parse_boxed,
     parse_sentence,
@@ -35,7 +36,7 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.tasks.golongrl_gold import gold_label
-from verl_longrl.rewards.tasks.math import MAX_CHARS, is_equivalent, is_equivalent_to_any, is_huge, is_right
+from verl_longrl.rewards.tasks.math import MAX_CHARS, MAX_DIGITS, is_equivalent, is_equivalent_to_any, is_right
 
 _PUBLISHED_CHARS = 500
 _CURRENCY = re.compile(r"(?:US)?[$€£¥](?=\s?-?[0-9.])")
@@ -73,7 +74,7 @@ def _states(sentence: str, gold: str) -> bool:
         return True
     sentence = without_emphasis(sentence)
     plain = sentence if "\\" in sentence or sentence.count("$") > 1 else _CURRENCY.sub("", sentence)
-    extracted = [] if is_huge(plain) else _extract(_IN_PARENTHESES.sub(r"\1", plain))
+    extracted = [] if has_more_digits(plain, MAX_DIGITS) else _extract(_IN_PARENTHESES.sub(r"\1", plain))
     return len(extracted) > 1 and is_equivalent(str(extracted[1]), gold)
 
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from verl_longrl.rewards.isolation import cpu_deadline
 from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
+from verl_longrl.rewards.matching.number_size import has_more_digits
 from verl_longrl.rewards.matching.response_format import parse_boxed, plain_text, without_emphasis
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import scorer
@@ -44,8 +45,8 @@ MAX_CHARS = 1000
 """The parser's time grows with the text, and no right answer is longer."""
 PARSER_S = 1.0
 """CPU time for comparing one response, or a quarter of `timeout_s` if that is less. The usual time is a millisecond."""
-_MAX_DIGITS = 10_000
-_MAX_FACTORIAL = 3000
+MAX_DIGITS = 10_000
+"""Digits of a number in an answer that math-verify may be asked to compute."""
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]{2,}")
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\s)(?=[0-9]{3}(?![0-9]))")
 _DOLLARS = re.compile(r"\A(-?)\s?(?:\\\$|\$(?=[^$]*\Z))\s?(?=[0-9.])")
@@ -61,9 +62,6 @@ _REWRITES = tuple(
     )
 )
 _TAIL = re.compile(r"(?<=[\w)}\]])\s?\\?%|[\s.,;:]+\Z")
-_POWERS = re.compile(r"[0-9]+(?:[\s})]{0,4}(?:\^|\*\*)[\s{(+-]{0,4}[0-9]+)+")
-_NUMBER = re.compile(r"[0-9]+")
-_FACTORIAL = re.compile(r"([0-9]+|!)[\s})]{0,4}!")
 # math-verify computes these while it parses. It keeps the others as operations, which `_operations` finds.
 _COMPUTED_IN_PARSING = re.compile(r"(?<![A-Za-z])(?:gcd|lcm|det|tr|rank|[vV]matrix)(?![A-Za-z])")
 
@@ -105,32 +103,12 @@ def is_equivalent(candidate: str, gold: str) -> bool:
         return True
     if _WORDS.fullmatch(plain_text(gold)):
         return equals_gold(plain_text(candidate), plain_text(gold))
-    if is_huge(candidate) or not set(_COMPUTED_IN_PARSING.findall(candidate)) <= {*_COMPUTED_IN_PARSING.findall(gold)}:
+    if has_more_digits(candidate, MAX_DIGITS):
+        return False
+    if not {*_COMPUTED_IN_PARSING.findall(candidate)} <= {*_COMPUTED_IN_PARSING.findall(gold)}:
         return False
     expected, parsed = _parse_latex(gold), _parse_latex(candidate)
     return bool(expected and parsed) and _operations(parsed) <= _operations(expected) and _verify(expected, parsed)
-
-
-def is_huge(latex: str) -> bool:
-    """Whether `latex` has a power or factorial with more digits than anybody can write.
-
-    >>> is_huge("9^{9^{9}}"), is_huge("5!!!!"), is_huge("2^{100} + 20!")
-    (True, True, False)
-    """
-    return any(_digits_of_power(power) > _MAX_DIGITS for power in _POWERS.findall(latex)) or any(
-        number == "!" or len(number) > 9 or int(number) > _MAX_FACTORIAL for number in _FACTORIAL.findall(latex)
-    )
-
-
-def _digits_of_power(power: str) -> float:
-    """The number of digits of a^b^c, at most. Computed from the right, in orders of magnitude."""
-    base, *exponents = (int(number[:20]) for number in _NUMBER.findall(power))
-    exponent = 1
-    for number in reversed(exponents):
-        if number > 1 and exponent > 64:
-            return float("inf")
-        exponent = number**exponent
-    return len(str(base)) * exponent if base > 1 else 1
 
 
 def _trimmed(text: str) -> str:
