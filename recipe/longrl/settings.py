@@ -399,7 +399,7 @@ def _make_suite_paths_absolute(evaluate: Any) -> None:
         with suppress(OmegaConfBaseException, ValueError, yaml.YAMLError):
             merged: Any = OmegaConf.merge({"sets": {}}, OmegaConf.load(profile), {"sets": sets})
             known = merged.sets
-    for name in known:
+    for name in map(str, known):
         path = OmegaConf.select(known, f"{name}.options.path")
         if isinstance(path, str):
             OmegaConf.update(sets, f"{name}.options.path", _absolute(path), force_add=True)

@@ -30,6 +30,8 @@ from recipe.longrl.evaluation.profiles import SetOptions
 from recipe.longrl.evaluation.records import FollowUp, Row
 
 ROWS, INDEX, RECORD, ANSWERS = "rows.jsonl", "index.jsonl", "plan.json", "answers.jsonl"
+INDEXED = ("group", "request", "prompt_tokens", "max_tokens", "fit", "follow_up")
+"""Fields of an entry of rows.jsonl that index.jsonl repeats, so that a run need not read the texts."""
 Message = dict[str, str]
 Fit = Literal["whole", "middle", "skip"]
 
