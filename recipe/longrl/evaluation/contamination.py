@@ -1,4 +1,4 @@
-"""What a model may know before it reads: answers without the documents, and training text that a set repeats.
+"""Knowledge that a model may have before it reads: answers without the documents, and training text that a set repeats.
 
 Closed book: every row is asked again with `NO_DOCUMENT` in place of its documents, as a set of its own beside the first
 one (NAME.closed_book), with its own plan, log and scores. Nothing but the documents differs, so the paired difference
@@ -57,7 +57,7 @@ def closed_rows(rows: Iterable[Row], benchmark: str) -> Iterator[Row]:
 
 
 def read_contamination(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """What is known of each scored set: {set: {"closed_book": ..., "overlap": ...}}, without what was not measured."""
+    """Closed book and overlap of each scored set: {set: {"closed_book": ..., "overlap": ...}}, without what was not measured."""
     known: dict[str, Any] = {}
     for name, folder in folders.items():
         found = {}

@@ -182,7 +182,7 @@ class ServedModel:
     name: str
     window: int
     root: str
-    """What the servers loaded, as they say: a folder or a hub name."""
+    """The model that the servers loaded, as they say: a folder or a hub name."""
     identity: dict[str, Any]
 
 
@@ -248,7 +248,7 @@ def _describe(
 def make_record(
     identity: Mapping[str, Any], tokenizer: Any, window: int, template: Mapping[str, Any], seeds: bool
 ) -> dict[str, Any]:
-    """What identifies a model and decides its answers. template: arguments of the chat template."""
+    """The values that identify a model and decide its answers. template: arguments of the chat template."""
     return {
         **identity,
         "tokenizer_digest": digest(_vocabulary(tokenizer)),

@@ -166,7 +166,7 @@ def as_json(figures: Iterable[Figure]) -> Figures:
 def read_release(folder: Path) -> tuple[list[Figure], list[str]]:
     """The figures of a release, and the problems of its files.
 
-    Raises ValueError when the folder is none of the three sets and holds none.
+    Raises ValueError when the folder is not one of the three sets and does not hold one.
     """
     release = _Release(*_find_sets(folder))
     readers = {"RULER": release.ruler, "LongBench": release.longbench, "LongReason": release.longreason}

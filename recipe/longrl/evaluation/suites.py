@@ -36,6 +36,7 @@ from recipe.longrl.evaluation.models import make_record as make_model_record
 from recipe.longrl.evaluation.models import on_cpu
 from recipe.longrl.evaluation.plan import (
     ANSWERS,
+    INDEX,
     RECORD,
     ROWS,
     ChatCounter,
@@ -227,12 +228,13 @@ class Suites:
         """The plan of a step, in its folder; answers that an earlier start received stay."""
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / RECORD).is_file():
-            (folder / ROWS).unlink(missing_ok=True)
-            try:
-                os.link(plan.folder / ROWS, folder / ROWS)
-            except OSError:
-                # Some file systems have no links.
-                shutil.copyfile(plan.folder / ROWS, folder / ROWS)
+            for name in (ROWS, INDEX):
+                (folder / name).unlink(missing_ok=True)
+                try:
+                    os.link(plan.folder / name, folder / name)
+                except OSError:
+                    # Some file systems have no links.
+                    shutil.copyfile(plan.folder / name, folder / name)
             record = plan.record | {"model": plan.record["model"] | {"revision": f"step {step}"}}
             write_atomic(folder / RECORD, dumps(record, indent=1) + "\n")
         return read_plan(folder)

@@ -14,6 +14,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl.evaluation.catalog import find_benchmark
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
+from recipe.longrl.evaluation.contamination import CLOSED_BOOK
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.judge.options import EvaluationJudgeOptions
 from recipe.longrl.evaluation.judge.protocols import PROTOCOLS, Question, prompt_digest
@@ -97,12 +98,12 @@ async def judge_sets(
 ) -> None:
     """Ask the judges of every set what is open there. Raises ModelGone when a judge answers nothing any more."""
     for name, plan in plans.items():
-        path = plan.folder / JUDGES
-        if not judges[name]:
+        path, of_set = plan.folder / JUDGES, judges[name.removesuffix(CLOSED_BOOK)]
+        if not of_set:
             path.unlink(missing_ok=True)
             continue
-        write_atomic(path, dumps([judge.record.values for judge in judges[name]], indent=1) + "\n")
-        for judge in judges[name]:
+        write_atomic(path, dumps([judge.record.values for judge in of_set], indent=1) + "\n")
+        for judge in of_set:
             title = f"{name}, {judge.record.figure}"
             await ask_judge(title, judge, find_questions(plan), judge.record.log(plan.folder), options)
 

@@ -12,7 +12,7 @@ from recipe.longrl.evaluation.statistics import kappa
 
 
 def make_judge_tables(lines: Sequence[Mapping[str, Any]], rule: str, judges: Sequence[JudgeRecord]) -> dict[str, Any]:
-    """What each judge decided, and the agreement of each two. lines: those of scores.jsonl.
+    """The decisions of each judge, and the agreement of each two. lines: those of scores.jsonl.
 
     rule: the rule that decides before a judge.
     """

@@ -26,7 +26,7 @@ from recipe.longrl.evaluation.rules.reading import after_think
 
 
 class Question(NamedTuple):
-    """What a judge is asked. It never sees the document."""
+    """The question to a judge. It never sees the document."""
 
     question: str
     reference: str
