@@ -23,6 +23,7 @@ from verl_longrl.secrets import redact
 
 from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
+from recipe.longrl.evaluation.external.tools import ToolPlan, find_tool, plan_tool
 from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
 from recipe.longrl.evaluation.models import Model
 from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, PlannedRow, SetPlan, make_plan
@@ -33,9 +34,25 @@ PROGRESS_S = 10.0
 
 
 def plan_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, SetPlan]:
-    """Plan every set in its folder, or read the plan that is there. Raises PlanError, BenchmarkError."""
+    """Plan every set in its folder, or read the plan that is there, without the sets of tools.
+
+    Raises PlanError, BenchmarkError.
+    """
+    own = {name: options for name, options in sets.items() if find_tool(options.benchmark) is None}
+    if not own:
+        return {}
     counter = ChatCounter(model.tokenizer, model.record["template"])
-    return {name: _plan_set(out / name, profile, name, options, model, counter) for name, options in sets.items()}
+    return {name: _plan_set(out / name, profile, name, options, model, counter) for name, options in own.items()}
+
+
+def plan_tool_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, ToolPlan]:
+    """Plan every set of a tool in its folder. Raises ToolError, PlanError, BenchmarkError."""
+    tools = {name: find_tool(options.benchmark) for name, options in sets.items()}
+    return {
+        name: plan_tool(out / name, tool, _make_record(profile, name, sets[name], model), sets[name])
+        for name, tool in tools.items()
+        if tool is not None
+    }
 
 
 async def run_sets(plans: Mapping[str, SetPlan], model: Model, options: ClientOptions) -> None:
@@ -145,6 +162,12 @@ def _plan_set(
     folder: Path, profile: Profile, name: str, options: SetOptions, model: Model, counter: ChatCounter
 ) -> SetPlan:
     benchmark = find_benchmark(options.benchmark)
+    rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed)
+    return make_plan(folder, rows, counter, model.window, options, _make_record(profile, name, options, model))
+
+
+def _make_record(profile: Profile, name: str, options: SetOptions, model: Model) -> dict[str, Any]:
+    """What decides a set's answers, apart from its rows."""
     record = {
         "profile": profile.name,
         "source": profile.source,
@@ -159,6 +182,5 @@ def _plan_set(
         "model": model.record,
     }
     # As JSON, so that it equals the record that is read from the disk.
-    record = orjson.loads(orjson.dumps(record))
-    rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed)
-    return make_plan(folder, rows, counter, model.window, options, record)
+    of_json: dict[str, Any] = orjson.loads(orjson.dumps(record))
+    return of_json

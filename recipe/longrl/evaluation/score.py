@@ -22,8 +22,9 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from recipe.longrl.evaluation import figures
 from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
+from recipe.longrl.evaluation.external.tools import read_tool_plan, score_lines
 from recipe.longrl.evaluation.log import FAILED, OutcomeReader, digest
-from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_row
+from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_record, read_row
 from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
 
 SCORES, TABLES = "scores.jsonl", "tables.json"
@@ -37,10 +38,14 @@ TOKEN_DRIFT = 0.01
 
 def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     """Score the answers in a set's folder, write its two files, and return the tables."""
-    plan = read_plan(folder)
-    benchmark = find_benchmark(plan.record["benchmark"])
-    write_atomic(folder / SCORES, (encode_line(line).decode() for line in _score_answers(plan, benchmark)))
-    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed)
+    record = read_record(folder)
+    benchmark = find_benchmark(record["benchmark"])
+    tool_plan = read_tool_plan(folder, record)
+    lines = score_lines(tool_plan) if tool_plan else _score_answers(read_plan(folder), benchmark)
+    write_atomic(folder / SCORES, (encode_line(line).decode() for line in lines))
+    tables = make_tables(record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed)
+    if tool_plan:
+        tables[f"figures_of_{tool_plan.tool.name}"] = tool_plan.tool.figures(tool_plan)
     write_atomic(folder / TABLES, dumps(tables, indent=1) + "\n")
     return tables
 
