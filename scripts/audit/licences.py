@@ -74,6 +74,7 @@ READ_BY_HAND = {
     "rouge-chinese": "Apache-2.0",
     "rouge-score": "Apache-2.0",
     "simplejson": "MIT",
+    "soundfile": "BSD-3-Clause",
     "supervisor": "BSD",
     "tiktoken": "MIT",
     "tokenspeed-mla": "MIT",

@@ -1,7 +1,8 @@
 """Runs in .venv-bfcl, where bfcl-eval is: `python bfcl_child.py TASK.json` asks and scores BFCL's memory categories.
 
 bfcl-eval knows its models by a table of names. This adds the measured model to the table, and sends the sampling that
-bfcl-eval has no settings for. Results and scores are written under $BFCL_PROJECT_ROOT; what is there is not asked again.
+bfcl-eval has no settings for. Results and scores are written under $BFCL_PROJECT_ROOT; what is there is not asked
+again.
 """
 
 import json

@@ -138,7 +138,8 @@ def make_task(plan: ToolPlan, model: Model, client: ClientOptions) -> dict[str, 
         "seed": record["seed"],
         "eval_batch_size": client.concurrency,
         "work_dir": str(plan.work),
-        "use_cache": str(plan.work),
+        # evalscope refuses to resume from a folder without this file.
+        "use_cache": str(plan.work) if (plan.work / "configs/task_config.yaml").is_file() else None,
         "no_timestamp": True,
         "ignore_errors": False,
     }

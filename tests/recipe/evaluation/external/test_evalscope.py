@@ -126,7 +126,7 @@ def test_a_kill_is_resumed(measure, server, know, tmp_path, tokenizer_folder):
         *LOCAL,
     ]
     child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}/verl:{ROOT}"})
-    assert half.wait(120)
+    assert half.wait(600)
     child.send_signal(signal.SIGKILL)
     child.wait()
     server.behave, asked = lambda body, n: 0.0, len(server.bodies)
