@@ -57,7 +57,7 @@ class Benchmarks:
         self.n = n
         texts: list[np.ndarray] = []
         whole: dict[int, list[np.ndarray]] = defaultdict(list)
-        for text in (text for file in files for text in _texts(Path(file))):
+        for text in (text for file in files for record in read_texts(Path(file)) for text in record):
             hashed = _hash_words(words(text))
             texts += [hashed, _SEPARATOR]
             if MIN_WORDS <= len(hashed) < n:
@@ -97,6 +97,72 @@ class Benchmarks:
         return self._parts[length]
 
 
+class MarkedNgrams:
+    """Which n-grams of some texts other texts have, too; those are given one by one, and only marks are kept.
+
+    An n-gram is `n` words, or all words of a text of 5 to n - 1. Those of fewer than 8 are only found where they are
+    a whole text. Takes 9 bytes for each different n-gram.
+
+    Args:
+        texts: (text, frame) pairs; n-grams of the frame, such as a prompt's instructions, are left out.
+        n: words of an n-gram.
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]], n: int = 13):
+        self.n = n
+        found: dict[int, list[np.ndarray]] = defaultdict(list)
+        for text, frame in texts:
+            hashed = _hash_words(words(text))
+            if (length := min(len(hashed), n)) >= MIN_WORDS:
+                found[length].append(self._ngrams(hashed, length, frame))
+        self._index = {length: np.unique(np.concatenate(hashes)) for length, hashes in found.items()}
+        self._marks = {length: np.zeros(len(index), dtype=bool) for length, index in self._index.items()}
+
+    def mark(self, texts: Iterable[str]) -> bool:
+        """Mark the n-grams that these texts have. Returns whether there are any."""
+        found = False
+        for text in texts:
+            hashed = _hash_words(words(text))
+            for length, index in self._index.items():
+                if len(hashed) == length or (length >= MIN_PART and len(hashed) > length):
+                    ngrams = hash_ngrams(hashed, length)
+                    hits = _contains(index, ngrams)
+                    self._marks[length][np.searchsorted(index, ngrams[hits])] = True
+                    found = found or bool(hits.any())
+        return found
+
+    def marked(self, text: str, frame: str = "") -> tuple[float | None, str]:
+        """The share of a text's n-grams that are marked, and the first of them in words.
+
+        text, frame: one of those that this was made of. The share is None for a text that is too short.
+        """
+        spelled = words(text)
+        hashed = _hash_words(spelled)
+        length = min(len(hashed), self.n)
+        own = self._ngrams(hashed, length, frame) if length >= MIN_WORDS else _SEPARATOR[:0]
+        if not len(own):
+            return None, ""
+        index = self._index[length]
+        repeated = own[self._marks[length][np.searchsorted(index, own)]]
+        if not len(repeated):
+            return 0.0, ""
+        first = int(np.flatnonzero(np.isin(hash_ngrams(hashed, length), repeated))[0])
+        return len(repeated) / len(own), " ".join(spelled[first : first + length])
+
+    @staticmethod
+    def _ngrams(hashed: np.ndarray, length: int, frame: str) -> np.ndarray:
+        """The different n-grams of a text that its frame has not."""
+        return np.setdiff1d(hash_ngrams(hashed, length), hash_ngrams(_hash_words(words(frame)), length))
+
+
+def read_texts(file: Path) -> Iterator[list[str]]:
+    """All texts of each record of a file. Raises CorpusError."""
+    for record in read_records(file):
+        if isinstance(record, Exception):
+            raise CorpusError(str(record))
+        yield [*_strings(record)]
+
+
 def hash_ngrams(hashed: np.ndarray, n: int) -> np.ndarray:
     """Hashes of the n-grams of a text, given the hashes of its words: uint64 of shape (words - n + 1,), or (0,)."""
     count = max(len(hashed) - n + 1, 0)
@@ -119,13 +185,6 @@ def _contains(index: np.ndarray, values: np.ndarray) -> np.ndarray:
     # Searching without the last element keeps the position within the index: a value above all others gets the position
     # of the last element, and then differs from it unless they are equal.
     return index[np.searchsorted(index[:-1], values)] == values
-
-
-def _texts(file: Path) -> Iterator[str]:
-    for record in read_records(file):
-        if isinstance(record, Exception):
-            raise CorpusError(str(record))
-        yield from _strings(record)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 Source: Broder (1997); the index is datasketch's. Signatures are computed where documents are read, in parallel. One
 process fills the index in document order, so the first document of a group is kept.
+
+datasketch imports scipy, which takes half a second: only who compares documents waits for it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-from datasketch import LeanMinHash, MinHash, MinHashLSH
 
 from data_gen.text import words
 
@@ -20,6 +21,8 @@ SCHEME = "affine32"
 
 def minhash_signature(text: str) -> str:
     """The MinHash signature of a text, 128 permutations, as base 85 of 32-bit numbers."""
+    from datasketch import MinHash
+
     tokens = words(text)
     shingles = {" ".join(tokens[i : i + SHINGLE]).encode() for i in range(max(1, len(tokens) - SHINGLE + 1))}
     minhash = MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME)
@@ -35,6 +38,8 @@ class NearDuplicates:
     """
 
     def __init__(self, threshold: float):
+        from datasketch import MinHashLSH
+
         self.threshold = threshold
         self._index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
         self._signatures: dict[str, np.ndarray] = {}
@@ -42,6 +47,8 @@ class NearDuplicates:
     def add(self, name: str, encoded: str) -> tuple[str, float] | None:
         """The most similar document seen before, and its similarity, if that reaches the threshold. If not: None, and
         the document is added."""
+        from datasketch import LeanMinHash
+
         values = np.frombuffer(base64.b85decode(encoded), dtype="<u4")
         minhash = LeanMinHash(seed=1, hashvalues=values, scheme=SCHEME)
         # The index returns candidates, some of them below the threshold. The share of equal hash values is an unbiased

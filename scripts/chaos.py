@@ -28,9 +28,12 @@ def main(
     minutes: Annotated[float, typer.Option(help="Start no further fault after this time.")] = 25.0,
     seed: Annotated[int, typer.Option(help="Seed of the order and the moments of the faults.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Only the fault of this name; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs; those without problems are removed.")] = Path(
-        "outputs/chaos"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the runs, of which those without problems are removed, and of what they train on."
+        ),
+    ] = Path("outputs/chaos"),
     results: Annotated[
         Path | None, typer.Option(help="Files of the table (.md, .json); repeated faults replace earlier ones.")
     ] = None,

@@ -37,11 +37,15 @@ class Outcome:
 
 
 class Campaign:
-    """Runs in an empty folder: `run_reference` first, then `run_fault` for each fault."""
+    """Runs in an empty folder: `run_reference` first, then `run_fault` for each fault.
+
+    What the runs train on is beside it, for other campaigns too.
+    """
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed, self.step_seconds = folder, seed, 1.0
-        self.assets, self.recorded_rollouts = small_run.build_assets(folder / "assets"), folder / "recorded_rollouts"
+        self.assets = small_run.build_assets(folder.parent / "assets")
+        self.recorded_rollouts = folder / "recorded_rollouts"
         self.recorded_rollouts.mkdir()
         self.reference = self._trial(REFERENCE, {rollout_replay.RECORD: str(self.recorded_rollouts)})
 

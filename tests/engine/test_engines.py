@@ -4,11 +4,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from verl_longrl.platform.zygote import Zygote
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 MODES = ["token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"]
@@ -63,7 +63,17 @@ CASES = {
 }
 
 
-def run_ranks(folder: Path, case: dict) -> list[dict]:
+@pytest.fixture(scope="module")
+def python():
+    """A Python whose slow imports are done: they would take each of the dozen ranks most of its time."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    with Zygote(
+        environment, ("torch.distributed.fsdp", "tensordict", "transformers.models.qwen3.modeling_qwen3")
+    ) as zygote:
+        yield str(zygote.executable)
+
+
+def run_ranks(python: str, folder: Path, case: dict) -> list[dict]:
     """The results of each rank, by engine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,7 +82,7 @@ def run_ranks(folder: Path, case: dict) -> list[dict]:
     env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     env |= {"VERL_PLATFORM": "cpu", "LOCAL_RANK": "0"}
     case = {**case, "ranks": world // case["sequence"]}
-    command = [sys.executable, str(Path(__file__).parents[1] / "support/engine_rank.py"), str(folder), json.dumps(case)]
+    command = [python, str(Path(__file__).parents[1] / "support/engine_rank.py"), str(folder), json.dumps(case)]
     processes = [
         subprocess.Popen(command, env={**env, "RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for rank in range(world)
@@ -83,8 +93,8 @@ def run_ranks(folder: Path, case: dict) -> list[dict]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_equal_to_verls_engine(tmp_path, case):
-    for results in run_ranks(tmp_path, BASE | case):
+def test_equal_to_verls_engine(python, tmp_path, case):
+    for results in run_ranks(python, tmp_path, BASE | case):
         verl = results.pop("upstream")
         for wrong in [results.pop(name) for name in case.get("wrong", [])]:
             pairs = zip(verl["log_probs"], wrong["log_probs"], strict=True)

@@ -1,6 +1,6 @@
 """Two benchmarks of a few rows, with a model that knows the answers."""
 
-from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Benchmark, Outcome, Row
 
 CAPITALS = {
     "France": "Paris",
@@ -17,9 +17,13 @@ def rows(samples=3, lengths=(100, 200), seed=0):
     for length in lengths:
         for number, (country, capital) in enumerate(list(CAPITALS.items())[:samples]):
             document = f"The capital of {country} is {capital}. " + "Nothing else is known. " * (length // 10)
+            asked, closed = (
+                ({"role": "user", "content": f"{text}\nWhat is the capital of {country}?"},)
+                for text in (document, NO_DOCUMENT)
+            )
             yield Row(
                 id=f"{country}/{length}",
-                messages=({"role": "user", "content": f"{document}\nWhat is the capital of {country}?"},),
+                messages=asked,
                 gold=capital,
                 max_tokens=16,
                 answer_prefix=" Answer: the capital is",
@@ -27,6 +31,7 @@ def rows(samples=3, lengths=(100, 200), seed=0):
                 length=length,
                 cluster=country,
                 position=number / samples,
+                closed_book=closed,
             )
 
 

@@ -181,6 +181,39 @@ def report(
 
 
 @app.command()
+def overlap(
+    training: Annotated[list[Path], typer.Argument(help="Training files: .parquet, .jsonl, .json or .txt.")],
+    out: Out,
+    sets: Annotated[list[str] | None, typer.Option("--sets", help="Planned sets of the run; default: all.")] = None,
+) -> None:
+    """Look for the questions and contexts of planned sets in training files: sequences of 13 words that both have.
+
+    Writes SET/overlap.json, from which the report takes its columns. Plan the sets first.
+    """
+    from recipe.longrl.evaluation.contamination import choose_planned, write_overlap
+    from recipe.longrl.evaluation.report.markdown import make_table, percent
+
+    with _plain_problems(), _locked(out):
+        overlaps = write_overlap(choose_planned(out, _names(sets)), training)
+        header = ("set", "rows", "questions that share", "contexts that share", "of their n-grams", "training rows")
+        rows = (
+            [
+                name,
+                str(found["rows"]),
+                percent(found["question"]["share"]),
+                percent(found["context"]["share"]),
+                percent(found["context"]["mean"]),
+                f"{found['training_rows_that_share']} of {found['training_rows']}",
+            ]
+            for name, found in overlaps.items()
+        )
+        print("\n".join(make_table(header, rows)))
+        for name, found in overlaps.items():
+            for line in found["worst"][:3]:
+                print(f"{name}: row {line['row']}: {line['words']}")
+
+
+@app.command()
 def compare(
     a: Annotated[Path, typer.Argument(help="Folder of a run.")],
     b: Annotated[Path, typer.Argument(help="Folder of another run.")],
@@ -261,19 +294,29 @@ def _read_settings(
 ) -> Any:
     from recipe.longrl.evaluation.settings import read_settings
 
-    names = [name.strip() for listed in sets or () for name in listed.split(",") if name.strip()]
     flags = {"model": model, "server": server or None, "tokenizer": tokenizer, "window": window}
-    return read_settings(profile, names, overrides or [], flags)
+    return read_settings(profile, _names(sets), overrides or [], flags)
+
+
+def _names(listed: list[str] | None) -> list[str]:
+    return [name.strip() for names in listed or () for name in names.split(",") if name.strip()]
 
 
 def _write_report(out: Path, training_length: int | None, max_failed: float, rates: Any = None) -> bool:
     """Write the report, print its headlines, and return whether every set has one."""
     from recipe.longrl.evaluation.cost import Rates
     from recipe.longrl.evaluation.report import MARKDOWN, PAGE, write_report
-    from recipe.longrl.evaluation.report.markdown import headline_table
+    from recipe.longrl.evaluation.report.markdown import (
+        CONTAMINATION,
+        contamination_cells,
+        headline_table,
+        make_table,
+    )
 
     written = write_report(out, training_length, max_failed, rates or Rates())
     print("\n".join(headline_table(written["sets"])))
+    if written["contamination"]:
+        print("", *make_table(CONTAMINATION, contamination_cells(written["contamination"])), sep="\n")
     print(f"report: {out / PAGE}, {out / MARKDOWN}")
     return all(tables["headline"] for tables in written["sets"].values())
 

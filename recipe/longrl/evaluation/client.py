@@ -206,7 +206,9 @@ def read_reply(reply: Any) -> Reply:
     reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
     if not (isinstance(text, str) and isinstance(reasoning, str) and isinstance(choice["finish_reason"], str)):
         raise ValueError("content, reasoning and finish_reason must be strings")
-    return Reply(text, choice["finish_reason"], reasoning, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    prompt_tokens, completion_tokens = (count if type(count) is int and count >= 0 else None for count in counts)
+    return Reply(text, choice["finish_reason"], reasoning, prompt_tokens, completion_tokens)
 
 
 def describe_reply(reply: Reply) -> dict[str, Any]:

@@ -228,9 +228,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_row(entry: Mapping[str, Any]) -> Row:
     """The row of an entry of rows.jsonl; its messages are those that were sent."""
     values = dict(entry["row"])
-    return Row(
-        **{**values, "messages": tuple(values["messages"]), "evidence": tuple(values["evidence"])},
-    )
+    # Plans of earlier versions have no closed book.
+    return Row(**values | {name: tuple(values.get(name, ())) for name in ("messages", "closed_book", "evidence")})
 
 
 def iterate_entries(folder: Path) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+NO_DOCUMENT = "The text is not available here. Answer from what you know."
+"""Stands in closed-book prompts where the documents are in the others; nothing else differs."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -29,6 +32,8 @@ class Row:
     """Document, article or question: the rows of one cluster are not independent. "": the row is its own cluster."""
     position: float | None = None
     """Depth of the evidence in the context, from 0 to 1, for heat maps."""
+    closed_book: tuple[dict[str, str], ...] = ()
+    """The messages with `NO_DOCUMENT` in place of the documents; () if there is no question without them."""
     evidence: tuple[int, ...] = ()
     """Gold chunk ids, if the prompt has <CHUNK_i> tags."""
     meta: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from verl_longrl.secrets import redact
 
 from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
+from recipe.longrl.evaluation.contamination import CLOSED_BOOK, closed_rows
 from recipe.longrl.evaluation.external.tools import ToolPlan, find_tool, plan_tool
 from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
 from recipe.longrl.evaluation.models import Model
@@ -42,7 +44,12 @@ def plan_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model
     if not own:
         return {}
     counter = ChatCounter(model.tokenizer, model.record["template"])
-    return {name: _plan_set(out / name, profile, name, options, model, counter) for name, options in own.items()}
+    plans = {}
+    for name, options in own.items():
+        plans[name] = _plan_set(out, profile, name, options, model, counter)
+        if options.closed_book:
+            plans[name + CLOSED_BOOK] = _plan_set(out, profile, name + CLOSED_BOOK, options, model, counter)
+    return plans
 
 
 def plan_tool_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, ToolPlan]:
@@ -159,11 +166,13 @@ class Progress:
 
 
 def _plan_set(
-    folder: Path, profile: Profile, name: str, options: SetOptions, model: Model, counter: ChatCounter
+    out: Path, profile: Profile, name: str, options: SetOptions, model: Model, counter: ChatCounter
 ) -> SetPlan:
     benchmark = find_benchmark(options.benchmark)
     rows = read_rows(benchmark, options.options, model.tokenizer, profile.seed)
-    return make_plan(folder, rows, counter, model.window, options, _make_record(profile, name, options, model))
+    if name.endswith(CLOSED_BOOK):
+        rows = closed_rows(islice(rows, options.limit), benchmark.name)
+    return make_plan(out / name, rows, counter, model.window, options, _make_record(profile, name, options, model))
 
 
 def _make_record(profile: Profile, name: str, options: SetOptions, model: Model) -> dict[str, Any]:
@@ -175,7 +184,8 @@ def _make_record(profile: Profile, name: str, options: SetOptions, model: Model)
         "average": list(profile.average),
         "set": name,
         "benchmark": options.benchmark,
-        "options": {key: value for key, value in asdict(options).items() if key != "sampling"},
+        # The closed book is a set of its own, so that it can be added to answers that are there already.
+        "options": {key: value for key, value in asdict(options).items() if key not in ("sampling", "closed_book")},
         "sampling": asdict(options.sampling),
         "seed": profile.seed,
         "repeats": options.repeats,

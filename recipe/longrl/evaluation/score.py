@@ -4,8 +4,9 @@
     tables.json    the figures; equal answers give an equal file, however often the run was interrupted
 
 An answer is scored (it ended by itself), cut (at its longest length; its text is scored as it is) or failed (it was
-never received, or its row was not sent; its score is 0). All three are in the denominator. Where more than a set share
-failed, there is no headline.
+never received, or its row was not sent; its score is 0). All three are in the denominator. An answer at which a rule
+fails (it hangs, raises, or gives no number from 0 to 1) has the score 0 under this rule, and is counted. Where more
+than a set share failed, or the headline's rule did, there is no headline.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from verl_longrl.data.jsonl import dumps, encode_line, iterate_jsonl
 from verl_longrl.trainer.checkpoints import write_atomic
@@ -26,12 +28,11 @@ from recipe.longrl.evaluation.external.tools import read_tool_plan, score_lines
 from recipe.longrl.evaluation.log import FAILED, OutcomeReader, digest
 from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, iterate_entries, read_plan, read_record, read_row
 from recipe.longrl.evaluation.records import Benchmark, Outcome, Row
+from recipe.longrl.evaluation.rule_runner import BATCH, Applied, RuleRunner, scores_of
 
 SCORES, TABLES = "scores.jsonl", "tables.json"
 MAX_FAILED = 0.01
 """Share of failed answers above which there is no headline."""
-LONGEST_PARSED = 1000
-"""Characters of a parsed answer in scores.jsonl; answers.jsonl has the whole text."""
 TOKEN_DRIFT = 0.01
 """Relative difference of counted and served prompt tokens above which an answer is reported."""
 
@@ -62,10 +63,10 @@ def make_tables(
         known = ", ".join(benchmark.rules)
         raise BenchmarkError(f"rule = {headline_rule}: {benchmark.name} has no such rule. Fix: one of {known}")
     by_cells = options["aggregate"] == "cells"
-    answers = {rule: _answers_of(lines, rule) for rule in benchmark.rules}
+    answers = {rule: answers_of(lines, rule) for rule in benchmark.rules}
     rules = {rule: figures.make_figure(scored, by_cells) for rule, scored in answers.items()}
-    share = states[FAILED] / len(lines)
-    withheld = f"{share:.1%} of the answers failed, more than {max_failed:.1%}" if share > max_failed else None
+    rule_failed = _rule_failures(lines)
+    withheld = _why_withheld(len(lines), states[FAILED], headline_rule, rule_failed.get(headline_rule), max_failed)
     return {
         "set": record["set"],
         "profile": record["profile"],
@@ -84,6 +85,7 @@ def make_tables(
             "cut_in_the_middle": fits["middle"],
             "share": (fits["skip"] + fits["middle"]) / len(lines),
         },
+        "rule_failed": rule_failed,
         "headline": None
         if withheld
         else {"rule": headline_rule, "aggregate": options["aggregate"]} | rules[headline_rule],
@@ -98,35 +100,44 @@ def make_tables(
     }
 
 
+class _Planned(NamedTuple):
+    """A planned answer, with what came of it."""
+
+    row: Row
+    entry: Mapping[str, Any]
+    sample: int
+    answer: Mapping[str, Any] | None
+    error: str | None
+
+
 def _score_answers(plan: SetPlan, benchmark: Benchmark) -> Iterator[dict[str, Any]]:
-    """The lines of scores.jsonl, with one row and one answer in memory."""
+    """The lines of scores.jsonl, with a batch of rows and answers in memory."""
+    runner = RuleRunner(plan.record["benchmark"])
+    zero: Applied = dict.fromkeys(benchmark.rules, Outcome(0.0))
+    answers = _planned_answers(plan)
+    while batch := [*islice(answers, BATCH)]:
+        applied = iter(runner.apply([(each.answer["text"], each.row) for each in batch if each.answer]))
+        yield from (_score_answer(each, next(applied) if each.answer else zero) for each in batch)
+
+
+def _planned_answers(plan: SetPlan) -> Iterator[_Planned]:
     reader = OutcomeReader(plan.folder / ANSWERS)
     try:
         for entry in iterate_entries(plan.folder):
             row = read_row(entry)
             for sample in range(plan.record["repeats"]):
                 key = plan.request_key(entry["request"], sample)
-                yield _score_answer(row, entry, sample, reader.answer(key), reader.errors.get(key), benchmark)
+                yield _Planned(row, entry, sample, reader.answer(key), reader.errors.get(key))
     finally:
         reader.close()
 
 
-def _score_answer(
-    row: Row,
-    entry: Mapping[str, Any],
-    sample: int,
-    answer: Mapping[str, Any] | None,
-    error: str | None,
-    benchmark: Benchmark,
-) -> dict[str, Any]:
+def _score_answer(planned: _Planned, applied: Applied) -> dict[str, Any]:
+    row, entry, sample, answer, error = planned
+    reason = None
     if answer is None:
         reason = "over the window" if entry["fit"] == "skip" else error or "not asked yet"
-        outcomes = dict.fromkeys(benchmark.rules, Outcome(0.0))
-    else:
-        reason, outcomes = (
-            None,
-            {name: _apply_rule(name, rule, answer["text"], row) for name, rule in benchmark.rules.items()},
-        )
+    outcomes, rule_failed = scores_of(applied)
     served = answer["prompt_tokens"] if answer else None
     return {
         "row": row.id,
@@ -143,19 +154,34 @@ def _score_answer(
         "prompt_tokens": entry["prompt_tokens"],
         "token_drift": served is not None and abs(served / entry["prompt_tokens"] - 1) > TOKEN_DRIFT,
         "scores": {name: outcome.score for name, outcome in outcomes.items()},
-        "parsed": {name: outcome.parsed[:LONGEST_PARSED] for name, outcome in outcomes.items()},
+        "parsed": {name: outcome.parsed for name, outcome in outcomes.items()},
         "parts": {name: outcome.parts for name, outcome in outcomes.items()},
+        "rule_failed": rule_failed,
     }
 
 
-def _apply_rule(name: str, rule: Any, text: str, row: Row) -> Outcome:
-    outcome: Outcome = rule(text, row)
-    if not (math.isfinite(outcome.score) and 0 <= outcome.score <= 1):
-        raise BenchmarkError(f"rule {name}, row {row.id}: score = {outcome.score}: expected a number from 0 to 1")
-    return outcome
+def _rule_failures(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """By rule that failed: at how many answers, and the first of them with the reason."""
+    failures: dict[str, Any] = {}
+    for line in lines:
+        for rule, reason in line.get("rule_failed", {}).items():
+            failures.setdefault(rule, {"answers": 0, "first": f"row {line['row']}: {reason}"})["answers"] += 1
+    return failures
 
 
-def _answers_of(lines: list[dict[str, Any]], rule: str) -> list[figures.ScoredAnswer]:
+def _why_withheld(
+    planned: int, failed: int, rule: str, rule_failed: Mapping[str, Any] | None, max_failed: float
+) -> str | None:
+    """Why there is no headline; None if there is one."""
+    if failed / planned > max_failed:
+        return f"{failed / planned:.1%} of the answers failed, more than {max_failed:.1%}"
+    if rule_failed and rule_failed["answers"] / planned > max_failed:
+        return f"rule {rule} failed at {rule_failed['answers']} answers, the first at {rule_failed['first']}"
+    return None
+
+
+def answers_of(lines: list[dict[str, Any]], rule: str) -> list[figures.ScoredAnswer]:
+    """The lines of scores.jsonl under one rule."""
     return [
         figures.ScoredAnswer(
             row=line["row"],
@@ -202,5 +228,5 @@ def _accuracy_by_recall(lines: list[dict[str, Any]], headline: str, rules: list[
     other = [line for line in lines if "recall" in line["parts"][citing] and line["parts"][citing]["recall"] < 1]
     groups = {"full_recall": full, "incomplete_recall": other}
     return {"rule": citing} | {
-        name: figures.make_figure(_answers_of(group, headline)) if group else None for name, group in groups.items()
+        name: figures.make_figure(answers_of(group, headline)) if group else None for name, group in groups.items()
     }

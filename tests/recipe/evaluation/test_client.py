@@ -1,11 +1,15 @@
 """Every way in which a server can answer ends in the documented state."""
 
 import asyncio
+import json
+import socketserver
+import threading
 from collections import Counter, defaultdict
 
 import pytest
 from aiohttp import web
 from support.fake_openai_server import Server, failure, reply
+from verl_longrl.data.jsonl import encode_line
 
 from recipe.longrl.evaluation.client import (
     GIVE_UP_AFTER,
@@ -34,7 +38,7 @@ def ask(urls, requests, **options):
     outcomes = {}
 
     async def run():
-        settings = ClientOptions(**{"attempts": 2, "timeout_s": 0.3, **options})
+        settings = ClientOptions(**{"attempts": 2, "timeout_s": 60, **options})
         client = Client(urls, "judge", "LONGRL_TEST_KEY", 1000, settings)
         try:
             await client.ask_all(requests, lambda outcome: outcomes.update({outcome["key"]: outcome}))
@@ -50,8 +54,15 @@ def message(finish_reason="stop", **fields):
     return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 3}})
 
 
-def broken_off(_):
-    return web.Response(body=b'{"choices": [{"mess', content_type="application/json")
+def sent(body):
+    """A reply of exactly this JSON text, which may be none."""
+    return web.Response(body=body.encode(), content_type="application/json")
+
+
+COUNTS = '{"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}], "usage": %s}'
+LONG = "Paris. " * (10 << 20 >> 3)
+HANG = 20.0
+"""Seconds until a server that hangs answers."""
 
 
 TWO_THINKS = "<think>a</think> Rome? <think>b</think> Paris"
@@ -72,18 +83,60 @@ TWO_THINKS = "<think>a</think> Rome? <think>b</think> Paris"
         (lambda n: failure(429, headers={"Retry-After": "0.1"}) if n == 1 else "Paris", "scored", "Paris", 2),
         (lambda n: failure(429), "failed", None, 2),
         (lambda n: failure(500) if n == 1 else "Paris", "scored", "Paris", 2),
-        (lambda n: 5.0, "failed", None, 2),
-        (lambda n: 5.0 if n == 1 else "Paris", "scored", "Paris", 2),
-        (broken_off, "failed", None, 2),
+        (lambda n: HANG, "failed", None, 2),
+        (lambda n: HANG if n == 1 else "Paris", "scored", "Paris", 2),
+        (lambda n: sent('{"choices": [{"mess'), "failed", None, 2),
+        (lambda n: sent("<html>Bad gateway</html>"), "failed", None, 2),
+        (lambda n: sent("[" * 100_000), "failed", None, 2),
+        (lambda n: sent(""), "failed", None, 2),
+        (lambda n: sent("null"), "failed", None, 2),
+        (lambda n: sent(COUNTS % "NaN"), "failed", None, 2),
+        (lambda n: sent(COUNTS % '{"prompt_tokens": NaN, "completion_tokens": "3"}'), "scored", "Paris", 1),
+        (lambda n: sent(COUNTS % "null"), "scored", "Paris", 1),
+        (lambda n: sent(COUNTS.replace('"Paris"', "NaN") % "null"), "failed", None, 2),
+        (lambda n: sent(COUNTS.replace('"Paris"', '["Paris"]') % "null"), "failed", None, 2),
+        (lambda n: reply(LONG), "scored", LONG, 1),
+        (lambda n: web.json_response({"choices": []}), "failed", None, 2),
+        (lambda n: failure(404, "The model `other` does not exist."), "failed", None, 1),
         (lambda n: web.json_response({"error": {"message": "context too long"}}), "failed", None, 2),
         (lambda n: message(None, content="Paris"), "failed", None, 2),
     ],
 )
 def test_states(server, behave, state, text, asked):
     server.behave = lambda body, n: behave(n)
-    outcome = ask([server.url], [request()])["a"]
+    hangs = behave(1) == HANG
+    outcome = ask([server.url], [request()], **{"timeout_s": 2.0} if hangs else {})["a"]
     assert (outcome["state"], outcome.get("text"), len(server.bodies)) == (state, text, asked)
     assert bool(outcome.get("error")) == (state == "failed")
+
+
+@pytest.mark.parametrize("usage", ['{"prompt_tokens": NaN}', '{"prompt_tokens": -1}', '{"prompt_tokens": true}', "{}"])
+def test_counts_that_are_none_are_unknown(server, usage):
+    server.behave = lambda body, n: sent(COUNTS % usage)
+    assert ask([server.url], [request()])["a"]["prompt_tokens"] is None
+
+
+def test_half_a_body_is_no_answer():
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + (COUNTS % "null").encode())
+            handled.append(1)
+
+    handled = []
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as halves:
+        threading.Thread(target=halves.serve_forever, daemon=True).start()
+        outcome = ask([f"http://127.0.0.1:{halves.server_address[1]}/v1"], [request()])["a"]
+        halves.shutdown()
+    assert (outcome["state"], len(handled)) == ("failed", 2)
+    assert "did not answer: ClientPayloadError" in outcome["error"]
+
+
+def test_text_that_utf_8_cannot_hold_is_logged(server):
+    server.behave = lambda body, n: sent(COUNTS.replace("Paris", "Par\\ud800is") % "null")
+    outcome = ask([server.url], [request()])["a"]
+    assert json.loads(encode_line(outcome))["text"] == "Par?is"
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])

@@ -5,16 +5,19 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 
 import pytest
 from support import tiny_benchmark
 from support.fake_openai_server import failure
+from verl_longrl.rewards.isolation import cpu_deadline
 
 from recipe.longrl.evaluation import log
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.report import write_report
 
 SIX = ("sets.capitals.options.samples=6", "client.concurrency=2")
-FILES = ("scores.jsonl", "tables.json", "plan.json")
+FILES = (*(f"capitals/{name}.json" for name in ("plan", "tables")), "capitals/scores.jsonl", "report.json", "report.md")
 
 
 def refuse(countries):
@@ -118,35 +121,80 @@ def test_a_plan_without_answers_is_replaced(evaluate, measure, tmp_path):
         measure(tmp_path)
 
 
-def run_until_killed(measure, server, out, moment):
-    """Run a child that is killed while the server holds its request number `moment`."""
-    asked = len(server.bodies)
-    child = multiprocessing.get_context("fork").Process(target=measure, args=(out, *SIX))
+def work_in_child(measure, out, notes=None, kill_at=None):
+    """Measure and report in a forked child, which is killed when it opens or renames a file for the `kill_at`-th time.
+
+    Sends the number of times to `notes`. The log is left out, because several answers may be written to it at once.
+    """
+
+    def run():
+        child, touches = os.getpid(), 0
+
+        def note(event, arguments):
+            nonlocal touches
+            path = str(arguments[0]) if event in ("open", "os.rename") else ""
+            if path.startswith(str(out)) and not path.endswith("answers.jsonl") and os.getpid() == child:
+                touches += 1
+                if touches == kill_at:
+                    os.kill(child, signal.SIGKILL)
+
+        # Here the process that applies the rules is a fork, which takes no time: this child has one thread.
+        cpu_deadline.fork_helpers()
+        sys.addaudithook(note)
+        measure(out, *SIX)
+        write_report(out)
+        if notes is not None:
+            notes.send(touches)
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    return child
+
+
+def kill_while_asking(measure, server, out, moment):
+    """Kill a child while the server holds its request number `moment`."""
+    asked, children = len(server.bodies), []
 
     def kill(body, n):
         if n == asked + moment:
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(children[0].pid, signal.SIGKILL)
         return 0.005
 
     server.behave = kill
-    child.start()
-    child.join()
+    children.append(work_in_child(measure, out))
+    children[0].join()
     server.behave = lambda body, n: 0.0
+    assert children[0].exitcode == -signal.SIGKILL
+
+
+def kill_at_a_file(measure, server, out, touch):
+    """Kill a child when it opens or renames a file, while it plans, begins to ask, scores or reports."""
+    child = work_in_child(measure, out, kill_at=touch)
+    child.join()
     assert child.exitcode == -signal.SIGKILL
 
 
-def test_kill_9_at_any_moment_gives_the_same_tables(measure, server, tmp_path, monkeypatch):
+def test_kill_9_at_20_moments_gives_the_same_tables(measure, server, tmp_path, monkeypatch):
     # Answers are written one by one, so that a kill can fall between any two.
     monkeypatch.setattr(log, "GROUP_S", 0.0)
-    measure(tmp_path / "calm", *SIX)
+    calm = tmp_path / "calm"
+    measure(calm, *SIX)
+    write_report(calm)
     undisturbed = len(server.bodies)
-    for moments in ([1], [2], [5], [8], [12], [3, 3, 3]):
-        seen, killed = len(server.bodies), tmp_path / f"killed at {moments}"
+    received, notes = multiprocessing.Pipe(duplex=False)
+    work_in_child(measure, tmp_path / "noted", notes).join()
+    touches = received.recv()
+    assert touches > 40
+    asking = [(kill_while_asking, [moment]) for moment in (1, 2, 5, 8, 12)] + [(kill_while_asking, [3, 3, 3])]
+    files = [(kill_at_a_file, [1 + number * (touches - 1) // 13]) for number in range(14)]
+    for kill, moments in asking + files:
+        seen, killed = len(server.bodies), tmp_path / f"{kill.__name__} {moments}"
         for moment in moments:
-            run_until_killed(measure, server, killed, moment)
+            kill(measure, server, killed, moment)
         measure(killed, *SIX)
+        write_report(killed)
         for name in FILES:
-            assert (killed / "capitals" / name).read_bytes() == (tmp_path / "calm/capitals" / name).read_bytes(), name
+            assert (killed / name).read_bytes() == (calm / name).read_bytes(), (killed, name)
         # Only requests in flight, and those whose answers were not yet on the disk, are asked again.
         assert len(server.bodies) - seen <= undisturbed + 4 * len(moments)
 

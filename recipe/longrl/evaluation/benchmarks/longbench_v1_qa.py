@@ -10,7 +10,7 @@ LoongRL's training sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from recipe.longrl.evaluation.benchmarks.local_files import (
@@ -21,7 +21,7 @@ from recipe.longrl.evaluation.benchmarks.local_files import (
     user_message,
 )
 from recipe.longrl.evaluation.benchmarks.qwenlong_prompt import qwenlong_prompt
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "data.zip of zai-org/LongBench from the Hugging Face hub, unpacked,"
 
@@ -66,17 +66,14 @@ def longbench_v1_qa_rows(
     for task, file in find_task_files(path, "longbench_v1_qa", patterns, ORIGIN):
         for row in read_rows(file):
             question, context = row.text("input"), row.text("context")
-            text = (
-                qwenlong_prompt(context, question)
-                if prompt == "qwenlong"
-                else PROMPTS[task].format(context=context, question=question)
-            )
+            fill: Callable[..., str] = qwenlong_prompt if prompt == "qwenlong" else PROMPTS[task].format
             yield Row(
                 id=f"{task}/{row.text('_id')}",
-                messages=user_message(text),
+                messages=user_message(fill(context=context, question=question)),
                 gold=row.texts("answers"),
                 max_tokens=MAX_TOKENS[task],
                 cell=task,
                 cluster=cluster_of(context),
+                closed_book=user_message(fill(context=NO_DOCUMENT, question=question)),
                 meta={"question": question, "words": row.integer("length")},
             )

@@ -50,13 +50,18 @@ def longbench_v2_rows(
             options = {letter: row.text(f"choice_{letter}").strip() for letter in LETTERS}
             choices = "\n".join(f"({letter}) {text}" for letter, text in options.items())
             length = row.choice("length", LENGTHS)
+            asked, closed_book = (
+                user_message(PROMPTS[name].format(context=context, question=question, choices=choices))
+                for name in (prompt, "closed_book")
+            )
             yield Row(
                 id=row.text("_id"),
-                messages=user_message(PROMPTS[prompt].format(context=context, question=question, choices=choices)),
+                messages=asked,
                 gold=row.choice("answer", LETTERS),
                 max_tokens=MAX_TOKENS,
                 cell=length,
                 cluster=cluster_of(context),
+                closed_book=closed_book,
                 meta={
                     "question": question,
                     "options": options,

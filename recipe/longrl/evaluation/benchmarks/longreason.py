@@ -19,7 +19,7 @@ from recipe.longrl.evaluation.benchmarks.local_files import (
     read_rows,
     user_message,
 )
-from recipe.longrl.evaluation.records import Row
+from recipe.longrl.evaluation.records import NO_DOCUMENT, Row
 
 ORIGIN = "data/*.parquet of lz1bytedance/LongReason from the Hugging Face hub"
 SPLITS = {"original": None, "expanded": None, "8k": 8192, "16k": 16384, "32k": 32768, "64k": 65536, "128k": 131072}
@@ -53,7 +53,8 @@ def longreason_rows(
     patterns = {split: f"**/{split}-*.parquet" for split in tasks if lengths is None or SPLITS[split] in lengths}
     for split, file in find_task_files(path, "longreason", patterns, ORIGIN):
         for row in read_rows(file):
-            number = row.text("example_idx")
+            number, inquiry, options = row.text("example_idx"), row.text("final_inquiry"), _options(row)
+            choices = "\n".join(f"{letter}. {text}" for letter, text in options.items())
             yield Row(
                 id=f"{split}/{number}",
                 messages=user_message(row.text("prompt")),
@@ -62,9 +63,11 @@ def longreason_rows(
                 cell=split,
                 length=SPLITS[split],
                 cluster=number,
+                # The prompt's own wording may be anywhere in it, so the question is put together from its parts.
+                closed_book=user_message(f"{NO_DOCUMENT}\n\n{inquiry}\n{choices}"),
                 meta={
-                    "question": row.text("final_inquiry"),
-                    "options": _options(row),
+                    "question": inquiry,
+                    "options": options,
                     **({"revision": revision} if revision else {}),
                 },
             )

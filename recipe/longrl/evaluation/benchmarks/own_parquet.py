@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from verl_longrl.data.row_checks import check_row
 from verl_longrl.data.schema import Sample, decode_extra_info
 from verl_longrl.rewards import RewardOptions, score
+from verl_longrl.rewards.tasks.longrlvr import grounded_reward
 
-from recipe.longrl.evaluation.benchmarks.local_files import DataError, cluster_of, find_files, read_rows
+from recipe.longrl.evaluation.benchmarks.local_files import DataError, cluster_of, find_files, read_rows, without_chunks
 from recipe.longrl.evaluation.records import Outcome, Row
 
 MAX_TOKENS = 4096
@@ -37,6 +38,7 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
                 cell=sample.task or sample.data_source,
                 cluster=cluster_of(sample.prompt[-1]["content"]),
                 position=sum(evidence) / (len(evidence) * max(chunks - 1, 1)) if evidence and chunks else None,
+                closed_book=without_chunks(sample.prompt),
                 evidence=evidence,
                 meta={
                     "data_source": sample.data_source,
@@ -48,12 +50,12 @@ def own_parquet_rows(*, path: str | None = None, max_tokens: int = MAX_TOKENS) -
 
 
 def training_reward(text: str, row: Row) -> Outcome:
-    """The reward that training would give, answers decided by rule."""
+    """The reward that training would give as a share of the greatest one, answers decided by rule."""
     return _outcome(text, row, _TRAINING)
 
 
 def training_reward_published(text: str, row: Row) -> Outcome:
-    """The reward of the released code (`paper_exact`)."""
+    """The same with the reward of the released code (`paper_exact`)."""
     return _outcome(text, row, _PUBLISHED)
 
 
@@ -61,4 +63,6 @@ def _outcome(text: str, row: Row, options: RewardOptions) -> Outcome:
     result = score(row.meta["data_source"], text, row.gold, row.meta["extra_info"], options=options)
     if result.failed:
         raise ValueError(f"row {row.id!r}: {row.meta['data_source']}: {result.reason}")
-    return Outcome(result.value, result.candidate or "", dict(result.parts))
+    # A grounded reward is 2 for a right answer with all its evidence.
+    greatest = grounded_reward(1.0, 1.0, options.eta) if "context" in result.parts else 1.0
+    return Outcome(result.value / greatest, result.candidate or "", dict(result.parts))

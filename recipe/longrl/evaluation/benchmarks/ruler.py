@@ -154,6 +154,7 @@ def _cell_rows(task: str, length: int, samples: int, seed: int, sampler: Sampler
                 cell=f"{task}/{length}",
                 length=length,
                 cluster=draft.cluster,
+                closed_book=questions.closed_book(draft.selection) if task in QUESTION_TASKS else (),
                 position=page.position,
                 meta={"task": task, "sampler": sampler, "seed": seed, "tokens": tokens, **page.meta},
             )

@@ -22,6 +22,7 @@ from typing import Any
 from verl_longrl.data.prompt import INSTRUCTIONS, grounded_prompt, neutralise_tags
 
 from data_gen.grounding.splitter import Splitter
+from recipe.longrl.evaluation.benchmarks.local_files import without_chunks
 from recipe.longrl.evaluation.benchmarks.ruler import SEED, SamplerName, check_options, draw_samples
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.questions import POOLS, Selection
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.token_sums import TokenSums
@@ -69,15 +70,17 @@ def ruler_qa_rows(
                 text, gold_spans = joined_documents(selection)
                 spans = [(chunk.start, chunk.end) for chunk in splitter.split(text)]
                 question = neutralise_tags(selection.question.text.strip())
+                messages = tuple(grounded_prompt([text[a:b] for a, b in spans], question, instructions))
                 yield Row(
                     id=f"{task}/{length}/{index}",
-                    messages=tuple(grounded_prompt([text[a:b] for a, b in spans], question, instructions)),
+                    messages=messages,
                     gold=draft.gold,
                     max_tokens=max_tokens,
                     cell=f"{task}/{length}",
                     length=length,
                     cluster=draft.cluster,
                     position=page.position,
+                    closed_book=without_chunks(messages),
                     evidence=chunks_that_overlap(spans, gold_spans),
                     meta={
                         **{"task": task, "sampler": sampler, "seed": seed, "ruler_tokens": tokens},

@@ -154,6 +154,8 @@ def plan_tool(folder: Path, tool: Tool, record: Mapping[str, Any], options: SetO
     Raises ToolError without the tool's environment, BenchmarkError, and PlanError for answers of another record.
     """
     benchmark = options.benchmark.partition(":")[2]
+    if options.closed_book:
+        raise BenchmarkError(f"{folder.name}.closed_book = true: {tool.name} asks its own prompts only. Fix: false")
     if options.over_window != "fail":
         raise BenchmarkError(
             f"{folder.name}.over_window = {options.over_window}: {tool.name} cuts and skips no prompts. Fix: fail"
@@ -294,6 +296,7 @@ def _score_line(rules: Iterable[str], answer: ToolAnswer) -> dict[str, Any]:
         "scores": {rule: 0.0 if error else answer.scores[rule] for rule in rules},
         "parsed": dict.fromkeys(rules, answer.parsed),
         "parts": {rule: {} for rule in rules},
+        "rule_failed": {},
     }
 
 

@@ -65,6 +65,8 @@ class SetOptions(Options):
     over_window: OverWindow = "fail"
     """A prompt that exceeds the window together with its answer. fail: the run ends before anything is sent. skip: the
     row is not sent and counts as failed. middle: tokens in the middle of the longest message are removed."""
+    closed_book: bool = False
+    """Ask every row a second time without its documents, as the set NAME.closed_book."""
     sampling: Sampling = field(default_factory=Sampling)
 
 

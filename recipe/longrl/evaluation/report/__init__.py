@@ -13,6 +13,7 @@ from verl_longrl.data.jsonl import dumps
 from verl_longrl.trainer.checkpoints import write_atomic
 
 from recipe.longrl.evaluation.compare import set_folders
+from recipe.longrl.evaluation.contamination import read_contamination
 from recipe.longrl.evaluation.cost import NO_RATES, Rates, measure_cost
 from recipe.longrl.evaluation.plan import RECORD
 from recipe.longrl.evaluation.score import MAX_FAILED, score_set
@@ -37,6 +38,7 @@ def write_report(
     records = {name: json.loads((folder / RECORD).read_text()) for name, folder in folders.items()}
     report = {
         "training_length": training_length,
+        "contamination": read_contamination(folders),
         "sets": tables,
         "averages": average_by_profile(tables, records),
         "records": records,

@@ -8,6 +8,20 @@ from typing import Any
 JUDGED = "The published figures of this benchmark come from a judge; no judge was used here."
 
 
+CONTAMINATION = (
+    "set",
+    "rule",
+    "score",
+    "closed book",
+    "score - closed book",
+    "right without documents",
+    "score of the other rows",
+    "questions in training files",
+    "contexts with 13 words of training files",
+)
+"""Columns of the table about contamination."""
+
+
 def write_markdown(report: Mapping[str, Any]) -> str:
     """All tables of report.json."""
     lines = ["# Evaluation", "", "Scores in per cent with 95 % intervals. Failed answers count as 0.", ""]
@@ -16,6 +30,8 @@ def write_markdown(report: Mapping[str, Any]) -> str:
         missing = f"not reported, since these have no headline: {', '.join(average['missing'])}"
         value = missing if average["mean"] is None else percent(average["mean"])
         lines += ["", f"Mean of the sets of profile {profile}: {value}"]
+    if report["contamination"]:
+        lines += ["", *make_table(CONTAMINATION, contamination_cells(report["contamination"]))]
     for name, tables in report["sets"].items():
         lines += ["", f"## {name} ({tables['profile']})", "", *_set_lines(tables)]
     return "\n".join(lines) + "\n"
@@ -61,6 +77,24 @@ def with_interval(figure: Mapping[str, Any] | None) -> str:
     return "-" if figure is None else f"{percent(figure['mean'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
 
 
+def contamination_cells(contamination: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The rows below `CONTAMINATION`, one for each set of which something is known."""
+    for name, known in contamination.items():
+        cells = [name, *["-"] * 6]
+        if closed := known.get("closed_book"):
+            figure = closed["rules"][closed["rule"]]
+            cells[1:7] = [
+                closed["rule"],
+                percent(figure["b"]),
+                percent(figure["a"]),
+                with_interval({**figure, "mean": figure["difference"]}),
+                percent(figure["right_without"]),
+                with_interval(figure["others"]),
+            ]
+        overlap = known.get("overlap")
+        yield [*cells, *(percent(overlap[part]["share"]) if overlap else "-" for part in ("question", "context"))]
+
+
 def _comparison_cells(rule: str, figure: Mapping[str, Any]) -> list[str]:
     difference = with_interval({**figure, "mean": figure["difference"]})
     p = "-" if figure["mcnemar_p"] is None else f"{figure['mcnemar_p']:.3g}"
@@ -102,6 +136,9 @@ def _set_lines(tables: Mapping[str, Any]) -> Iterator[str]:
             f"Empty answers: {tables['empty']}. Answers whose prompt the server counted more than 1 % differently: "
             f"{tables['token_drift']}."
         )
+    for rule, failure in tables["rule_failed"].items():
+        yield ""
+        yield f"Rule {rule} failed at {failure['answers']} answers, which count as 0; the first: {failure['first']}"
     yield from _repeat_lines(tables["repeats"])
     yield from _part_lines(tables)
     cells = tables["cells"][next(iter(rules))]

@@ -32,6 +32,10 @@ def write_page(report: Mapping[str, Any], costs: Mapping[str, Any], out: Path) -
         costs=costs,
         starts=read_starts(out),
         judged=markdown.JUDGED,
+        contamination={
+            "header": markdown.CONTAMINATION,
+            "rows": [*markdown.contamination_cells(report["contamination"])],
+        },
         title=out.name,
     )
 

@@ -2,102 +2,17 @@
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from support.benchmark_files import CONVERSATION, FILES, options_of, write_rows
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import Sample, write_samples
 
 from recipe.longrl.evaluation.benchmarks import mrcr
 from recipe.longrl.evaluation.benchmarks.local_files import DataError
 from recipe.longrl.evaluation.benchmarks.registry import REGISTRY
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 from recipe.longrl.evaluation.sources import CACHE_VARIABLE
 
-CONVERSATION = [
-    {"role": "user", "content": "write a poem about foxes"},
-    {"role": "assistant", "content": "Foxes run."},
-    {"role": "user", "content": "Prepend a1b2c3d4e5 to the 1st (1 indexed) poem about foxes."},
-]
-FILES = {
-    "longbench_v2": (
-        "data.json",
-        {
-            **{"_id": "66f3", "domain": "Code", "sub_domain": "Repository", "difficulty": "easy", "length": "short"},
-            **{"question": " Which one, $DOC$ or {x}? ", "answer": "B", "context": " The text with $Q$ and {braces}. "},
-            **{"choice_A": "north", "choice_B": "south", "choice_C": "east", "choice_D": "west"},
-        },
-        "The correct answer is (B)",
-    ),
-    "longbench_v1_qa": (
-        "data/qasper.jsonl",
-        {
-            **{"input": "Which model?", "context": "An article.", "answers": ["BERT", "a BERT model"], "length": 2},
-            **{"dataset": "qasper", "language": "en", "all_classes": None, "_id": "q1"},
-        },
-        "BERT",
-    ),
-    "longreason": (
-        "data/32k-00000-of-00001.parquet",
-        {
-            **{"question": "Long question", "background": "Background", "final_inquiry": "How many?"},
-            **{"example_idx": "17", "answer": "C", "analysis": "..."},
-            "prompt": "Background.\n\nHow many?\nA. one\nB. two\nC. three\nD. four\n",
-        },
-        "<answer>C</answer>",
-    ),
-    "mrcr": (
-        "2needle/2needle_0.parquet",
-        {
-            "prompt": json.dumps(CONVERSATION),
-            **{"answer": "a1b2c3d4e5Foxes run.", "random_string_to_prepend": "a1b2c3d4e5", "n_needles": 2},
-            **{"desired_msg_index": 1, "total_messages": 4, "n_chars": 80},
-        },
-        "a1b2c3d4e5Foxes run.",
-    ),
-    "frames": (
-        "test.jsonl",
-        {
-            **{"Prompt": "Who was older?", "Answer": "Jane Ballou"},
-            "wiki_items": [
-                {"title": "Jane", "link": "l", "frames_prompt_id": [0], "original_link": "o", "text": "Born 1801."},
-                {"title": "Ann", "link": "l", "frames_prompt_id": [0], "original_link": "o", "text": "Born 1802."},
-            ],
-        },
-        "Therefore, the answer is Jane Ballou",
-    ),
-    "docmath": (
-        "complong_testmini.json",
-        {
-            **{"question_id": "complong-testmini-0", "source": "finqa", "original_question_id": "f1"},
-            **{"question": "What is the change, in million?", "paragraphs": ["Rent 3.", "|a|31|", "Other."]},
-            **{"table_evidence": [1], "paragraph_evidence": [0], "python_solution": "...", "ground_truth": -31.0},
-        },
-        "Therefore, the answer is -31.",
-    ),
-    "corpusqa": (
-        "128k_4domains.jsonl",
-        {
-            "id": "financial_en_12",
-            "prompt": [{"role": "user", "content": "Documents ... How many?"}],
-            **{"question": "How many?", "answer": "42"},
-        },
-        "The answer is: 42",
-    ),
-    "longbench_pro": (
-        "longbench_pro.json",
-        {
-            **{"id": "b1", "context": "A text.", "language": "English", "token_length": "8k"},
-            **{"primary_task": "T3. Evidence-Grounded QA", "secondary_task": "T3.2 Single-Hop Fact QA"},
-            **{"contextual_requirement": "Partial", "question_nonthinking": "Q now", "question_thinking": "Q, think"},
-            **{"answer": ["B"], "difficulty": "Easy"},
-        },
-        "[Answer]\nB",
-    ),
-}
-FILES["docmath_grounded"] = (
-    *FILES["docmath"][:2],
-    "It fell.</think><useful_chunks><CHUNK_0><CHUNK_1></useful_chunks><answer>-31</answer>",
-)
 OTHER_FORM = {
     ("longreason", "published"),
     ("longbench_v1_qa", "two_way_published"),
@@ -105,30 +20,6 @@ OTHER_FORM = {
     ("docmath_grounded", "published"),
 }
 """Rules that read another form of answer than the one above."""
-
-
-def write_rows(folder, name, rows):
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), file)
-    elif file.suffix == ".jsonl":
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        file.write_text(json.dumps(rows))
-    return file
-
-
-def options_of(benchmark):
-    """Options for the one file made, and few tokens for MRCR's smallest bin."""
-    return {
-        "longbench_v1_qa": {"tasks": ["qasper"]},
-        "longreason": {"tasks": ["32k"]},
-        "mrcr": {"tasks": ["2needle"], "count_tokens": lambda text: 1500},
-        "docmath": {"tasks": ["complong"]},
-        "docmath_grounded": {"tasks": ["complong"]},
-        "corpusqa": {"tasks": ["128k"]},
-    }.get(benchmark, {})
 
 
 def rows_of(benchmark, path, **options):
@@ -160,6 +51,12 @@ UNUSED = {
 }
 
 
+OTHER_KINDS = (None, True, [], {"x": 1}, [{"x": 1}])
+"""Values that fields may not have."""
+ALSO_RIGHT = {"table_evidence": [], "paragraph_evidence": [], "wiki_items": [], "ground_truth": True}
+"""Which of them a field may have after all."""
+
+
 @pytest.mark.parametrize(
     ("benchmark", "field"), [(name, field) for name, (_, values, _) in FILES.items() for field in values]
 )
@@ -177,6 +74,82 @@ def test_a_missing_field_is_named_with_file_and_row(benchmark, field, tmp_path):
         rows_of(benchmark, tmp_path)
     assert str(error.value).startswith(f"{place}: {field}: missing, expected ")
     assert "Fix: use the benchmark's own file; this row has the fields" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field"),
+    [(name, field) for name, (_, values, _) in FILES.items() for field in values if field not in UNUSED.get(name, ())],
+)
+def test_a_field_of_another_kind_is_named_with_file_and_row(benchmark, field, tmp_path):
+    name, values, _ = FILES[benchmark]
+    for number, value in enumerate(OTHER_KINDS):
+        if value == ALSO_RIGHT.get(field, "none"):
+            continue
+        file = write_rows(tmp_path / str(number), name, [{**values, field: value}])
+        with pytest.raises(DataError) as error:
+            rows_of(benchmark, file.parent)
+        place = f"{file}: line 1" if name.endswith(".jsonl") else f"{file}: row 0"
+        assert str(error.value).startswith(f"{place}: {field}: found "), value
+        assert ", expected " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "field", "items"),
+    [
+        ("frames", "wiki_items", [None, 7, "text", {}, {"title": "x", "text": None}, {"title": 7, "text": "x"}]),
+        ("corpusqa", "prompt", [None, 7, "text", {}, {"role": "user", "content": None}, {"content": "x"}]),
+        ("docmath", "paragraphs", [None, 7, {}, ["nested"]]),
+        ("docmath", "table_evidence", [None, "0", {}, True, 0.5]),
+        ("longbench_v1_qa", "answers", [None, 7, {}]),
+        ("longbench_pro", "answer", [None, 7, {}]),
+    ],
+)
+def test_an_item_of_another_kind_is_named_with_file_and_row(benchmark, field, items, tmp_path):
+    name, values, _ = FILES[benchmark]
+    for item in items:
+        file = write_rows(tmp_path, name, [{**values, field: [*values[field], item]}])
+        with pytest.raises(DataError) as error:
+            rows_of(benchmark, tmp_path)
+        assert f"{file}: " in str(error.value)
+        assert f": {field}: found " in str(error.value)
+
+
+@pytest.mark.parametrize("item", [None, 7, "text", {}, {"role": "user"}, {"role": "user", "content": 7}])
+def test_mrcr_messages_of_another_kind_are_named(item, tmp_path):
+    name, values, _ = FILES["mrcr"]
+    file = write_rows(tmp_path, name, [{**values, "prompt": json.dumps([*CONVERSATION, item])}])
+    with pytest.raises(DataError, match=r"row 0: prompt: found .* expected a JSON list of messages") as error:
+        rows_of("mrcr", file.parent.parent)
+    assert str(file) in str(error.value)
+
+
+DOCUMENTS = {
+    "longbench_v2": "The text with",
+    "longbench_v1_qa": "An article.",
+    "longreason": "Background.",
+    "frames": "Born 1801.",
+    "docmath": "Rent 3.",
+    "docmath_grounded": "Rent 3.",
+    "corpusqa": "Documents ...",
+    "longbench_pro": "A text.",
+}
+"""Texts of the documents that only an open book shows."""
+
+
+@pytest.mark.parametrize("benchmark", FILES)
+def test_a_closed_book_has_the_question_without_the_documents(benchmark, tmp_path):
+    name, values, _ = FILES[benchmark]
+    write_rows(tmp_path, name, [values])
+    (row,) = rows_of(benchmark, tmp_path)
+    if benchmark == "mrcr":
+        assert row.closed_book == ()
+        return
+    asked, closed = (" ".join(each["content"] for each in messages) for messages in (row.messages, row.closed_book))
+    assert DOCUMENTS[benchmark] in asked
+    assert DOCUMENTS[benchmark] not in closed
+    assert row.meta["question"] in closed
+    assert (NO_DOCUMENT in closed) == (benchmark != "longbench_v2")
+    assert all(option in closed for option in row.meta.get("options", {}).values())
 
 
 @pytest.mark.parametrize("benchmark", FILES)
@@ -372,6 +345,8 @@ def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
     plain = Sample("loongrl_qa", [{"role": "user", "content": "Who?"}], ["Ann"], 1, question="Who?")
     write_samples(tmp_path / "held_out.parquet", [grounded, plain])
     first, second = REGISTRY["own_parquet"].rows(path=str(tmp_path))
+    assert first.closed_book[0]["content"] == f"{NO_DOCUMENT}\n\nQuestion: How many has Bob?\n\nAnswer."
+    assert second.closed_book == ()
     assert (first.evidence, first.position, first.cell, second.cell) == ((1,), 1.0, "longrlvr", "loongrl_qa")
     reward = REGISTRY["own_parquet"].rules["reward"]
     right = "Bob.</think><useful_chunks><CHUNK_1></useful_chunks><answer>4</answer>"

@@ -15,6 +15,7 @@ from recipe.longrl.evaluation.benchmarks.ruler import MAX_TOKENS, QUESTION_TASKS
 from recipe.longrl.evaluation.benchmarks.ruler_tasks import pools
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.common_words import OfficialCommonWords, RepairedCommonWords
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.token_sums import TokenSums
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 
 RELEASED = {
     "vt/1024": "bfa4fb056c8704fb",
@@ -66,6 +67,19 @@ def test_rows_equal_the_released_generator(tokenizer, cell):
     rows = make_rows(tokenizer, task, int(length))
     text = "\0".join(part for row in rows for part in (prompt(row), *row.gold))
     assert hashlib.blake2b(text.encode(), digest_size=8).hexdigest() == RELEASED[cell]
+
+
+def test_questions_have_a_closed_book_and_retrieval_has_none(tokenizer):
+    for task in ("qa_1", "qa_2", "niah_single_2", "vt"):
+        (row,) = make_rows(tokenizer, task, 4096, samples=1)
+        if task not in QUESTION_TASKS:
+            assert row.closed_book == ()
+            continue
+        closed, asked = row.closed_book[0]["content"], row.messages[0]["content"]
+        before, after = closed.split(NO_DOCUMENT)
+        assert asked.startswith(before)
+        assert asked.endswith(after)
+        assert "Document" not in closed
 
 
 @pytest.mark.parametrize("sampler", ["official", "repaired"])

@@ -10,6 +10,7 @@ from recipe.longrl.evaluation.benchmarks.registry import REGISTRY
 from recipe.longrl.evaluation.benchmarks.ruler_qa import chunks_that_overlap, joined_documents, ruler_qa_rows
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.pools import Question, QuestionPool, hotpotqa
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.questions import Selection
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,9 @@ def test_real_rows_have_their_evidence_in_the_chunks_named(tokenizer, sampler):
     for row in rows:
         chunks = parse_chunks(row.messages[0]["content"])
         assert len(chunks) == row.meta["num_chunks"] > 10
+        closed = row.closed_book[0]["content"]
+        assert closed.startswith(f"{NO_DOCUMENT}\n\nQuestion: {row.meta['question']}\n\n")
+        assert row.messages[0]["content"].endswith(closed.removeprefix(NO_DOCUMENT))
         shown = " ".join(chunks[number] for number in row.evidence)
         assert row.evidence
         if row.cell.startswith("qa_1"):

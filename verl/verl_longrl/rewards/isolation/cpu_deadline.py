@@ -1,7 +1,8 @@
 """Run a function on a model's answer in a process that the kernel ends when it has used its CPU time.
 
 A parser that a response can make endless never runs in the caller's process. Its deadline is CPU time, so a busy
-machine does not make an answer wrong. It works in any thread and inside an event loop, where signals do not.
+machine does not make an answer wrong; a function that waits instead of computing is ended, too, later (`WAIT_S`). It
+works in any thread and inside an event loop, where signals do not.
 
 caller (`run`)                           helper (`_supervise`)            child (`_answer_calls`)
 (function, arguments, seconds) -- pipe ------------------------------->  calls the function while a timer runs
@@ -29,6 +30,8 @@ from typing import Any
 
 from verl_longrl import secrets
 
+WAIT_S = 60.0
+"""Seconds beyond its CPU time after which a function that waits instead of computing is ended, too."""
 _MEMORY_BYTES = 4 << 30
 _lock = threading.Lock()
 _helper: Connection | None = None
@@ -45,7 +48,7 @@ def run(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
     function: importable by its name. Raises CpuDeadlineError when it takes longer, runs out of memory or ends its
     process, and RuntimeError for another exception or when the helper process is killed twice.
     """
-    message = pickle.dumps((function, arguments, seconds))
+    message = pickle.dumps((function, arguments, seconds, WAIT_S))
     with _lock:
         try:
             outcome, value = _exchange(message)
@@ -138,20 +141,23 @@ def _supervise(connection: Connection) -> None:
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) == signal.SIGKILL:
             return
         number = signal.Signals(os.WTERMSIG(status))
-        problem = "took too long" if number == signal.SIGPROF else f"ended its process ({number.name})"
+        slow = number in (signal.SIGPROF, signal.SIGALRM)
+        problem = "took too long" if slow else f"ended its process ({number.name})"
         with contextlib.suppress(OSError):
             connection.send_bytes(json.dumps(("ended", problem)).encode())
 
 
 def _answer_calls(connection: Connection) -> None:
-    # The kernel's default action for SIGPROF ends the process, also inside a computation in C.
+    # The kernel's default action for these signals ends the process, also inside a computation in C.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     while True:
         try:
-            function, arguments, seconds = pickle.loads(connection.recv_bytes())
+            function, arguments, seconds, wait = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
         signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds + wait)
         try:
             reply = json.dumps(("result", function(*arguments)))
         except (MemoryError, RecursionError) as error:
@@ -159,6 +165,7 @@ def _answer_calls(connection: Connection) -> None:
         except BaseException as error:  # noqa: BLE001  the boundary: the caller raises it
             reply = json.dumps(("raised", f"{type(error).__name__}: {error}"[:1000]))
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(reply.encode())
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from recipe.longrl.evaluation.benchmarks.ruler_tasks import pools
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.drafts import Draft, Page, Sampler
+from recipe.longrl.evaluation.records import NO_DOCUMENT
 
 MAX_TOKENS = 32
 STEP = 10
@@ -143,6 +144,12 @@ def question_draft(selection: Selection) -> Draft:
     return Draft(
         question.answers, PREFIX, render, probe=f" {question.answers}", cluster=question.article, selection=selection
     )
+
+
+def closed_book(selection: Selection) -> tuple[dict[str, str], ...]:
+    """The prompt without documents."""
+    text = f"{_BEGIN}{NO_DOCUMENT}{_END.format(question=selection.question.text)}"
+    return ({"role": "user", "content": text},)
 
 
 def selection_meta(selection: Selection) -> dict[str, object]:
