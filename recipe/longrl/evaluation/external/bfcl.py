@@ -96,7 +96,7 @@ def read_answers(plan: ToolPlan) -> tuple[list[ToolAnswer], int]:
         if not score.is_file():
             continue
         # The first line is the summary, the others are the wrong answers.
-        wrong = {line["id"] for line in read_jsonl(score, ("id",))} if score.is_file() else set()
+        wrong = {line["id"] for line in read_jsonl(score) if "id" in line}
         results = read_jsonl(plan.work / "result" / _file(kind, "result"), ("id", "result"))
         answers += [_answer(kind, line, line["id"] in wrong) for line in results]
     return answers, QUESTIONS * len(_kinds(plan))
