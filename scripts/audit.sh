@@ -26,12 +26,12 @@ trap 'rm -rf "$work"' EXIT
 "$uv" pip install --quiet --python "$work/tools" --require-hashes --no-deps -r requirements/audit.txt
 python=$work/tools/bin/python
 
-for lock in cpu gpu torch-cuda build uv flash-attn audit; do
+for lock in cpu gpu torch-cuda eval bfcl build uv flash-attn audit; do
   pins=$work/$lock.pins
   grep -oE '^[A-Za-z0-9._-]+==[^ ]+' "requirements/$lock.txt" >"$pins"
   if [ "${1:-}" = --licences ]; then
     # Looking up a source-only package would run its setup.py. The licences of these are in licences.py.
-    grep -vE '^(antlr4-python3-runtime|jieba|rouge-score|flash-attn)==' "$pins" >"$pins.wheels" || continue
+    grep -vE '^(antlr4-python3-runtime|crcmod|flash-attn|google-search-results|jieba|oss2|rouge-score)==' "$pins" >"$pins.wheels" || continue
     "$python" -m pip install -qq --dry-run --ignore-installed --no-deps --only-binary :all: --use-feature fast-deps \
       --report "$work/$lock.json" -r "$pins.wheels"
   else

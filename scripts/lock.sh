@@ -3,9 +3,9 @@
 #
 #   bash scripts/lock.sh            resolve the .in files; locked versions that still fit are kept
 #   bash scripts/lock.sh --upgrade  the newest versions of everything
-#   bash scripts/lock.sh --check    change nothing: check with a resolver, for Python 3.11 and 3.12, that the cpu and gpu
-#                                   locks match their .in files, complete and without conflicts, and that PyPI has the
-#                                   files whose hashes are locked (half a minute; status 1 if not)
+#   bash scripts/lock.sh --check    change nothing: check with a resolver, for Python 3.11 and 3.12, that the locks of
+#                                   setup.sh's targets match their .in files, complete and without conflicts, and that
+#                                   PyPI has the files whose hashes are locked (half a minute; status 1 if not)
 #
 #   LONGRL_VENV    the environment whose uv is used if there is none on PATH (default .venv)
 #
@@ -32,6 +32,8 @@ resolve() {
   case "$1" in
     cpu) options=(--override cpu-overrides.txt --config-file uv-lock-cpu.toml) ;;
     gpu) options=(--override gpu-overrides.txt) ;;
+    eval) options=(--override eval-overrides.txt) ;;
+    bfcl) options=(--override bfcl-overrides.txt --config-file uv-lock-cpu.toml) ;;
     torch-cuda) options=(--override cpu.txt) ;;
     flash-attn) options=(--no-deps) ;;
   esac
@@ -55,8 +57,8 @@ check() {
     sed -n 's/^</not required:/p; s/^>/missing:/p' "$resolved.diff"
     echo "lock.sh: $name does not match requirements/$1.in (above). Fix: run bash scripts/lock.sh"; return 1
   fi
-  # Three packages are source only. All others have wheels for glibc 2.31 or older.
-  if ! grep -vE '^(antlr4-python3-runtime|jieba|rouge-score)==' "$resolved.pins" |
+  # These packages are source only. All others have wheels for glibc 2.31 or older.
+  if ! grep -vE '^(antlr4-python3-runtime|crcmod|google-search-results|jieba|oss2|rouge-score)==' "$resolved.pins" |
     "$uv" pip install --dry-run --quiet --no-deps --only-binary :all: --python-version "$2" \
       --python-platform x86_64-manylinux_2_31 --target "$resolved.target" --requirements -
   then echo "lock.sh: $name pins versions without a wheel (above)"; return 1; fi
@@ -73,7 +75,7 @@ check() {
 
 if [ "${1:-}" = --check ]; then
   checks=()
-  for lock in cpu gpu; do
+  for lock in cpu gpu eval bfcl; do
     for python in 3.11 3.12; do
       check "$lock" "$python" >"$work/$lock-$python.log" 2>&1 & checks+=($!)
     done
@@ -84,7 +86,7 @@ if [ "${1:-}" = --check ]; then
   exit "$status"
 fi
 
-for lock in cpu gpu torch-cuda build uv flash-attn audit; do # torch-cuda reads cpu.txt.
+for lock in cpu gpu torch-cuda eval bfcl build uv flash-attn audit; do # torch-cuda reads cpu.txt.
   [ "${1:-}" = --upgrade ] || cp "$lock.txt" "$work/$lock.txt" 2>/dev/null || true # uv keeps these versions if it can.
   resolve "$lock" 3.11 --output-file "$work/$lock.txt" >/dev/null
   cp "$work/$lock.txt" "$lock.txt"

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Set up the Python environment in .venv of this repository: bash scripts/setup.sh [cpu|gpu]
+# Set up the Python environment in .venv of this repository: bash scripts/setup.sh [cpu|gpu|eval|bfcl]
 #
 # Without an argument: gpu if nvidia-smi lists one, otherwise cpu. If the environment is complete, this takes a second; one
 # that is incomplete, broken, or made for the other target is rebuilt. Afterwards, to type commands by hand:
 # source .venv/bin/activate
 #
-#   LONGRL_VENV    another folder for the environment
+# eval and bfcl are for two kinds of benchmarks (docs/evaluation.md) that conflict with LongRL's packages: they make
+# .venv-eval and .venv-bfcl, which the evaluation runs by itself.
+#
+#   LONGRL_VENV    another folder for the environment; eval and bfcl append -eval and -bfcl to it
 #   LONGRL_PYTHON  the Python 3.11 or 3.12 to build it from (default: the first that works of python3.11, python3.12,
 #                  python3; if none does, uv downloads 3.12)
 #   LONGRL_BUILD_FLASH_ATTN=1
@@ -18,14 +21,15 @@
 set -euo pipefail
 case "${1:-}" in
   -h | --help) sed -n '2,/^[^#]/{/^#/p}' "$0" | cut -c3-; exit 0 ;;
-  "" | cpu | gpu) ;;
-  *) echo "setup.sh: unknown target '$1'; expected cpu, gpu or nothing" >&2; exit 2 ;;
+  "" | cpu | gpu | eval | bfcl) ;;
+  *) echo "setup.sh: unknown target '$1'; expected cpu, gpu, eval, bfcl or nothing" >&2; exit 2 ;;
 esac
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${LONGRL_VENV:-$repository/.venv}
 case "$venv" in /*) ;; *) venv=$PWD/$venv ;; esac
 cd "$repository"
 target=${1:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
+case "$target" in eval | bfcl) venv=$venv-$target ;; esac
 lock=requirements/$target.txt
 driver_of_cuda_13=580 # The oldest NVIDIA driver for the CUDA version in gpu.txt.
 source scripts/setup/python.sh
@@ -35,7 +39,7 @@ source scripts/setup/flash_attn.sh
 stamp="$target $(cat "$lock" requirements/uv.txt pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16) $repository"
 progress() { cat "$venv/.longrl" 2>/dev/null || true; }
 packages_done() { [ "$(progress)" = "$stamp" ] && [ -x "$venv/bin/python" ]; }
-complete() { packages_done && { [ "$target" = cpu ] || flash_attn_settled; }; }
+complete() { packages_done && { [ "$target" != gpu ] || flash_attn_settled; }; }
 die() { echo "setup: $*" >&2; exit 1; }
 warn() { echo "setup: WARNING: $*" >&2; }
 
@@ -89,10 +93,15 @@ install_torch_for_cpu() {
 
 install_packages() {
   "${pip[@]}" --require-hashes -r requirements/uv.txt
-  if [ "$target" = cpu ]; then install_torch_for_cpu; fi
-  echo "setup: installing the packages of $lock, then compiling them to bytecode (a minute without output)"
-  install --require-hashes --compile-bytecode -r "$lock"
-  install --editable .
+  case "$target" in cpu | bfcl) install_torch_for_cpu ;; esac
+  case "$target" in
+    eval | bfcl) install --require-hashes -r "$lock" ;;
+    *)
+      echo "setup: installing the packages of $lock, then compiling them to bytecode (a minute without output)"
+      install --require-hashes --compile-bytecode -r "$lock"
+      install --editable .
+      ;;
+  esac
 }
 
 complete && exit 0
@@ -105,11 +114,16 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 export VIRTUAL_ENV="$venv" UV_LINK_MODE=${UV_LINK_MODE:-copy} UV_HTTP_TIMEOUT=300
 [ -n "${PIP_INDEX_URL:-}" ] && export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
 if ! packages_done; then
-  case "$target" in cpu) takes="2 minutes, 5 GB of disk" ;; gpu) takes="4 minutes, 4.5 GB to download, 11 GB of disk" ;; esac
+  case "$target" in
+    cpu) takes="2 minutes, 5 GB of disk" ;;
+    gpu) takes="4 minutes, 4.5 GB to download, 11 GB of disk" ;;
+    eval) takes="half a minute, 850 MB of disk" ;;
+    bfcl) takes="2 minutes, 1.6 GB of disk" ;;
+  esac
   echo "setup: $target environment in $venv from $lock (with a fast connection: $takes)"
   make_environment
   echo "$target made" >"$venv/.longrl"
-  [ "$target" = cpu ] || check_gpu_machine
+  [ "$target" != gpu ] || check_gpu_machine
   install_packages
   rm -f "$venv/.flash-attn"
   echo "$stamp" >"$venv/.longrl"

@@ -23,7 +23,7 @@ INTRODUCTION = (
 VERDICTS = {
     "Permissive: may be used, changed and passed on with their notices": """
         0BSD Apache-2.0 BSD BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python ISC LLVM-exception MIT MIT-0 MIT-CMU
-        PSF-2.0 Public-Domain Unlicense""",
+        PSF-2.0 Public-Domain Unlicense Zlib""",
     "Copyleft of their own files or library: used unchanged, so nothing follows for LongRL": "LGPL-2.1-only MPL-2.0",
     "Proprietary, free of charge: everybody gets them from PyPI under their makers' terms, which bind who passes on an "
     "environment or an image with them": "Intel-Developer-Tools-EULA NVIDIA-Proprietary",
@@ -32,6 +32,7 @@ SPDX_NAMES = {
     "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "3-clause bsd license": "BSD-3-Clause",
@@ -48,20 +49,32 @@ SPDX_NAMES = {
 }
 """Spelling in package metadata -> SPDX name."""
 READ_BY_HAND = {
+    "addict": "MIT",
     "antlr4-python3-runtime": "BSD-3-Clause",
+    "crcmod": "MIT",
     "cuda-toolkit": "NVIDIA-Proprietary",
+    "dotenv": "MIT",
     "flash-attn": "BSD-3-Clause",
+    "google-search-results": "MIT",
     "humming-kernels": "Apache-2.0",
     "jieba": "MIT",
     "liger-kernel": "BSD-2-Clause",
+    "mistralai": "Apache-2.0",
     "nvidia-cutlass-dsl": "NVIDIA-Proprietary",
     "nvidia-cutlass-dsl-libs-base": "NVIDIA-Proprietary",
     "nvidia-cutlass-dsl-libs-cu13": "NVIDIA-Proprietary",
     "nvidia-nvtx": "NVIDIA-Proprietary",
     "openai-harmony": "Apache-2.0",
+    "oss2": "MIT",
     "prometheus-fastapi-instrumentator": "ISC",
+    "python-dateutil": "BSD-3-Clause",
     "quack-kernels": "Apache-2.0",
+    "qwen-agent": "Apache-2.0",
+    "rank-bm25": "Apache-2.0",
+    "rouge-chinese": "Apache-2.0",
     "rouge-score": "Apache-2.0",
+    "simplejson": "MIT",
+    "soundfile": "BSD-3-Clause",
     "supervisor": "BSD",
     "tiktoken": "MIT",
     "tokenspeed-mla": "MIT",

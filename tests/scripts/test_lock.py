@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("cpu.txt", "gpu.txt", "torch-cpu.txt", "torch-cuda.txt", "build.txt", "uv.txt", "flash-attn.txt", "audit.txt")
+LOCKS += ("eval.txt", "bfcl.txt")
 SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
 
@@ -51,6 +52,12 @@ def test_all_packages_of_torch_have_one_version():
     assert {name: version for name, version in cuda.items() if cpu.get(name, version) != version} == {}
 
 
+def test_the_locks_of_tools_have_no_cuda_and_no_gpl():
+    assert not {"torch", "zhconv"} & pins("eval.txt").keys()
+    assert pins("bfcl.txt")["torch"] == pins("cpu.txt")["torch"]
+    assert [name for name in pins("bfcl.txt") if name == "html2text" or name.startswith("nvidia-")] == []
+
+
 def test_build_requirements_are_pinned():
     """The builds of LongRL and of source packages are isolated; flash-attn's is not, because it needs torch."""
     assert {"hatchling", "setuptools"} <= pins("build.txt").keys()
@@ -74,7 +81,8 @@ def lock_check(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_locks_are_valid_for_every_supported_python():
     done = lock_check(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    names = [f"requirements/{lock}.txt for Python 3.{minor}" for lock in ("cpu", "gpu") for minor in (11, 12)]
+    targets = ("bfcl", "cpu", "eval", "gpu")
+    names = [f"requirements/{lock}.txt for Python 3.{minor}" for lock in targets for minor in (11, 12)]
     assert done.stdout.splitlines() == [f"lock.sh: {name} is valid" for name in names]
 
 
@@ -94,9 +102,9 @@ def test_errors_in_a_lock_are_reported(tmp_path: Path, required, locked, python,
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     folder = tmp_path / "requirements"
     shutil.copytree(REQUIREMENTS, folder)
-    for target in ("cpu", "gpu"):
-        (folder / f"{target}.in").write_text("six\n" if target == "cpu" else f"{required}\n")
-        (folder / f"{target}.txt").write_text(SIX if target == "cpu" else f"{locked}\n")
+    for target in ("cpu", "gpu", "eval", "bfcl"):
+        (folder / f"{target}.in").write_text(f"{required}\n" if target == "gpu" else "six\n")
+        (folder / f"{target}.txt").write_text(f"{locked}\n" if target == "gpu" else SIX)
         (folder / f"{target}-overrides.txt").write_text("")
     before = {path: path.read_text() for path in folder.iterdir()}
     done = lock_check(tmp_path)

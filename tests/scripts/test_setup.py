@@ -308,6 +308,18 @@ def test_missing_requirements_of_triton_are_reported(setup: SetupScript, missing
         assert "apt install gcc python3.12-dev" in setup.error
 
 
+@pytest.mark.parametrize(("target", "torch"), [("eval", False), ("bfcl", True)])
+def test_the_environment_of_a_tool_is_beside_ours(setup: SetupScript, target: str, torch: bool):
+    """Neither rebuilds the other, and LongRL is not installed into it."""
+    setup("cpu")
+    commands = setup(target)
+    assert (setup.venv.with_name(f".venv-{target}") / "bin/python").exists()
+    assert any(command.endswith(f"--require-hashes -r requirements/{target}.txt") for command in commands)
+    assert any("torch-cpu.txt" in command for command in commands) == torch
+    assert not any("--editable" in command for command in commands)
+    assert setup(target) == setup("cpu") == []
+
+
 @pytest.mark.parametrize(
     ("available", "locks"),
     [
@@ -328,6 +340,7 @@ def test_the_source_of_torch_without_a_gpu(setup: SetupScript, available: dict[s
         ("cpu", {"PYTORCH_ORG": "reached"}),
         ("cpu", {"ONLY_PYPI": "yes"}),
         ("gpu", {"LONGRL_BUILD_FLASH_ATTN": "1", "BUILD": "works"}),
+        ("bfcl", {"ONLY_PYPI": "yes"}),
     ],
 )
 @pytest.mark.parametrize("downloaded_python", [False, True])

@@ -76,6 +76,7 @@ def reply(text, finish_reason="stop"):
     """A chat completion of this text, as many tokens long as it has words."""
     choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": 7, "completion_tokens": len(text.split())}
+    usage["total_tokens"] = sum(usage.values())
     return web.json_response(
         {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice], "usage": usage}
     )

@@ -98,16 +98,22 @@ def plan(
     from recipe.longrl.evaluation.cost import Rates, estimate_cost
     from recipe.longrl.evaluation.models import describe_model
     from recipe.longrl.evaluation.report.markdown import make_table
-    from recipe.longrl.evaluation.run import plan_sets
+    from recipe.longrl.evaluation.run import plan_sets, plan_tool_sets
 
     with _plain_problems(), _locked(out):
         settings = _read_settings(profile, sets, model, server, tokenizer, window, overrides)
-        plans = plan_sets(out, settings.profile, settings.sets, describe_model(settings.model, out))
+        described = describe_model(settings.model, out)
+        plans = plan_sets(out, settings.profile, settings.sets, described)
+        tool_plans = plan_tool_sets(out, settings.profile, settings.sets, described)
         rates = Rates(prefill_rate, decode_rate, price_in, price_out)
         costs = {name: estimate_cost(each, rates) for name, each in plans.items()}
-        header = ["set", *next(iter(costs.values()))]
-        print("\n".join(make_table(header, ([name, *map(_number, cost.values())] for name, cost in costs.items()))))
-        print("Every answer is counted at its longest, so tokens, hours and dollars are upper bounds.")
+        if costs:
+            header = ["set", *next(iter(costs.values()))]
+            print("\n".join(make_table(header, ([name, *map(_number, cost.values())] for name, cost in costs.items()))))
+            print("Every answer is counted at its longest, so tokens, hours and dollars are upper bounds.")
+        for name, each in tool_plans.items():
+            summary = each.tool.benchmarks[each.name].summary
+            print(f"{name}: not counted, since {each.tool.name} makes the prompts as it runs: {summary}")
 
 
 @app.command()
@@ -130,9 +136,10 @@ def run(
     """
     import asyncio
 
+    from recipe.longrl.evaluation.external.tools import run_tools
     from recipe.longrl.evaluation.judge.ask import connect_judges, judge_sets
     from recipe.longrl.evaluation.models import describe_model, open_model
-    from recipe.longrl.evaluation.run import count_open_requests, plan_sets, run_sets
+    from recipe.longrl.evaluation.run import count_open_requests, plan_sets, plan_tool_sets, run_sets
     from recipe.longrl.provenance import record_start
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -140,11 +147,14 @@ def run(
         settings = _read_settings(profile, sets, model, server, tokenizer, window, overrides)
         # First, so that nobody waits for answers that cannot be judged.
         judges = connect_judges(settings.profile, settings.sets)
-        plans = plan_sets(out, settings.profile, settings.sets, describe_model(settings.model, out))
+        described = describe_model(settings.model, out)
+        plans = plan_sets(out, settings.profile, settings.sets, described)
+        tool_plans = plan_tool_sets(out, settings.profile, settings.sets, described)
         record_start(out, shlex.join(["python", "-m", "recipe.longrl.evaluation", *sys.argv[1:]]))
-        if count_open_requests(plans):
+        if count_open_requests(plans) or not all(each.done for each in tool_plans.values()):
             with open_model(settings.model, out, settings.profile.seed) as served:
                 asyncio.run(run_sets(plans, served, settings.client))
+                run_tools(tool_plans, served, settings.client)
         asyncio.run(judge_sets(plans, judges, settings.client))
         complete = _write_report(out, training_length, max_failed)
     raise typer.Exit(0 if complete else 1)

@@ -21,8 +21,12 @@ class BenchmarkError(EvaluationError):
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A benchmark of this framework, or the object MODULE:ATTRIBUTE. Raises BenchmarkError."""
+    """A benchmark of this framework or of a tool, or the object MODULE:ATTRIBUTE. Raises BenchmarkError."""
+    from recipe.longrl.evaluation.external import tools
+
     module, _, attribute = name.partition(":")
+    if (tool := tools.find_tool(name)) is not None:
+        return tools.describe_benchmark(tool, name)
     if attribute:
         return _import_benchmark(module, attribute)
     from recipe.longrl.evaluation.benchmarks import REGISTRY

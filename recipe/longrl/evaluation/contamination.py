@@ -25,7 +25,7 @@ from recipe.longrl.evaluation import figures
 from recipe.longrl.evaluation.catalog import BenchmarkError
 from recipe.longrl.evaluation.compare import set_folders
 from recipe.longrl.evaluation.errors import EvaluationError
-from recipe.longrl.evaluation.plan import RECORD, iterate_entries, read_row
+from recipe.longrl.evaluation.plan import RECORD, ROWS, iterate_entries, read_row
 from recipe.longrl.evaluation.records import Row
 from recipe.longrl.evaluation.rules.reading import question_of
 
@@ -57,7 +57,7 @@ def closed_rows(rows: Iterable[Row], benchmark: str) -> Iterator[Row]:
 
 
 def read_contamination(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """Closed book and overlap of each scored set: {set: {"closed_book": ..., "overlap": ...}}, without what was not measured."""
+    """Closed book and overlap of each set that has them: {set: {"closed_book": ..., "overlap": ...}}."""
     known: dict[str, Any] = {}
     for name, folder in folders.items():
         found = {}
@@ -101,8 +101,12 @@ def compare_closed_book(folder: Path, closed: Path) -> dict[str, Any] | None:
 
 
 def choose_planned(out: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The folders of a run's planned sets of these names; all without names. Raises EvaluationError."""
-    folders = {name: folder for name, folder in set_folders(out).items() if not name.endswith(CLOSED_BOOK)}
+    """The folders of a run's planned sets of these names; all without names. Raises EvaluationError.
+
+    Sets of other tools are not among them, since these keep their rows to themselves.
+    """
+    with_rows = {name: folder for name, folder in set_folders(out).items() if (folder / ROWS).is_file()}
+    folders = {name: folder for name, folder in with_rows.items() if not name.endswith(CLOSED_BOOK)}
     for name in names:
         if name not in folders:
             raise EvaluationError(

@@ -10,7 +10,8 @@ from typing import Any
 from verl_longrl.data.jsonl import iterate_jsonl
 
 from recipe.longrl.evaluation.client import CUT, SCORED
-from recipe.longrl.evaluation.plan import ANSWERS, SetPlan
+from recipe.longrl.evaluation.external.tools import measure_tool_cost, read_tool_plan
+from recipe.longrl.evaluation.plan import ANSWERS, SetPlan, read_record
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def measure_cost(folder: Path, rates: Rates = NO_RATES) -> dict[str, Any]:
     Returns requests by state, tokens of prompts and answers as the servers counted them, seconds of all requests
     together and from the first request to the last reply, and dollars.
     """
+    if tool_plan := read_tool_plan(folder, read_record(folder)):
+        cost = measure_tool_cost(tool_plan)
+        return cost | {"dollars": _measured_dollars(cost["prompt_tokens"], cost["answer_tokens"], rates)}
     totals: Counter[str] = Counter()
     began, ended, busy = float("inf"), 0.0, 0.0
     for record in iterate_jsonl(folder / ANSWERS, ("state", "started", "seconds")):
@@ -69,7 +73,6 @@ def measure_cost(folder: Path, rates: Rates = NO_RATES) -> dict[str, Any]:
             totals[name] += record.get(name) or 0
         began, ended = min(began, record["started"]), max(ended, record["started"] + record["seconds"])
         busy += record["seconds"]
-    priced = rates.price_in is not None and rates.price_out is not None
     return {
         "answers": totals[SCORED] + totals[CUT],
         "failed_requests": totals["failed"],
@@ -77,8 +80,13 @@ def measure_cost(folder: Path, rates: Rates = NO_RATES) -> dict[str, Any]:
         "answer_tokens": totals["completion_tokens"],
         "request_seconds": round(busy, 1),
         "seconds": round(max(0.0, ended - began), 1),
-        "dollars": _dollars(totals["prompt_tokens"], totals["completion_tokens"], rates) if priced else None,
+        "dollars": _measured_dollars(totals["prompt_tokens"], totals["completion_tokens"], rates),
     }
+
+
+def _measured_dollars(prompt: int, answer: int, rates: Rates) -> float | None:
+    priced = rates.price_in is not None and rates.price_out is not None
+    return _dollars(prompt, answer, rates) if priced else None
 
 
 def _dollars(prompt: int, answer: int, rates: Rates) -> float:

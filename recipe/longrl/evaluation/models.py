@@ -294,9 +294,9 @@ def _exported(model: Path, target: Path) -> str:
 
 
 def _start_servers(
-    model: ModelFolder, options: ModelOptions, folder: Path, seed: int, running: ExitStack
+    model: ModelFolder, options: ModelOptions, folder: Path, seed: int, servers: ExitStack
 ) -> tuple[str, ...]:
-    """Start every server, then wait for all. `running` ends them."""
+    """Start every server, then wait for all. `servers` ends them."""
     _vllm_version()
     if on_cpu() and options.replicas > 1:
         raise ModelError(f"replicas = {options.replicas}: on the CPU there is one. Fix: replicas=1")
@@ -309,7 +309,7 @@ def _start_servers(
     for number in range(options.replicas):
         port, log = _free_port(), folder / f"server-{number}.log"
         command = [sys.executable, "-m", "recipe.longrl.evaluation.serve", *vllm_command(model, options, port, seed)]
-        process = running.enter_context(_running(command, _server_environment(options, number), log))
+        process = servers.enter_context(running(command, _server_environment(options, number), log))
         started.append((process, f"http://127.0.0.1:{port}/v1", log))
     deadline = time.monotonic() + 60 * options.start_minutes
     for process, url, log in started:
@@ -357,7 +357,8 @@ def _server_environment(options: ModelOptions, number: int) -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A `serve` command that ends with the block, and with this process; its output is appended to `log`."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment, start_new_session=True

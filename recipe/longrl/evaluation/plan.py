@@ -252,8 +252,8 @@ def make_plan(
 
 def read_plan(folder: Path) -> SetPlan:
     """The plan in a folder. Raises PlanError where there is none, or its rows are not those of the record."""
+    record = read_record(folder)
     try:
-        record = json.loads((folder / RECORD).read_text())
         with (folder / INDEX).open("rb") as index:
             rows = [PlannedRow(**orjson.loads(line)) for line in index]
         size, expected = (folder / ROWS).stat().st_size, sum(row.size for row in rows)
@@ -264,6 +264,15 @@ def read_plan(folder: Path) -> SetPlan:
     if not rows:
         raise PlanError(f"{folder / ROWS}: no rows. Fix: options of the set that select some")
     return SetPlan(folder, record, rows)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the plan in a folder. Raises PlanError where there is none."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{folder}: no readable plan ({error}). Fix: run it again, with another --out") from error
+    return record
 
 
 def read_row(entry: Mapping[str, Any]) -> Row:

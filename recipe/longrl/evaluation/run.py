@@ -26,6 +26,7 @@ from recipe.longrl.evaluation.answers import PlannedAnswer, iterate_answers
 from recipe.longrl.evaluation.catalog import find_benchmark, read_rows
 from recipe.longrl.evaluation.client import Client, ClientOptions, Request
 from recipe.longrl.evaluation.contamination import CLOSED_BOOK, closed_rows
+from recipe.longrl.evaluation.external.tools import ToolPlan, find_tool, plan_tool
 from recipe.longrl.evaluation.log import FAILED, RequestLog, read_outcomes
 from recipe.longrl.evaluation.models import Model
 from recipe.longrl.evaluation.plan import ANSWERS, ROWS, ChatCounter, PlannedRow, SetPlan, make_plan
@@ -36,14 +37,30 @@ PROGRESS_S = 10.0
 
 
 def plan_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, SetPlan]:
-    """Plan every set in its folder, or read the plan that is there. Raises PlanError, BenchmarkError."""
+    """Plan every set in its folder, or read the plan that is there, without the sets of tools.
+
+    Raises PlanError, BenchmarkError.
+    """
+    own = {name: options for name, options in sets.items() if find_tool(options.benchmark) is None}
+    if not own:
+        return {}
     counter = ChatCounter(model.tokenizer, model.record["template"])
     plans = {}
-    for name, options in sets.items():
+    for name, options in own.items():
         plans[name] = _plan_set(out, profile, name, options, model, counter)
         if options.closed_book:
             plans[name + CLOSED_BOOK] = _plan_set(out, profile, name + CLOSED_BOOK, options, model, counter)
     return plans
+
+
+def plan_tool_sets(out: Path, profile: Profile, sets: Mapping[str, SetOptions], model: Model) -> dict[str, ToolPlan]:
+    """Plan every set of a tool in its folder. Raises ToolError, PlanError, BenchmarkError."""
+    tools = {name: find_tool(options.benchmark) for name, options in sets.items()}
+    return {
+        name: plan_tool(out / name, tool, make_record(profile, name, sets[name], model.record), sets[name])
+        for name, tool in tools.items()
+        if tool is not None
+    }
 
 
 async def run_sets(plans: Mapping[str, SetPlan], model: Model, options: ClientOptions) -> None:

@@ -25,6 +25,7 @@ from recipe.longrl.evaluation import figures
 from recipe.longrl.evaluation.answers import PlannedAnswer
 from recipe.longrl.evaluation.catalog import BenchmarkError, find_benchmark
 from recipe.longrl.evaluation.client import CUT, SCORED
+from recipe.longrl.evaluation.external.tools import read_tool_plan, score_lines
 from recipe.longrl.evaluation.judge.figures import make_judge_tables, share_without_verdict
 from recipe.longrl.evaluation.judge.verdicts import (
     JudgeRecord,
@@ -35,7 +36,7 @@ from recipe.longrl.evaluation.judge.verdicts import (
     read_judges,
 )
 from recipe.longrl.evaluation.log import FAILED, digest
-from recipe.longrl.evaluation.plan import read_plan
+from recipe.longrl.evaluation.plan import read_plan, read_record
 from recipe.longrl.evaluation.records import Benchmark, Outcome
 from recipe.longrl.evaluation.rule_runner import Applied, apply_to_answers, scores_of
 
@@ -48,13 +49,19 @@ TOKEN_DRIFT = 0.01
 
 def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     """Score the answers in a set's folder, write its two files, and return the tables."""
-    plan = read_plan(folder)
-    benchmark = find_benchmark(plan.record["benchmark"])
+    record = read_record(folder)
+    benchmark = find_benchmark(record["benchmark"])
     judges = read_judges(folder) if benchmark.judged else []
+    tool_plan = read_tool_plan(folder, record)
     with open_verdicts(folder, judges) as verdicts:
-        lines = (_score_answer(*answer, benchmark, verdicts) for answer in apply_to_answers(plan))
+        if tool_plan:
+            lines = score_lines(tool_plan)
+        else:
+            lines = (_score_answer(*answer, benchmark, verdicts) for answer in apply_to_answers(read_plan(folder)))
         write_atomic(folder / SCORES, (encode_line(line).decode() for line in lines))
-    tables = make_tables(plan.record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed, judges)
+    tables = make_tables(record, [*iterate_jsonl(folder / SCORES)], benchmark, max_failed, judges)
+    if tool_plan:
+        tables[f"figures_of_{tool_plan.tool.name}"] = tool_plan.tool.figures(tool_plan)
     write_atomic(folder / TABLES, dumps(tables, indent=1) + "\n")
     return tables
 

