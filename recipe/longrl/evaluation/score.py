@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def score_set(folder: Path, max_failed: float = MAX_FAILED) -> dict[str, Any]:
     judges = read_judges(folder) if benchmark.judged else []
     tool_plan = read_tool_plan(folder, record)
     with open_verdicts(folder, judges) as verdicts:
+        lines: Iterable[dict[str, Any]]
         if tool_plan:
             lines = score_lines(tool_plan)
         else:

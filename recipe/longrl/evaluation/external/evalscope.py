@@ -193,7 +193,7 @@ def _read_predictions(plan: ToolPlan, name: str) -> list[dict[str, Any]]:
 
 
 def _refuse_failures(plan: ToolPlan) -> None:
-    """Remove predictions that are no answers, with their scores, and raise ToolError if there are any."""
+    """Remove predictions that are not answers, with their scores, and raise ToolError if there are any."""
     refused: list[dict[str, Any]] = []
     for file in sorted((plan.work / "predictions" / MODEL).glob("*.jsonl")):
         lines = _read_predictions(plan, file.name)
@@ -211,7 +211,7 @@ def _refuse_failures(plan: ToolPlan) -> None:
 
 
 def _find_problem(output: Mapping[str, Any]) -> str | None:
-    """Why a prediction is no answer; None if it is one."""
+    """Why a prediction is not an answer; None if it is one."""
     choices = output["choices"]
     if output["error"] or len(choices) != 1:
         return str(output["error"] or f"{len(choices)} choices")

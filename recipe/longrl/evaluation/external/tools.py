@@ -1,10 +1,10 @@
-"""What evalscope and bfcl-eval have in common here: their environments, their child process, and our scores of it.
+"""The parts that evalscope and bfcl-eval have in common here: their environments, their child process, and our scores of it.
 
 SET/plan.json      the record, as for our own benchmarks; answers of two records are never mixed
 SET/task.json      what the tool is asked to do, without keys
 SET/TOOL/          the tool's own files, from which it resumes
 SET/TOOL.log       its output
-SET/refused.jsonl  what it took for answers and is none; asked again by the next run
+SET/refused.jsonl  replies that it took for answers, but which are errors; asked again by the next run
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Tool:
     ask: Callable[[ToolPlan, Model, ClientOptions], None]
     """Asks and scores what is missing. Raises ToolError."""
     answers: Callable[[ToolPlan], tuple[list[ToolAnswer], int]]
-    """What is there, and how many answers are planned (0: not known yet)."""
+    """The answers that are there, and how many answers are planned (0: not known yet)."""
     figures: Callable[[ToolPlan], dict[str, Any]]
     """The tool's own figures, as it prints them."""
     results: str
@@ -235,7 +235,7 @@ def server_key(model: Model) -> str:
 
 
 def refuse(plan: ToolPlan, refused: list[dict[str, Any]]) -> None:
-    """Keep what is no answer in refused.jsonl and raise ToolError. refused: each with "row" and "problem".
+    """Keep replies that are not answers in refused.jsonl and raise ToolError. refused: each with "row" and "problem".
 
     The caller has removed it from the tool's own files.
     """
