@@ -1,4 +1,4 @@
-"""The parts that evalscope and bfcl-eval have in common here: environment, child process, and our scores of its results.
+"""The parts that evalscope and bfcl-eval have in common here: environment, child process, and our scores.
 
 SET/plan.json      the record, as for our own benchmarks; answers of two records are never mixed
 SET/task.json      what the tool is asked to do, without keys
