@@ -21,8 +21,10 @@ from data_gen.config import ConfigError, PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
 from data_gen.document_readers import CorpusError, print_unreadable
 from data_gen.keychain.chain_solver import looks_like_chain
-from data_gen.keychain.question_readers import Layout, MultiHopQuestion, Skipped, alias_file, read_questions
 from data_gen.pipeline import WholeStage
+from data_gen.question_readers.multi_hop import alias_file
+from data_gen.question_readers.question import AnnotatedQuestion, Layout, Skipped
+from data_gen.question_readers.read import read_questions
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Row, Store, dropped_row
 from data_gen.text import digest
@@ -97,11 +99,11 @@ class QuestionsStage(WholeStage):
             part += 1
         return counts
 
-    def _entries(self, path: str) -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
+    def _entries(self, path: str) -> Iterator[AnnotatedQuestion | Skipped | CorpusError]:
         entries = read_questions(path, self.options.layout)
         return itertools.islice(entries, self.options.limit) if self.options.limit else entries
 
-    def _row(self, entry: MultiHopQuestion | Skipped | CorpusError) -> Row:
+    def _row(self, entry: AnnotatedQuestion | Skipped | CorpusError) -> Row:
         if isinstance(entry, CorpusError):
             self.unreadable += 1
             print_unreadable(self.name, entry, self.unreadable)
@@ -132,7 +134,7 @@ class QuestionsStage(WholeStage):
             "counts": {f"layout: {question.layout}": 1, "with special tokens": int(question != entry)},
         }
 
-    def _without_special_tokens(self, entry: MultiHopQuestion) -> MultiHopQuestion:
+    def _without_special_tokens(self, entry: AnnotatedQuestion) -> AnnotatedQuestion:
         """The question with special tokens broken up in it, its answers and its passages."""
         text = self.special.break_up
         passages = (replace(p, title=text(p.title), text=text(p.text)) for p in entry.passages)
