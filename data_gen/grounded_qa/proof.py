@@ -1,0 +1,133 @@
+"""Prove finished rows from the parquet file alone: what the payload says is compared with what the prompt shows.
+
+For each row: the words of the evidence are in the chunks that are named as evidence, and each of these has some of
+them; an answer is in these chunks, and in no other unless the payload lists it; with a tokenizer, the length is right.
+Answers that were not looked for (`answer_found` and `leaks` are null) are not looked for here either.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from verl_longrl.data.prompt import parse_chunks
+from verl_longrl.data.prompt_lengths import PromptCounter
+from verl_longrl.data.schema import Sample, read_samples
+
+from data_gen.keychain.exact_length import SLACK
+from data_gen.keychain.passage_filler import answer_pattern
+
+BINS = 10
+
+
+class UnsoundRow(ValueError):
+    """A row that does not keep what it promises; the message names it."""
+
+
+@dataclass
+class Proof:
+    """What a file's rows have in common. `positions`: of each evidence chunk, its number and the chunks of its
+    prompt."""
+
+    rows: int = 0
+    evidence_passages: set[str] = field(default_factory=set)
+    positions: list[tuple[int, int]] = field(default_factory=list)
+    counted: bool = False
+
+    def chi_square(self) -> tuple[float, float]:
+        """Chi-square of the evidence chunks' positions, in tenths of their prompts, and its p-value if positions are
+        uniform."""
+        from scipy.stats import chi2
+
+        observed, expected = np.zeros(BINS), np.zeros(BINS)
+        for position, chunks in self.positions:
+            tenths = np.arange(chunks) * BINS // chunks
+            expected += np.bincount(tenths, minlength=BINS) / chunks
+            observed[position * BINS // chunks] += 1
+        # Prompts of few chunks have no chunk in some of the tenths.
+        used = expected > 0
+        statistic = float(((observed - expected)[used] ** 2 / expected[used]).sum())
+        return statistic, float(chi2.sf(statistic, used.sum() - 1))
+
+    def line(self) -> str:
+        """The proof in one line."""
+        statistic, p = self.chi_square()
+        lengths = "" if self.counted else " (lengths not counted: no --tokenizer)"
+        return (
+            f"ok, {self.rows} rows, {len(self.positions)} evidence chunks, positions: chi-square {statistic:.1f}, "
+            f"p = {p:.3f}{lengths}"
+        )
+
+
+def prove_file(file: Path, counter: PromptCounter | None = None) -> Proof:
+    """Prove every row of a file. Raises UnsoundRow, naming the first row that is wrong."""
+    proof = Proof(counted=counter is not None)
+    for number, sample in enumerate(read_samples(file)):
+        problem = next(_problems(sample, counter), None)
+        if problem:
+            raise UnsoundRow(f"{file}: row {number}: {problem}")
+        proof.rows += 1
+        proof.evidence_passages |= set(sample.payload["evidence_passages"])
+        proof.positions += [(chunk, sample.num_chunks or 0) for chunk in sample.ref_chunks or ()]
+    return proof
+
+
+def _problems(sample: Sample, counter: PromptCounter | None) -> Iterator[str]:
+    payload = sample.payload
+    chunks = parse_chunks(sample.prompt[0]["content"])
+    gold = list(sample.ref_chunks or ())
+    if not gold or [chunks[n] for n in gold] != sample.ref_chunks_text:
+        yield f"ref_chunks = {gold}: their texts are not those of the prompt's chunks"
+    yield from _problems_of_evidence(payload["evidence"], chunks, gold)
+    pattern = answer_pattern(sample.ground_truth if isinstance(sample.ground_truth, list) else [])
+    if payload.get("answer_found") and not any(
+        pattern.search(run.casefold()) for run in _runs(chunks, gold) if pattern
+    ):
+        yield f"none of the answers {sample.ground_truth} is in the evidence chunks {gold}"
+    if (leaks := payload.get("leaks")) is not None and pattern:
+        allowed = {*gold, *leaks}
+        for n, chunk in enumerate(chunks):
+            if n not in allowed and pattern.search(chunk.casefold()):
+                yield f"one of the answers {sample.ground_truth} is in chunk {n}, which is not evidence"
+    yield from _problems_of_size(sample, len(chunks), counter)
+
+
+def _problems_of_size(sample: Sample, chunks: int, counter: PromptCounter | None) -> Iterator[str]:
+    payload, tokens = sample.payload, sample.prompt_tokens or 0
+    if chunks != payload.get("max_chunks", chunks):
+        yield f"the prompt has {chunks} chunks, not {payload['max_chunks']}"
+    most = payload.get("max_tokens", tokens)
+    if not (1 - SLACK) * most <= tokens <= most:
+        yield f"prompt_tokens = {tokens}: expected at most {most}, and at most {SLACK:.0%} less"
+    if counter and (counted := counter.count([sample.prompt])[0]) != tokens:
+        yield f"prompt_tokens = {tokens}, but the prompt has {counted}"
+
+
+def _problems_of_evidence(evidence: Sequence[str], chunks: Sequence[str], gold: Sequence[int]) -> Iterator[str]:
+    # Chunks lack the white space between them, so it is left out everywhere.
+    parts = ["".join(chunks[n].split()) for n in gold]
+    whole, ends = "".join(parts), list(itertools.accumulate(map(len, parts)))
+    supported: set[int] = set()
+    for text in evidence:
+        wording = "".join(text.split())
+        at = whole.find(wording)
+        if at < 0:
+            yield f"the evidence {text[:80]!r} is not in the evidence chunks {list(gold)}"
+        while at >= 0:
+            last = at + len(wording)
+            supported |= {n for n, end in enumerate(ends) if at < end and last > end - len(parts[n])}
+            at = whole.find(wording, at + 1)
+    if spare := [gold[n] for n in range(len(gold)) if n not in supported]:
+        yield f"the chunks {spare} are named as evidence and have none of it"
+
+
+def _runs(chunks: Sequence[str], gold: Sequence[int]) -> Iterator[str]:
+    """The text of chunks that are neighbours: an answer may be cut in two, at white space or at none."""
+    groups = itertools.groupby(enumerate(gold), key=lambda pair: pair[1] - pair[0])
+    for _, group in groups:
+        texts = [chunks[n] for _, n in group]
+        yield " ".join(texts)
+        yield "".join(texts)
