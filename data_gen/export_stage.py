@@ -83,7 +83,7 @@ class ExportStage(WholeStage):
         self,
         options: SplitOptions,
         tokenizer: str,
-        max_tokens: int | None,
+        max_tokens: int,
         seed: int,
         chat_template_kwargs: Mapping[str, object] | None = None,
     ):

@@ -1,14 +1,15 @@
 """Compose grounded prompts of a given size: a question's passages among others, in random order, in chunks.
 
-The order of passages is drawn anew for every prompt, so the positions of the evidence are uniform. The chunks of one
-passage stay together, in their order. Lengths are sums of parts where these are exact (see `chunk_pool.py`), which is
+The order of passages is drawn anew for every prompt, and so is the chunk with which it begins, so the positions of the
+evidence are uniform. The chunks of a passage stay together, in their order; only one that is not the question's own may
+begin at the end of a prompt and end at its beginning. Lengths are sums of parts where these are exact (see `chunk_pool.py`), which is
 tested with the tokenizer in use, at the start and with every hundredth prompt.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +28,7 @@ from data_gen.keychain.exact_length import (
     compose_exactly,
     is_checked,
 )
-from data_gen.keychain.passage_filler import NothingFits, holds_answer
+from data_gen.keychain.passage_filler import NothingFits, PromptPassage, holds_answer
 from data_gen.text import derive_seed
 
 PROBES, PROBE_TOKENS = 8, 8192
@@ -81,8 +82,8 @@ class GroundedQuestion:
 
 @dataclass(frozen=True)
 class GroundedPrompt:
-    """A prompt, its length in tokens, the numbers of its evidence chunks and of those with leaks, the texts of the
-    evidence chunks, the number of its passages, and the positions of those with evidence."""
+    """A prompt, its length in tokens, the numbers and texts of its evidence chunks, the numbers of those with leaks, and
+    the number of its passages."""
 
     text: str
     tokens: int
@@ -91,7 +92,6 @@ class GroundedPrompt:
     ref_chunks_text: tuple[str, ...]
     leaks: tuple[int, ...]
     passages: int
-    gold_at: tuple[int, ...]
 
 
 class GroundedComposer:
@@ -170,17 +170,18 @@ class GroundedComposer:
             )
         except NothingFits as error:
             raise Unfillable("no_filling", str(error)) from error
+        chunks = [(passage, number) for passage in passages for number in range(len(passage.chunks))]
+        chunks = _rotate(chunks, set(question.own), draw)
         texts: list[str] = []
         tokens, gold, leaks = fixed, [], []
-        for passage in passages:
-            evidence, leaking = question.gold.get(passage.number, ()), question.leaks.get(passage.number, ())
-            for number, (start, end, count) in enumerate(passage.chunks):
-                if number in evidence:
-                    gold.append(len(texts))
-                elif number in leaking:
-                    leaks.append(len(texts))
-                texts.append(passage.text[start:end].decode("utf-8", "replace"))
-                tokens += count
+        for passage, number in chunks:
+            if number in question.gold.get(passage.number, ()):
+                gold.append(len(texts))
+            elif number in question.leaks.get(passage.number, ()):
+                leaks.append(len(texts))
+            start, end, count = passage.chunks[number]
+            texts.append(passage.text[start:end].decode("utf-8", "replace"))
+            tokens += count
         return GroundedPrompt(
             text=grounded_prompt(texts, question.question, self.options.instructions)[0]["content"],
             tokens=tokens + self.lengths.headings(len(texts)),
@@ -189,5 +190,17 @@ class GroundedComposer:
             ref_chunks_text=tuple(texts[chunk] for chunk in gold),
             leaks=tuple(leaks),
             passages=len(passages),
-            gold_at=tuple(at for at, passage in enumerate(passages) if passage.number in question.gold),
         )
+
+
+def _rotate(
+    chunks: list[tuple[PromptPassage, int]], own: Collection[int], draw: random.Random
+) -> list[tuple[PromptPassage, int]]:
+    """The chunks, from a random one on to the one before it, without dividing the question's own passages.
+
+    Random order alone would favour both ends, where a passage of one chunk is always possible; within a passage of
+    many chunks it is not.
+    """
+    starts = [at for at, (passage, number) in enumerate(chunks) if number == 0 or passage.number not in own]
+    start = draw.choice(starts)
+    return chunks[start:] + chunks[:start]

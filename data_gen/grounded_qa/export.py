@@ -18,6 +18,9 @@ from data_gen.keychain.passage_pool import digest64, passage_body
 from data_gen.keychain.prompts import messages
 from data_gen.store import Document, Row
 
+MOST_TOKENS = 2**31 - 1
+"""Prompts of a number of chunks may have any length that a row can state."""
+
 
 class GroundedQAExportStage(ExportStage):
     """Row: that of ExportStage."""
@@ -30,7 +33,7 @@ class GroundedQAExportStage(ExportStage):
     @classmethod
     def from_config(cls, config: PipelineConfig, inputs: list[str]) -> Self:
         fill, compose = config.block(GroundedFillOptions), config.block(GroundedComposeOptions)
-        longest = None if fill.chunks else max(fill.length)
+        longest = MOST_TOKENS if fill.chunks else max(fill.length)
         return cls(config.block(SplitOptions), config.tokenizer, longest, config.seed, compose.chat_template_kwargs)
 
     def decide(self, name: str, document: Document) -> Row:
@@ -72,7 +75,7 @@ class GroundedQAExportStage(ExportStage):
                     **payload,
                     f"max_{unit}": number,
                     "leaks": prompt["leaks"] if fill["leaks_searched"] else None,
-                    **{key: prompt[key] for key in ("passages", "gold_at")},
+                    "passages": prompt["passages"],
                 },
                 prompt_tokens=prompt["tokens"],
             )

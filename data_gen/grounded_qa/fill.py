@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -138,9 +138,7 @@ class GroundedFillStage(PartStage):
             "answers outside the evidence": int(bool(leaks)),
             "answers not in the evidence": int(not supported),
         }
-        counts |= {f"sizes left out: {error.reason}": 0 for error in failures}
-        for error in failures:
-            counts[f"sizes left out: {error.reason}"] += 1
+        counts |= Counter(f"sizes left out: {failure.reason}" for failure in failures)
         return {
             "id": name,
             "prompts": prompts,

@@ -100,8 +100,7 @@ def build_haystack(folder: Path, bodies: Iterable[str], measure: PassageMeasure)
     # as complete, comes last.
     write_atomically(folder / "texts.bin", tokenised_texts())
     arrays = {"starts": starts, "tokens": tokens, "digests": digests, "ends": ends, "first_end": first_end}
-    arrays |= measure.arrays()
-    for name, values in arrays.items():
+    for name, values in {**arrays, **measure.arrays()}.items():
         _save(folder / f"{name}.npy", np.asarray(values))
     _save(folder / "by_tokens.npy", np.argsort(np.asarray(tokens), kind="stable"))
     _save(folder / "by_digest.npy", np.argsort(np.asarray(digests), kind="stable"))

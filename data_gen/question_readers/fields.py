@@ -42,8 +42,8 @@ def clean(text: str) -> str:
 def move_to_clean(raw: str, spans: Iterable[Span]) -> Iterator[Span]:
     """Spans of a text as spans of `clean(text)`."""
     text = raw.replace("\r\n", "\n")
-    last = len(text.rstrip())
     removed = len(text) - len(text.lstrip())
+    last = max(len(text.rstrip()), removed)
 
     def move(position: int) -> int:
         return min(max(position - raw.count("\r\n", 0, position), removed), last) - removed
@@ -74,7 +74,7 @@ def read_texts(row: Row, field: str, empty: bool = False) -> list[str]:
 def read_objects(row: Row, field: str, within: str = "") -> list[Row]:
     """A list of objects, which on the hub is an object of lists of the same length."""
     place = f"{within}.{field}" if within else field
-    value = get_field(row, field, object, within)
+    value = get_field(row, field, object, within, empty=True)
     if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
         if len({len(column) for column in value.values()}) > 1:
             raise CorpusError(f"{place}: found {describe(value)}, expected lists of the same length")
