@@ -2,8 +2,8 @@
 
 The order of passages is drawn anew for every prompt, and so is the chunk with which it begins, so the positions of the
 evidence are uniform. The chunks of a passage stay together, in their order; only one that is not the question's own may
-begin at the end of a prompt and end at its beginning. Lengths are sums of parts where these are exact (see `chunk_pool.py`), which is
-tested with the tokenizer in use, at the start and with every hundredth prompt.
+begin at the end of a prompt and end at its beginning. Lengths are sums of parts where these are exact (see
+`chunk_pool.py`), which is tested with the tokenizer in use, at the start and with every hundredth prompt.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ PROBES, PROBE_TOKENS = 8, 8192
 class GroundedComposeOptions(Options):
     """Options of prompts and of what makes a question fit for one."""
 
-    leaks: Literal["drop", "label", "allow"] = "drop"
-    """A question with an answer in one of its own passages outside of the evidence: drop it, label the chunks in its
-    payload, or do not look. (Passages of other questions that have an answer are never drawn.)"""
+    leaks: Literal["drop", "leave_out", "label", "allow"] = "drop"
+    """A question with an answer in its own passages outside of the evidence: drop it; leave these passages out, and
+    drop it only if they have evidence too; show them, and label the chunks in its payload; or show them without a
+    label. (Passages of other questions that have an answer are never drawn.)"""
     unsupported: Literal["drop", "keep"] = "drop"
     """A question without any of its answers in the evidence, letter for letter: drop or keep it. Answers such as yes,
     and those of comparisons, are not looked for."""
@@ -64,7 +65,7 @@ class GroundedQuestion:
     """A question to compose a prompt for.
 
     Attributes:
-        own: its passages' numbers in the pool.
+        own: the numbers in the pool of those of its passages that every prompt shows.
         gold: passage -> numbers of the chunks with evidence.
         leaks: passage -> numbers of other chunks with an answer.
         preferred, excluded: passages to draw before all others, and never.
@@ -82,8 +83,8 @@ class GroundedQuestion:
 
 @dataclass(frozen=True)
 class GroundedPrompt:
-    """A prompt, its length in tokens, the numbers and texts of its evidence chunks, the numbers of those with leaks, and
-    the number of its passages."""
+    """A prompt, its length in tokens, the numbers and texts of its evidence chunks, the numbers of those with leaks,
+    and the number of its passages."""
 
     text: str
     tokens: int
@@ -165,7 +166,7 @@ class GroundedComposer:
                 int(SLACK * size.number) if in_tokens else 0,
                 holds_answer(question.answers),
                 draw,
-                draw.sample(question.preferred, len(question.preferred)),
+                question.preferred,
                 question.excluded,
             )
         except NothingFits as error:

@@ -74,7 +74,7 @@ class GroundedQAExportStage(ExportStage):
                 payload={
                     **payload,
                     f"max_{unit}": number,
-                    "leaks": prompt["leaks"] if fill["leaks_searched"] else None,
+                    "leaks": prompt["leaks"] if fill["leaks_known"] else None,
                     "passages": prompt["passages"],
                 },
                 prompt_tokens=prompt["tokens"],

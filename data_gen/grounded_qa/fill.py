@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from data_gen.keychain.exact_length import Unfillable
 from data_gen.keychain.passage_filler import answer_pattern, holds_answer
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, dropped_row
+from data_gen.text import derive_seed
 
 DATA_SOURCE = "longrlvr"
 Sizes = Annotated[tuple[PositiveInt, ...], BeforeValidator(lambda value: (value,) if isinstance(value, int) else value)]
@@ -36,7 +38,7 @@ class GroundedFillOptions(Options):
     """Instead of a length: the number of chunks of a prompt, or several numbers."""
     same_article: Literal["first", "any", "avoid"] = "first"
     """Passages of the same article, where the data set has several of one (SQuAD): draw them before all others, as any
-    other, or never. A question's own passages without evidence are always there."""
+    other, or never. A question's own passages without evidence come before these."""
 
     @property
     def sizes(self) -> list[Size]:
@@ -46,7 +48,7 @@ class GroundedFillOptions(Options):
 
 class GroundedFillStage(PartStage):
     """Row: `prompts`, the fields of `GroundedPrompt` and `size` of each; `answer_found`, whether an answer is in the
-    evidence (null: it was not looked for); `leaks_searched`, whether it was looked for outside of the evidence.
+    evidence (null: it was not looked for); `leaks_known`, whether `leaks` are all other chunks with an answer.
 
     Drops: no_evidence, answer_not_in_evidence, answer_outside_evidence, unscorable; too_long and no_filling if no
     prompt could be made.
@@ -102,22 +104,28 @@ class GroundedFillStage(PartStage):
         supported = not searched or self._is_supported(answers, gold)
         if not supported and self.compose.unsupported == "drop":
             return dropped_row(name, "answer_not_in_evidence", row["source"])
-        leaks = self._find_leaks(answers, places["own"], gold) if searched and self.compose.leaks != "allow" else {}
-        if leaks and self.compose.leaks == "drop":
+        leaks = self._find_leaks(answers, places["own"], gold) if searched else {}
+        if leaks and (self.compose.leaks == "drop" or (self.compose.leaks == "leave_out" and leaks.keys() & gold)):
             return dropped_row(name, "answer_outside_evidence", row["source"])
         if problem := find_unscorable(list(answers)):
             return dropped_row(name, "unscorable", f"{row['source']}: {problem}")
-        article = self.articles.get(row["group"], ())
-        first, avoid = (self.options.same_article == choice for choice in ("first", "avoid"))
+        # Passages with an answer would not be drawn, so those that are to be shown are among the question's own.
+        own = list(gold) if self.compose.leaks == "leave_out" else [*gold, *(leaks.keys() - gold)]
+        others = [number for number in places["own"] if number not in own]
+        article = [number for number in self.articles.get(row["group"], ()) if number not in own]
+        draw = random.Random(derive_seed(self.seed, "preferred", name))
+        preferred = draw.sample(others, len(others))
+        if self.options.same_article == "first":
+            preferred += draw.sample(article, len(article))
         question = GroundedQuestion(
             id=name,
             question=row["question"],
             answers=answers,
-            own=tuple(places["own"]),
+            own=tuple(own),
             gold=gold,
             leaks=leaks,
-            preferred=article if first else (),
-            excluded=article if avoid else (),
+            preferred=preferred,
+            excluded=article if self.options.same_article == "avoid" else (),
         )
         prompts: list[Row] = []
         failures: list[Unfillable] = []
@@ -143,7 +151,7 @@ class GroundedFillStage(PartStage):
             "id": name,
             "prompts": prompts,
             "answer_found": supported if searched else None,
-            "leaks_searched": searched and self.compose.leaks != "allow",
+            "leaks_known": searched and self.compose.leaks != "allow",
             "counts": counts,
         }
 
