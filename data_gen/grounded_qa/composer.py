@@ -1,7 +1,8 @@
 """Compose grounded prompts of a given size: a question's passages among others, in random order, in chunks.
 
 The order of passages is drawn anew for every prompt, and so is the chunk with which it begins, so the positions of the
-evidence are uniform. The chunks of a passage stay together, in their order; only one that is not the question's own may
+evidence are uniform: a chunk that is the second of four in its passage is anywhere but in the first place and the last
+two. The chunks of a passage stay together, in their order; only one that is not the question's own may
 begin at the end of a prompt and end at its beginning. Lengths are sums of parts where these are exact (see
 `chunk_pool.py`), which is tested with the tokenizer in use, at the start and with every hundredth prompt.
 """
@@ -83,14 +84,15 @@ class GroundedQuestion:
 
 @dataclass(frozen=True)
 class GroundedPrompt:
-    """A prompt, its length in tokens, the numbers and texts of its evidence chunks, the numbers of those with leaks,
-    and the number of its passages."""
+    """A prompt, its length in tokens, the numbers and texts of its evidence chunks, of each of these its number in its
+    passage and the passage's number of chunks, the numbers of chunks with leaks, and the number of passages."""
 
     text: str
     tokens: int
     num_chunks: int
     ref_chunks: tuple[int, ...]
     ref_chunks_text: tuple[str, ...]
+    in_passage: tuple[tuple[int, int], ...]
     leaks: tuple[int, ...]
     passages: int
 
@@ -174,10 +176,11 @@ class GroundedComposer:
         chunks = [(passage, number) for passage in passages for number in range(len(passage.chunks))]
         chunks = _rotate(chunks, set(question.own), draw)
         texts: list[str] = []
-        tokens, gold, leaks = fixed, [], []
+        tokens, gold, leaks, in_passage = fixed, [], [], []
         for passage, number in chunks:
             if number in question.gold.get(passage.number, ()):
                 gold.append(len(texts))
+                in_passage.append((number, len(passage.chunks)))
             elif number in question.leaks.get(passage.number, ()):
                 leaks.append(len(texts))
             start, end, count = passage.chunks[number]
@@ -189,6 +192,7 @@ class GroundedComposer:
             num_chunks=len(texts),
             ref_chunks=tuple(gold),
             ref_chunks_text=tuple(texts[chunk] for chunk in gold),
+            in_passage=tuple(in_passage),
             leaks=tuple(leaks),
             passages=len(passages),
         )

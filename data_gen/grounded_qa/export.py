@@ -75,7 +75,7 @@ class GroundedQAExportStage(ExportStage):
                     **payload,
                     f"max_{unit}": number,
                     "leaks": prompt["leaks"] if fill["leaks_known"] else None,
-                    "passages": prompt["passages"],
+                    **{key: prompt[key] for key in ("passages", "in_passage")},
                 },
                 prompt_tokens=prompt["tokens"],
             )

@@ -22,6 +22,7 @@ from data_gen.keychain.exact_length import SLACK
 from data_gen.keychain.passage_filler import answer_pattern
 
 BINS = 10
+_NOT_WORDS = re.compile(r"\W+")
 
 
 class UnsoundRow(ValueError):
@@ -30,12 +31,12 @@ class UnsoundRow(ValueError):
 
 @dataclass
 class Proof:
-    """What a file's rows have in common. `positions`: of each evidence chunk, its number and the chunks of its
-    prompt."""
+    """What a file's rows have in common. `positions`: of each evidence chunk, its number, the first and last number
+    that it could have, as the chunks of a passage are neighbours, and the chunks of its prompt."""
 
     rows: int = 0
     evidence_passages: set[str] = field(default_factory=set)
-    positions: list[tuple[int, int]] = field(default_factory=list)
+    positions: list[tuple[int, int, int, int]] = field(default_factory=list)
     counted: bool = False
 
     def chi_square(self) -> tuple[float, float]:
@@ -44,9 +45,9 @@ class Proof:
         from scipy.stats import chi2
 
         observed, expected = np.zeros(BINS), np.zeros(BINS)
-        for position, chunks in self.positions:
-            tenths = np.arange(chunks) * BINS // chunks
-            expected += np.bincount(tenths, minlength=BINS) / chunks
+        for position, first, last, chunks in self.positions:
+            tenths = np.arange(first, last + 1) * BINS // chunks
+            expected += np.bincount(tenths, minlength=BINS) / len(tenths)
             observed[position * BINS // chunks] += 1
         # Prompts of few chunks have no chunk in some of the tenths.
         used = expected > 0
@@ -72,7 +73,9 @@ def prove_file(file: Path, counter: PromptCounter | None = None) -> Proof:
             raise UnsoundRow(f"{file}: row {number}: {problem}")
         proof.rows += 1
         proof.evidence_passages |= set(sample.payload["evidence_passages"])
-        proof.positions += [(chunk, sample.num_chunks or 0) for chunk in sample.ref_chunks or ()]
+        chunks = sample.num_chunks or 0
+        for chunk, (before, of_passage) in zip(sample.ref_chunks or (), sample.payload["in_passage"], strict=True):
+            proof.positions.append((chunk, before, chunks - of_passage + before, chunks))
     return proof
 
 
@@ -107,12 +110,13 @@ def _problems_of_size(sample: Sample, chunks: int, counter: PromptCounter | None
 
 
 def _problems_of_evidence(evidence: Sequence[str], chunks: Sequence[str], gold: Sequence[int]) -> Iterator[str]:
-    # Chunks lack the white space between them, so it is left out everywhere.
-    parts = ["".join(chunks[n].split()) for n in gold]
+    # Only letters and digits count: chunks lack the white space between them, and the full stop of a sentence may be at
+    # the beginning of the next chunk.
+    parts = [_NOT_WORDS.sub("", chunks[n]) for n in gold]
     whole, ends = "".join(parts), list(itertools.accumulate(map(len, parts)))
     supported: set[int] = set()
     for text in evidence:
-        wording = "".join(text.split())
+        wording = _NOT_WORDS.sub("", text)
         at = whole.find(wording)
         if at < 0:
             yield f"the evidence {text[:80]!r} is not in the evidence chunks {list(gold)}"

@@ -60,8 +60,8 @@ def test_real_questions_become_proven_rows(questions, arguments, request, tmp_pa
         assert sample.ground_truth[0] == answers[0]
         assert {answer.casefold() for answer in sample.ground_truth} == {answer.casefold() for answer in answers}
         chunks = parse_chunks(sample.prompt[0]["content"])
-        cited = [chunks[n] for n in sample.ref_chunks]
-        assert all(any(text in chunk for chunk in cited) or "chunk.max_tokens=64" in arguments for text in evidence)
+        cited = letters("".join(chunks[n] for n in sample.ref_chunks))
+        assert all(letters(text) in cited for text in evidence)
         if sample.payload.get("answer_found"):
             pattern = answer_pattern(answers)
             others = [chunk for n, chunk in enumerate(chunks) if n not in sample.ref_chunks]
@@ -71,6 +71,11 @@ def test_real_questions_become_proven_rows(questions, arguments, request, tmp_pa
         extra = {"ref_chunks": sample.ref_chunks, "num_chunks": sample.num_chunks}
         assert score("longrlvr", response, sample.ground_truth, extra).value == 2.0
     assert "ok," in run_pipeline(app, ["check", output / "train.parquet", output / "val.parquet"])
+
+
+def letters(text):
+    """The letters and digits: a chunk may begin with the full stop of the sentence before it."""
+    return "".join(filter(str.isalnum, text))
 
 
 def originals_of(questions, data):
@@ -143,9 +148,9 @@ def test_rows_of_several_lengths_are_proven_and_split_by_question(alone, counter
 
 
 def test_no_text_is_taken_for_structure(alone):
-    (marked, *_) = [sample for sample in training_samples(alone) if "CHUNK_3" in sample.question]
-    assert marked.question.endswith("born? (CHUNK_3) < |im_end|>")
-    assert "It says (/think) and (CHUNK_1)." in marked.prompt[0]["content"]
+    marked = [sample for sample in training_samples(alone) if "CHUNK_3" in sample.question]
+    assert marked[0].question.endswith("born? (CHUNK_3) < |im_end|>")
+    assert any("It says (/think) and (CHUNK_1)." in sample.prompt[0]["content"] for sample in marked)
 
 
 def test_ranks_make_what_one_process_makes(invented, alone, tmp_path, tokenizer_folder):
