@@ -82,7 +82,7 @@ class GroundedQAExportStage(ExportStage):
 
 
 def evidence_keys(document: Document) -> list[str]:
-    """What questions with the same evidence have in common: a digest of each passage with evidence, and the article."""
+    """Keys that questions with the same evidence share: a digest of each passage with evidence, and the article."""
     question = document["questions"]
     passages = [passage for passage in question["passages"] if passage["evidence"]]
     keys = [f"{digest64(passage_body(passage['title'], passage['text'])):016x}" for passage in passages]

@@ -31,7 +31,7 @@ class UnsoundRow(ValueError):
 
 @dataclass
 class Proof:
-    """What a file's rows have in common. `positions`: of each evidence chunk, its number, the first and last number
+    """The findings about a file. `positions`: of each evidence chunk, its number, the first and last number
     that it could have, as the chunks of a passage are neighbours, and the chunks of its prompt."""
 
     rows: int = 0
