@@ -110,7 +110,8 @@ class GroundedFillStage(PartStage):
         if problem := find_unscorable(list(answers)):
             return dropped_row(name, "unscorable", f"{row['source']}: {problem}")
         # Passages with an answer would not be drawn, so those that are to be shown are among the question's own.
-        own = list(gold) if self.compose.leaks == "leave_out" else [*gold, *(leaks.keys() - gold)]
+        shown = {} if self.compose.leaks == "leave_out" else leaks
+        own = [*gold, *(number for number in shown if number not in gold)]
         others = [number for number in places["own"] if number not in own]
         article = [number for number in self.articles.get(row["group"], ()) if number not in own]
         draw = random.Random(derive_seed(self.seed, "preferred", name))

@@ -31,8 +31,8 @@ class UnsoundRow(ValueError):
 
 @dataclass
 class Proof:
-    """The findings about a file. `positions`: of each evidence chunk, its number, the first and last number
-    that it could have, as the chunks of a passage are neighbours, and the chunks of its prompt."""
+    """The findings about a file. `positions`: of each evidence chunk, its number, the first and last number that it
+    could have, as the chunks of a passage are neighbours, and the chunks of its prompt."""
 
     rows: int = 0
     evidence_passages: set[str] = field(default_factory=set)
@@ -116,7 +116,8 @@ def _problems_of_evidence(evidence: Sequence[str], chunks: Sequence[str], gold: 
     whole, ends = "".join(parts), list(itertools.accumulate(map(len, parts)))
     supported: set[int] = set()
     for text in evidence:
-        wording = _NOT_WORDS.sub("", text)
+        if not (wording := _NOT_WORDS.sub("", text)):
+            continue
         at = whole.find(wording)
         if at < 0:
             yield f"the evidence {text[:80]!r} is not in the evidence chunks {list(gold)}"
@@ -129,9 +130,17 @@ def _problems_of_evidence(evidence: Sequence[str], chunks: Sequence[str], gold: 
 
 
 def _is_supported(answers: Sequence[str], pattern: re.Pattern[str] | None, chunks: Sequence[str]) -> bool:
-    """Whether an answer is in one of the chunks, or in all of them together if it is cut in two."""
+    """Whether an answer is in one of the chunks, or is cut in two by the end of one of them."""
     if pattern and any(pattern.search(chunk.casefold()) for chunk in chunks):
         return True
     # White space between chunks is not known, so it is left out everywhere.
-    whole = "".join("".join(chunks).casefold().split())
-    return any("".join(answer.casefold().split()) in whole for answer in answers)
+    parts = ["".join(chunk.casefold().split()) for chunk in chunks]
+    whole, ends = "".join(parts), list(itertools.accumulate(map(len, parts)))
+    for answer in answers:
+        wording = "".join(answer.casefold().split())
+        at = whole.find(wording)
+        while at >= 0:
+            if any(at < end < at + len(wording) for end in ends):
+                return True
+            at = whole.find(wording, at + 1)
+    return False

@@ -189,6 +189,7 @@ def test_rows_of_a_number_of_chunks_can_be_mixed(invented, tmp_path, tokenizer_f
         (lambda s: {"ref_chunks": [(s.ref_chunks[0] + 1) % s.num_chunks]}, "their texts are not those"),
         (lambda s: {"payload": s.payload | {"evidence": ["It was never written."]}}, "is not in the evidence chunks"),
         (lambda s: {"payload": s.payload | {"evidence": s.payload["evidence"][:1]}}, "have none of it"),
+        (lambda s: {"ground_truth": [s.ground_truth[0][:-1]]}, r"none of the answers"),
         (lambda s: {"ground_truth": ["Nowhere"]}, r"none of the answers \['Nowhere'\] is in the evidence"),
         (lambda s: {"payload": s.payload | {"leaks": []}}, "which is not evidence"),
         (lambda s: {"prompt_tokens": 2049}, "prompt_tokens = 2049: expected at most 2048"),
