@@ -154,6 +154,7 @@ def read(monkeypatch, capsys):
 
     monkeypatch.setattr(settings, "resolve", checked)
     monkeypatch.setattr(cli, "open_store", stop)
+    monkeypatch.setattr("data_gen.export_stage.prompt_counter", stop)
     for module in ("assets", "run"):
         monkeypatch.setattr(f"recipe.longrl.demo.{module}.build_assets", stop)
     monkeypatch.setattr(os, "_exit", sys.exit)
