@@ -103,6 +103,13 @@ class ExportStage(WholeStage):
         """The row of this document, which says how many samples it gives or why it is dropped."""
         return {"id": name, "rows": 1}
 
+    def hold_out(self, rows: Mapping[str, Row]) -> set[str]:
+        """The documents to hold out for validation. rows: those of `decide`, by document."""
+        return choose_held_out(rows, self.options.val_fraction, self.seed)
+
+    def check_file(self, unchecked: Path) -> None:
+        """Raise ValueError if a written file does not keep what the pipeline promises; it is not published then."""
+
     @abstractmethod
     def samples(self, document: Document) -> Iterator[Sample]:
         """The samples of a document; the row that `decide` returned is among its rows. They are numbered later."""
@@ -112,17 +119,17 @@ class ExportStage(WholeStage):
         counts: Counter[str] = Counter()
         val: set[str] = set()
         for stages in self._origins(store):
-            rows_of: dict[str, int] = {}
+            decided: dict[str, Row] = {}
             for part in store.parts(stages[-1]):
                 documents = store.documents(part, stages)
                 counts += store.write(self.name, part, (self.decide(d[stages[-1]]["id"], d) for d in documents))
-                rows_of |= {row["id"]: row["rows"] for row in store.read(self.name, part) if "drop" not in row}
+                decided |= {row["id"]: row for row in store.read(self.name, part) if "drop" not in row}
                 advance()
-            held_out = choose_held_out(rows_of, self.options.val_fraction, self.seed)
+            held_out = self.hold_out(decided)
             val |= held_out
-            held_out_rows = sum(rows_of[name] for name in held_out)
+            held_out_rows = sum(decided[name]["rows"] for name in held_out)
             counts["val rows"] += held_out_rows
-            counts["train rows"] += sum(rows_of.values()) - held_out_rows
+            counts["train rows"] += sum(row["rows"] for row in decided.values()) - held_out_rows
         self._write_files(store, {split: counts[f"{split} rows"] for split in SPLITS}, val)
         return counts
 
@@ -143,6 +150,7 @@ class ExportStage(WholeStage):
             file.unlink(missing_ok=True)
             if rows[split]:
                 write_samples(unchecked, self._samples_of_split(store, val, split))
+                self.check_file(unchecked)
                 publish_file(unchecked, file, self.max_tokens)
 
     def _samples_of_split(self, store: Store, val: set[str], split: str) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ space that were added to a vocabulary are left as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from verl_longrl.special_tokens import CHAT_TOKENS
@@ -39,6 +40,22 @@ class SpecialTokens:
         while self._pattern.search(text):
             text = self._pattern.sub(_broken, text)
         return text
+
+
+def follow_spans(before: str, after: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of a text as spans of what `break_up` made of it."""
+    spans = list(spans)
+    if before == after or not spans:
+        return spans
+    # A space is only ever inserted between two characters that are not white space, so it is never one of `before`.
+    places: list[int] = []
+    at = 0
+    for character in before:
+        while after[at] != character:
+            at += 1
+        places.append(at)
+        at += 1
+    return [(places[start], places[end - 1] + 1) for start, end in spans]
 
 
 def _broken(token: re.Match[str]) -> str:

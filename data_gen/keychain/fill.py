@@ -16,13 +16,13 @@ from data_gen.config import PipelineConfig
 from data_gen.export_stage import prompt_counter
 from data_gen.keychain.chain_solver import UnsoundChain, solve_chain
 from data_gen.keychain.chains import ChainOptions
+from data_gen.keychain.exact_length import Unfillable
 from data_gen.keychain.passage_pool import Haystack
 from data_gen.keychain.prompt_composer import (
     ComposedPrompt,
     PlacedQuestion,
     PromptComposeOptions,
     PromptComposer,
-    Unfillable,
 )
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, dropped_row

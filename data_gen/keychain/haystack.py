@@ -9,7 +9,8 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
@@ -20,12 +21,15 @@ from data_gen.config import PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files
 from data_gen.document_readers import CorpusError, find_sources, fingerprint_sources
 from data_gen.keychain.chain_solver import looks_like_chain
-from data_gen.keychain.passage_pool import Haystack, build_haystack, passage_body
+from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack, passage_body
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.pipeline import WholeStage
 from data_gen.special_tokens import SpecialTokens
 from data_gen.store import Row, Store
 from data_gen.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
@@ -71,13 +75,27 @@ class HaystackStage(WholeStage):
             **self.block_settings(self.options),
         }
 
+    def measure(self, tokenizer: PreTrainedTokenizerFast) -> PassageMeasure:
+        """Measures passages as the prompts of this pipeline show them."""
+        return PassageMeasure(tokenizer.backend_tokenizer)
+
+    def open_haystack(self, folder: Path) -> Haystack:
+        """The finished haystack."""
+        return Haystack(folder)
+
+    def is_unfit(self, text: str) -> bool:
+        """Whether a further text could be taken for a part of the prompt's structure."""
+        # A prompt must have no pairs of keys and values besides its own.
+        return looks_like_chain(text)
+
     def make(self, store: Store, advance: Advance) -> Counter[str]:
         folder, tokenizer = store.root / self.name / "passages", load_tokenizer(self.tokenizer)
-        build_haystack(folder, self._bodies(store, SpecialTokens(tokenizer)), tokenizer.backend_tokenizer)
-        haystack = Haystack(folder)
+        build_haystack(folder, self._bodies(store, SpecialTokens(tokenizer)), self.measure(tokenizer))
+        haystack = self.open_haystack(folder)
         counts: Counter[str] = Counter()
         for part in store.parts("questions"):
-            counts += store.write(self.name, part, self._rows(store, part, haystack))
+            rows = (self.row(document["questions"], haystack) for document in store.documents(part, ("questions",)))
+            counts += store.write(self.name, part, rows)
             advance()
         return counts + Counter({"passages": len(haystack), "tokens": haystack.total_tokens})
 
@@ -93,17 +111,15 @@ class HaystackStage(WholeStage):
                 if isinstance(document, CorpusError):
                     raise CorpusError(f"haystack.files: {document}")
                 for text in split_into_passages(document.text, self.options.passage_words):
-                    # A prompt must have no pairs of keys and values besides its own.
-                    if not looks_like_chain(text) and not benchmarks.overlap(text):
+                    if not self.is_unfit(text) and not benchmarks.overlap(text):
                         yield special.break_up(text)
 
-    def _rows(self, store: Store, part: str, haystack: Haystack) -> Iterator[Row]:
-        for document in store.documents(part, ("questions",)):
-            row = document["questions"]
-            # Equal passages of several questions are one passage of the haystack, so they have one number.
-            numbers = [haystack.find(passage_body(passage["title"], passage["text"])) for passage in row["passages"]]
-            gold = [number for number, passage in zip(numbers, row["passages"], strict=True) if passage["gold"]]
-            yield {"id": row["id"], "own": numbers, "gold": gold}
+    def row(self, question: Row, haystack: Any) -> Row:
+        """The row of a question."""
+        # Equal passages of several questions are one passage of the haystack, so they have one number.
+        numbers = [haystack.find(passage_body(passage["title"], passage["text"])) for passage in question["passages"]]
+        gold = [number for number, passage in zip(numbers, question["passages"], strict=True) if passage["gold"]]
+        return {"id": question["id"], "own": numbers, "gold": gold}
 
 
 def split_into_passages(text: str, most_words: int) -> Iterator[str]:

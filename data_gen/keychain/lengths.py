@@ -14,6 +14,7 @@ import numpy as np
 from verl_longrl.data.prompt_lengths import PromptCounter
 
 from data_gen.keychain import prompts
+from data_gen.keychain.passage_pool import count_tokens
 
 
 class PartLengths:
@@ -26,17 +27,21 @@ class PartLengths:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text by itself."""
-        return [len(encoding) for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return count_tokens(self._backend, texts)
 
     def prompt(self, text: str) -> int:
         """Tokens of a prompt with this text as the user's turn, as the model sees it."""
         return self._counter.count([prompts.messages(text)])[0]
+
+    def each_heading(self, numbers: Sequence[int]) -> list[int]:
+        """Tokens of the heading of each of these passages, which are numbered from 1."""
+        return self.count([prompts.heading(number) for number in numbers])
 
     def headings(self, passages: int) -> int:
         """Tokens of the headings of this many passages."""
         # _headings[n] is the sum for n passages. It grows by doubling, so that a prompt of n passages costs O(n) once.
         while len(self._headings) <= passages:
             have = len(self._headings) - 1
-            more = self.count([prompts.heading(number) for number in range(have + 1, 2 * have + 65)])
+            more = self.each_heading(range(have + 1, 2 * have + 65))
             self._headings = np.concatenate([self._headings, self._headings[-1] + np.cumsum(more)])
         return int(self._headings[passages])

@@ -35,13 +35,19 @@ ContainsForbidden = Callable[[bytes], bool]
 
 
 class PromptPassage(NamedTuple):
-    """A passage in a prompt: its UTF-8 text, the byte positions of its sentence ends, its tokens without the heading,
-    its number in the haystack (-1 if it is cut short)."""
+    """A passage in a prompt: its UTF-8 text, the byte positions of its sentence ends, its tokens without the headings,
+    its number in the haystack (-1 if it is cut short), and [start, end, tokens] of its chunks in bytes, each of which
+    has a heading (none: the passage is not divided, and has one)."""
 
     text: bytes
     ends: Sequence[int]
     tokens: int
     number: int
+    chunks: Sequence[tuple[int, int, int]] = ()
+
+    @property
+    def headings(self) -> int:
+        return max(len(self.chunks), 1)
 
 
 class NothingFits(ValueError):
@@ -60,59 +66,84 @@ class PassageFiller:
         return PromptPassage(haystack.raw(number), haystack.ends(number).tolist(), int(haystack.tokens[number]), number)
 
     def fill(
-        self, own: Iterable[int], room: int, slack: int, is_unfit: ContainsForbidden, draw: random.Random
+        self,
+        own: Iterable[int],
+        room: int,
+        slack: int,
+        is_unfit: ContainsForbidden,
+        draw: random.Random,
+        preferred: Iterable[int] = (),
+        excluded: Iterable[int] = (),
     ) -> list[PromptPassage]:
-        """The passages `own` and others that are not unfit, in random order.
+        """The passages `own` and others that are not unfit, in random order. `preferred` are tried before all others,
+        `excluded` not at all.
 
         Together with their headings they have at most `room` tokens, and at least `room - slack`. Raises NothingFits.
         """
         passages = [self.passage(number) for number in dict.fromkeys(own)]
-        used = {passage.number for passage in passages}
+        used = {passage.number for passage in passages} | set(excluded)
         own_passages = len(passages)
-        # Invariant: `left` is the longest text that one more passage may have, its heading already paid for.
-        left = room - sum(passage.tokens for passage in passages) - self.lengths.headings(len(passages) + 1)
+        headings = sum(passage.headings for passage in passages)
+        # Invariant: `left` is the longest text that one more passage of one heading may have, its heading already paid
+        # for.
+        left = room - sum(passage.tokens for passage in passages) - self.lengths.headings(headings + 1)
 
         def add(passage: PromptPassage | None) -> bool:
-            nonlocal left
-            if passage is None or passage.number in used or passage.tokens > left or is_unfit(passage.text):
+            nonlocal left, headings
+            if passage is None or passage.number in used:
+                return False
+            tokens = passage.tokens + self._more_headings(headings + 1, passage.headings - 1)
+            if tokens > left or is_unfit(passage.text):
                 return False
             passages.append(passage)
             used.add(passage.number)
-            left -= passage.tokens + self._heading(len(passages) + 1)
+            headings += passage.headings
+            left -= tokens + self._more_headings(headings, 1)
             return True
 
+        for number in preferred:
+            add(self.passage(number))
         for _ in range(_MAX_TRIES):
             # Add random passages until 20 in a row do not fit; then look for one of the remaining length.
             misses = 0
             while misses < _MAX_MISSES:
                 misses = 0 if add(self.passage(draw.randrange(len(self.haystack)))) else misses + 1
             # Without another passage, its heading is not needed either, hence the sum.
-            least = left + self._heading(len(passages) + 1) - slack
-            if least <= 0 or self._add_last(least, left, used, add, draw):
+            least = left + self._more_headings(headings, 1) - slack
+            if least <= 0 or self._add_last(least, left, headings, used, add, draw):
                 draw.shuffle(passages)
                 return passages
             if len(passages) == own_passages:
                 break
             # A dead end: no passage of the remaining length is left. Take the last one out again and retry with the
             # larger room. It stays in `used`, so it is not drawn a second time.
-            left += passages.pop().tokens + self._heading(len(passages) + 2)
+            last = passages.pop()
+            left += last.tokens + self._more_headings(headings - last.headings + 1, last.headings)
+            headings -= last.headings
         raise NothingFits(f"no passage fits the last {left} tokens")
 
     def _add_last(
-        self, least: int, most: int, used: set[int], add: Callable[[PromptPassage | None], bool], draw: random.Random
+        self,
+        least: int,
+        most: int,
+        headings: int,
+        used: set[int],
+        add: Callable[[PromptPassage | None], bool],
+        draw: random.Random,
     ) -> bool:
         """Add a passage of `least` to `most` tokens, whole or cut; whether there was one."""
         if any(add(self.passage(number)) for number in _draw_some(draw, self.haystack.of_length(least, most))):
             return True
         longer = _draw_some(draw, self.haystack.of_length(most + 1, 2**31 - 2))
-        return any(add(self._cut(number, least, most)) for number in longer if number not in used)
+        return any(add(self._cut(number, least, most, headings)) for number in longer if number not in used)
 
-    def _heading(self, number: int) -> int:
-        """Tokens of the heading of passage `number`."""
-        return self.lengths.headings(number) - self.lengths.headings(number - 1)
+    def _more_headings(self, have: int, more: int) -> int:
+        """Tokens of `more` headings after the first `have`."""
+        return self.lengths.headings(have + more) - self.lengths.headings(have)
 
-    def _cut(self, number: int, least: int, most: int) -> PromptPassage | None:
-        """The first sentences of a passage, if some number of them has `least` to `most` tokens."""
+    def _cut(self, number: int, least: int, most: int, headings: int) -> PromptPassage | None:
+        """The first sentences of a passage, if some number of them has `least` to `most` tokens. `headings`: those of
+        the prompt so far."""
         text, ends = self.haystack.raw(number), self.haystack.ends(number).tolist()
         # Only beginnings that can be short enough are tokenised: a long passage is not tokenised to its end.
         ends = [end for end in ends if end <= _BYTES_PER_TOKEN * most]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,28 @@ def digest64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-def build_haystack(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
-    """Write a haystack of the different texts among `bodies`; returns their number. `tokenizer`: a
-    `tokenizers.Tokenizer`.
+class PassageMeasure:
+    """Measures passages as prompts show them. `tokenizer`: a `tokenizers.Tokenizer`."""
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+
+    def tokens(self, texts: list[str]) -> list[int]:
+        """Tokens of each passage, with what follows it in a prompt."""
+        return count_tokens(self.tokenizer, [text + ENDING for text in texts])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Further arrays about the passages that were measured, in their order, to be stored under these names."""
+        return {}
+
+
+def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text by itself. `tokenizer`: a `tokenizers.Tokenizer`."""
+    return [len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def build_haystack(folder: Path, bodies: Iterable[str], measure: PassageMeasure) -> int:
+    """Write a haystack of the different texts among `bodies`; returns their number.
 
     A folder that has a complete haystack is left unchanged.
     """
@@ -65,11 +84,10 @@ def build_haystack(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
     def tokenised_texts() -> Iterator[bytes]:
         with progress_bar("haystack", None, "passages") as advance:
             for texts in _batches(without_duplicates()):
-                encodings = tokenizer.encode_batch_fast([text + ENDING for text in texts], add_special_tokens=False)
-                for text, encoding in zip(texts, encodings, strict=True):
+                for text, count in zip(texts, measure.tokens(texts), strict=True):
                     data = text.encode("utf-8", "replace")
                     starts.append(starts[-1] + len(data))
-                    tokens.append(len(encoding))
+                    tokens.append(count)
                     ends.extend(sentence_ends(text) if text.isascii() else _byte_ends(text))
                     first_end.append(len(ends))
                     yield data
@@ -82,7 +100,7 @@ def build_haystack(folder: Path, bodies: Iterable[str], tokenizer: Any) -> int:
     # as complete, comes last.
     write_atomically(folder / "texts.bin", tokenised_texts())
     arrays = {"starts": starts, "tokens": tokens, "digests": digests, "ends": ends, "first_end": first_end}
-    for name, values in arrays.items():
+    for name, values in {**arrays, **measure.arrays()}.items():
         _save(folder / f"{name}.npy", np.asarray(values))
     _save(folder / "by_tokens.npy", np.argsort(np.asarray(tokens), kind="stable"))
     _save(folder / "by_digest.npy", np.argsort(np.asarray(digests), kind="stable"))
@@ -106,9 +124,12 @@ class Haystack:
         self._arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
         mapped = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r") if len(self) else np.zeros(0, np.uint8)
         self._texts = np.asarray(mapped)
-        self.tokens = self._arrays["tokens"]
-        self._sorted_tokens = self.tokens[self._arrays["by_tokens"]]
+        self._set_sizes(self._arrays["tokens"], self._arrays["by_tokens"])
         self._sorted_digests = self._arrays["digests"][self._arrays["by_digest"]]
+
+    def _set_sizes(self, tokens: np.ndarray, order: np.ndarray) -> None:
+        """Set the sizes by which passages are drawn. order: the passages, smallest first."""
+        self.tokens, self._by_tokens, self._sorted_tokens = tokens, order, tokens[order]
         self.total_tokens = int(self._sorted_tokens.sum(dtype=np.int64))
 
     def __len__(self) -> int:
@@ -139,7 +160,7 @@ class Haystack:
         # With bounds of another type, searchsorted would convert the whole array first.
         bounds = np.array([low, high + 1], dtype=self._sorted_tokens.dtype)
         first, last = np.searchsorted(self._sorted_tokens, bounds)
-        return self._arrays["by_tokens"][first:last]
+        return self._by_tokens[first:last]
 
 
 def _save(path: Path, values: np.ndarray) -> None:

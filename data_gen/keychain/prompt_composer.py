@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass as option_group
@@ -21,19 +21,16 @@ from verl_longrl.options import Options
 from data_gen.keychain import prompts
 from data_gen.keychain.chain_text import FewQuestions, Hidden, Hider
 from data_gen.keychain.chains import ChainOptions
+from data_gen.keychain.exact_length import SLACK, ComposeError, Counting, Unfillable, compose_exactly, is_checked
 from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.passage_filler import NothingFits, PassageFiller, holds_answer, holds_any, join_passages
 from data_gen.keychain.passage_pool import Haystack
 from data_gen.text import derive_seed
 
-SLACK = 0.01
-"""A prompt may be up to this share of its budget too short, and never too long."""
 PROBES, PROBE_TOKENS, PROBE_LINKS = 16, 8192, 20
 """Prompts on which sums are tested, their length, and the most links in one of them."""
-CHECK_EVERY = 100
 MOST_HIDDEN = 0.75
 """Links may take at most this share of the budget."""
-Counting = Literal["auto", "sums", "whole"]
 
 
 @option_group(frozen=True)
@@ -81,18 +78,6 @@ class ComposedPrompt:
             "keys": self.keys,
             "counts": {f"{kind} prompts": 1, "prompt tokens": self.tokens},
         }
-
-
-class ComposeError(ValueError):
-    """Prompts of this length cannot be made; the message says why and what to change."""
-
-
-class Unfillable(ComposeError):
-    """The prompt of this question cannot be made, but others can. `reason`: a fixed word to count it by."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
 
 
 class PromptComposer:
@@ -196,25 +181,14 @@ class PromptComposer:
 
     def _compose_exactly(self, question: PlacedQuestion, hidden: Hidden, draw: random.Random) -> ComposedPrompt:
         """A prompt within the budget whose length is exact."""
-        # `target` is what the sum aims at, `budget` what the whole prompt must have.
-        budget = target = self.options.max_prompt_tokens
-        for _ in range(10):
-            prompt = self._fill(question, hidden, draw, target)
-            # Which prompts are counted whole follows from their ids, so a resumed run checks the same ones.
-            if self.by_sums and derive_seed(self.seed, "check", question.id) % CHECK_EVERY:
-                return prompt
-            tokens = self.lengths.prompt(prompt.text)
-            if self.by_sums and tokens != prompt.tokens:
-                raise ComposeError(
-                    f"{question.id}: the prompt has {tokens} tokens, but the sum of its parts is {prompt.tokens}: sums "
-                    "are not exact for this tokenizer. Fix: set compose.counting=whole and rerun with --redo"
-                )
-            if (1 - SLACK) * budget <= tokens <= budget:
-                return replace(prompt, tokens=tokens)
-            # Not by sums: the sum is off by roughly the same number of tokens in the next try, so aim off by it. For
-            # example a prompt of 1,010 tokens for a budget of 1,000 makes the next target 990.
-            target += budget - tokens
-        raise Unfillable("no_filling", f"no prompt of {budget} tokens found in ten tries")
+        return compose_exactly(
+            lambda target: self._fill(question, hidden, draw, target),
+            lambda prompt: self.lengths.prompt(prompt.text),
+            self.options.max_prompt_tokens,
+            by_sums=self.by_sums,
+            check=is_checked(self.seed, question.id),
+            name=question.id,
+        )
 
     def _fill(self, question: PlacedQuestion, hidden: Hidden, draw: random.Random, budget: int) -> ComposedPrompt:
         """A prompt of at most `budget` tokens by sums, and at most SLACK below it."""

@@ -21,9 +21,11 @@ from data_gen.config import ConfigError, PipelineConfig
 from data_gen.decontaminate import Benchmarks, fingerprint_files, require_files
 from data_gen.document_readers import CorpusError, print_unreadable
 from data_gen.keychain.chain_solver import looks_like_chain
-from data_gen.keychain.question_readers import Layout, MultiHopQuestion, Skipped, alias_file, read_questions
 from data_gen.pipeline import WholeStage
-from data_gen.special_tokens import SpecialTokens
+from data_gen.question_readers.multi_hop import alias_file
+from data_gen.question_readers.question import AnnotatedQuestion, Layout, QuestionPassage, Skipped
+from data_gen.question_readers.read import read_questions
+from data_gen.special_tokens import SpecialTokens, follow_spans
 from data_gen.store import Row, Store, dropped_row
 from data_gen.text import digest
 from data_gen.tokenizer import load_tokenizer
@@ -34,17 +36,18 @@ class QuestionsOptions(Options):
     """Options of stage questions."""
 
     layout: Layout = "auto"
-    """Layout of the files (see question_readers.py). With auto, each file's first row decides."""
+    """Layout of the files (see question_readers/read.py). With auto, each file's first row decides."""
     limit: NonNegativeInt = 0
     """Questions to take from each file, 0 for all."""
 
 
 class QuestionsStage(WholeStage):
-    """Row: `question`, `answers`, `passages` ({title, text, gold}), `source`. Drops: unreadable, unanswerable (as the
-    file says), duplicate, no_passages, looks_like_a_chain, contaminated."""
+    """Row: `question`, `answers`, `passages` ({title, text, gold, evidence}), `source`, `question_id` (the file's),
+    `comparison`, `group` (see AnnotatedQuestion). Drops: unreadable, the reasons of `Skipped` such as unanswerable,
+    duplicate, no_passages, looks_like_a_chain, contaminated."""
 
     name = "questions"
-    summary = "read questions with their passages (HotpotQA, 2WikiMultihopQA, MuSiQue, JSON Lines)."
+    summary = "read questions with their passages (HotpotQA, 2WikiMultihopQA, MuSiQue, SQuAD, JSON Lines, ...)."
     blocks: ClassVar = {"questions": QuestionsOptions}
     unit = "questions"
 
@@ -97,18 +100,18 @@ class QuestionsStage(WholeStage):
             part += 1
         return counts
 
-    def _entries(self, path: str) -> Iterator[MultiHopQuestion | Skipped | CorpusError]:
+    def _entries(self, path: str) -> Iterator[AnnotatedQuestion | Skipped | CorpusError]:
         entries = read_questions(path, self.options.layout)
         return itertools.islice(entries, self.options.limit) if self.options.limit else entries
 
-    def _row(self, entry: MultiHopQuestion | Skipped | CorpusError) -> Row:
+    def _row(self, entry: AnnotatedQuestion | Skipped | CorpusError) -> Row:
         if isinstance(entry, CorpusError):
             self.unreadable += 1
             print_unreadable(self.name, entry, self.unreadable)
             return dropped_row(digest(entry).hex(), "unreadable", str(entry))
         if isinstance(entry, Skipped):
             return dropped_row(digest(entry.where).hex(), entry.reason, entry.where)
-        question = self._without_special_tokens(entry)
+        question = self._clean(entry)
         key = digest(" ".join(question.question.casefold().split()))
         name = key.hex()
         if key in self.seen:
@@ -116,9 +119,10 @@ class QuestionsStage(WholeStage):
         self.seen.add(key)
         if not question.passages:
             return dropped_row(name, "no_passages", question.where)
-        passages = [f"{passage.title}\n{passage.text}" for passage in question.passages]
-        if any(map(looks_like_chain, (question.question, *passages))):
-            return dropped_row(name, "looks_like_a_chain", question.where)
+        if fault := self.find_fault(question):
+            reason, detail = fault
+            return dropped_row(name, reason, f"{question.where}: {detail}" if detail else question.where)
+        passages = list(map(whole_text, question.passages))
         answers = [f"{question.question} {answer}" for answer in question.answers]
         texts = [question.question, *answers, *passages]
         if copied := next(filter(None, map(self.benchmarks.overlap, texts)), ""):
@@ -129,12 +133,32 @@ class QuestionsStage(WholeStage):
             "answers": list(question.answers),
             "passages": [vars(passage) for passage in question.passages],
             "source": question.where,
+            "question_id": question.id,
+            "comparison": question.comparison,
+            "group": question.group,
             "counts": {f"layout: {question.layout}": 1, "with special tokens": int(question != entry)},
         }
 
-    def _without_special_tokens(self, entry: MultiHopQuestion) -> MultiHopQuestion:
-        """The question with special tokens broken up in it, its answers and its passages."""
-        text = self.special.break_up
-        passages = (replace(p, title=text(p.title), text=text(p.text)) for p in entry.passages)
-        answers = tuple(map(text, entry.answers))
-        return replace(entry, question=text(entry.question), answers=answers, passages=tuple(passages))
+    def find_fault(self, question: AnnotatedQuestion) -> tuple[str, str] | None:
+        """The reason why a question cannot be used, and details; None if it can."""
+        texts = (question.question, *map(whole_text, question.passages))
+        return ("looks_like_a_chain", "") if any(map(looks_like_chain, texts)) else None
+
+    def clean(self, text: str) -> str:
+        """A text as prompts may show it; only spaces may be inserted, and characters replaced."""
+        return self.special.break_up(text)
+
+    def _clean(self, entry: AnnotatedQuestion) -> AnnotatedQuestion:
+        """The question with all of its texts cleaned."""
+        passages = []
+        for passage in entry.passages:
+            text = self.clean(passage.text)
+            evidence = tuple(follow_spans(passage.text, text, passage.evidence))
+            passages.append(QuestionPassage(self.clean(passage.title), text, passage.gold, evidence))
+        answers = tuple(map(self.clean, entry.answers))
+        return replace(entry, question=self.clean(entry.question), answers=answers, passages=tuple(passages))
+
+
+def whole_text(passage: QuestionPassage) -> str:
+    """A passage's title and text."""
+    return f"{passage.title}\n{passage.text}"

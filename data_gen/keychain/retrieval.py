@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Self
 
 from data_gen.config import PipelineConfig
 from data_gen.export_stage import prompt_counter
+from data_gen.keychain.exact_length import Unfillable
 from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import Kind, RetrievalOptions, needles
 from data_gen.keychain.passage_pool import Haystack
-from data_gen.keychain.prompt_composer import ComposedPrompt, PromptComposeOptions, PromptComposer, Unfillable
+from data_gen.keychain.prompt_composer import ComposedPrompt, PromptComposeOptions, PromptComposer
 from data_gen.pipeline import PartStage
 from data_gen.store import Document, Row, Store, dropped_row
 from data_gen.text import derive_seed

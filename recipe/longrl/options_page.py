@@ -17,6 +17,7 @@ from verl_longrl.config import LongRLConfig
 from verl_longrl.options import Options, default_of, describe, public_fields, strip_annotation, written
 from verl_longrl.rollout.options import AffinityOptions
 
+from data_gen.grounded_qa.pipeline import GROUNDED_QA
 from data_gen.grounding.pipeline import GROUNDING
 from data_gen.keychain.pipeline import KEYCHAIN
 from data_gen.mix.config import MixConfig
@@ -57,6 +58,7 @@ SECTIONS = (
         "Keys of the YAML file that `actor_rollout_ref.rollout.router_config_path` names, next to `router_class`.",
     ),
     Section("Grounded questions", "", GROUNDING.config, _PIPELINE.format("grounding")),
+    Section("Annotated questions", "", GROUNDED_QA.config, _PIPELINE.format("grounded_qa")),
     Section("KeyChain", "", KEYCHAIN.config, _PIPELINE.format("keychain")),
     Section("Multi-task data", "", MULTITASK.config, _PIPELINE.format("multitask")),
     Section("Mixing data sets", "", MixConfig, "Keys of the YAML file that `--config` of `data_gen.mix` reads."),

@@ -107,7 +107,7 @@ def main(rounds: Annotated[int, typer.Option(help="Prompts of each case.")] = 40
 
     from data_gen.keychain.chains import ChainOptions
     from data_gen.keychain.needles import KINDS, RetrievalOptions
-    from data_gen.keychain.passage_pool import Haystack, build_haystack
+    from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack
     from data_gen.keychain.prompt_composer import PromptComposeOptions, PromptComposer
 
     sentences, draw = collect_sentences(), random.Random(0)
@@ -120,7 +120,7 @@ def main(rounds: Annotated[int, typer.Option(help="Prompts of each case.")] = 40
         for size in (SMALL, LARGE):
             texts = (f"Passage of {i}\n" + " ".join(draw.choices(sentences, k=draw.randint(3, 8))) for i in range(size))
             started = time.perf_counter()
-            build_haystack(Path(folder) / str(size), texts, tokenizer.backend_tokenizer)
+            build_haystack(Path(folder) / str(size), texts, PassageMeasure(tokenizer.backend_tokenizer))
             result[f"build_s_{size}"] = time.perf_counter() - started
             haystacks[size] = Haystack(Path(folder) / str(size))
         stage_1, stage_2 = ChainOptions(), ChainOptions(per_1k_tokens=4, identifiers="hex8")

@@ -7,7 +7,7 @@ from support import planted_fact_docs, tiny_bpe
 from tokenizers import AddedToken
 from verl_longrl.rewards.matching.tokens import answer_tokens
 
-from data_gen.special_tokens import SpecialTokens
+from data_gen.special_tokens import SpecialTokens, follow_spans
 from data_gen.tokenizer import BUILTIN, load_tokenizer
 
 pytestmark = pytest.mark.engine  # transformers' tokenizers are imported
@@ -89,3 +89,16 @@ def test_a_tokenizer_without_special_tokens_changes_nothing(tokenizers):
         backend_tokenizer = Backend()
 
     assert SpecialTokens(Bare()).break_up("<s>") == "<s>"
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=8), data=st.data())
+@settings(deadline=None)
+def test_spans_follow_a_text_that_is_broken_up(tokenizers, pieces, data):
+    text = "".join(pieces)
+    after = SpecialTokens(tokenizers["chatml"]).break_up(text)
+    start, end = sorted(data.draw(st.integers(0, len(text))) for _ in range(2))
+    if start < end:
+        ((first, last),) = follow_spans(text, after, [(start, end)])
+        assert (after[first], after[last - 1]) == (text[start], text[end - 1])
+        assert after[first:last].replace(" ", "") == text[start:end].replace(" ", "")
+        assert after[:first].replace(" ", "") == text[:start].replace(" ", "")

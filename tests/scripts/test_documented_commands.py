@@ -65,7 +65,13 @@ ADDED = {  # where the command itself would reach other machines
     "scripts/ray/start.sh": "--help",
     "scripts/ray/stop.sh": "--help",
 }
-READS_ON = ("data_gen.grounding", "data_gen.keychain", "data_gen.multitask", "recipe.longrl.memory")
+READS_ON = (
+    "data_gen.grounding",
+    "data_gen.grounded_qa",
+    "data_gen.keychain",
+    "data_gen.multitask",
+    "recipe.longrl.memory",
+)
 """Programs that parse keys and values themselves, after the options."""
 OTHERS = ("git", "mypy", "pip", "pre-commit", "ray", "ruff", "sbatch", "tensorboard")
 """Programs of others, which are not started."""
@@ -148,6 +154,7 @@ def read(monkeypatch, capsys):
 
     monkeypatch.setattr(settings, "resolve", checked)
     monkeypatch.setattr(cli, "open_store", stop)
+    monkeypatch.setattr("data_gen.export_stage.prompt_counter", stop)
     for module in ("assets", "run"):
         monkeypatch.setattr(f"recipe.longrl.demo.{module}.build_assets", stop)
     monkeypatch.setattr(os, "_exit", sys.exit)

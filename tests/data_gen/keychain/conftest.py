@@ -4,7 +4,7 @@ import pytest
 from support import hotpot_rows, tiny_bpe
 from verl_longrl.data.prompt_lengths import PromptCounter
 
-from data_gen.keychain.passage_pool import Haystack, build_haystack, passage_body
+from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack, passage_body
 from data_gen.keychain.prompt_composer import PlacedQuestion
 
 
@@ -30,7 +30,7 @@ def bodies(rows):
 @pytest.fixture(scope="session")
 def haystack(rows, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("haystack")
-    build_haystack(folder, bodies(rows), tokenizer.backend_tokenizer)
+    build_haystack(folder, bodies(rows), PassageMeasure(tokenizer.backend_tokenizer))
     return Haystack(folder)
 
 

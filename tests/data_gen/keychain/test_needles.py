@@ -12,11 +12,12 @@ from verl_longrl.rewards import RewardOptions, score
 
 from data_gen.keychain import needles as module
 from data_gen.keychain import prompts
+from data_gen.keychain.exact_length import ComposeError
 from data_gen.keychain.lengths import PartLengths
 from data_gen.keychain.needle_solver import UnsoundNeedles, find_values
 from data_gen.keychain.needles import KINDS, RetrievalOptions, needles
-from data_gen.keychain.passage_pool import Haystack, build_haystack
-from data_gen.keychain.prompt_composer import ComposeError, PromptComposeOptions, PromptComposer
+from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack
+from data_gen.keychain.prompt_composer import PromptComposeOptions, PromptComposer
 from data_gen.keychain.retrieval import prove_needles
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.tokenizer import BUILTIN, load_tokenizer
@@ -151,7 +152,7 @@ def test_part_of_another_word_is_not_that_value(more):
 def test_passages_that_hold_a_key_or_a_value_are_left_out(tmp_path, tokenizer, counter, rows):
     words = [f"{a}-{n}" for a, n in itertools.product(module.ADJECTIVES[:24], module.NOUNS)]
     texts = [f"Text {n}\nIt is told. It was {'Nothing' if n % 2 else words[n // 2].title()}." for n in range(2000)]
-    build_haystack(tmp_path / "h", texts, tokenizer.backend_tokenizer)
+    build_haystack(tmp_path / "h", texts, PassageMeasure(tokenizer.backend_tokenizer))
     lengths, options = PartLengths(counter), RetrievalOptions(value_form="words")
     composer = PromptComposer(Haystack(tmp_path / "h"), counter, PromptComposeOptions(8192), None, (), 0)
     for row in range(10):
@@ -168,7 +169,7 @@ def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, haystack, t
     tokenizer = load_tokenizer(BUILTIN)
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}[assistant]"
     texts = [haystack.raw(number).decode() for number in range(len(haystack))]
-    build_haystack(tmp_path / "h", texts, tokenizer.backend_tokenizer)
+    build_haystack(tmp_path / "h", texts, PassageMeasure(tokenizer.backend_tokenizer))
     counter, options = PromptCounter(tokenizer), RetrievalOptions()
     lengths = PartLengths(counter)
     sample = lambda draw: needles(draw, "multi_value", options, lengths).hidden  # noqa: E731

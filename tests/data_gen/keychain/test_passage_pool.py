@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from data_gen.keychain.haystack import split_into_passages
-from data_gen.keychain.passage_pool import ENDING, Haystack, HaystackError, build_haystack
+from data_gen.keychain.passage_pool import ENDING, Haystack, HaystackError, PassageMeasure, build_haystack
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.tokenizer import load_tokenizer
 
@@ -16,7 +16,7 @@ TEXTS = ["A\nOne ends. Two begins.", "Ü\nÜber alles? Ja. Ärger!", "A\nOne end
 
 @pytest.fixture
 def small(tmp_path, tokenizer):
-    assert build_haystack(tmp_path / "h", TEXTS, tokenizer.backend_tokenizer) == 4
+    assert build_haystack(tmp_path / "h", TEXTS, PassageMeasure(tokenizer.backend_tokenizer)) == 4
     return Haystack(tmp_path / "h")
 
 
@@ -44,7 +44,7 @@ def test_a_complete_haystack_is_not_built_again(small, tmp_path, tokenizer):
         raise AssertionError
         yield
 
-    assert build_haystack(tmp_path / "h", never(), tokenizer.backend_tokenizer) == 4
+    assert build_haystack(tmp_path / "h", never(), PassageMeasure(tokenizer.backend_tokenizer)) == 4
 
 
 def test_what_is_not_there_is_said(small, tmp_path):

@@ -13,16 +13,14 @@ from verl_longrl.data.prompt_lengths import PromptCounter
 
 from data_gen.keychain import prompts
 from data_gen.keychain.chains import ChainOptions
+from data_gen.keychain.exact_length import CHECK_EVERY, ComposeError, Unfillable
 from data_gen.keychain.fill import prove_chain
 from data_gen.keychain.passage_filler import answer_pattern
-from data_gen.keychain.passage_pool import Haystack, build_haystack
+from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack
 from data_gen.keychain.prompt_composer import (
-    CHECK_EVERY,
-    ComposeError,
     PlacedQuestion,
     PromptComposeOptions,
     PromptComposer,
-    Unfillable,
 )
 from data_gen.keychain.sentence_ends import sentence_ends
 from data_gen.text import derive_seed
@@ -141,7 +139,7 @@ def test_a_tokenizer_for_which_sums_are_wrong_is_counted_whole(rows, asked, tmp_
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}[assistant]"
     folder = tmp_path / "h"
     texts = [f"{title}\n{' '.join(sentences)}" for row in rows for title, sentences in row["context"]]
-    build_haystack(folder, texts, tokenizer.backend_tokenizer)
+    build_haystack(folder, texts, PassageMeasure(tokenizer.backend_tokenizer))
     counter, others = PromptCounter(tokenizer), [a.question for a in asked]
     composer = PromptComposer(Haystack(folder), counter, PromptComposeOptions(4096), ChainOptions(), others, 0)
     assert not composer.by_sums

@@ -3,7 +3,7 @@
 import pytest
 
 from data_gen.keychain.needles import RetrievalOptions
-from data_gen.keychain.passage_pool import build_haystack
+from data_gen.keychain.passage_pool import PassageMeasure, build_haystack
 from data_gen.keychain.prompt_composer import PromptComposeOptions
 from data_gen.keychain.retrieval import RetrievalStage
 from data_gen.store import Shard, Store, StoreError
@@ -24,7 +24,7 @@ def retrieve(tmp_path, haystack, tokenizer):
         store = Store(tmp_path / folder, "questions", Shard(rank, world_size))
         if not store.is_done("haystack"):
             store.begin("haystack", {})
-            build_haystack(store.root / "haystack" / "passages", texts, tokenizer.backend_tokenizer)
+            build_haystack(store.root / "haystack" / "passages", texts, PassageMeasure(tokenizer.backend_tokenizer))
             store.finish("haystack", {}, whole=True)
         options, compose = RetrievalOptions(**(OPTIONS | options)), PromptComposeOptions(2048)
         stage = RetrievalStage(options, compose, str(tmp_path / "tokenizer"), part_documents, 0)

@@ -9,7 +9,7 @@ from data_gen.keychain import prompts
 from data_gen.keychain.chain_solver import solve_chain
 from data_gen.keychain.chains import ChainOptions
 from data_gen.keychain.fill import prove_chain
-from data_gen.keychain.passage_pool import Haystack, build_haystack
+from data_gen.keychain.passage_pool import Haystack, PassageMeasure, build_haystack
 from data_gen.keychain.prompt_composer import PlacedQuestion, PromptComposeOptions, PromptComposer
 
 pytestmark = pytest.mark.engine
@@ -22,7 +22,7 @@ def large(rows, tokenizer, tmp_path_factory):
     draw, folder = random.Random(0), tmp_path_factory.mktemp("large")
     said = [sentence for row in rows for _, sentences in row["context"] for sentence in sentences]
     texts = (f"Account {number}\n" + " ".join(draw.choices(said, k=24)) for number in range(6000))
-    build_haystack(folder, texts, tokenizer.backend_tokenizer)
+    build_haystack(folder, texts, PassageMeasure(tokenizer.backend_tokenizer))
     return Haystack(folder)
 
 

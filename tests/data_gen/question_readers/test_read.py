@@ -8,20 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_gen.document_readers import CorpusError
-from data_gen.keychain.question_readers import MultiHopQuestion, QuestionPassage, Skipped, layout_of, read_questions
+from data_gen.question_readers.question import AnnotatedQuestion, QuestionPassage, Skipped
+from data_gen.question_readers.read import layout_of, read_questions
 from data_gen.text import digest
 
 PASSAGES = (
-    QuestionPassage("Ada", "Ada was born in London. She was a writer.", True),
+    QuestionPassage("Ada", "Ada was born in London. She was a writer.", True, ((0, 41),)),
     QuestionPassage("Bo", "Bo sings.", False),
-    QuestionPassage("London", "London is in England.", True),
+    QuestionPassage("London", "London is in England.", True, ((0, 21),)),
 )
 CONTEXT = [
     ["Ada", ["Ada was born in London.", " She was a writer."]],
     ["Bo", ["Bo sings."]],
     ["London", ["London is in England."]],
 ]
-FACTS = [["Ada", 0], ["London", 0], ["London", 7]]
+FACTS = [["Ada", 1], ["Ada", 0], ["London", 0]]
 ASKED = {"question": "In which country was Ada born?", "answer": "England"}
 HOTPOT = {"_id": "5a7a06935542990198eaf050", **ASKED, "type": "bridge", "context": CONTEXT, "supporting_facts": FACTS}
 TWOWIKI = HOTPOT | {"evidences": [["Ada", "place of birth", "London"]]}
@@ -105,7 +106,7 @@ HUB = {
 def test_every_layout_gives_the_same_question(tmp_path, name, row, layout, answers, identifier):
     path = write(tmp_path, name, [row])
     place = "line 1" if "jsonl" in name.lower() else "row 0"
-    expected = MultiHopQuestion(identifier, ASKED["question"], answers, PASSAGES, f"{path}: {place}", layout)
+    expected = AnnotatedQuestion(identifier, ASKED["question"], answers, PASSAGES, f"{path}: {place}", layout)
     assert list(read_questions(path)) == list(read_questions(str(path), layout)) == [expected]
     assert layout_of(row) == layout
 
@@ -124,7 +125,7 @@ def test_every_layout_gives_the_same_question(tmp_path, name, row, layout, answe
             (
                 QuestionPassage("", "One.", False),
                 QuestionPassage("", "Two.", False),
-                QuestionPassage("T", "Three.", True),
+                QuestionPassage("T", "Three.", True, ((0, 6),)),
             ),
         ),
     ],
