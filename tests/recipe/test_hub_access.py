@@ -84,7 +84,7 @@ def test_a_model_that_nothing_is_known_of(rows: list[str], composed, monkeypatch
     assert (shape, line.status) == (None, "FAIL")
     assert "HF_HUB_OFFLINE is set, and some/model is not in the cache" in line.detail
     assert "hf download some/model" in line.detail
-    _, line = data._load_tokenizer(config, dry_run=True)
+    _, line = data.load_tokenizer(config, dry_run=True)
     assert line is not None
     assert line.status == "FAIL"
     assert "hf download some/model" in line.detail

@@ -19,7 +19,7 @@ def check_data(config: DictConfig, longrl: LongRLConfig, rows: dict[str, int], d
     """
     if longrl.reward.scorers:
         yield _check_scorers(config, longrl)
-    tokenizer, problem = _load_tokenizer(config.actor_rollout_ref.model, dry_run)
+    tokenizer, problem = load_tokenizer(config.actor_rollout_ref.model, dry_run)
     if problem is not None:
         yield problem
     for split in ("train_files", "val_files"):
@@ -65,7 +65,7 @@ def count_longest_prompt(config: DictConfig) -> int | None:
     reports."""
     from verl_longrl.data.prompt_lengths import CACHE_DIR, prompt_lengths
 
-    data, (tokenizer, _) = config.data, _load_tokenizer(config.actor_rollout_ref.model, dry_run=True)
+    data, (tokenizer, _) = config.data, load_tokenizer(config.actor_rollout_ref.model, dry_run=True)
     files = [Path(file) for split in ("train_files", "val_files") for file in data[split]]
     if tokenizer is None or not all(file.is_file() for file in files):
         return None
@@ -85,7 +85,7 @@ def count_longest_prompt(config: DictConfig) -> int | None:
     return max((int(lengths.max()) for lengths in counts if len(lengths)), default=None)
 
 
-def _load_tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
+def load_tokenizer(model: DictConfig, dry_run: bool) -> tuple[Any, Check | None]:
     """The tokenizer as verl's HFModelConfig loads it; or None, and the line that says why."""
     from verl.utils.tokenizer import hf_tokenizer
 

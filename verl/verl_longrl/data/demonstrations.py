@@ -234,7 +234,9 @@ def check_demonstrations(
             imperfect[number] = flaw
     if len(imperfect) > max_imperfect:
         for number, flaw in imperfect.items():
-            report.add(f"{RESPONSE} has less than full marks: {flaw}. Fix: drop the row, or accept it", number)
+            report.add(
+                f"{RESPONSE} has less than full marks: {flaw}. Fix: drop the row, or raise max_imperfect", number
+            )
     elif imperfect:
         number, flaw = next(iter(imperfect.items()))
         report.warnings.append(
