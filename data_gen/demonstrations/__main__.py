@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import typer
 from verl_longrl.data.demonstrations import Demonstration, check_demonstrations, write_demonstrations
-from verl_longrl.data.schema import read_samples
+from verl_longrl.data.schema import Sample, read_samples
 from verl_longrl.rewards import RewardOptions, load_scorers
 
 from data_gen.cli import exit_on_user_error
@@ -64,16 +67,12 @@ def from_gold(
             print(f"  to train on these: sft.max_imperfect={made.incomplete}")
 
 
-def _draw(files: list[Path], limit: int | None, seed: int) -> Any:
+def _draw(files: list[Path], limit: int | None, seed: int) -> Iterator[Sample]:
     """The rows of files, or a random choice of them, in order."""
-    total = sum(1 for file in files for _ in _rows(file)) if limit is not None else 0
-    chosen = None if limit is None or limit >= total else set(random.Random(seed).sample(range(total), limit))
-    samples = (sample for file in files for sample in _rows(file))
-    return (sample for number, sample in enumerate(samples) if chosen is None or number in chosen)
-
-
-def _rows(file: Path) -> Any:
-    return read_samples(file)
+    total = sum(pq.read_metadata(file).num_rows for file in files)
+    chosen = set(random.Random(seed).sample(range(total), min(total, limit or total)))
+    samples = itertools.chain.from_iterable(map(read_samples, files))
+    return (sample for number, sample in enumerate(samples) if number in chosen)
 
 
 @app.command("from-rollouts")
@@ -81,9 +80,7 @@ def from_rollouts(
     sources: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, mining or evaluations.")],
     out: Out,
     threshold: Annotated[float, typer.Option(help="Least reward; for longrlvr, 2 is full marks.")],
-    rows: Annotated[
-        list[str] | None, typer.Option(help="Data file that was answered; default: as the run says.")
-    ] = None,
+    rows: Annotated[list[str] | None, typer.Option(help="Data file that was answered; default: the run's.")] = None,
     per_prompt: Annotated[int, typer.Option(min=1, help="Most demonstrations of one prompt.")] = 1,
     order: Annotated[Order, typer.Option(help="Which of a prompt's good responses are kept.")] = "shortest",
     scorers: Scorers = None,

@@ -31,6 +31,9 @@ Order = Literal["shortest", "first", "random"]
 """Which of a prompt's responses are kept: the shortest, the first that were generated, or a random choice."""
 
 
+NAME_ROWS = "name the data files that were answered, in their order, with --rows"
+
+
 class SourceError(ValueError):
     """A folder holds no responses, or their rows cannot be found; the message has the fix."""
 
@@ -126,7 +129,7 @@ def _of_mining(folder: Path, rows: Sequence[str]) -> Iterator[tuple[Place, str]]
 def _of_evaluation(answers: Sequence[Path], rows: Sequence[str]) -> Iterator[tuple[Place, str]]:
     by_name = {Path(file).stem: file for file in rows}
     if not by_name:
-        raise SourceError(f"{answers[0]}: the rows are not named in it. Fix: --rows with the files that were evaluated")
+        raise SourceError(f"{answers[0]}: does not name the data files. Fix: {NAME_ROWS}")
     for path in answers:
         for answer in iterate_jsonl(path, ("row", "state")):
             stem, _, number = str(answer["row"]).rpartition("/")
