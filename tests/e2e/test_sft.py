@@ -43,6 +43,7 @@ class Run:
         command += [f"sft.val_files=[{self.demos}]", f"sft.steps={STEPS}", "sft.batch_size=8", "sft.lr=1e-3"]
         command += ["sft.save_freq=1", "longrl.checkpoints_to_keep=null", "trainer.logger=[]", *overrides]
         environment = {key: os.environ[key] for key in os.environ.keys() - {"PYTHONDONTWRITEBYTECODE"}}
+        environment["OMP_NUM_THREADS"] = "1"
         with (self.folder / "console.txt").open("a") as console:
             return subprocess.Popen(
                 command,
