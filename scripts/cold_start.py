@@ -5,7 +5,7 @@
 
 Documents of six chunks, each with one planted fact ("The access code of the mill is 7697."), and a question about one
 of them. 40 demonstrations that quote the evidence, cite its chunk and answer (`data_gen.demonstrations from-gold`), 10
-steps of 8 (`recipe.longrl.sft`). Then the model before and the model after answer 24 other questions greedily, scored
+steps of 8 (`recipe.longrl.sft`). Then the model before and the model after answer 12 other questions greedily, scored
 as in training. Writes docs/results/cold_start.json. On two CPU cores, use OMP_NUM_THREADS=2.
 """
 
@@ -29,7 +29,7 @@ PLACES = ["mill", "tower", "harbour", "library", "bakery", "chapel", "museum", "
 THINGS = ["access code", "opening year", "house number", "visitor record", "storage limit", "inventory number"]
 WORDS = ["people", "boats", "stones", "letters", "horses", "lanterns", "barrels", "carts", "bells", "windows"]
 VERBS = ["passed", "counted", "carried", "watched", "painted", "repaired", "followed", "admired"]
-ROWS = {"train": 40, "val": 8, "test": 24}
+ROWS = {"train": 40, "val": 8, "test": 12}
 
 
 def sample(draw: random.Random, index: int, split: str) -> Sample:

@@ -69,7 +69,7 @@ def file(tmp_path: Path):
 def test_the_tokens_are_those_of_a_rollout(bpe, demonstration, file, template: str):
     """The prompt by the code with which verl's agent loop builds it."""
     from omegaconf import OmegaConf
-    from verl.utils.tokenizer.continuous_token import create_continuous_token_builder
+    from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
     from verl_longrl.data.demonstration_dataset import DemonstrationDataset
 
     bpe.chat_template = template

@@ -33,8 +33,8 @@ from recipe.longrl.preflight.check import Check, collect, describe
 from recipe.longrl.sft.options import PREFIX, SftOptions, apply_options
 
 REQUIRED = ("data.train_files", "actor_rollout_ref.model.path")
-CPU_TOKENS = 4096
-"""Tokens of a micro-batch on a CPU, where a larger one is not faster."""
+CPU_TOKENS = 1024
+"""Tokens of a micro-batch on a CPU, where more at once would take memory and save no time."""
 
 
 class CheckedRun(NamedTuple):
