@@ -177,7 +177,7 @@ def _find_evidence(number: int, text: str, sample: Sample, answer: re.Pattern[st
     if not sentences:
         raise Unfit("an evidence chunk is empty")
     held = [span for span in sentences if answer is not None and answer.search(text[slice(*span)].casefold())]
-    chosen = [span for span in sentences if _overlaps(span, _marked_spans(text, sample.payload))] or held
+    chosen = [span for span in sentences if _is_marked(text[slice(*span)], sample.payload)] or held
     if not chosen:
         asked = set(words(sample.question))
         chosen = [max(sentences, key=lambda span: len(asked & set(words(text[slice(*span)]))))]
@@ -194,12 +194,16 @@ def split_sentences(text: str) -> Iterator[tuple[int, int]]:
             yield start, start + len(piece)
 
 
-def _marked_spans(text: str, payload: dict[str, Any]) -> list[tuple[int, int]]:
-    """Where the texts that the row marks as evidence are in a chunk."""
-    marked = payload.get("evidence")
-    pieces = [piece for piece in marked if isinstance(piece, str) and piece] if isinstance(marked, list) else []
-    return [(at, at + len(piece)) for piece in pieces if (at := text.find(piece)) >= 0]
+def _is_marked(sentence: str, payload: dict[str, Any]) -> bool:
+    """Whether the row marks a sentence as evidence: it is a part of a marked text, or has one in it, word for word.
+
+    A marked text may have several sentences, and the end of a chunk may divide it.
+    """
+    marked, spelled = payload.get("evidence"), _spell(sentence)
+    pieces = map(_spell, filter(lambda piece: isinstance(piece, str), marked if isinstance(marked, list) else []))
+    return any(spelled in piece or piece in spelled for piece in pieces if piece.strip() and spelled.strip())
 
 
-def _overlaps(span: tuple[int, int], others: list[tuple[int, int]]) -> bool:
-    return any(span[0] < end and start < span[1] for start, end in others)
+def _spell(text: str) -> str:
+    """The words of a text between single spaces, so that words are found whole."""
+    return f" {' '.join(words(text))} "

@@ -129,12 +129,12 @@ def train(config: DictConfig, checked: CheckedRun, command: str) -> None:
         sys.exit(INTERRUPTED)
     not_exported = None
     with export.exit_on_signals():
-        report.write_report(output_dir, command, time.time() - started)
         if config.longrl.export:
             try:
                 export.export_checkpoint(root, output_dir / "export")
             except CheckpointError as error:
                 not_exported = error
+        report.write_report(output_dir, command, time.time() - started)
     if not_exported is not None:
         sys.exit(f"trained, but not exported: {not_exported}")
 

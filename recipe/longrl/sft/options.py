@@ -78,6 +78,7 @@ def apply_options(config: DictConfig, options: SftOptions) -> None:
     with open_dict(config):
         config.data.custom_cls = dict(DATASET)
         config.data.train_files, config.data.val_files = list(options.train_files), list(options.val_files)
+        config.data.train_max_samples = config.data.val_max_samples = -1
         config.data.train_batch_size = actor.ppo_mini_batch_size = options.batch_size
         actor.optim.lr, actor.optim.weight_decay = options.lr, options.weight_decay
         actor.optim.lr_warmup_steps = options.warmup_steps

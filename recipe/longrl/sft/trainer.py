@@ -189,10 +189,13 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
         """This rank's share of the rows, as the engine wants them."""
         return tu.get_tensordict(tensor_dict=self.collate(items[self.rank_slice]), non_tensor_dict=self.about_batch)
 
+    @torch.no_grad()
     def _require_finite(self, step: int) -> None:
         """Exit instead of saving weights that are not finite."""
-        shards_ = (getattr(weights, "_local_tensor", weights) for weights in self.engine.module.parameters())
-        if self._agree(any(not bool(shard.isfinite().all()) for shard in shards_)):
+        weights = self.engine.module.parameters()
+        # FSDP's parameters are sharded over the ranks.
+        local = (each.to_local() if hasattr(each, "to_local") else each for each in weights)
+        if self._agree(any(not bool(each.isfinite().all()) for each in local)):
             sys.exit(_broken(step, "weights are not finite", self.config))
 
     def _agree(self, here: bool) -> bool:
