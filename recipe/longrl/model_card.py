@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 from omegaconf import OmegaConf
+from verl_longrl.data.demonstrations import DATASET
 from verl_longrl.trainer.checkpoints import MANIFEST, step_of
 
 from recipe.longrl import provenance, report, run_identity
-from recipe.longrl.sft.options import DATASET
 
 CARD, TAG = "README.md", "longrl"
 UNKNOWN = "unknown"

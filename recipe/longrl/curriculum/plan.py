@@ -51,7 +51,8 @@ class StageOptions(Options):
 
     def __post_init__(self) -> None:
         if self.mine is not None and self.sft is not None:
-            raise OptionError("mine", "{...}", "a stage with sft trains on demonstrations", "leave out one of them")
+            problem = "a stage with sft trains on demonstrations, which are not mined"
+            raise OptionError("mine", asdict(self.mine), problem, "leave out one of them")
 
 
 @dataclass(frozen=True)

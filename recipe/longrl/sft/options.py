@@ -16,13 +16,12 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
+from verl_longrl.data.demonstrations import DATASET
 from verl_longrl.options import OneOrMore, Options
 
 from recipe.longrl import settings
 
 PREFIX = "sft."
-DATASET = {"path": "pkg://verl_longrl.data.demonstration_dataset", "name": "DemonstrationDataset"}
-"""The data set of supervised runs, by which they can be told from others."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SftOptions(Options):
     test_freq: PositiveInt | None = 10
     """The held-out loss is measured every so many steps; null: only before and after."""
     max_imperfect: NonNegativeInt = 0
-    """Demonstrations that may score less than full marks. Incomplete ones leave something for reinforcement learning to
+    """Demonstrations of each file that may score less than full marks. Incomplete ones leave something for reinforcement learning to
     improve."""
 
 

@@ -158,8 +158,9 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
         values = {name: metrics[name] for name in ("loss", "grad_norm", "lr") if name in metrics}
         values |= {"tokens": sum(tokens), "response_tokens": sum(int(item["loss_mask"].sum()) for item in items)}
         values |= {"seconds": seconds, "memory_gib": metrics["perf/max_memory_allocated_gb"]}
-        if not math.isfinite(values["loss"]):
-            sys.exit(_broken(step, f"the loss is {values['loss']}", self.config))
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            what = f"loss {values['loss']}, gradient norm {values['grad_norm']}"
+            sys.exit(_broken(step, what, self.config))
         self.log.write("train", step, {f"train/{name}": value for name, value in values.items()})
         print_line(
             f"step {step}/{self.total_training_steps}  loss {values['loss']:.4f}  {sum(tokens) / seconds:.0f} tokens/s"

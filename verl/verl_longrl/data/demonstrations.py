@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RESPONSE = "response"
+DATASET = {"path": "pkg://verl_longrl.data.demonstration_dataset", "name": "DemonstrationDataset"}
+"""`data.custom_cls` of supervised runs, by which they can be told from others."""
 DEMONSTRATION_SCHEMA = SCHEMA.append(pa.field(RESPONSE, pa.string()))
 FULL_MARKS = 1 - 1e-9
 """A mean of n ones may be a little below 1."""
