@@ -51,8 +51,8 @@ class SftOptions(Options):
     test_freq: PositiveInt | None = 10
     """The held-out loss is measured every so many steps; null: only before and after."""
     max_imperfect: NonNegativeInt = 0
-    """Demonstrations of each file that may score less than full marks. Incomplete ones leave something for reinforcement learning to
-    improve."""
+    """Demonstrations of each file that may score less than full marks. Incomplete ones leave something for
+    reinforcement learning to improve."""
 
 
 def split_options(arguments: Sequence[str]) -> tuple[SftOptions, list[str]]:
