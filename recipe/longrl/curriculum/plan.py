@@ -183,10 +183,10 @@ def _merge_options(name: str, of_file: StageOptions, overrides: list[str]) -> St
     """A stage's options, with those of the command line above those of the file."""
     if not overrides:
         return of_file
-    groups = {group: asdict(value) for group, value in vars(of_file).items() if isinstance(value, Options)}
+    groups: dict[str, Any] = {"mine": of_file.mine and asdict(of_file.mine), "sft": of_file.sft and asdict(of_file.sft)}
     try:
-        given = OmegaConf.from_dotlist(overrides)
-        merged = {**vars(of_file), **settings.plain(OmegaConf.merge(OmegaConf.create(groups), given))}
+        given: Any = OmegaConf.merge(OmegaConf.create(groups), OmegaConf.from_dotlist(overrides))
+        merged = {**vars(of_file), **settings.plain(given)}
         return StageOptions.from_dict(merged, f"{name}.")
     except ValueError as error:
         raise settings.SettingsError(str(error)) from error

@@ -77,7 +77,7 @@ def main() -> None:
     parent, ranks, port, file = sys.argv[1:]
     end_with_parent(int(parent))
     os.environ[PARENT] = str(os.getpid())
-    static_tcp_rendezvous.TCPStore = rendezvous.loopback_store  # type: ignore[assignment]
+    static_tcp_rendezvous.TCPStore = rendezvous.loopback_store  # type: ignore[assignment,misc]
     torchrun(
         [
             *("--nnodes=1", f"--nproc-per-node={ranks}", "--rdzv-backend=static", f"--rdzv-endpoint={HOST}:{port}"),

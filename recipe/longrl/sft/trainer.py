@@ -121,9 +121,8 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _build_ckpt_handler(self) -> None:
         trainer, keep = self.config.trainer, self.config.longrl.checkpoints_to_keep
-        self.ckpt_handler = SealedCheckpoints(
-            self.engine, Path(trainer.default_local_dir), keep, trainer.resume_from_path
-        )
+        root = Path(trainer.default_local_dir)
+        self.ckpt_handler: Any = SealedCheckpoints(self.engine, root, keep, trainer.resume_from_path)
 
     def fit(self) -> None:
         """Train to the last step, or until the stop file is there; a checkpoint is sealed at the end of either."""
@@ -193,7 +192,8 @@ class DemonstrationTrainer(SFTTrainer):  # type: ignore[misc]
     @torch.no_grad()
     def _require_finite(self, step: int) -> None:
         """Exit instead of saving weights that are not finite."""
-        weights = self.engine.module.parameters()
+        engine: Any = self.engine
+        weights = engine.module.parameters()
         # FSDP's parameters are sharded over the ranks.
         local = (each.to_local() if hasattr(each, "to_local") else each for each in weights)
         if self._agree(any(not bool(each.isfinite().all()) for each in local)):

@@ -93,13 +93,13 @@ def test_marked_evidence_wins_over_the_answer(write):
 
 
 def test_a_marked_text_may_have_several_sentences_or_be_divided_by_chunks(write):
-    whole = "Long ago the mill belongs to Ann.\n The boats were near the tower. Ann was born"
+    whole = "Long ago the mill belongs to Ann.\n Ann was born in Rome. She"
     _, responses = write(sample([2, 3], "Rome", payload={"evidence": [whole]}), max_quote_tokens=40)
     assert responses[0].startswith("The mill belongs to Ann. The boats were near the tower. </CHUNK_2>\nAnn was born")
 
 
 def test_without_the_answer_the_sentence_nearest_to_the_question_is_quoted(write):
-    _, responses = write(sample([0], "unknown"))
+    _, responses = write(sample([0], "Berlin"))
     assert responses[0].startswith("The mill is old.</CHUNK_0>")
 
 

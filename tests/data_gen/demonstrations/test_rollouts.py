@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from verl_longrl.data.demonstrations import read_demonstrations
 from verl_longrl.data.schema import Sample, write_samples
@@ -113,7 +112,7 @@ def test_what_gives_nothing_is_named(
     write_samples("other.parquet", [sample(7, "Lima")])
     folder = run.parent / "empty" if source == "." else run
     folder.mkdir(exist_ok=True)
-    with pytest.raises(typer.Exit):
-        choose(folder, *options)
+    out = str(run.parent / "demos.parquet")
+    assert command.app(["from-rollouts", str(folder), "--out", out, *options], standalone_mode=False) == 1
     assert message in capsys.readouterr().err
     assert not (run.parent / "demos.parquet").exists()

@@ -100,15 +100,14 @@ class DemonstrationEncoder:
 
     def decode_response(self, ids: Sequence[int]) -> str:
         """The text that a rollout of these tokens is scored as."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def opens_reasoning(self) -> bool:
         """Whether the generation prompt has opened `<think>` already."""
-        text: str = self.tokenizer.apply_chat_template(
+        prompt = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False, **self.prompts.kwargs
         )
-        return text.rstrip().endswith(THINK_OPEN)
+        return str(prompt).rstrip().endswith(THINK_OPEN)
 
 
 def find_end_of_turn(
@@ -129,7 +128,7 @@ def find_end_of_turn(
             "would never end. Fix: add one of them to the model's folder"
         )
     conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    turns: list[int] = tokenizer.apply_chat_template(
+    turns: Any = tokenizer.apply_chat_template(
         conversation, tokenize=True, return_dict=False, **dict(chat_template_kwargs or {})
     )
     return next((token for token in reversed(turns) if token in stops), stops[0])
@@ -195,8 +194,8 @@ def check_demonstrations(
     """
     report = validate_file(
         path,
-        tokenizer=encoder and encoder.tokenizer,
-        chat_template_kwargs=encoder and encoder.prompts.kwargs,
+        tokenizer=encoder.tokenizer if encoder else None,
+        chat_template_kwargs=encoder.prompts.kwargs if encoder else None,
         max_prompt_length=max_prompt_length,
         max_errors=max_errors,
         cache_dir=cache_dir,

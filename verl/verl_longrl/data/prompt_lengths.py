@@ -80,10 +80,10 @@ class PromptCounter:
         return self._encode_batch(prompts)
 
     def _encode_one(self, prompt: list[Message]) -> list[int]:
-        ids: list[int] = self.tokenizer.apply_chat_template(
+        ids: Any = self.tokenizer.apply_chat_template(
             prompt, add_generation_prompt=True, tokenize=True, return_dict=False, **self.kwargs
         )
-        return ids
+        return list(ids)
 
     def _encode_batch(self, prompts: Sequence[list[Message]]) -> Sequence[Any]:
         assert self._backend is not None
