@@ -100,7 +100,7 @@ def test_an_evaluation_of_own_rows(run: Path):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("run", ("--threshold", "2"), "threshold = 2: none of 6 responses is kept (5 reward below 2"),
+        ("run", ("--threshold", "2"), "5 reward below 2). Fix: lower it"),
         ("run", ("--threshold", "1", "--rows", "other.parquet"), "no prompt belongs to a row of"),
         (".", ("--threshold", "1"), "no rollouts/, rollouts.jsonl or answers.jsonl in it. Fix: name the folder"),
     ],
