@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 from omegaconf import OmegaConf
+from verl_longrl.data.demonstrations import DATASET
 from verl_longrl.trainer.checkpoints import MANIFEST, step_of
 
 from recipe.longrl import provenance, report, run_identity
@@ -46,18 +47,21 @@ def compose_card(checkpoints: Path, checkpoint: Path) -> str:
     model = started_with.get("actor_rollout_ref.model.path") or OmegaConf.select(config, "actor_rollout_ref.model.path")
     hub_name, base_card = _base(model)
     starts = _starts(run, checkpoint) if run else []
+    supervised = OmegaConf.select(config, "data.custom_cls") == DATASET
     facts = {
         "base model": f"{model or UNKNOWN}" + (f" ({hub_name})" if hub_name and hub_name != model else ""),
         "license": f"of the base model, according to its card: {base_card['license']}"
         if "license" in base_card
         else UNKNOWN,
-        "method": fill_in(
+        "method": "supervised fine-tuning on demonstrations"
+        if supervised
+        else fill_in(
             "reward {}, advantages {}, task-aware estimator {}",
             *("longrl.reward.method", "algorithm.adv_estimator", "longrl.advantage.estimator"),
         ),
         "step": fill_in(
-            f"{step_of(checkpoint)}, with {{}} prompts of {{}} rollouts each",
-            *("data.train_batch_size", "actor_rollout_ref.rollout.n"),
+            f"{step_of(checkpoint)}, with {{}} {'demonstrations' if supervised else 'prompts of {} rollouts'} each",
+            *("data.train_batch_size", *([] if supervised else ["actor_rollout_ref.rollout.n"])),
             default=str(step_of(checkpoint)),
         ),
         "lengths": fill_in(
@@ -72,7 +76,7 @@ def compose_card(checkpoints: Path, checkpoint: Path) -> str:
         base_model=hub_name or (base_card.get("base_model") if TAG in (base_card.get("tags") or []) else None),
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=[TAG, "reinforcement-learning", "long-context"],
+        tags=[TAG, "supervised-fine-tuning" if supervised else "reinforcement-learning", "long-context"],
     )
     parts = [
         f"---\n{data.to_yaml()}\n---\n",
@@ -131,8 +135,8 @@ def _versions(starts: list[dict[str, Any]]) -> dict[str, str]:
 
 def _comparison(run: Path | None, step: int) -> str:
     compared = report.compare_first_and_last(report.read_metrics(run), step) if run else None
-    if compared is None:
-        return f"{UNKNOWN.capitalize()}: the run has no metrics.jsonl, or it contains no step up to this one."
+    if compared is None or not compared.lines():
+        return f"{UNKNOWN.capitalize()}: the run has no metrics.jsonl, or nothing was measured up to this step."
     lines = [f"| {label} | {before:.3f} | {after:.3f} |" for label, before, after in compared.lines()]
     head = [f"Means over {compared.where}.", "", f"| | step {compared.first} | step {compared.last} |", "|---|---|---|"]
     if compared.first == compared.last:

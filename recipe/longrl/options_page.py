@@ -49,7 +49,8 @@ SECTIONS = (
         "STAGE.",
         StageOptions,
         "A YAML file of stages by name, named by `curriculum=FILE`. On the command line, "
-        "`STAGE.KEY=VALUE` changes one stage.",
+        "`STAGE.KEY=VALUE` changes one stage. The keys below `STAGE.sft` are also those of "
+        "`python -m recipe.longrl.sft`, as `sft.KEY=VALUE`.",
     ),
     Section(
         "Prompt-affinity router",

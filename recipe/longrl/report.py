@@ -75,7 +75,8 @@ class Comparison(NamedTuple):
     def lines(self) -> list[tuple[str, float, float]]:
         """Name, before and after of each part that the table shows."""
         before, after = self.before, self.after
-        shown = _shown([before, after]).items()
+        # The held-out loss of supervised fine-tuning.
+        shown = (_shown([before, after]) | {"loss": "loss of demonstrations"}).items()
         return [(label, before[part], after[part]) for part, label in shown if part in before and part in after]
 
 

@@ -11,10 +11,9 @@ the new rewards of each task, and the rollouts whose rewards differ most.
 import asyncio
 import dataclasses
 import heapq
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -24,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from verl_longrl.data.jsonl import iterate_jsonl
-from verl_longrl.data.schema import decode_extra_info, decode_ground_truth, read_rows
+from verl_longrl.data.logged_rows import Row, match_prompts
 from verl_longrl.rewards.isolation.scorer_pool import IsolatedScorer
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score
@@ -36,14 +35,6 @@ from recipe.longrl.run_identity import STORED
 KEY = "longrl.reward"
 LONGEST_SHOWN = 120
 """Characters of an answer in the table."""
-
-
-class Row(NamedTuple):
-    """The facts about a prompt that its scorer is given."""
-
-    data_source: str
-    ground_truth: Any
-    extra_info: dict[str, Any]
 
 
 class Change(NamedTuple):
@@ -104,36 +95,6 @@ async def _score_step(rollouts: list[dict[str, Any]], rows: dict[str, Row], isol
         return Change(rollout, row, new)
 
     return await asyncio.gather(*map(score_one, rollouts))
-
-
-def match_prompts(prompts: Iterable[dict[str, Any]], files: Sequence[str]) -> dict[str, Row]:
-    """The row of each prompt in the log, by the prompt's key.
-
-    A prompt's line has the row's index and ground truth. Where rows of several files have both in common, the question
-    decides, because it is in the prompt. A prompt that several rows fit, or none, is left out.
-    """
-    candidates: dict[str, list[Row]] = defaultdict(list)
-    for row in _read_files(files):
-        candidates[_identify(row.extra_info["index"], row.ground_truth)].append(row)
-    matched: dict[str, Row] = {}
-    for prompt in prompts:
-        fitting = candidates[_identify(prompt.get("index"), prompt.get("ground_truth"))]
-        if len(fitting) > 1:
-            fitting = [row for row in fitting if str(row.extra_info.get("question", "")) in prompt["text"]]
-        if len(fitting) == 1:
-            matched[prompt["prompt"]] = fitting[0]
-    return matched
-
-
-def _read_files(files: Sequence[str]) -> Iterator[Row]:
-    for file in files:
-        for number, row in enumerate(read_rows(file, ["data_source", "reward_model", "extra_info"])):
-            extra_info = {"index": number} | decode_extra_info(row["extra_info"])
-            yield Row(row["data_source"], decode_ground_truth(row["reward_model"]), extra_info)
-
-
-def _identify(index: Any, ground_truth: Any) -> str:
-    return json.dumps([index, ground_truth], sort_keys=True, default=lambda value: value.tolist())
 
 
 def read_settings(run: Path) -> dict[str, Any]:

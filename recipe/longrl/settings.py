@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -147,9 +148,9 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def require_given(config: DictConfig) -> None:
+def require_given(config: DictConfig, required: Sequence[str] = REQUIRED) -> None:
     """Raises SettingsError unless data and a model are named."""
-    missing = [key for key in REQUIRED if not OmegaConf.select(config, key)]
+    missing = [key for key in required if not OmegaConf.select(config, key)]
     if missing:
         raise SettingsError(
             f"{', '.join(missing)} must be given. Fix: set TRAIN_FILES, VAL_FILES and MODEL_PATH for run_longrl.sh, or "
@@ -157,14 +158,16 @@ def require_given(config: DictConfig) -> None:
         )
 
 
-def resolve(config: DictConfig, dry_run: bool = False, partial: bool = False) -> LongRLConfig:
+def resolve(
+    config: DictConfig, dry_run: bool = False, partial: bool = False, required: Sequence[str] = REQUIRED
+) -> LongRLConfig:
     """Check the configuration and fill in derived keys, in place; returns the `longrl:` block. Raises SettingsError.
 
     dry_run: nothing will be started, so no weights are fetched. partial: the configuration is only printed, so data and
-    model may be missing, and models are neither looked up nor prepared.
+    model may be missing, and models are neither looked up nor prepared. required: the keys that must be given.
     """
     if not partial:
-        require_given(config)
+        require_given(config, required)
     try:
         secret_settings.refuse_secrets(plain(config))
     except (secret_settings.SecretSettingError, OmegaConfBaseException) as error:

@@ -86,20 +86,6 @@ def test_a_users_scorer_is_given_the_whole_row(run: Path, capsys: pytest.Capture
     assert list(table.columns[-1].cells) == ["It is \\boxed{It is Paris}", "no box at all \\[b]"]
 
 
-def test_rows_of_two_files_with_one_index_and_answer_are_told_apart_by_their_question(tmp_path: Path):
-    bridge, tower = sample(0, "yes", "Is the bridge old?"), sample(0, "yes", "Is the tower old?", source="math")
-    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
-    for file, row in zip(files, (bridge, tower), strict=True):
-        write_samples(file, [row])
-    prompts = [
-        {"prompt": "1", "text": "user: Is the tower old?", "index": 0, "ground_truth": "yes"},
-        {"prompt": "2", "text": "user: Is the church old?", "index": 0, "ground_truth": "yes"},
-        {"prompt": "3", "text": "user: Is the bridge old?", "index": 1, "ground_truth": "yes"},
-    ]
-    matched = rescore.match_prompts(prompts, files)
-    assert {key: row.data_source for key, row in matched.items()} == {"1": "math"}
-
-
 def test_what_cannot_be_scored_is_named_with_a_fix(run: Path, tmp_path: Path):
     with pytest.raises(typer.BadParameter, match=r"config\.yaml: no such file\. Fix: name the folder of a run"):
         rescore.main(run / "elsewhere")

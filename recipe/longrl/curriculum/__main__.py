@@ -1,8 +1,9 @@
 """`python -m recipe.longrl.curriculum`: train in stages, each from the weights that the stage before exported.
 
-Every stage is an ordinary run of `recipe.longrl.main` in its own folder, with its own checks, checkpoints and report. A
-stage with mining first mines its training rows with the weights that it starts from. All stages are checked before the
-first one starts. If the curriculum is killed, rerun the same command: it resumes where it stopped.
+Every stage is an ordinary run of `recipe.longrl.main` in its own folder, with its own checks, checkpoints and report; a
+stage with `sft` is one of `recipe.longrl.sft`. A stage with mining first mines its training rows with the weights that
+it starts from. All stages are checked before the first one starts. If the curriculum is killed, rerun the same command:
+it resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from recipe.longrl import command_flags, preflight, run_lock, settings
 from recipe.longrl.curriculum import mining, plan, report
 from recipe.longrl.main import refuse
+from recipe.longrl.sft.checks import check_run
+from recipe.longrl.sft.options import as_arguments
 
 HELP = """usage: python -m recipe.longrl.curriculum [--dry-run] [--help] [curriculum=NAME|FILE.yaml] [overrides...]
 
@@ -29,6 +32,7 @@ HELP = """usage: python -m recipe.longrl.curriculum [--dry-run] [--help] [curric
   --version    versions of LongRL and of what it runs on
   curriculum=  loongrl-7b (default), loongrl-14b, or your own file with stages in order, each with
                overrides: [...] and, to train only on mined rows, mine: {rollouts: 8, drop_unsolved: false}
+               or, for supervised fine-tuning, sft: {train_files: [demos.parquet], steps: 10}
   overrides    Hydra's, for all stages; prefixed with a stage's name for that stage: stage1.trainer.total_epochs=2
 
 example: python -m recipe.longrl.curriculum model=qwen2.5-7b-1m hardware=8gpu trainer.experiment_name=loongrl
@@ -83,11 +87,15 @@ def run_stages(curriculum: plan.CurriculumPlan, command: str) -> None:
         print(f"=== {title}", flush=True)
         started = time.monotonic()
         overrides = list(stage.overrides)
-        if stage.mine is not None:
-            options = [f"mine.{key}={value}" for key, value in vars(stage.mine).items() if value is not None]
-            _run_module("recipe.longrl.curriculum.mining", [*overrides, *options])
-            overrides.append(_train_on_mined_files(stage))
-        _run_module("recipe.longrl.main", overrides)
+        if stage.sft is not None:
+            overrides += as_arguments(stage.sft)
+            _run_module("recipe.longrl.sft", overrides)
+        else:
+            if stage.mine is not None:
+                options = [f"mine.{key}={value}" for key, value in vars(stage.mine).items() if value is not None]
+                _run_module("recipe.longrl.curriculum.mining", [*overrides, *options])
+                overrides.append(_train_on_mined_files(stage))
+            _run_module("recipe.longrl.main", overrides)
         done = {"overrides": overrides, "seconds": round(time.monotonic() - started, 1)}
         write_atomic(stage.marker, json.dumps(done, indent=2) + "\n")
     report.write_report(curriculum, command)
@@ -101,14 +109,17 @@ def _check_stage(curriculum: plan.CurriculumPlan, stage: plan.CurriculumStage, s
             if stage.initial_weights is not None and not stage.initial_weights.is_dir():
                 # They will have the shape of the model that the first stage starts from.
                 config.actor_rollout_ref.model.path = curriculum.stages[0].config.actor_rollout_ref.model.path
-            settings.resolve(config, dry_run=True)
-            if stage.mine is not None and mining.is_finished(config):
-                config.data.train_files = [str(path) for path in mining.kept_files(config)]
+            if stage.sft is not None:
+                checks = check_run(config, stage.sft, dry_run=True).checks
+            else:
+                settings.resolve(config, dry_run=True)
+                if stage.mine is not None and mining.is_finished(config):
+                    config.data.train_files = [str(path) for path in mining.kept_files(config)]
+                checks = preflight.run(config, dry_run=True)
     except (settings.SettingsError, mining.MiningError) as error:
         raise settings.SettingsError(
             f"stage {stage.name}: {error}; for this stage alone: {stage.name}.KEY=VALUE"
         ) from error
-    checks = preflight.run(config, dry_run=True)
     if show or preflight.failed(checks):
         preflight.show(config, checks)
     else:

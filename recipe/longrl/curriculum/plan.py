@@ -1,13 +1,16 @@
 """Read a curriculum: a file lists its stages in order, and the command line adds overrides to all or one of them.
 
+    coldstart:
+      sft: {train_files: [demos.parquet], steps: 10}
     warmup:
       overrides: [trainer.total_epochs=1]
     stage2:
       mine: {rollouts: 8}
       overrides: [trainer.total_epochs=9]
 
-An override that begins with a stage's name and a dot (`stage2.trainer.total_epochs=5`, `stage2.mine.rollouts=16`)
-applies to that stage only and takes precedence. All other overrides apply to every stage.
+An override that begins with a stage's name and a dot (`stage2.trainer.total_epochs=5`, `stage2.mine.rollouts=16`,
+`coldstart.sft.lr=1e-5`) applies to that stage only and takes precedence. All other overrides apply to every stage. A
+stage with `sft` is supervised fine-tuning on demonstrations (`recipe.longrl.sft`).
 """
 
 from __future__ import annotations
@@ -15,19 +18,22 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic.dataclasses import dataclass as option_group
-from verl_longrl.options import Options
+from verl_longrl.options import OptionError, Options
 
 from recipe.longrl import settings
 from recipe.longrl.curriculum.mining import MineOptions
+from recipe.longrl.sft.options import SftOptions
 
 SHIPPED = resources.files("recipe.longrl.config") / "curriculum"
+GROUPS = ("mine.", "sft.")
+"""Beginnings of overrides that are options of a stage, not of its run."""
 _STAGE_OVERRIDE = re.compile(r"([+~]*)([\w-]+)\.(.*)", re.DOTALL)
 """Hydra's prefix (+, ++, ~), the possible name of a stage, and the rest."""
 
@@ -40,6 +46,13 @@ class StageOptions(Options):
     """Overrides of this stage's run, as on the command line."""
     mine: MineOptions | None = None
     """null: the stage trains on all rows."""
+    sft: SftOptions | None = None
+    """Supervised fine-tuning on demonstrations; null: reinforcement learning."""
+
+    def __post_init__(self) -> None:
+        if self.mine is not None and self.sft is not None:
+            problem = "a stage with sft trains on demonstrations, which are not mined"
+            raise OptionError("mine", asdict(self.mine), problem, "leave out one of them")
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,7 @@ class CurriculumStage:
     overrides: tuple[str, ...]
     config: DictConfig
     mine: MineOptions | None
+    sft: SftOptions | None
     initial_weights: Path | None
     """The export of the stage before; None for the first stage, which starts from the given model."""
 
@@ -104,37 +118,37 @@ def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
     checkpoints = _last_value(common, "trainer.default_local_dir")
     initial_weights: Path | None = None
     for name, stage in stages.items():
-        mine_overrides = [override for override in of_stage[name] if override.startswith("mine.")]
+        of_groups = [override for override in of_stage[name] if override.startswith(GROUPS)]
         # Later overrides win: the command line's for this stage, then the keys that chain the stages.
         overrides = (
             *common,
             *stage.overrides,
-            *(override for override in of_stage[name] if override not in mine_overrides),
+            *(override for override in of_stage[name] if override not in of_groups),
             f"trainer.experiment_name={plan.name}-{name}",
             f"longrl.output_dir={quote_path(plan.folder / name)}",
             *([f"trainer.default_local_dir={quote_path(Path(checkpoints) / name)}"] if checkpoints else []),
             *([f"actor_rollout_ref.model.path={quote_path(initial_weights)}"] if initial_weights else []),
         )
-        mine = _mine_options(name, stage.mine, mine_overrides)
-        plan.stages.append(_compose_stage(name, overrides, mine, initial_weights))
+        plan.stages.append(_compose_stage(name, overrides, _merge_options(name, stage, of_groups), initial_weights))
         # The folder may not exist yet: this stage writes it before the next one starts.
         initial_weights = plan.stages[-1].export
     return plan
 
 
 def _compose_stage(
-    name: str, overrides: tuple[str, ...], mine: MineOptions | None, initial_weights: Path | None
+    name: str, overrides: tuple[str, ...], options: StageOptions, initial_weights: Path | None
 ) -> CurriculumStage:
     try:
         config = settings.compose(list(overrides))
     except settings.SettingsError as error:
         raise settings.SettingsError(f"stage {name}: {error}") from error
-    if not config.longrl.export or config.trainer.save_freq <= 0:
+    # A supervised run always writes a checkpoint at its end.
+    if not config.longrl.export or (options.sft is None and config.trainer.save_freq <= 0):
         raise settings.SettingsError(
             f"stage {name}: longrl.export = {config.longrl.export}, trainer.save_freq = {config.trainer.save_freq}: "
             "the next stage starts from this stage's export. Fix: longrl.export=true and a positive trainer.save_freq"
         )
-    return CurriculumStage(name, overrides, config, mine, initial_weights)
+    return CurriculumStage(name, overrides, config, options.mine, options.sft, initial_weights)
 
 
 def _read_stages(name: str) -> dict[str, StageOptions]:
@@ -165,13 +179,15 @@ def _read_stages(name: str) -> dict[str, StageOptions]:
         raise settings.SettingsError(f"curriculum={name}: {error}") from error
 
 
-def _mine_options(name: str, of_file: MineOptions | None, overrides: list[str]) -> MineOptions | None:
-    """The stage's mining options, with those of the command line above those of the file."""
+def _merge_options(name: str, of_file: StageOptions, overrides: list[str]) -> StageOptions:
+    """A stage's options, with those of the command line above those of the file."""
     if not overrides:
         return of_file
+    groups: dict[str, Any] = {"mine": of_file.mine and asdict(of_file.mine), "sft": of_file.sft and asdict(of_file.sft)}
     try:
-        values = settings.plain(OmegaConf.from_dotlist([override.removeprefix("mine.") for override in overrides]))
-        return MineOptions.from_dict({**(vars(of_file) if of_file else {}), **values}, f"{name}.mine.")
+        given: Any = OmegaConf.merge(OmegaConf.create(groups), OmegaConf.from_dotlist(overrides))
+        merged = {**vars(of_file), **settings.plain(given)}
+        return StageOptions.from_dict(merged, f"{name}.")
     except ValueError as error:
         raise settings.SettingsError(str(error)) from error
 

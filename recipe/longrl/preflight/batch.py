@@ -13,11 +13,11 @@ from recipe.longrl.preflight.check import Check
 
 def check_batch(config: DictConfig) -> Iterator[Check]:
     """One line: the first size that does not divide or fit, else the arithmetic."""
-    problem = _check_parallel_sizes(config)
+    problem = find_parallel_problem(config)
     if problem is not None:
         yield Check("parallelism", "FAIL", problem)
         return
-    problem = _check_rows(config) or _check_token_budgets(config) or _validate_with_verl(config)
+    problem = _check_rows(config) or find_budget_problem(config) or _validate_with_verl(config)
     if problem is not None:
         yield Check("batch", "FAIL", problem)
         return
@@ -35,7 +35,8 @@ def check_batch(config: DictConfig) -> Iterator[Check]:
     )
 
 
-def _check_parallel_sizes(config: DictConfig) -> str | None:
+def find_parallel_problem(config: DictConfig) -> str | None:
+    """A parallel size that does not divide the GPUs, with the fix; None if all do."""
     devices, trainer = n_gpus(config), parallel(config)
     for key, size in (
         (trainer.sequence_key, trainer.sequence),
@@ -78,7 +79,8 @@ def _check_rows(config: DictConfig) -> str | None:
     return None
 
 
-def _check_token_budgets(config: DictConfig) -> str | None:
+def find_budget_problem(config: DictConfig) -> str | None:
+    """A token budget that is smaller than one sequence, with the fix; None if all are large enough."""
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     longest, shared = config.data.max_prompt_length + config.data.max_response_length, parallel(config).sequence
     for key, budget in (

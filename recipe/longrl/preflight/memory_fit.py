@@ -24,7 +24,7 @@ def check_memory(
         return
     gpu_gib = memory.device_gib(config, longrl.gpu_memory_gib)
     sizes = memory.estimate(config, memory.ModelSizes.of(shape), gpu_gib, n_gpus(config))
-    yield _check_training(config, sizes, gpu_gib)
+    yield check_training(config, sizes, gpu_gib)
     if config.trainer.device != "cpu":
         yield _check_generation(config, sizes, gpu_gib)
     yield _check_kv_cache(config, sizes)
@@ -33,7 +33,8 @@ def check_memory(
     yield from disk.check_disk(config, longrl, sizes, dry_run, plan)
 
 
-def _check_training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
+def check_training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
+    """The line for the memory of a device in the trainer's passes."""
     peak = max(sizes.update_peak, sizes.log_prob_peak)
     detail = (
         f"{memory.format_count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "

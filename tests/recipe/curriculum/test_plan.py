@@ -7,6 +7,7 @@ import pytest
 from recipe.longrl.curriculum import plan
 from recipe.longrl.curriculum.mining import MineOptions
 from recipe.longrl.settings import SettingsError
+from recipe.longrl.sft.options import SftOptions
 
 MODEL = "actor_rollout_ref.model.path=some/model"
 FILE = """
@@ -52,6 +53,42 @@ def test_every_stage_has_everybodys_overrides_its_own_and_a_folder(file: str, tm
     assert hard.initial_weights == easy.export == tmp_path / "run" / "easy" / "export"
     assert hard.config.actor_rollout_ref.model.path == str(easy.export)
     assert hard.config.trainer.default_local_dir == str(tmp_path / "run" / "hard" / "checkpoints")
+
+
+COLD = """
+coldstart: {sft: {train_files: [a.parquet], steps: 10, lr: 1.0e-4}}
+hard: {mine: {rollouts: 4}}
+"""
+
+
+@pytest.fixture
+def cold(tmp_path: Path) -> str:
+    (tmp_path / "cold.yaml").write_text(COLD)
+    return f"curriculum={tmp_path / 'cold.yaml'}"
+
+
+def test_a_stage_may_be_supervised(cold: str):
+    found = plan.read_plan([cold, MODEL, "coldstart.sft.train_files=[b.parquet,c.parquet]", "coldstart.sft.lr=5e-5"])
+    start, hard = found.stages
+    assert start.sft == SftOptions(train_files=("b.parquet", "c.parquet"), steps=10, lr=5e-5)
+    assert (start.mine, hard.sft) == (None, None)
+    assert hard.initial_weights == start.export
+    # A single file for a list of them.
+    one = plan.read_plan([cold, MODEL, "coldstart.sft.train_files=b.parquet"]).stages[0]
+    assert one.sft == SftOptions(train_files=("b.parquet",), steps=10, lr=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("coldstart.sft.learning_rate=1", "coldstart.sft.learning_rate = 1: unknown key"),
+        ("coldstart.mine.rollouts=2", "coldstart.mine = .*: a stage with sft trains on demonstrations"),
+        ("hard.sft.steps=2", "hard.mine = .*: a stage with sft trains on demonstrations"),
+    ],
+)
+def test_a_supervised_stage_that_cannot_run_is_named(cold: str, argument: str, message: str):
+    with pytest.raises(SettingsError, match=message):
+        plan.read_plan([cold, MODEL, argument])
 
 
 def test_checkpoints_of_stages_are_kept_apart(file: str):

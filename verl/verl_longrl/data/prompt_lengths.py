@@ -39,7 +39,7 @@ DIGEST_BYTES = 16
 
 
 class PromptCounter:
-    """Counts prompt tokens as the model sees them.
+    """Counts and encodes prompts as the model sees them.
 
     Args:
         tokenizer: a transformers tokenizer with a chat template. It is not modified.
@@ -60,31 +60,39 @@ class PromptCounter:
 
     def count(self, prompts: Sequence[list[Message]]) -> list[int]:
         """Number of tokens of each chat prompt, generation prompt included."""
+        return [len(encoding) for encoding in self._encode(prompts)]
+
+    def encode(self, prompts: Sequence[list[Message]]) -> list[list[int]]:
+        """Token ids of each chat prompt, generation prompt included."""
+        return [encoding if isinstance(encoding, list) else encoding.ids for encoding in self._encode(prompts)]
+
+    def _encode(self, prompts: Sequence[list[Message]]) -> Sequence[Any]:
+        """Lists of ids, or encodings of the backend, whose ids are converted to Python's numbers only on demand."""
         if not prompts:
             return []
-        # A tokenizer class may do more than its backend. The first prompt shows whether both count the same.
+        # A tokenizer class may do more than its backend. The first prompt shows whether both give the same.
         if self._backend is not None and not self._backend_checked:
             self._backend_checked = True
-            if self._count_batch(prompts[:1]) != [self._count_one(prompts[0])]:
+            if self._encode_batch(prompts[:1])[0].ids != self._encode_one(prompts[0]):
                 self._backend = None
         if self._backend is None:
-            return [self._count_one(prompt) for prompt in prompts]
-        return self._count_batch(prompts)
+            return [self._encode_one(prompt) for prompt in prompts]
+        return self._encode_batch(prompts)
 
-    def _count_one(self, prompt: list[Message]) -> int:
-        return len(
-            self.tokenizer.apply_chat_template(
-                prompt, add_generation_prompt=True, tokenize=True, return_dict=False, **self.kwargs
-            )
+    def _encode_one(self, prompt: list[Message]) -> list[int]:
+        ids: Any = self.tokenizer.apply_chat_template(
+            prompt, add_generation_prompt=True, tokenize=True, return_dict=False, **self.kwargs
         )
+        return list(ids)
 
-    def _count_batch(self, prompts: Sequence[list[Message]]) -> list[int]:
+    def _encode_batch(self, prompts: Sequence[list[Message]]) -> Sequence[Any]:
         assert self._backend is not None
         texts = [
             self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **self.kwargs)
             for prompt in prompts
         ]
-        return [len(e) for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        encodings: Sequence[Any] = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return encodings
 
 
 def tokenizer_fingerprint(

@@ -19,8 +19,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,7 @@ ROW_GROUP_ROWS = 128
 MAX_DEPTH = 100
 """Levels of lists and objects in a JSON value. Python's recursion ends at a few hundred."""
 
+T = TypeVar("T")
 GroundTruth = str | list | dict
 Message = dict[str, str]
 
@@ -222,15 +224,29 @@ def write_samples(path: str | Path, rows: Iterable[Sample | Mapping[str, Any]]) 
             its row).
     """
     path = Path(path)
+
+    def tables() -> Iterator[pa.Table]:
+        first = 0
+        for group in grouped(rows):
+            yield _table([_encode(row, first + i, path) for i, row in enumerate(group)], first, path)
+            first += len(group)
+
+    return write_tables(path, SCHEMA, tables())
+
+
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write tables of at most `ROW_GROUP_ROWS` rows to one parquet file, atomically, and return the number of rows.
+
+    The file appears under its name only when it is complete. Raises ValueError for no rows at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
     try:
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-            for group in _groups(rows):
-                encoded = [_encode(row, count + i, path) for i, row in enumerate(group)]
-                writer.write_table(_table(encoded, count, path), row_group_size=ROW_GROUP_ROWS)
-                count += len(group)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                count += len(table)
         if not count:
             raise ValueError(f"{path}: no samples to write")
         with open(temporary, "rb+") as file:
@@ -282,14 +298,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    for row in rows:
-        group.append(row)
-        if len(group) == ROW_GROUP_ROWS:
-            yield group
-            group = []
-    if group:
+def grouped(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Consecutive rows in lists of `ROW_GROUP_ROWS`, the last of which may be shorter."""
+    rows = iter(rows)
+    while group := list(islice(rows, ROW_GROUP_ROWS)):
         yield group
 
 

@@ -18,11 +18,12 @@ def register() -> None:
     """Restrict the stores that this process creates from now on."""
     # `import torch.distributed.rendezvous` would give the package's function of that name.
     rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")
-    rendezvous.TCPStore = _store
+    rendezvous.TCPStore = loopback_store
 
 
 @wraps(TCPStore)
-def _store(host_name: str, port: int, *args: Any, **kwargs: Any) -> TCPStore:
+def loopback_store(host_name: str, port: int, *args: Any, **kwargs: Any) -> TCPStore:
+    """A TCPStore that listens only on loopback if its address is loopback."""
     if kwargs.get("is_master") and (address := LOOPBACK.get(host_name)):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
