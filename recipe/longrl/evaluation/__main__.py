@@ -16,10 +16,10 @@ HELP = """Measure models on long-context benchmarks.
 
 \b
 First see what a run will cost; nothing is sent to a model:
-  python -m recipe.longrl.evaluation plan --sets ruler --model MODEL --out outputs/eval sets.ruler.limit=100
+  python -m recipe.longrl.evaluation plan --sets ruler --model MODEL --out outputs/eval sets.ruler.options.samples=10
 \b
 Then run it with the same options; rerun the command to resume. MODEL is a folder that vLLM serves:
-  python -m recipe.longrl.evaluation run --sets ruler --model MODEL --out outputs/eval sets.ruler.limit=100
+  python -m recipe.longrl.evaluation run --sets ruler --model MODEL --out outputs/eval sets.ruler.options.samples=10
 \b
 Or measure a model on servers that run already:
   python -m recipe.longrl.evaluation run --sets ruler --server http://host:8000/v1 --out outputs/eval

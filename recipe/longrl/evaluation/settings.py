@@ -41,7 +41,7 @@ def read_settings(profile: str, sets: Iterable[str], overrides: Sequence[str], m
     groups: dict[str, list[str]] = {"model": [], "client": []}
     for override in overrides:
         if "=" not in override:
-            raise ProfileError(f"{override}: not an override. Fix: KEY=VALUE, such as sets.ruler.limit=10")
+            raise ProfileError(f"{override}: not an override. Fix: KEY=VALUE, such as sets.frames.limit=10")
         group, _, rest = override.partition(".")
         groups.get(group, of_profile).append(rest if group in groups else override)
     read = read_profile(profile, of_profile)
