@@ -27,8 +27,9 @@ def run(evaluate, server, judge, tmp_path):
     """Runs six countries with the judge: run(*overrides, out) -> (status, stdout, stderr)."""
     server.honest = answer
 
-    def run_judged(*overrides, out=tmp_path / "run", servers=None):
-        named = (f"judge.servers={servers or judge.url}", "judge.window=8192")
+    def run_judged(*overrides, out=tmp_path / "run"):
+        one = (f"judge.servers={judge.url}", "judge.window=8192")
+        named = () if any(override.startswith("judge=") for override in overrides) else one
         return evaluate("run", out, JUDGED, SIX, "client.attempts=1", *named, *overrides)
 
     return run_judged
@@ -233,7 +234,7 @@ def test_a_judges_tokenizer_counts_exactly(run, tokenizer_folder, judge, tmp_pat
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["judge=[{model: x}]"], "judge.servers = []: no server. Fix: judge.servers=http://host:8000/v1"),
+        (["judge=[{model: x}]"], r"judge.servers = \[\]: no server. Fix: judge.servers=http://host:8000/v1"),
         (["judge.model=other"], "judge.model = 'other': http.* serves .'judge'.*. Fix: judge.model= one of them"),
         (["judge.window=null"], "judge.window = null: .* does not tell its own. Fix: judge.window=TOKENS"),
         (["judge.modl=x"], r"judge\[0\].modl = 'x': unknown key"),
