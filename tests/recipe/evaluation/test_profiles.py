@@ -4,6 +4,7 @@ import pytest
 
 from recipe.longrl.evaluation.catalog import check_options, find_benchmark
 from recipe.longrl.evaluation.errors import EvaluationError
+from recipe.longrl.evaluation.judge.ask import choose_judges
 from recipe.longrl.evaluation.profiles import read_profile, shipped_profiles
 from recipe.longrl.evaluation.settings import read_settings
 
@@ -69,3 +70,32 @@ def test_an_average_of_unknown_sets_is_refused(tmp_path):
     file.write_text("sets: {a: {benchmark: ruler}}\naverage: [a, b]\n")
     with pytest.raises(EvaluationError, match=r"own.yaml: average = \['b'\]: not sets of the profile. Fix: a"):
         read_profile(str(file))
+
+
+ONE = "sets: {a: {benchmark: frames}}\njudge: {model: x, revision: r}\n"
+TWO = "sets: {a: {benchmark: frames, judge: [{model: x}, {model: y}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "judges"),
+    [
+        (ONE, [], [("x", "r")]),
+        (ONE, ["judge.model=z"], [("z", "r")]),
+        (ONE, ["judge=[{model: a}, {model: b}]"], [("a", ""), ("b", "")]),
+        (ONE, ["sets.a.judge.model=own"], [("own", "")]),
+        (TWO, [], [("x", ""), ("y", "")]),
+        (TWO, ["sets.a.judge=[{model: z}]"], [("z", "")]),
+        (TWO, ["judge.model=z"], [("x", ""), ("y", "")]),
+    ],
+)
+def test_one_judge_or_a_list_of_a_profile_or_a_set(tmp_path, text, overrides, judges):
+    (tmp_path / "mine.yaml").write_text(text)
+    profile = read_profile(str(tmp_path / "mine.yaml"), overrides)
+    chosen = choose_judges(profile, "a", profile.sets["a"])
+    assert [(judge.model, judge.revision) for judge in chosen] == judges
+
+
+def test_a_key_of_several_judges_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text(TWO)
+    with pytest.raises(EvaluationError, match=r"^sets.a.judge: the profile has a list of judges. Fix: sets.a.judge=\["):
+        read_profile(str(tmp_path / "mine.yaml"), ["sets.a.judge.model=z"])

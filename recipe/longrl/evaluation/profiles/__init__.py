@@ -118,9 +118,12 @@ def read_profile(
             f"{place} = {name}: not found. Fix: one of {', '.join(shipped_profiles())}, or the path of a YAML file"
         )
     try:
-        changes = overrides if isinstance(overrides, Mapping) else OmegaConf.from_dotlist(list(overrides))
-        merged = OmegaConf.merge(defaults or {}, OmegaConf.load(path), changes)
-        values: Any = OmegaConf.to_container(merged, resolve=True)
+        given = (
+            OmegaConf.create(overrides) if isinstance(overrides, Mapping) else OmegaConf.from_dotlist(list(overrides))
+        )
+        loaded = OmegaConf.load(path)
+        _replace_judges(loaded, given, "judge")
+        values: Any = OmegaConf.to_container(OmegaConf.merge(defaults or {}, loaded, given), resolve=True)
         _list_judges(values)
         profile = Profile.from_dict({"name": path.stem, **values}, "")
     except (OmegaConfBaseException, ValueError, TypeError) as error:
@@ -128,6 +131,17 @@ def read_profile(
     if unknown := sorted({*profile.average} - {*profile.sets}):
         raise ProfileError(f"{path}: average = {unknown}: not sets of the profile. Fix: {', '.join(profile.sets)}")
     return profile
+
+
+def _replace_judges(loaded: Any, given: Any, key: str) -> None:
+    """In place: a list of judges in the overrides replaces the one that the profile has. Raises ProfileError."""
+    if OmegaConf.is_list(given.get("judge")):
+        loaded.pop("judge", None)
+    elif OmegaConf.is_dict(given.get("judge")) and OmegaConf.is_list(loaded.get("judge")):
+        raise ProfileError(f"{key}: the profile has a list of judges. Fix: {key}=[{{...}}, ...] with all of their keys")
+    for name, options in (given.get("sets") or {}).items():
+        if OmegaConf.is_dict(options) and name in (loaded.get("sets") or {}):
+            _replace_judges(loaded.sets[name], options, f"sets.{name}.judge")
 
 
 def _list_judges(values: dict[str, Any]) -> None:

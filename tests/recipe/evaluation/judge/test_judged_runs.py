@@ -27,10 +27,9 @@ def run(evaluate, server, judge, tmp_path):
     """Runs six countries with the judge: run(*overrides, out) -> (status, stdout, stderr)."""
     server.honest = answer
 
-    def run_judged(*overrides, out=tmp_path / "run", servers=None):
-        named = (f"judge.servers={servers or judge.url}", "judge.window=8192")
-        if any(override.startswith("judge=[") for override in overrides):
-            named = ()
+    def run_judged(*overrides, out=tmp_path / "run"):
+        one = (f"judge.servers={judge.url}", "judge.window=8192")
+        named = () if any(override.startswith("judge=") for override in overrides) else one
         return evaluate("run", out, JUDGED, SIX, "client.attempts=1", *named, *overrides)
 
     return run_judged
