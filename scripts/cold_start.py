@@ -28,7 +28,7 @@ RESULT = Path("docs/results/cold_start.json")
 PLACES = ["mill", "tower", "harbour", "library", "bakery", "chapel", "museum", "station", "orchard", "quarry"]
 THINGS = ["access code", "opening year", "house number", "visitor record", "storage limit", "inventory number"]
 WORDS = ["people", "boats", "stones", "letters", "horses", "lanterns", "barrels", "carts", "bells", "windows"]
-VERBS = ["passed", "counted", "carried", "watched", "painted", "repaired", "followed", "admired"]
+VERBS = ["passed", "counted", "moved", "watched", "painted", "repaired", "followed", "admired"]
 ROWS = {"train": 40, "val": 8, "test": 12}
 
 

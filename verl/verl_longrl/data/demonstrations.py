@@ -154,7 +154,7 @@ def write_demonstrations(path: str | Path, demonstrations: Iterable[Demonstratio
 
 
 def read_demonstrations(path: str | Path) -> Iterator[Demonstration]:
-    """Demonstrations of a parquet file, in order. Raises ValueError for a row that is none."""
+    """Demonstrations of a parquet file, in order. Raises ValueError for any other row."""
     for number, row in enumerate(read_rows(path, [*sample_columns(path), RESPONSE])):
         yield Demonstration(read_sample(row, number), row[RESPONSE])
 
