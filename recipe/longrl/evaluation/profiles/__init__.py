@@ -100,7 +100,7 @@ def shipped_profiles() -> list[str]:
 
 def read_profile(
     name: str,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Sequence[str] | dict[str, Any] = (),
     *,
     defaults: Mapping[str, Any] | None = None,
     place: str = "--profile",
@@ -118,9 +118,7 @@ def read_profile(
             f"{place} = {name}: not found. Fix: one of {', '.join(shipped_profiles())}, or the path of a YAML file"
         )
     try:
-        given = (
-            OmegaConf.create(overrides) if isinstance(overrides, Mapping) else OmegaConf.from_dotlist(list(overrides))
-        )
+        given = OmegaConf.create(overrides) if isinstance(overrides, dict) else OmegaConf.from_dotlist(list(overrides))
         loaded = OmegaConf.load(path)
         _replace_judges(loaded, given, "judge")
         values: Any = OmegaConf.to_container(OmegaConf.merge(defaults or {}, loaded, given), resolve=True)
