@@ -248,10 +248,10 @@ with export.exit_on_signals():
     export.export_checkpoint(Path("checkpoints"), Path("export"))
 """
 MERGING = """
-import sys, time
+import os, time
 from pathlib import Path
 from recipe.longrl import merger
-merger.runpy.run_module = lambda *_, **__: (Path("merging").write_text(str(merger.os.getpid())), time.sleep(600))
+merger.runpy.run_module = lambda *_, **__: (Path("merging").write_text(str(os.getpid())), time.sleep(600))
 merger.main()
 """
 

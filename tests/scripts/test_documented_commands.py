@@ -113,7 +113,7 @@ def shell(tmp_path: Path, monkeypatch):
     shutil.copy(ROOT / "run_longrl.sh", tmp_path)
     for name in ("recipe", "data_gen", "verl"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "scripts" / "setup.sh").write_text('[[ " cpu gpu " == *" ${1:-cpu} "* ]]\n')
+    (tmp_path / "scripts" / "setup.sh").write_text('[[ " cpu gpu eval bfcl " == *" ${1:-cpu} "* ]]\n')
     (tmp_path / "docs").mkdir()
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)
@@ -144,7 +144,7 @@ def shell(tmp_path: Path, monkeypatch):
 def read(monkeypatch, capsys):
     """read(arguments of python): have one of our programs parse its command line; fails if it rejects it."""
 
-    def checked(config, **_: object) -> None:
+    def checked(config, *_: object, **__: object) -> None:
         LongRLConfig.from_dict(settings.plain(config.longrl))
         raise Reached
 
