@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
+_LINE_END = re.compile(r"\r\n?|\n")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _CELL_END = re.compile(r"(?<!\\)\|")
 _NUMBER = re.compile(r"[-+$€£]?[0-9][0-9.,]*%?")
@@ -46,7 +47,11 @@ def read_separated(text: str) -> TextTable | None:
     """
     for delimiter in _DELIMITERS:
         for lines in reversed(list(_blocks(text, delimiter))):
-            rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+            try:
+                rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+            except csv.Error:
+                # An open quotation mark has made one value of all lines, and that is too long for a value.
+                continue
             runs = [list(run) for _, run in groupby(rows, key=len)]
             tables = [run for run in runs if len(run) > 1 and len(run[0]) > 1]
             if tables:
@@ -61,7 +66,7 @@ def _without_header(rows: list[list[str]]) -> TextTable:
 
 def _blocks(text: str, sign: str) -> Iterator[list[str]]:
     """The runs of lines that have `sign`."""
-    lines = (line.strip() for line in text.split("\n"))
+    lines = (line.strip() for line in _LINE_END.split(text))
     for inside, run in groupby(lines, key=lambda line: len(line) <= _MAX_LINE and sign in line):
         if inside:
             yield list(run)
