@@ -19,11 +19,16 @@ from recipe.longrl.evaluation.benchmarks.ruler_tasks.sizing import (
 from recipe.longrl.evaluation.benchmarks.ruler_tasks.token_sums import TokenSums
 
 TEXT = "Mr. Fox saw 12,345 hens. The hens saw him! Did they run? They did; all of them ran."
+TOKENIZERS = {
+    "Qwen's BPE": lambda: tiny_bpe.build([TEXT], 400),
+    "GPT-2's BPE": lambda: tiny_bpe.build([TEXT, "hens.\n\n\nThe"], 400, tiny_bpe.GPT2_PATTERN),
+    "sentencepiece BPE": lambda: load_tokenizer(BUILTIN),
+}
 
 
-@pytest.fixture(scope="module", params=["byte-level BPE", "sentencepiece BPE"])
+@pytest.fixture(scope="module", params=TOKENIZERS)
 def tokenizer(request):
-    return tiny_bpe.build([TEXT], 400) if request.param == "byte-level BPE" else load_tokenizer(BUILTIN)
+    return TOKENIZERS[request.param]()
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,8 @@ def test_tokens_of_pieces_add_up_to_those_of_the_text(tokenizer):
     assert sums.count_page(page, " It is") == sums.count_text(page.text + " It is")
     lines = Page(["Read this.\n", *(f"{sentence}.\n" for sentence in TEXT.split(". ")), "What is it?"])
     assert sums.count_page(lines) == sums.count_text(lines.text)
+    documents = Page(["Documents.\n\n", "Document 1:\n", "Mr. Fox ran.\n\n", "Document 2:\n", "12 hens\n\n", "Who?"])
+    assert sums.count_page(documents) == sums.count_text(documents.text)
 
 
 def test_a_tokenizer_whose_tokens_do_not_add_up_is_asked_for_whole_texts(tokenizer):

@@ -16,6 +16,8 @@ MOST_PIECES = 1 << 20
 """Distinct pieces remembered, so that memory does not grow with the number of rows."""
 _AFTER_WORD, _AFTER_LINE = ".", "\n"
 """A piece is counted after one of these, because some tokenizers put a space before the first word of any text."""
+_TEXT = "A"
+"""A piece that ends a line is counted before this, because some tokenizers split "\\n\\n" where text follows."""
 
 
 class TokenSums:
@@ -25,6 +27,7 @@ class TokenSums:
         self._backend = tokenizer.backend_tokenizer
         self._known: dict[str, int] = {}
         self._anchors = {anchor: self.count_text(anchor) for anchor in (_AFTER_WORD, _AFTER_LINE)}
+        self._text_tokens = self.count_text(_AFTER_LINE + _TEXT) - self._anchors[_AFTER_LINE]
         self.adds_up = True
 
     def count_text(self, text: str) -> int:
@@ -49,11 +52,21 @@ class TokenSums:
             missing = set(others)
         if missing:
             self._learn(list(missing))
-        return self.count_text(first) + sum(map(self._known.__getitem__, others))
+        return self._count_followed(self.count_text(_with_text(first)), first) + sum(
+            map(self._known.__getitem__, others)
+        )
 
     def _learn(self, pieces: list[str]) -> None:
         anchors = [_AFTER_WORD if piece[0] == " " else _AFTER_LINE for piece in pieces]
-        texts = [anchor + piece for anchor, piece in zip(anchors, pieces, strict=True)]
+        texts = [anchor + _with_text(piece) for anchor, piece in zip(anchors, pieces, strict=True)]
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         for piece, anchor, encoding in zip(pieces, anchors, encodings, strict=True):
-            self._known[piece] = len(encoding) - self._anchors[anchor]
+            self._known[piece] = self._count_followed(len(encoding), piece) - self._anchors[anchor]
+
+    def _count_followed(self, tokens: int, piece: str) -> int:
+        """The piece's share of the tokens of `_with_text(piece)`."""
+        return tokens - self._text_tokens if piece.endswith("\n") else tokens
+
+
+def _with_text(piece: str) -> str:
+    return piece + _TEXT if piece.endswith("\n") else piece
