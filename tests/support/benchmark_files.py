@@ -4,12 +4,25 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from verl_longrl.data.schema import Sample
 
 CONVERSATION = [
     {"role": "user", "content": "write a poem about foxes"},
     {"role": "assistant", "content": "Foxes run."},
     {"role": "user", "content": "Prepend a1b2c3d4e5 to the 1st (1 indexed) poem about foxes."},
 ]
+_OWN = "<CHUNK_0>Ann has 3.</CHUNK_0>\n<CHUNK_1>Bob has 4.</CHUNK_1>\n\nQuestion: How many has Bob?\n\nAnswer."
+OWN = Sample(
+    data_source="longrlvr",
+    prompt=[{"role": "user", "content": _OWN}],
+    ground_truth="4",
+    index=0,
+    question="How many has Bob?",
+    ref_chunks=[1],
+    ref_chunks_text=["Bob has 4."],
+    num_chunks=2,
+)
+"""A grounded row of one's own parquet file."""
 FILES = {
     "longbench_v2": (
         "data.json",

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from support import tiny_bpe
-from support.benchmark_files import FILES, options_of, write_rows
+from support.benchmark_files import FILES, OWN, options_of, write_rows
 from support.eval_wheels import require_wheels
 from support.fake_openai_server import Server
-from verl_longrl.data.schema import Sample, write_samples
+from verl_longrl.data.schema import write_samples
 
 from data_gen.tokenizer import BUILTIN, load_tokenizer
 from recipe.longrl.evaluation import sources
@@ -89,18 +89,7 @@ EMPTY = {"compensated": 0.25}
 
 def write_own(folder):
     """A held-out row of our own."""
-    prompt = "<CHUNK_0>Ann has 3.</CHUNK_0>\n<CHUNK_1>Bob has 4.</CHUNK_1>\n\nQuestion: How many has Bob?\n\nAnswer."
-    sample = Sample(
-        data_source="longrlvr",
-        prompt=[{"role": "user", "content": prompt}],
-        ground_truth="4",
-        index=0,
-        question="How many has Bob?",
-        ref_chunks=[1],
-        ref_chunks_text=["Bob has 4."],
-        num_chunks=2,
-    )
-    write_samples(folder / "held_out.parquet", [sample])
+    write_samples(folder / "held_out.parquet", [OWN])
 
 
 @pytest.fixture(scope="module")

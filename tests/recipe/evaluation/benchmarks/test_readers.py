@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.benchmark_files import CONVERSATION, FILES, options_of, write_rows
+from support.benchmark_files import CONVERSATION, FILES, OWN, options_of, write_rows
 from verl_longrl.data.prompt import parse_chunks
 from verl_longrl.data.schema import Sample, write_samples
 
@@ -358,19 +358,8 @@ def test_corpusqa_rows_of_one_corpus_are_one_cluster(tmp_path):
 
 
 def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
-    prompt = "<CHUNK_0>Ann has 3.</CHUNK_0>\n<CHUNK_1>Bob has 4.</CHUNK_1>\n\nQuestion: How many has Bob?\n\nAnswer."
-    grounded = Sample(
-        data_source="longrlvr",
-        prompt=[{"role": "user", "content": prompt}],
-        ground_truth="4",
-        index=0,
-        question="How many has Bob?",
-        ref_chunks=[1],
-        ref_chunks_text=["Bob has 4."],
-        num_chunks=2,
-    )
     plain = Sample("loongrl_qa", [{"role": "user", "content": "Who?"}], ["Ann"], 1, question="Who?")
-    write_samples(tmp_path / "held_out.parquet", [grounded, plain])
+    write_samples(tmp_path / "held_out.parquet", [OWN, plain])
     first, second = REGISTRY["own_parquet"].rows(path=str(tmp_path))
     assert first.closed_book[0]["content"] == f"{NO_DOCUMENT}\n\nQuestion: How many has Bob?\n\nAnswer."
     assert second.closed_book == ()
@@ -380,7 +369,6 @@ def test_rows_of_our_own_are_scored_as_in_training(tmp_path):
     outcome = reward(right, first)
     # 2 in training; a figure's scores are from 0 to 1.
     assert (outcome.parts["recall"], outcome.score) == (1.0, 1.0)
-    assert 1 > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert outcome.score > reward(right.replace("CHUNK_1", "CHUNK_0"), first).score > reward("", first).score
     assert reward(r"So.</think>\boxed{Ann}", second).score == 1.0
 
