@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from verl_longrl import secrets
 
 from recipe.longrl import forked_workers, settings, worker_env
 
@@ -37,12 +38,14 @@ def started(monkeypatch):
 
 def test_a_ray_of_its_own_without_gpus_forks_with_all_that_workers_are_given(started, monkeypatch):
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_user")
     config = settings.compose(["hardware=cpu"])
     given = worker_env.public_variables(config)  # and verl is imported, which sets variables of its own
     with forked_workers.forking_python(config) as python:
         assert python == "/some/python"
         (environment,) = started
-        assert environment == {**os.environ, **given}
+        assert environment == {**secrets.without(os.environ), **given}
+        assert "HF_TOKEN" not in environment
         assert environment["OMP_NUM_THREADS"] == "1"
         assert environment["VLLM_LOGGING_LEVEL"] == "DEBUG"
     assert started[1:] == [{}]

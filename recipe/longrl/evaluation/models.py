@@ -300,10 +300,7 @@ def _start_servers(
     _vllm_version()
     if on_cpu() and options.replicas > 1:
         raise ModelError(f"replicas = {options.replicas}: on the CPU there is one. Fix: replicas=1")
-    os.environ[SERVER_KEY] = secrets.token_hex(16)
-    # No proxy can reach this machine's loopback.
-    os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
-    declare_secrets(SERVER_KEY)
+    servers.enter_context(_key_of_this_start())
     folder.mkdir(parents=True, exist_ok=True)
     started = []
     for number in range(options.replicas):
@@ -315,6 +312,23 @@ def _start_servers(
     for process, url, log in started:
         _wait_until_ready(process, url, log, deadline)
     return tuple(url for _, url, _ in started)
+
+
+@contextmanager
+def _key_of_this_start() -> Iterator[None]:
+    """Set the servers' key, and let no proxy be asked for this machine's loopback, which it cannot reach."""
+    before = {name: os.environ.get(name) for name in (SERVER_KEY, "no_proxy")}
+    os.environ[SERVER_KEY] = secrets.token_hex(16)
+    os.environ["no_proxy"] = ",".join(filter(None, (before["no_proxy"], "127.0.0.1")))
+    declare_secrets(SERVER_KEY)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def vllm_command(model: ModelFolder, options: ModelOptions, port: int, seed: int) -> list[str]:

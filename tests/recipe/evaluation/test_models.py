@@ -64,11 +64,12 @@ def wait_until_gone(processes):
 
 def test_a_started_server_ends_with_the_block(model_folder, stand_in, tmp_path):
     # Other tests of this process may have left helpers running.
-    before = descendants(psutil.Process())
+    before, environment = descendants(psutil.Process()), dict(os.environ)
     with open_model(ModelOptions(model=str(model_folder)), tmp_path / "out", seed=1) as model:
         assert (model.name, model.window, model.urls[0][:17]) == ("model", 512, "http://127.0.0.1:")
         started = [process for process in descendants(psutil.Process()) if process not in before]
     wait_until_gone(started)
+    assert os.environ == environment, "its key stays"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -128,7 +128,8 @@ _SCIENTIFIC = re.compile(
     r"(?<![a-z0-9_.,])([0-9]{1,15}(?:\.[0-9]{1,15})?)(?:e|\s?[×x*]\s?10\^)\{?([+-]?[0-9]{1,2})\}?(?![a-z0-9_])"
 )
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
-_ROMAN_NUMERAL = re.compile(rf"(?<=[a-z]\s)(?:{'|'.join(_ROMAN)})\b")
+# Behind a name only: a member of a list, as in "Paris and II", is the same text wherever it stands.
+_ROMAN_NUMERAL = re.compile(rf"(?<=[a-z]\s)(?<!\band\s)(?<!\bor\s)(?:{'|'.join(_ROMAN)})\b")
 _FULL_HOUR = re.compile(r"\b([0-9]{1,2}):00(?=\s?[ap]m\b)")
 _ERA = re.compile(r"(?<=[0-9])\s(?:ad|ce)\b|\b(?:ad|ce)\s(?=[0-9])")
 _WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s(?=(?:[0-9]{4}y)?[0-9]{2}m)")
