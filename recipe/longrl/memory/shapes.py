@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 
 from recipe.longrl import hub_access
+from recipe.longrl.pypi_models import PypiModelError, local_folder
 
 TABLE = Path(__file__).with_name("shapes.json")
 
@@ -31,7 +32,10 @@ def read_shape(model: DictConfig) -> ModelShape:
 
     The keys are verl's: path, hf_config_path, trust_remote_code. Raises ShapeError.
     """
-    path = str(model.hf_config_path or model.path)
+    try:
+        path = local_folder(str(model.hf_config_path or model.path))
+    except PypiModelError as error:
+        raise ShapeError(str(error)) from error
     is_local = Path(path).exists()
     cached = hub_access.is_offline(path)
     try:

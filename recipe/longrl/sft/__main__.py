@@ -53,7 +53,7 @@ options:    sft.val_files=[held_out.parquet]  sft.lr=1e-5  sft.batch_size=32  sf
 overrides:  those of recipe.longrl.main for the model, hardware and folders: model=NAME hardware=8gpu|1gpu|cpu
             trainer.experiment_name=NAME data.max_response_length=N longrl.reward.KEY=VALUE
 
-example:    python -m recipe.longrl.sft hardware=cpu actor_rollout_ref.model.path=outputs/smollm2
+example:    python -m recipe.longrl.sft model=smollm2-135m hardware=cpu
               sft.train_files=[demos.parquet] sft.steps=10 sft.batch_size=8 sft.lr=5e-5 trainer.experiment_name=cold
 
 The run's folder (outputs/NAME) has checkpoints/, export/, metrics.jsonl, summary.json and a plot. Training starts from
