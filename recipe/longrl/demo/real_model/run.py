@@ -43,7 +43,9 @@ HARDWARE = (
 COLD = ("sft.batch_size=8", "sft.lr=1e-4", "sft.save_freq=1000")
 TRAINING = (
     "data.max_response_length=128",
-    "actor_rollout_ref.rollout.n=6",
+    *("data.train_batch_size=6", "actor_rollout_ref.actor.ppo_mini_batch_size=6", "actor_rollout_ref.rollout.n=6"),
+    # At 1.0 so small a model makes slips in every other copy.
+    "actor_rollout_ref.rollout.temperature=0.7",
     # More tokens at once need more memory, and save no time on two cores.
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
     # Every step updates once, on rollouts of the weights that it updates, so the rollouts' own log-probabilities are
@@ -62,13 +64,13 @@ class Scale:
     worlds: tuple[str, ...] = tuple(WORLDS)
     methods: tuple[str, ...] = METHODS
     seeds: int = 3
-    cold_steps: int = 12
+    cold_steps: int = 16
     steps: int = 40
     test_freq: int = 5
 
 
-QUICK = Scale(("planted",), ("longrlvr",), seeds=1, steps=15)
-QUICK_ROWS = {"demos": (96, 1), "train": (120, 1), "val": (24, 1), "x1": (24, 1)}
+QUICK = Scale(("planted",), ("longrlvr",), seeds=1, steps=12, test_freq=6)
+QUICK_ROWS = {"demos": (128, 1), "train": (72, 1), "val": (24, 1), "x1": (24, 1)}
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ class Experiment:
         with stage(f"{self.world.about}: {name} answers the held-out questions"):
             run(
                 out.with_suffix(".log"),
-                *("recipe.longrl.evaluation", "run", "--sets", "own_parquet", "--out", str(out)),
-                *("--model", model, "client.concurrency=12", "sets.own_parquet.max_tokens=128"),
+                *("recipe.longrl.evaluation", "run", "--sets", "own_parquet", "--out", str(out), "--model", model),
+                *("client.concurrency=12", "sets.own_parquet.benchmark=own_parquet", "sets.own_parquet.max_tokens=128"),
                 f"sets.own_parquet.options.path={self.folder / 'rows/test'}",
                 threads=2,
             )

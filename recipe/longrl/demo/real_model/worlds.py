@@ -29,7 +29,10 @@ from recipe.longrl.evaluation.sources import LONG_CONTEXT_EVAL, read_member
 
 Rows = dict[str, tuple[int, int]]
 """File -> rows, and how many times as many chunks as a training prompt they have."""
-ROWS: Rows = {"demos": (128, 1), "train": (400, 1), "val": (32, 1), "x1": (48, 1), "x2": (48, 2), "x4": (48, 4)}
+ROWS: Rows = {
+    **{"demos": (128, 1), "train": (400, 1), "val": (32, 1)},
+    **{"x1": (48, 1), "x2": (48, 2), "x4": (48, 4), "squad": (48, 1)},
+}
 TESTS = ("x1", "x2", "x4", "squad")
 
 
@@ -39,7 +42,7 @@ class World:
 
     about: str
     write: Callable[[Path, Path, Rows, int], None]
-    chunks: int = 8
+    chunks: int = 6
     """Of a training prompt."""
     quote_share: float = 0.65
     """Of the evidence that demonstrations quote; to gather the rest is left to reinforcement learning."""
@@ -78,7 +81,7 @@ def _with_evidence_of_their_own(questions: Iterable[dict[str, Any]]) -> Iterator
 WORLDS = {
     # An answer has two parts, which no passage states together.
     "planted": World("two facts planted in real text", write_planted, options=("compose.unsupported=keep",)),
-    "hotpotqa": World("HotpotQA", write_hotpotqa),
+    "hotpotqa": World("HotpotQA", write_hotpotqa, chunks=8),
 }
 
 
@@ -88,9 +91,9 @@ def build_rows(world: World, folder: Path, tokenizer: str) -> None:
     for name in ("hotpotqa", "squad"):
         content = read_member(LONG_CONTEXT_EVAL, f"long_context_eval/data/synthetic/json/{name}.json")
         write_atomically(questions / f"{name}.json", [content])
-    world.write(questions / "hotpotqa.json", questions, world.rows, world.chunks)
-    rows = world.rows | {"squad": (world.rows["x1"][0], 1)}
-    for name, (count, times) in rows.items():
+    asked = {name: size for name, size in world.rows.items() if name != "squad"}
+    world.write(questions / "hotpotqa.json", questions, asked, world.chunks)
+    for name, (count, times) in world.rows.items():
         target = folder / "rows" / ("test" if name in TESTS else "") / f"{name}.parquet"
         if target.is_file():
             continue
