@@ -67,7 +67,7 @@ def list_lock() -> Iterator[Line]:
     lock = versions.LOCKS / f"{target}.txt"
     yield "lock", f"requirements/{lock.name}, sha256 {sha256(lock.read_bytes()).hexdigest()[:16]}"
     stamp = Path(sys.prefix) / ".longrl"
-    yield "set up by setup.sh", f"as {stamp.read_text().strip()}" if stamp.is_file() else f"no: no file {stamp}"
+    yield "set up by setup.sh", stamp.read_text().strip() if stamp.is_file() else f"no: {stamp} is missing"
     differing = []
     for name, pinned in versions.read_locked_versions(lock).items():
         installed = versions.installed_version(name)
@@ -75,12 +75,8 @@ def list_lock() -> Iterator[Line]:
             differing.append(f"{name} {installed or 'not installed'} (lock: {pinned})")
     more = f" and {len(differing) - MOST_SHOWN} more" if len(differing) > MOST_SHOWN else ""
     yield "differs from the lock", ", ".join(differing[:MOST_SHOWN]) + more or "nothing"
-    names = {entry.name for group in ("verl.plugins", "vllm.general_plugins") for entry in _entry_points(group)}
-    yield "plugins of verl and vLLM", ", ".join(sorted(names)) or "none"
-
-
-def _entry_points(group: str) -> importlib.metadata.EntryPoints:
-    return importlib.metadata.entry_points(group=group)
+    for group in ("verl.plugins", "vllm.general_plugins"):
+        yield f"plugins, {group}", ", ".join(sorted(importlib.metadata.entry_points(group=group).names)) or "none"
 
 
 def list_gpus() -> Iterator[Line]:
@@ -116,10 +112,8 @@ def list_machine() -> Iterator[Line]:
     import psutil
 
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    yield (
-        "memory",
-        f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available, swap {swap.total / GIB:.1f}",
-    )
+    yield "memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB available"
+    yield "swap", f"{swap.free / GIB:.1f} of {swap.total / GIB:.1f} GiB free"
     for name in ("cpu.max", "memory.max"):
         limit = Path("/sys/fs/cgroup") / name
         if limit.is_file():
@@ -137,11 +131,9 @@ def list_machine() -> Iterator[Line]:
     limits = {"open files": resource.RLIMIT_NOFILE, "processes": resource.RLIMIT_NPROC}
     limits["locked memory"] = resource.RLIMIT_MEMLOCK
     for name, limit_number in limits.items():
-        soft, hard = resource.getrlimit(limit_number)
-        yield (
-            f"limit of {name}",
-            " of ".join("unlimited" if n == resource.RLIM_INFINITY else str(n) for n in (soft, hard)),
-        )
+        # This process may raise the first one to the second one.
+        values = ("unlimited" if n == resource.RLIM_INFINITY else str(n) for n in resource.getrlimit(limit_number))
+        yield f"limit of {name}", " of ".join(values)
 
 
 def list_ports() -> Iterator[Line]:
@@ -155,7 +147,6 @@ def list_ports() -> Iterator[Line]:
     chosen = Path("/proc/sys/net/ipv4/ip_local_port_range")
     if chosen.is_file():
         yield "ports that Linux chooses", " to ".join(chosen.read_text().split())
-    yield "name of this machine", f"{socket.gethostname()}"
 
 
 def list_variables() -> Iterator[Line]:
@@ -182,9 +173,9 @@ def describe_section(list_lines: Callable[[], Iterator[Line]]) -> Iterator[str]:
     """The lines of a section as text, without secrets; if it fails, those before and the reason."""
     try:
         for name, value in list_lines():
-            yield secrets.redact(f"{name + ':':26} {value}")
+            yield secrets.redact(f"{name + ':':31} {value}")
     except Exception as error:  # noqa: BLE001  what is broken is what the report is about
-        yield secrets.redact(f"{'unknown:':26} {type(error).__name__}: {error}")
+        yield secrets.redact(f"{'unknown:':31} {type(error).__name__}: {error}")
 
 
 @app.command()
