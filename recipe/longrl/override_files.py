@@ -6,12 +6,14 @@
     longrl:
       reward: {eta: 0.2}            longrl.reward.eta=0.2
 
-A file has the shape that `--config=changed` prints, and may choose groups. An override that is typed takes precedence
-over all files, and a later file over an earlier one.
+A file has the shape that `--config` prints, and may choose groups. `+` in front of a first name adds a key that verl
+does not list. An override that is typed takes precedence over all files, and a later file over an earlier one.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +58,30 @@ def read_overrides(file: Path) -> list[str]:
         raise settings.SettingsError(
             f"{file}: expected keys and values, such as longrl: {{reward: {{eta: 0.2}}}}, not a list or a text"
         )
-    return list(_flatten(file, "", values))
+    overrides = []
+    for key, value in _flatten(values):
+        if any(_NAME.fullmatch(part) is None for part in key.lstrip("+").split(".")):
+            raise settings.SettingsError(f"{file}: {key}: expected a key of letters, digits, dots and underscores")
+        # Groups set keys that verl does not list. A file may set them without the group.
+        overrides.append(f"{'++' if key in _keys_of_groups() else ''}{key}={write_value(value)}")
+    return overrides
 
 
-def _flatten(file: Path, prefix: str, values: dict[Any, Any]) -> Iterator[str]:
+def _flatten(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted key and the value of each entry that is not a mapping."""
     for name, value in values.items():
-        # `+` in front of a first name adds a key that verl does not list, as on the command line.
-        plain = str(name).lstrip("+") if not prefix else str(name)
-        if any(_NAME.fullmatch(part) is None for part in plain.split(".")):
-            raise settings.SettingsError(
-                f"{file}: {prefix}{name}: expected a key of letters, digits, dots and underscores"
-            )
         if isinstance(value, dict) and value:
-            yield from _flatten(file, f"{prefix}{name}.", value)
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}={write_value(value)}"
+            yield f"{prefix}{name}", value
+
+
+@cache
+def _keys_of_groups() -> frozenset[str]:
+    """Every key that a shipped method, model or hardware sets."""
+    folders = [resources.files("recipe.longrl.config").joinpath(group) for group in settings.GROUPS]
+    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(ENDINGS)]
+    return frozenset(key for file in files for key, _ in _flatten(yaml.safe_load(file.read_text()) or {}))
 
 
 def write_value(value: Any) -> str:

@@ -1,0 +1,210 @@
+"""The command `longrl`: what it lists, starts and refuses, how quickly, and what it completes."""
+
+import difflib
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from recipe.longrl import cli, report
+from recipe.longrl.demo import run as demo
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'verl'}:{ROOT}"}
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from recipe.longrl.cli import main; main()", *arguments],
+        env=ENVIRONMENT | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call(arguments) -> exit status, output and errors of `longrl`, in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def called(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["longrl", *arguments])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        return ending.value.code, *capsys.readouterr()
+
+    return called
+
+
+def test_the_help_is_a_table_of_contents(call):
+    status, shown, _ = call("--help")
+    assert status == 0
+    positions = [shown.index(heading) for heading in (*cli.SECTIONS, "╯")[:-1]]
+    assert positions == sorted(positions)
+    for command in cli.all_commands():
+        assert re.search(rf"\b{command.name.split()[0]}\b", shown)
+    assert "grounding, grounded-qa, keychain, multitask, mix, validate, diagnose" in " ".join(
+        shown.replace("│", " ").split()
+    )
+
+
+def test_help_and_completion_import_nothing_heavy():
+    heavy = ("torch", "verl", "vllm", "ray", "transformers", "hydra", "pyarrow", "numpy", "omegaconf")
+    code = f"""
+import sys
+from recipe.longrl.cli import main
+try:
+    main()
+except SystemExit as ending:
+    assert not ending.code
+loaded = [name for name in {heavy} if name in sys.modules]
+assert not loaded, loaded
+"""
+    complete = {"_LONGRL_COMPLETE": "complete_bash", "COMP_WORDS": "longrl da", "COMP_CWORD": "1"}
+    for arguments, variables in ((["--help"], {}), (["data", "--help"], {}), ([], complete)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], env=ENVIRONMENT | variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_console_script_is_installed():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["longrl"].partition(":")
+    assert getattr(importlib.import_module(module), function) is cli.main
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("command", cli.all_commands(), ids=lambda command: command.name)
+def test_every_command_opens_and_explains_itself(command: cli.Command, call):
+    status, shown, errors = call(*command.name.split(), "--help")
+    assert status in (0, None), errors
+    assert f"longrl {command.name}" in shown
+    # No other name of a command is left in a text.
+    assert cli.name_commands(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("trian", "longrl train"),
+        ("eval", "longrl evaluate"),
+        ("keychain", "longrl data keychain"),
+        ("keychian", "longrl data keychain"),
+        ("validate", "longrl data validate"),
+        ("data grouding", "longrl data grounding"),
+        ("data grounded_qa", "longrl data grounded-qa"),
+        ("dta", "longrl data"),
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_nearest(typed: str, meant: str, call):
+    status, _, errors = call(*typed.split())
+    assert status == 2
+    assert f"unknown command longrl {typed}; did you mean {meant}?" in " ".join(errors.replace("│", " ").split())
+
+
+def test_nothing_is_guessed_for_another_word(call):
+    status, _, errors = call("xyzzy")
+    assert status == 2
+    assert "unknown command longrl xyzzy; longrl --help lists all" in errors
+
+
+@pytest.mark.parametrize("setting", ["hardware=cpu", "my.yaml"])
+def test_a_setting_without_a_command_says_where_it_belongs(setting: str, call):
+    status, _, errors = call(setting)
+    assert status == 2
+    assert f"Fix: longrl train {setting}" in errors
+
+
+def test_a_module_reads_the_arguments_that_python_would_give_it(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "main", lambda: print(json.dumps([sys.argv, sys.path[-1]])))
+    arguments = ["--dry-run", "a=[1,2]", "~b", "+c='x y'"]
+    status, shown, _ = call("demo", *arguments)
+    assert status == 0
+    assert json.loads(shown) == [["recipe.longrl.demo.run", *arguments], str(tmp_path)]
+
+
+def test_the_status_of_a_command_is_that_of_its_module(call, monkeypatch):
+    def stop() -> None:
+        sys.exit(75)
+
+    monkeypatch.setattr(demo, "main", stop)
+    assert call("demo")[0] == 75
+
+
+def test_ctrl_c_does_not_look_like_a_failure(call, monkeypatch):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "main", interrupt)
+    status, _, errors = call("demo")
+    assert status == 130
+    assert "KeyboardInterrupt" in errors
+
+
+def test_commands_of_typer_get_their_arguments(call, tmp_path: Path):
+    status, _, errors = call("report", str(tmp_path))
+    assert status == 2
+    assert "longrl report" in errors
+    assert typer.main.get_command(report.app).params
+
+
+def test_modules_in_texts_become_commands():
+    for text, named in {
+        "python -m recipe.longrl.main a=1": "longrl train a=1",
+        "python -m data_gen.grounding run": "longrl data grounding run",
+        "those of recipe.longrl.main.": "those of longrl train.",
+        "recipe.longrl.curriculum.mining": "longrl mine",
+        "recipe.longrl.curriculum": "longrl curriculum",
+        "recipe.longrl.curriculum.plan": "recipe.longrl.curriculum.plan",
+        "recipe.longrl.maintenance": "recipe.longrl.maintenance",
+    }.items():
+        assert cli.name_commands(text) == named
+
+
+def completions(words: str) -> list[str]:
+    """The completions of the last word, which may be empty, as bash gets them."""
+    *_, last = listed = re.split(" ", words)
+    variables = {"COMP_WORDS": words, "COMP_CWORD": str(len(listed) - 1), "_LONGRL_COMPLETE": "complete_bash"}
+    done = run(**variables)
+    assert done.returncode == 0, done.stderr
+    assert all(word.startswith(last) for word in done.stdout.split())
+    return done.stdout.split()
+
+
+def test_commands_complete():
+    assert completions("longrl ") == [*dict.fromkeys(command.name.split()[0] for command in cli.all_commands())]
+    assert completions("longrl data k") == ["keychain"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("longrl report --he", ["--help"]),
+        ("longrl data mix --to", ["--total", "--tokenizer"]),
+        ("longrl curriculum --d", ["--dry-run"]),
+        ("longrl curriculum method = lo", ["longrlvr", "loongrl"]),
+        ("longrl curriculum hardware=1g", ["hardware=1gpu"]),
+        ("longrl curriculum my", []),
+    ],
+)
+def test_arguments_complete(words: str, expected: list[str]):
+    assert completions(words) == expected
+
+
+def test_names_of_commands_differ_enough_to_be_told_apart():
+    names = [command.name for command in cli.all_commands()]
+    assert len({*names}) == len(names)
+    for name in names:
+        others = [other for other in names if other != name]
+        assert not difflib.get_close_matches(name, others, cutoff=0.9)
