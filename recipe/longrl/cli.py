@@ -164,8 +164,8 @@ class CommandGroup(TyperGroup):
         if not isinstance(listed, ListedCommand):
             return name, listed, rest
         if not ctx.resilient_parsing:
-            # As `python -m` does. Programs record these arguments, and Python's path includes this folder.
-            sys.argv = [python_module(listed.command), *rest]
+            # As `python -m` does: programs read and record their arguments, and find modules in this folder.
+            sys.argv = [listed.command.module, *rest]
             sys.path.append(os.getcwd())
         return name, listed.load(), rest
 
@@ -198,15 +198,13 @@ def _name_commands_in_help(command: Any) -> None:
 
 def describe_unknown(path: str, name: str) -> str:
     """The error message for an unknown command below `path`, with the one that was probably meant."""
-    typed = f"{path} {name}"
     if "=" in name or name.endswith((".yaml", ".yml")):
         return f"{name} is a setting, and no command is named. Fix: {PROGRAM} train {name}"
-    # `longrl keychain` means `longrl data keychain`, so the last words are compared, too.
-    names = {**{word: f"{PROGRAM} {word}" for word in GROUPS}, **{full: full for full in _NAMES.values()}}
-    names |= {full.rpartition(" ")[2]: full for full in _NAMES.values()}
-    near = difflib.get_close_matches(typed, names, n=1, cutoff=0.8) or difflib.get_close_matches(name, names, n=1)
+    # Last words are compared: `longrl keychain` means `longrl data keychain`.
+    names = {full.rpartition(" ")[2]: full for full in (*(f"{PROGRAM} {group}" for group in GROUPS), *_NAMES.values())}
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {names[near[0]]}?" if near else f"{PROGRAM} --help lists all"
-    return f"unknown command {typed}; {hint}"
+    return f"unknown command {path} {name}; {hint}"
 
 
 app = typer.Typer(name=PROGRAM, cls=CommandGroup, help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
