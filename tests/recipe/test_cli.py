@@ -7,16 +7,21 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-import typer
 
-from recipe.longrl import cli, report
-from recipe.longrl.demo import run as demo
+from recipe.longrl import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "PYTHONPATH": f"{ROOT / 'verl'}:{ROOT}"}
+
+
+def plain(shown: str) -> str:
+    """A text without the boxes around it, in one line."""
+    return " ".join(shown.replace("│", " ").split())
 
 
 @pytest.fixture
@@ -36,13 +41,11 @@ def call(monkeypatch, capsys):
 def test_the_help_is_a_table_of_contents(call):
     status, shown, _ = call("--help")
     assert status == 0
-    positions = [shown.index(heading) for heading in (*cli.SECTIONS, "╯")[:-1]]
+    positions = [shown.index(f"─ {heading} ─") for heading in cli.SECTIONS]
     assert positions == sorted(positions)
     for command in cli.all_commands():
         assert re.search(rf"\b{command.name.split()[0]}\b", shown)
-    assert "grounding, grounded-qa, keychain, multitask, mix, validate, diagnose" in " ".join(
-        shown.replace("│", " ").split()
-    )
+    assert "grounding, grounded-qa, keychain, multitask, mix, validate, diagnose." in plain(shown)
 
 
 def test_help_and_completion_import_nothing_heavy():
@@ -97,54 +100,69 @@ def test_every_command_opens_and_explains_itself(command: cli.Command, call):
 def test_an_unknown_command_is_refused_with_the_nearest(typed: str, meant: str, call):
     status, _, errors = call(*typed.split())
     assert status == 2
-    assert f"unknown command longrl {typed}; did you mean {meant}?" in " ".join(errors.replace("│", " ").split())
+    assert f"unknown command longrl {typed}; did you mean {meant}?" in plain(errors)
 
 
 def test_nothing_is_guessed_for_another_word(call):
     status, _, errors = call("xyzzy")
     assert status == 2
-    assert "unknown command longrl xyzzy; longrl --help lists all" in errors
+    assert "unknown command longrl xyzzy; longrl --help lists all" in plain(errors)
 
 
 @pytest.mark.parametrize("setting", ["hardware=cpu", "my.yaml"])
 def test_a_setting_without_a_command_says_where_it_belongs(setting: str, call):
     status, _, errors = call(setting)
     assert status == 2
-    assert f"Fix: longrl train {setting}" in errors
+    assert f"Fix: longrl train {setting}" in plain(errors)
 
 
-def test_a_module_reads_the_arguments_that_python_would_give_it(call, monkeypatch, tmp_path):
+@pytest.fixture
+def module(monkeypatch) -> Callable[[Callable[[], object]], None]:
+    """module(main) -> the module of `longrl demo` has this function."""
+
+    def replace(main: Callable[[], object]) -> None:
+        fake = ModuleType("demo")
+        fake.main, fake.HELP = main, "usage: python -m recipe.longrl.demo.run"  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "recipe.longrl.demo.run", fake)
+
+    return replace
+
+
+def test_a_module_reads_the_arguments_that_python_would_give_it(call, module, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "main", lambda: print(json.dumps([sys.argv, sys.path[-1]])))
-    arguments = ["--dry-run", "a=[1,2]", "~b", "+c='x y'"]
+    module(lambda: print(json.dumps([sys.argv, sys.path[-1]])))
+    arguments = ["--dry-run", "a=[1,2]", "~b", "+c='x y'", "--", "-x"]
     status, shown, _ = call("demo", *arguments)
     assert status == 0
     assert json.loads(shown) == [["recipe.longrl.demo.run", *arguments], str(tmp_path)]
 
 
-def test_the_status_of_a_command_is_that_of_its_module(call, monkeypatch):
-    def stop() -> None:
-        sys.exit(75)
-
-    monkeypatch.setattr(demo, "main", stop)
+def test_the_status_of_a_command_is_that_of_its_module(call, module):
+    module(lambda: sys.exit(75))
     assert call("demo")[0] == 75
 
 
-def test_ctrl_c_does_not_look_like_a_failure(call, monkeypatch):
+def test_ctrl_c_does_not_look_like_a_failure(call, module):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "main", interrupt)
+    module(interrupt)
     status, _, errors = call("demo")
     assert status == 130
     assert "KeyboardInterrupt" in errors
 
 
-def test_commands_of_typer_get_their_arguments(call, tmp_path: Path):
+def test_the_help_of_a_module_names_the_command(call, module):
+    module(lambda: pytest.fail("the module was run"))
+    status, shown, _ = call("demo", "a=1", "--help")
+    assert status == 0
+    assert shown == "usage: longrl demo\n"
+
+
+def test_a_typer_app_reports_its_own_errors(call, tmp_path: Path):
     status, _, errors = call("report", str(tmp_path))
     assert status == 2
-    assert "longrl report" in errors
-    assert typer.main.get_command(report.app).params
+    assert "Usage: longrl report" in errors
 
 
 def test_modules_in_texts_become_commands():
