@@ -100,7 +100,7 @@ def test_keys_of_stages_are_in_files_too(file):
     name = file("trainer: {experiment_name: x}\nwarmup: {trainer: {total_epochs: 7}}\nmethod: golongrl\nhardware: cpu")
     _, overrides = split_flags([name], [])
     stages = {stage.name: stage.config for stage in plan.read_plan(overrides).stages}
-    assert [stages[name].trainer.total_epochs for name in ("warmup", "stage1")] == [7, 1]
+    assert [stages[name].trainer.total_epochs for name in ("warmup", "stage1")] == [7, 4]
     assert stages["warmup"].longrl.reward.method == "golongrl"
 
 
