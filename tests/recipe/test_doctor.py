@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -126,10 +125,11 @@ def test_ports_in_use_are_found(show):
     assert ports[f"port {port}, Ray"] == "in use"
 
 
-def test_it_takes_a_few_seconds_and_needs_no_torch():
-    started = time.monotonic()
-    code = "import sys; from recipe.longrl import doctor; doctor.main(); print('torch' in sys.modules)"
+def test_it_imports_neither_torch_nor_ray_nor_verl():
+    heavy = ("torch", "ray", "verl", "vllm", "transformers")
+    code = (
+        f"import sys; from recipe.longrl import doctor; doctor.main(); print([n for n in {heavy} if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("False\n")
-    assert time.monotonic() - started < 30
+    assert done.stdout.endswith("[]\n")
