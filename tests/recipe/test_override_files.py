@@ -41,7 +41,8 @@ def test_a_file_is_its_overrides(file):
     )
     flags, overrides = split_flags(["--dry-run", name, "trainer.total_epochs=3"], ["--dry-run"])
     assert flags == {"--dry-run"}
-    assert overrides == [
+    # Keys that groups set, too, have a ++ in front.
+    assert [override.removeprefix("++") for override in overrides] == [
         "hardware='cpu'",
         "data.train_files=['a b.parquet','it\\'s.parquet']",
         "trainer.experiment_name='${trainer.project_name}-1'",
@@ -114,7 +115,7 @@ def test_keys_of_stages_are_in_files_too(file):
         ("a b: 1\n", "my.yaml: a b: expected a key of letters"),
         ("x: {a=b: 1}\n", "my.yaml: x.a=b: expected a key of letters"),
         ("trainer: {epcohs: 1}\n", "unknown key trainer.epcohs; nearest valid ones: trainer.total_epochs"),
-        ("model: {path: x}\n", "model.path"),
+        ("model: {path: x}\n", "unknown key model; nearest valid ones: "),
     ],
 )
 def test_a_wrong_file_is_refused(file, text: str, message: str):
