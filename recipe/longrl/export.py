@@ -36,6 +36,8 @@ from verl_longrl.trainer.checkpoints import (
 
 from recipe.longrl import model_card, run_identity, signals
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 MARKER = "longrl_export.json"
 """In the exported folder: its files, its checkpoint, and when the checkpoint was completed (a new run may write the
 same step again)."""
@@ -312,6 +314,7 @@ def _share(folder: Path) -> None:
             path.chmod(mode)
 
 
+@app.command()
 def main(
     checkpoints: Annotated[Path, typer.Argument(help="The run's checkpoints folder.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
@@ -326,4 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

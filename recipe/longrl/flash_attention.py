@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from recipe.longrl.parallelism import parallel, uses_megatron
 from recipe.longrl.preflight import cluster
 from recipe.longrl.preflight.check import Check, Status
-from recipe.longrl.preflight.environment import installed_version
+from recipe.longrl.versions import installed_version
 
 FLASH = "flash_attention_2"
 WITHOUT_ULYSSES = ("sdpa", "eager", "flex_attention")

@@ -7,7 +7,7 @@ from typing import Any
 
 from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, is_disk_full, read_jsonl
 
-from recipe.longrl.preflight.environment import PINNED, installed_version
+from recipe.longrl.versions import PINNED, installed_version
 
 STARTS, TIME = "starts.jsonl", "%Y-%m-%dT%H:%M:%SZ"
 

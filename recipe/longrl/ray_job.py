@@ -24,7 +24,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from verl_longrl import secrets
 
-from recipe.longrl import worker_env
+from recipe.longrl import override_files, worker_env
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = "recipe.longrl.main"
@@ -77,8 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def is_module(argument: str) -> bool:
-    """Whether an argument names a module (recipe.longrl.curriculum), rather than an override or a flag."""
-    return "=" not in argument and all(part.isidentifier() for part in argument.split("."))
+    """Whether an argument names a module (recipe.longrl.curriculum), rather than an override, a flag or a file."""
+    return not argument.endswith(override_files.ENDINGS) and all(part.isidentifier() for part in argument.split("."))
 
 
 def job_command(module: str, arguments: list[str], environment: Mapping[str, str]) -> str:

@@ -17,6 +17,8 @@ from verl_longrl.data.jsonl import dumps
 from verl_longrl.trainer.checkpoints import write_atomic
 from verl_longrl.trainer.metrics_log import iterate_metrics
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 SAMPLED = "reward_before_filter"
 """Prefix of the metrics of all sampled rollouts, including those of replaced groups."""
 SHOWN = {
@@ -172,6 +174,7 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
+@app.command()
 def main(run: Annotated[Path, typer.Argument(help="The run's folder, e.g. outputs/demo.")]) -> None:
     """Print the table of a run, and write its summary.json and plots again."""
     try:
@@ -181,4 +184,4 @@ def main(run: Annotated[Path, typer.Argument(help="The run's folder, e.g. output
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

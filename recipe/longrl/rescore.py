@@ -32,6 +32,8 @@ from verl_longrl.secrets import redact
 
 from recipe.longrl.run_identity import STORED
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 KEY = "longrl.reward"
 LONGEST_SHOWN = 120
 """Characters of an answer in the table."""
@@ -151,6 +153,7 @@ def table_of_changes(changes: Sequence[Change], count: int) -> Table:
     return table
 
 
+@app.command()
 def main(
     run: Annotated[Path, typer.Argument(help="The run's folder, e.g. outputs/demo.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="longrl.reward.KEY=VALUE, as in training.")] = None,
@@ -172,4 +175,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -10,7 +10,7 @@
 #   sbatch options    anything else that starts with --, as --name=value: --nodes=2 --time=24:00:00 --gpus-per-node=8
 #                     --partition=... --account=...; --signal=B:USR1@1200 saves 20 instead of 10 minutes before the
 #                     time limit
-#   overrides         Hydra overrides for the module. trainer.nnodes is set to --nodes, trainer.n_gpus_per_node to the GPUs
+#   overrides         Hydra overrides for the module, or YAML files of them. trainer.nnodes is set to --nodes, trainer.n_gpus_per_node to the GPUs
 #
 # Variables, read at submission and in the job:
 #   LONGRL_VENV              Python environment, on a disk that every node sees (default: .venv of this repository)
@@ -43,7 +43,7 @@ for argument in "$@"; do
     --array=*) echo "slurm: --array is used for seeds here. Fix: --seeds=${argument#*=}" >&2; exit 2 ;;
     --*) sbatch_options+=("$argument") ;;
     -*) echo "slurm: '$argument': write options of sbatch as --name=value" >&2; exit 2 ;;
-    *=* | "~"*) overrides+=("$argument") ;;
+    *=* | "~"* | *.yaml | *.yml) overrides+=("$argument") ;;
     *) echo "slurm: '$argument' is neither an option (--name=value) nor an override (key=value)" >&2; exit 2 ;;
   esac
 done

@@ -9,7 +9,6 @@ from recipe.longrl import command_flags, main, settings
 from recipe.longrl.curriculum import __main__ as curriculum
 from recipe.longrl.curriculum import mining
 from recipe.longrl.demo import run as demo_run
-from recipe.longrl.demo.grounded.build import GroundedBuild
 from recipe.longrl.preflight import __main__ as preflight
 
 pytestmark = pytest.mark.engine
@@ -38,7 +37,7 @@ def test_an_unknown_flag_is_named(flag: str, message: str):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("command", [main.main, preflight.main, curriculum.main, mining.main])
+@pytest.mark.parametrize("command", [main.main, preflight.check_and_show, curriculum.main, mining.main])
 def test_every_command_refuses_before_it_composes(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         command(["--hlep"])
@@ -54,7 +53,7 @@ def demo(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         status: object = 0
         try:
-            demo_run.run(GroundedBuild(), demo_run.ASSETS, demo_run.overrides(demo_run.ASSETS))
+            demo_run.main()
         except SystemExit as ending:
             status = ending.code
         return status, *capsys.readouterr()

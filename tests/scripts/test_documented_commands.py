@@ -23,6 +23,7 @@ from verl_longrl.config import LongRLConfig
 from data_gen import cli
 from data_gen.grounding.pipeline import GROUNDING
 from data_gen.multitask.pipeline import MULTITASK
+from recipe.longrl import cli as longrl
 from recipe.longrl import ray_job, settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")]
@@ -32,6 +33,8 @@ DOCUMENTS = documented_commands.documents(ROOT, TRACKED)
 
 RUN = "model=qwen2.5-7b-1m hardware=8gpu data.train_files=[train.parquet] data.val_files=[val.parquet]"
 PLACEHOLDERS = {  # as documents write them: what is typed for it
+    "longrl COMMAND": "longrl train",
+    "-m MODULE": "-m recipe.longrl.main",
     "[hydra overrides...]": "",
     "[overrides...]": "",
     "overrides...": "",
@@ -95,12 +98,14 @@ def complete(command: str) -> str:
     command = re.sub(r" \[(--?[\w-]+|[a-z_.]+=\w+)\]", r" \1", command)  # optional arguments
     for script, added in ADDED.items():
         command = command.replace(script, f"{script} {added}")
-    if re.fullmatch(r"python (-m )?[\w./]+", command):
+    if re.fullmatch(r"python (-m )?[\w./]+|longrl( [a-z-]+)+", command):
         command += " --help"  # named without what it needs
     command = re.sub(r"^(?=[\w/]+\.sh\b)", "bash ", command)
     program = re.sub(r"^([A-Z_]+=(\"[^\"]*\"|\S*) +)*", "", command).split()[0]
     assert re.fullmatch(r"[\w.]+=.*", program) is None, f"{command}: the end of which command? Say it in CONTINUES"
-    assert program in ("bash", "source", "python", "vllm", *OTHERS), f"{command}: a new program; say it in OTHERS"
+    assert program in ("bash", "source", "longrl", "python", "vllm", *OTHERS), (
+        f"{command}: a new program; say it in OTHERS"
+    )
     left = re.search(r"\.\.\.|(?<=[ =])[A-Z]{3,}(?= |$)|\[[a-z]+ ", re.sub(r"\s#.*", "", command))
     assert left is None, f"{command}: what is typed for {left[0] if left else ''}? Say it in PLACEHOLDERS"
     return command
@@ -117,11 +122,12 @@ def shell(tmp_path: Path, monkeypatch):
     (tmp_path / "docs").mkdir()
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)
-    for program in ("python", "vllm", *OTHERS):
+    for program in ("longrl", "python", "vllm", *OTHERS):
         (folder / program).write_text("#!/bin/bash\nprintf '%s\\0' \"${0##*/}\" \"$@\" $'\\x1e' >>started\n")
         (folder / program).chmod(0o755)
     activate = (Path(sys.prefix) / "bin" / "activate").read_text()
     (folder / "activate").write_text(activate.replace(sys.prefix, str(tmp_path / ".venv")))
+    (tmp_path / "my.yaml").write_text("data: {train_files: [a.parquet]}\n")
     (tmp_path / "grounding.yaml").write_text(GROUNDING.config.default_yaml())
     (tmp_path / "outputs" / "diagnosis").mkdir(parents=True)
     (tmp_path / "outputs" / "diagnosis" / "next.yaml").write_text(MULTITASK.config.default_yaml())
@@ -180,6 +186,18 @@ def read(monkeypatch, capsys):
     return read
 
 
+def as_module(arguments: list[str]) -> list[str]:
+    """The module, and its arguments, that a command line of `longrl` runs; [] where an option of its own is used."""
+    if arguments[0].startswith("-"):
+        assert arguments[0] in {"--help", *(name for option in longrl.build().params for name in option.opts)}
+        return []
+    for command in longrl.all_commands():
+        words = command.name.split()
+        if arguments[: len(words)] == words:
+            return [longrl.python_module(command), *arguments[len(words) :]]
+    pytest.fail(longrl.describe_unknown("longrl", " ".join(arguments)))
+
+
 COMMANDS = {command: name for name, text in DOCUMENTS.items() for command in documented_commands.commands(text)}
 
 
@@ -193,7 +211,9 @@ def test_documented_commands_parse(command: str, shell, read):
             assert arguments.pop(0) == "serve"
             with pytest.raises(Reached):
                 make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
-        elif program == "python":
+        elif program in ("python", "longrl"):
+            if program == "longrl" and not (arguments := as_module(arguments)):
+                continue
             if arguments[0] == "-m":
                 arguments.pop(0)
             if arguments[0] == "recipe.longrl.ray_job":  # hands the rest to a module on the cluster
@@ -214,6 +234,10 @@ def test_documented_commands_parse(command: str, shell, read):
         "python -m data_gen.grounding run --input documents --outptu outputs/mydata",
         "python -m data_gen.grounding run --output outputs/mydata chunk.max_tokns=1",
         "python -m data_gen.grouding run",
+        "longrl trian my.yaml",
+        "longrl train yours.yaml",
+        "longrl data mix --outptu outputs/mydata",
+        "longrl --instal-completion",
         "python scripts/bench/rewards.py --rounds 5",
         "python scripts/compare_methods.py --sedes 3",
         "python scripts/compare_method.py",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", flags=re.M | re.S)
 CODE = re.compile(r"`([^`]+)`")
-OURS = re.compile(r"([A-Z_]+=\S+ )*(bash|python|python3|source|vllm) \S|(scripts/\S+|run_longrl)\.sh(?= \S)")
+OURS = re.compile(r"([A-Z_]+=\S+ )*(bash|longrl|python|python3|source|vllm) \S|(scripts/\S+|run_longrl)\.sh(?= \S)")
 """Where a command begins in running text. A script's name alone is a reference, not a command."""
 
 

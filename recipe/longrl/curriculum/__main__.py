@@ -23,6 +23,7 @@ from verl_longrl.trainer.checkpoints import write_atomic
 from recipe.longrl import command_flags, preflight, run_lock, settings
 from recipe.longrl.curriculum import mining, plan, report
 from recipe.longrl.main import refuse
+from recipe.longrl.override_files import write_value
 from recipe.longrl.sft.checks import check_run
 from recipe.longrl.sft.options import as_arguments
 
@@ -132,7 +133,7 @@ def _train_on_mined_files(stage: plan.CurriculumStage) -> str:
     """The override that names the stage's mined files."""
     config = stage.config.copy()
     settings.resolve(config, dry_run=True)
-    return f"data.train_files=[{','.join(plan.quote_path(path) for path in mining.kept_files(config))}]"
+    return f"data.train_files={write_value([str(path) for path in mining.kept_files(config)])}"
 
 
 def _run_module(module: str, overrides: list[str]) -> None:

@@ -48,6 +48,7 @@ from recipe.longrl import command_flags, console, model_folder, preflight, run_i
 from recipe.longrl.inference.answering import Answering, sampling_of
 from recipe.longrl.main import refuse
 
+HELP = __doc__
 SOLVED = 1 - 1e-9
 """A mean of n ones may be a little below 1."""
 COMPARED_CONTENTS = {
@@ -353,7 +354,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         flags, arguments = command_flags.split_flags(arguments, ("--help", "-h"))
         if flags:
-            print(__doc__)
+            print(HELP)
             return
         options, overrides = split_mine_options(arguments)
         config = settings.compose(overrides)

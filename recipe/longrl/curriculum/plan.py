@@ -29,6 +29,7 @@ from verl_longrl.options import OptionError, Options
 
 from recipe.longrl import settings
 from recipe.longrl.curriculum.mining import MineOptions
+from recipe.longrl.override_files import write_value
 from recipe.longrl.sft.options import SftOptions
 
 SHIPPED = resources.files("recipe.longrl.config") / "curriculum"
@@ -125,9 +126,9 @@ def read_plan(arguments: Sequence[str]) -> CurriculumPlan:
             *stage.overrides,
             *(override for override in of_stage[name] if override not in of_groups),
             f"trainer.experiment_name={plan.name}-{name}",
-            f"longrl.output_dir={quote_path(plan.folder / name)}",
-            *([f"trainer.default_local_dir={quote_path(Path(checkpoints) / name)}"] if checkpoints else []),
-            *([f"actor_rollout_ref.model.path={quote_path(initial_weights)}"] if initial_weights else []),
+            f"longrl.output_dir={write_value(plan.folder / name)}",
+            *([f"trainer.default_local_dir={write_value(Path(checkpoints) / name)}"] if checkpoints else []),
+            *([f"actor_rollout_ref.model.path={write_value(initial_weights)}"] if initial_weights else []),
         )
         plan.stages.append(_compose_stage(name, overrides, _merge_options(name, stage, of_groups), initial_weights))
         # The folder may not exist yet: this stage writes it before the next one starts.
@@ -201,9 +202,3 @@ def _last_value(overrides: Sequence[str], key: str) -> str | None:
         if override.lstrip("+").startswith(f"{key}=")
     ]
     return values[-1] if values else None
-
-
-def quote_path(path: Path) -> str:
-    """A path as a value in a Hydra override."""
-    text = str(path).replace("'", "\\'")
-    return f"'{text}'"

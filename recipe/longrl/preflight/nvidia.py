@@ -34,10 +34,13 @@ class Gpu:
     total: float | None
 
 
-def query_gpus() -> list[Gpu]:
-    """All GPUs of the machine, also those that CUDA_VISIBLE_DEVICES hides. Raises NvidiaSmiError."""
+def query_gpus(timeout_s: float | None = None) -> list[Gpu]:
+    """All GPUs of the machine, also those that CUDA_VISIBLE_DEVICES hides. Raises NvidiaSmiError.
+
+    timeout_s: of nvidia-smi; None for `TIMEOUT_S`.
+    """
     gpus = []
-    for uuid, *kind, driver, used, total in _query("gpu", GPU_FIELDS):
+    for uuid, *kind, driver, used, total in _query("gpu", GPU_FIELDS, timeout_s):
         version = driver if re.fullmatch(r"\d+(\.\d+)*", driver) else None
         gpus.append(Gpu(uuid, ", ".join(kind), version, _number(used), _number(total)))
     return gpus
@@ -80,13 +83,14 @@ def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
 
 
-def _query(kind: str, fields: str) -> Iterator[list[str]]:
+def _query(kind: str, fields: str, timeout_s: float | None = None) -> Iterator[list[str]]:
     """The fields of each row. A name may contain commas, so a row can have more fields than were asked for."""
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     command = ["nvidia-smi", f"--query-{kind}={fields}", "--format=csv,noheader,nounits"]
     try:
-        output = timed_command.run_command(command, TIMEOUT_S)
+        output = timed_command.run_command(command, timeout_s)
     except subprocess.TimeoutExpired as error:
-        raise NvidiaSmiError(f"nvidia-smi did not end within {TIMEOUT_S:.0f} s") from error
+        raise NvidiaSmiError(f"nvidia-smi did not end within {timeout_s:.0f} s") from error
     except subprocess.CalledProcessError as error:
         message = " ".join(f"{error.output or ''} {error.stderr or ''}".split())
         raise NvidiaSmiError(f"nvidia-smi failed with status {error.returncode}: {message or 'no message'}") from error

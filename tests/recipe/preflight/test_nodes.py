@@ -21,14 +21,14 @@ A, B = (ClusterNode(name, f"{name} (10.0.0.{i})", 2, 1) for i, name in enumerate
 
 
 def test_help_names_the_exit_status(capsys):
-    command.main(["--help"])
+    command.check_and_show(["--help"])
     assert "exit status: 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["--timeout"], ["--timeout", "soon"]])
 def test_a_timeout_must_be_a_number(arguments: list[str], capsys):
     with pytest.raises(SystemExit) as ending:
-        command.main(arguments)
+        command.check_and_show(arguments)
     assert ending.value.code == 2
     assert "--timeout needs a number of seconds" in capsys.readouterr().err
 

@@ -78,7 +78,7 @@ def preflight(nodes: Nodes, monkeypatch, capsys):
         shape = ["model=demo", "hardware=cpu", "trainer.nnodes=2", "trainer.n_gpus_per_node=1"]
         status = 0
         try:
-            command.main([*shape, *attached, *files, *arguments])
+            command.check_and_show([*shape, *attached, *files, *arguments])
         except SystemExit as ending:
             status = ending.code
         output = capsys.readouterr()

@@ -11,6 +11,7 @@ from recipe.longrl.demo.keychain.build import KeychainBuild
 from recipe.longrl.demo.run import run
 
 ASSETS = Path("outputs/demo_keychain/assets")
+HELP = f"{__doc__}\n{curriculum.HELP}"
 
 
 def overrides(assets: Path) -> list[str]:
@@ -33,15 +34,18 @@ def check_curriculum(user_overrides: list[str], defaults: list[str], arguments: 
     curriculum.read_or_exit(arguments)
 
 
-if __name__ == "__main__":
-    # Braces in the curriculum's help are not fields to be filled in.
-    help_text = f"{__doc__}\n{curriculum.HELP}".replace("{", "{{").replace("}", "}}")
+def main() -> None:
+    """The command line."""
     run(
         KeychainBuild(),
         ASSETS,
         overrides(ASSETS),
+        help_text=HELP,
         flags=curriculum.FLAGS,
-        help_text=help_text,
         check=check_curriculum,
         start=curriculum.main,
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,16 @@ longrl.advantage.estimator=upstream by plain GRPO.
 from pathlib import Path
 
 from recipe.longrl.demo.multitask.build import MultitaskBuild
-from recipe.longrl.demo.run import overrides, run
+from recipe.longrl.demo.run import describe_options, overrides, run
 
 ASSETS = Path("outputs/demo_multitask/assets")
+HELP = describe_options("recipe.longrl.demo.multitask.run", ASSETS)
+
+
+def main() -> None:
+    """The command line."""
+    run(MultitaskBuild(), ASSETS, ["method=golongrl", *overrides(ASSETS, "demo_multitask")], help_text=HELP)
+
 
 if __name__ == "__main__":
-    run(MultitaskBuild(), ASSETS, ["method=golongrl", *overrides(ASSETS, "demo_multitask")])
+    main()
