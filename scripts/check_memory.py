@@ -63,7 +63,7 @@ class Case(NamedTuple):
 def predict_gib(case: Case, device: str) -> float:
     """GiB in addition to weights and gradients, as recipe.longrl.memory estimates them.
 
-    Without FSDP, its gathered layers are left out.
+    Without FSDP, its gathered layers are left out. ALLOCATOR_ENV leaves no holes in the heap.
     """
     from transformers import Qwen2Config
 
@@ -91,9 +91,9 @@ def predict_gib(case: Case, device: str) -> float:
     sizes = memory.estimate(config, model, gpu_gib=80, n_gpus=1, prompt_share=1.0)
     if case.implementation == "verl":
         return (
-            sizes.log_prob_peak - sizes.weights
+            sizes.log_prob_peak - sizes.process - sizes.weights
             if case.pass_name == PASSES[0]
-            else sizes.update_peak - sizes.train_state
+            else sizes.update_peak - sizes.process - sizes.holes - sizes.train_state
         )
     compute = 4 if device == "cpu" else 2
     if case.pass_name == PASSES[0]:
@@ -160,62 +160,75 @@ def transformers_pass(case: Case, device: str) -> Callable[[int], None]:
     return run
 
 
-def verl_pass(case: Case) -> Callable[[int], None]:
-    """The same with verl's engine and FSDP2 on one rank."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def build_engine(folder: Path | str, name: str, checkpointing: bool, lr: float = 1e-3) -> Any:
+    """One of ENGINES inside verl's FSDP2, in float32 on this process's only rank."""
     from verl.trainer.config import CheckpointConfig
-    from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
     from verl_longrl.engine.response_logits import ResponseLogitsEngine
     from verl_longrl.engine.shared_prompt import SharedPromptEngine
 
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    model = HFModelConfig(
+        path=str(folder),
+        load_tokenizer=False,
+        use_remove_padding=False,
+        enable_gradient_checkpointing=checkpointing,
+        override_config={"attn_implementation": "sdpa"},
+    )
+    model.model_type = "language_model"
+    precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
+    options = FSDPEngineConfig(strategy="fsdp2", model_dtype="fp32", mixed_precision=precision, use_torch_compile=False)
+    classes = dict(zip(ENGINES, (SharedPromptEngine, ResponseLogitsEngine, FSDPEngineWithLMHead), strict=True))
+    engine = classes[name](model, options, FSDPOptimizerConfig(lr=lr), CheckpointConfig())
+    engine.initialize()
+    return engine
+
+
+def make_batch(rows: list[tuple[torch.Tensor, torch.Tensor]], budget: int, scoring: bool) -> Any:
+    """verl's batch of rows [prompt; response], in micro-batches of at most `budget` tokens."""
+    from verl.utils import tensordict_utils as tu
+
+    ids = [torch.cat(row) for row in rows]
+    columns = {
+        "prompts": [prompt for prompt, _ in rows],
+        "responses": [response for _, response in rows],
+        "input_ids": ids,
+        "position_ids": [torch.arange(len(row)) for row in ids],
+        "loss_mask": [torch.ones(len(response)) for _, response in rows],
+    }
+    options = {"use_dynamic_bsz": True, "max_token_len_per_gpu": budget, "calculate_entropy": scoring}
+    options |= {"use_remove_padding": False, "pad_token_id": 0, "temperature": 1.0}
+    nested = {name: torch.nested.as_nested_tensor(values, layout=torch.jagged) for name, values in columns.items()}
+    return tu.get_tensordict(nested, options)
+
+
+def sum_log_probs(model_output: Any, data: Any, dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A loss for verl's engines: the sum of all log-probabilities."""
+    return model_output["log_probs"].values().sum(), {}
+
+
+def verl_pass(case: Case) -> Callable[[int], None]:
+    """The same with verl's engine and FSDP2 on one rank."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     with tempfile.TemporaryDirectory() as folder:
         Qwen2ForCausalLM(Qwen2Config(**SHAPE, max_position_embeddings=case.prompt + case.response)).save_pretrained(
             folder
         )
-        model = HFModelConfig(
-            path=folder,
-            load_tokenizer=False,
-            use_remove_padding=False,
-            enable_gradient_checkpointing=case.checkpointing,
-            override_config={"attn_implementation": "sdpa"},
-        )
-        model.model_type = "language_model"
-        precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
-        options = FSDPEngineConfig(
-            strategy="fsdp2", model_dtype="fp32", mixed_precision=precision, use_torch_compile=False
-        )
-        classes = dict(zip(ENGINES, (SharedPromptEngine, ResponseLogitsEngine, FSDPEngineWithLMHead), strict=True))
-        engine = classes[case.engine](model, options, FSDPOptimizerConfig(lr=1e-3), CheckpointConfig())
-        engine.initialize()
-
-    def nested(rows: list[torch.Tensor]) -> torch.Tensor:
-        return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
-
-    def loss(model_output: Any, data: Any, dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
-        return model_output["log_probs"].values().sum(), {}
+        engine = build_engine(folder, case.engine, case.checkpointing)
 
     def run(prompt: int) -> None:
-        prompt_ids, responses = (
-            torch.randint(SHAPE["vocab_size"], (prompt,)),
-            torch.randint(1, 9, (case.rows, case.response)),
-        )
-        ids = [torch.cat([prompt_ids, response]) for response in responses]
-        columns = {"prompts": [prompt_ids] * case.rows, "responses": list(responses), "input_ids": ids}
-        columns |= {"position_ids": [torch.arange(len(row)) for row in ids]}
-        columns |= {"loss_mask": [torch.ones(case.response)] * case.rows}
+        prompt_ids = torch.randint(SHAPE["vocab_size"], (prompt,))
+        rows = [(prompt_ids, response) for response in torch.randint(1, 9, (case.rows, case.response))]
         scoring = case.pass_name == PASSES[0]
-        options = {"use_dynamic_bsz": True, "max_token_len_per_gpu": case.tokens, "calculate_entropy": scoring}
-        options |= {"use_remove_padding": False, "pad_token_id": 0, "temperature": 1.0}
-        data = tu.get_tensordict({name: nested(rows) for name, rows in columns.items()}, options)
+        data = make_batch(rows, case.tokens, scoring)
         if scoring:
             with engine.eval_mode():
                 engine.infer_batch(data)
             return
         with engine.train_mode(zero_grad_on_exit=False):
-            engine.forward_backward_batch(data, loss)
+            engine.forward_backward_batch(data, sum_log_probs)
 
     return run
 

@@ -28,10 +28,10 @@ DEVICES = (2, 1)
 MOST_TOKENS = 32768
 BUCKET = {"cpu": 16, "cuda": 2048}
 """MB of the buffer that transfers a small model's weights; on GPUs, verl's default."""
-PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 4.0, 2.0
-"""Host memory with hardware=cpu besides weights, optimizer and KV cache, measured with two devices. The first is for
-the driver, task runner, agent loop, reward worker and TransferQueue; the second, for each device, is for a rank, a vLLM
-server and its engine."""
+PROCESSES_GIB, PROCESSES_PER_DEVICE_GIB = 4.0, 1.35
+"""Host memory with hardware=cpu besides ranks, vLLM's weights and KV cache, measured with two devices. The first is for
+the driver, task runner, agent loop, reward worker and TransferQueue; the second, for each device, is for a vLLM server
+and its engine."""
 
 BUDGET = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 CACHE = "VLLM_CPU_KVCACHE_SPACE"

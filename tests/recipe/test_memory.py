@@ -136,6 +136,16 @@ def test_the_peak_has_logits_or_a_layers_backward_but_not_both(published_7b):
     assert temporary < result.gathered + result.working + result.logits
 
 
+def test_on_the_cpu_the_process_and_holes_in_the_heap_count(composed):
+    lengths_ = ("data.max_prompt_length=700", "data.max_response_length=400", "trainer.n_gpus_per_node=1")
+    config = composed("hardware=cpu", *lengths_, "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096")
+    result = sizes(config, memory.ModelSizes.of(MODELS["llama"]))
+    assert result.holes == pytest.approx(0.25 * result.kept)
+    later = result.gathered + result.working
+    assert result.update_peak == pytest.approx(result.train_state + 1.25 * result.kept + later + result.process)
+    assert result.process > 0.5
+
+
 @pytest.mark.parametrize("engine", ["shared_prompt", "response_logits", "upstream"])
 def test_longer_prompts_take_more(published_7b, engine: str):
     config, model = published_7b(f"longrl.engine={engine}")

@@ -1,8 +1,9 @@
 """Estimate the peak memory of each phase of a step, per GPU, to reject configurations that cannot fit.
 
 Counted exactly: parameters (on the meta device), optimizer state, KV cache per token, and what layers keep for their
-backward pass (`layers.py`). Estimated from what verl's FSDP engine does: gathered layers, and logits (`logits.py`). Not
-counted: fragmentation of the allocator, the trainer's CUDA context and NCCL buffers (`MARGIN_GIB`).
+backward pass (`layers.py`). Estimated from what verl's FSDP engine does: gathered layers, and logits (`logits.py`).
+Measured on the CPU: the process itself, and holes in the heap (scripts/bench/host_memory.py). Not counted on GPUs:
+fragmentation of the allocator, the trainer's CUDA context and NCCL buffers (`MARGIN_GIB`).
 
 Peaks are not additive: logits are freed before the layers' backward pass. In the update, the kept tensors of all layers
 coexist either with the logits and their inputs, or later with one layer's backward pass and the layers that FSDP has
@@ -25,6 +26,11 @@ from recipe.longrl.parallelism import parallel
 GIB = 2**30
 MARGIN_GIB = 4.0
 """Allowance for what the estimate leaves out. A run that leaves less of the GPU's memory free may fail."""
+
+PROCESS_GIB = 0.65
+"""Resident memory of a rank on the CPU without tensors: Python, torch and verl."""
+HOLES = 0.25
+"""Free memory between the activations in a CPU's heap at the peak of an update, divided by their size."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class Sizes:
     """Those of `tokens` with logits."""
     mask: float
     """The attention mask, if the backend needs one."""
+    process: float
+    """The memory of a rank on the CPU besides tensors and holes; 0 on GPUs."""
+    holes: float
+    """Free memory between activations in the heap on the CPU, in the update; 0 on GPUs."""
     resident: float
     """The trainer's memory while vLLM generates."""
     sleeping: float
@@ -192,7 +202,8 @@ def estimate(
 
     vllm = 0.0 if on_cpu else gpu_gib * rollout.gpu_memory_utilization
     sleeping = 0.0 if on_cpu else generation.SLEEPING_GIB if rollout.free_cache_engine else vllm
-    rollout_weights = generation.weight_bytes(rollout, parameters, embeddings) / GIB
+    # On the CPU a replica has a packed copy, too (`verl_longrl.platform.vllm_cpu.LiveLinear`).
+    rollout_weights = (2 if on_cpu else 1) * generation.weight_bytes(rollout, parameters, embeddings) / GIB
     profile = 0.0 if on_cpu else generation.profile_bytes(rollout, widths, vocabulary) / GIB
     kv_heads = max(1, kv_heads_of(text) // rollout.tensor_model_parallel_size)
     # On the CPU an environment variable of vLLM sets the size of the KV cache.
@@ -206,6 +217,7 @@ def estimate(
     reference = state.weights if need_reference_policy(config) and trained else 0.0
     deferred = _deferred_gradients(fsdp, trained)
     training = state.on_gpu * (state.weights + state.gradients + state.moments) + deferred
+    process, holes = (PROCESS_GIB, HOLES * kept / GIB) if on_cpu else (0.0, 0.0)
     return Sizes(
         engine=engine,
         parameters=parameters,
@@ -219,10 +231,12 @@ def estimate(
         tokens=tokens,
         logit_tokens=update_logit_tokens,
         mask=attention.mask / GIB,
+        process=process,
+        holes=holes,
         resident=state.resident / GIB,
         sleeping=sleeping,
-        update_peak=(training + kept + attention.mask + temporary) / GIB + sleeping,
-        log_prob_peak=(state.scoring + scoring) / GIB + sleeping,
+        update_peak=(training + kept + attention.mask + temporary) / GIB + sleeping + process + holes,
+        log_prob_peak=(state.scoring + scoring) / GIB + sleeping + process,
         vllm=vllm,
         rollout_weights=rollout_weights,
         profile=profile,

@@ -144,6 +144,8 @@ def _rows(config: DictConfig, model: ModelSizes, gpu_gib: float) -> Iterator[Tab
     yield None
     if config.trainer.device != "cpu":
         yield TableRow("sleeping vLLM (in both below)", size("sleeping"))
+    else:
+        yield TableRow("the process (in both below)", size("process"))
     yield TableRow("old log-probs: peak", size("log_prob_peak"), "log-probs")
     yield None
     yield TableRow("update: tokens per micro-batch", lambda c: f"{c.sizes.tokens:,}")
@@ -156,6 +158,8 @@ def _rows(config: DictConfig, model: ModelSizes, gpu_gib: float) -> Iterator[Tab
     for on in (chosen, not chosen):
         word = "with" if on else "without"
         yield TableRow(f"  activations {word} checkpointing", other(checkpointing(on), "kept"))
+    if config.trainer.device == "cpu":
+        yield TableRow("  holes in the heap", size("holes"))
     yield TableRow("  + one layer's backward", size("working"))
     chosen_engine = estimate(config, model, gpu_gib, n_gpus(config)).engine
     yield TableRow(f"  or logits, {chosen_engine}", size("logits"))

@@ -36,9 +36,10 @@ def check_memory(
 def check_training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> Check:
     """The line for the memory of a device in the trainer's passes."""
     peak = max(sizes.update_peak, sizes.log_prob_peak)
+    holes = f", holes in the heap {sizes.holes:.2f}" if sizes.holes else ""
     detail = (
         f"{memory.format_count(sizes.parameters)} parameters; per device: update {sizes.update_peak:.2f} GiB (state "
-        f"{sizes.train_state:.2f}, gathered {sizes.gathered:.2f}, activations {sizes.kept:.2f}, plus a layer's "
+        f"{sizes.train_state:.2f}, gathered {sizes.gathered:.2f}, activations {sizes.kept:.2f}{holes}, plus a layer's "
         f"backward {sizes.working:.2f} or logits {sizes.logits:.2f}), log-probabilities {sizes.log_prob_peak:.2f}, of "
         f"{gpu_gib:.0f}{_list_memory_of_both_passes(sizes)}"
     )
@@ -47,7 +48,7 @@ def check_training(config: DictConfig, sizes: memory.Sizes, gpu_gib: float) -> C
 
 def _list_memory_of_both_passes(sizes: memory.Sizes) -> str:
     """Memory that is in use in both passes besides the trainer's tensors."""
-    others = {"vLLM": sizes.sleeping, "attention mask": sizes.mask}
+    others = {"vLLM": sizes.sleeping, "attention mask": sizes.mask, "the process": sizes.process}
     named = ", ".join(f"{what} {gib:.2f}" for what, gib in others.items() if gib)
     return f"; in both: {named}" if named else ""
 

@@ -10,9 +10,11 @@ head node without GPUs), which says nothing about the run. So in Ray workers onl
 support for accelerators always uses the CPU, any other leaves the choice to verl.
 """
 
+import ctypes
 import os
 import resource
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +32,26 @@ def no_accelerator_here() -> bool:
     """True in a process outside of Ray workers that finds no accelerator. verl asks its own platforms first, which run
     nvidia-smi or rocm-smi, so devices that CUDA_VISIBLE_DEVICES hides count as present."""
     return "RAY_RAYLET_PID" not in os.environ and not torch.accelerator.is_available()
+
+
+def return_freed_memory() -> None:
+    """Give the free pages of all heaps back to the system, at any place in them: what `empty_cache` is on the CPU.
+
+    glibc itself returns only the free memory at the end of a heap, and one block that stays (a moment of AdamW) keeps
+    everything before it from being the end. verl calls `empty_cache` when it transfers weights to vLLM, which then
+    generates while the trainer holds what is in use. There is no effect without glibc.
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    """glibc's function; None with another C library."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim.argtypes = [ctypes.c_size_t]
+    return trim
 
 
 class _CpuDevice(str):
@@ -74,10 +96,12 @@ class _CpuModule(ModuleType):
         memory = psutil.virtual_memory()
         return memory.available, memory.total
 
-    @staticmethod
-    def empty_cache() -> None: ...
+    empty_cache = staticmethod(return_freed_memory)
 
-    ipc_collect = reset_peak_memory_stats = empty_cache
+    @staticmethod
+    def ipc_collect() -> None: ...
+
+    reset_peak_memory_stats = ipc_collect
 
 
 @PlatformRegistry.register("cpu")
@@ -112,7 +136,8 @@ class PlatformCPU(PlatformBase):
 
     def set_allocator_settings(self, settings: str) -> None: ...
 
-    def empty_cache(self) -> None: ...
+    def empty_cache(self) -> None:
+        return_freed_memory()
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
