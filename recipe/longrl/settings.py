@@ -198,7 +198,7 @@ def resolve(
                     f"trainer.{key} = {config.trainer[key]}: not supported. Fix: use longrl.checkpoints_to_keep"
                 )
         if longrl.log_rollouts:
-            config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
+            config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts/train"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
             if config.trainer.n_gpus_per_node is not None:

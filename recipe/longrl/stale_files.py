@@ -20,7 +20,7 @@ def remove_stale_files(config: DictConfig) -> Iterator[str]:
     output_dir = Path(config.longrl.output_dir)
     yield from checkpoints.sweep(Path(config.trainer.default_local_dir))
     checkpoints.sweep_temporary_files(output_dir, run_identity.STORED, "metrics.jsonl")
-    for path in (output_dir / "rollouts").glob("*.partial"):
+    for path in (output_dir / "rollouts").glob("*/*.partial"):
         path.unlink()
     try:
         export.remove_leftovers(output_dir / "export")

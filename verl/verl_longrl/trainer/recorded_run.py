@@ -1,0 +1,261 @@
+"""Read what runs have recorded: find runs, list their rollouts by the index, read one rollout or one prompt.
+
+    run = RecordedRun(Path("outputs/demo"))
+    run.info()["status"]                         "running", "complete", ... (run.json)
+    run.index.update()                           reads what was appended since the last call
+    rows = run.index.find("train", 57)           row numbers of the rollouts of step 57
+    run.index["score"][rows]                     a column, as an array
+    run.rollout(rows[0])                         the whole rollout, with its response
+    run.prompts.update()
+    run.prompts.text(run.index["prompt"][rows[0]])
+
+Every call takes time in proportion to what it returns, whatever the size of the run: texts are read at their place in a
+file. A run that is being written can be read: an incomplete last line is left for the next `update`. A damaged line is
+skipped, and a text that does not match its key is None. Nothing here writes, and nothing needs torch, Ray or verl.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+
+from verl_longrl.data.jsonl import iterate_jsonl, parse_row
+from verl_longrl.folder_lock import find_holder
+from verl_longrl.trainer.rollout_log import INDEX, PROMPTS, SPLITS, Split, part_path, prompt_key, step_files, step_path
+
+RUN_FILE: Final = "run.json"
+RUNNING: Final = "running"
+LOST: Final = "lost"
+"""The status of a run that says it is running while no process holds its folder: it was killed."""
+_MARKS = (RUN_FILE, "metrics.jsonl")
+"""A folder with one of these holds a run."""
+_NOT_ENTERED = {"rollouts", "checkpoints", "export", "tensorboard", "plots", "evaluate", "model"}
+_BLOCK_LINES = 10_000
+_TEXTS = ("split", "prompt", "task", "status", "finish_reason")
+_WHOLE = ("step", "at", "bytes", "group", "rollout")
+_NUMBERS = (
+    *("score", "answer", "context", "recall", "precision", "format", "cited", "outside", "prompt_tokens"),
+    *("response_tokens", "advantage", "logprob_gap", "seconds"),
+)
+COLUMNS = (*_TEXTS, *_WHOLE, *_NUMBERS)
+"""Columns of an index: objects (text or None), int64, and float64 with NaN where a rollout has no such number."""
+
+
+def list_runs(root: Path, depth: int = 3) -> list[Path]:
+    """The folders of runs in and below a folder, sorted. Folders that a run fills are not searched."""
+    runs = [root] if any((root / name).is_file() for name in _MARKS) else []
+    if depth > 0:
+        try:
+            with os.scandir(root) as entries:
+                inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return runs
+        for name in sorted(inner):
+            if name not in _NOT_ENTERED and not name.startswith("."):
+                runs += list_runs(root / name, depth - 1)
+    return runs
+
+
+def iterate_rollouts(folder: Path, split: Split = "train", keys: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """All rollouts of a split, step by step. folder: `rollouts` of a run, of any version. keys: what each must have."""
+    for path in step_files(folder, split).values():
+        yield from iterate_jsonl(path, keys)
+
+
+class RecordedRun:
+    """A run's folder, for reading. `index` and `prompts` are empty until their `update` is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rollouts = folder, folder / "rollouts"
+        self.index, self.prompts = RolloutIndex(self.rollouts / INDEX), PromptIndex(self.rollouts)
+
+    def info(self) -> dict[str, Any]:
+        """The content of run.json; {} where there is none. The status of a killed run is `lost`."""
+        try:
+            info: Any = json.loads((self.folder / RUN_FILE).read_text())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(info, dict):
+            return {}
+        if info.get("status") == RUNNING and find_holder(self.folder) is None:
+            info["status"] = LOST
+        return info
+
+    def rollout(self, row: int) -> dict[str, Any] | None:
+        """The rollout of a row of the index; None if its file is gone or damaged."""
+        index = self.index
+        path = step_path(self.rollouts, index["split"][row], int(index["step"][row]))
+        return _read_row(path, int(index["at"][row]), int(index["bytes"][row]))
+
+
+class RolloutIndex:
+    """The columns of a run's `index.jsonl`, one entry for each rollout, in the order in which steps were written."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = _GrowingLines(path)
+        self._columns = _make_columns([])
+
+    def __len__(self) -> int:
+        return len(self._columns["step"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A column of shape (len(self),), see `COLUMNS`."""
+        return self._columns[name]
+
+    def update(self) -> bool:
+        """Read what was written since the last call. Returns whether anything changed."""
+        again, lines = self._lines.read()
+        blocks = [_make_columns(_parse(lines[at : at + _BLOCK_LINES])) for at in range(0, len(lines), _BLOCK_LINES)]
+        if again:
+            self._columns = _make_columns([])
+        if blocks:
+            blocks.insert(0, self._columns)
+            self._columns = {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS}
+        return again or bool(blocks)
+
+    def find(self, split: Split, step: int | None = None) -> np.ndarray:
+        """Row numbers of the rollouts of a split, of one step or of all."""
+        rows = self["split"] == split
+        return np.flatnonzero(rows if step is None else rows & (self["step"] == step))
+
+    def steps(self, split: Split) -> np.ndarray:
+        """The steps that have rollouts in a split, ascending."""
+        return np.unique(self["step"][self.find(split)])
+
+
+class Place(NamedTuple):
+    """Where a line begins and how many bytes it has."""
+
+    path: Path
+    at: int
+    bytes: int
+
+
+class PromptIndex(Mapping[str, dict[str, Any]]):
+    """Key -> what `prompts.jsonl` says about a prompt: task, question, ground_truth, ref_chunks, num_chunks, file, row,
+    document, prompt_tokens and so on. Texts are read one at a time with `text`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lines = folder, _GrowingLines(folder / PROMPTS)
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._places: dict[str, Place] = {}
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def update(self) -> bool:
+        """Read what was written since the last call. Returns whether anything changed."""
+        start = self._lines.position
+        again, lines = self._lines.read()
+        if again:
+            start, self._rows, self._places = 0, {}, {}
+        for line in lines:
+            row = parse_row(line)
+            if row is not None and isinstance(key := row.get("prompt"), str):
+                # Rows of earlier versions have the text in them.
+                if row.pop("text", None) is not None:
+                    self._places[key] = Place(self._folder / PROMPTS, start, len(line))
+                elif _has_integers(row, "part", "at", "bytes"):
+                    self._places[key] = Place(part_path(self._folder, row["part"]), row["at"], row["bytes"])
+                self._rows[key] = row
+            start += len(line)
+        return again or bool(lines)
+
+    def text(self, key: str) -> str | None:
+        """The whole prompt; None if it is unknown, gone or damaged."""
+        place = self._places.get(key)
+        row = _read_row(*place) if place else None
+        text = row.get("text") if row else None
+        return text if isinstance(text, str) and prompt_key(text) == key else None
+
+
+class _GrowingLines:
+    """The whole lines of a file that others append to, cut off and replace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.position = path, 0
+        self._last = b""
+
+    def read(self) -> tuple[bool, list[bytes]]:
+        """Whether the file was cut off or replaced, so that all lines come again, and the lines since the last call."""
+        try:
+            handle = self.path.open("rb")
+        except FileNotFoundError:
+            again = self.position > 0
+            self.position, self._last = 0, b""
+            return again, []
+        with handle:
+            # A resume cuts off the steps that it repeats, and may have written them again.
+            handle.seek(self.position - len(self._last))
+            again = handle.read(len(self._last)) != self._last
+            if again:
+                self.position = 0
+                handle.seek(0)
+            content = handle.read()
+        end = content.rfind(b"\n") + 1
+        lines = [line + b"\n" for line in content[:end].split(b"\n")[:-1]]
+        self.position += end
+        self._last = lines[-1] if lines else (b"" if again else self._last)
+        return again, lines
+
+
+def _read_row(path: Path, at: int, size: int) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as handle:
+            handle.seek(at)
+            return parse_row(handle.read(size))
+    except OSError:
+        return None
+
+
+def _parse(lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The rows of these lines that are those of rollouts."""
+    try:
+        # One call for all lines takes half the time of one for each.
+        rows: list[Any] = orjson.loads(b"[" + b",".join(lines) + b"]")
+    except orjson.JSONDecodeError:
+        rows = [parse_row(line) for line in lines]
+    rows = [row for row in rows if isinstance(row, dict) and _has_integers(row, "step", "at", "bytes")]
+    return [row for row in rows if row.get("split") in SPLITS]
+
+
+def _has_integers(row: Mapping[str, Any], *names: str) -> bool:
+    return all(type(row.get(name)) is int and row[name] >= 0 for name in names)
+
+
+def _make_columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    for name in _TEXTS:
+        # Equal texts are one object: a quarter of a million rollouts have few tasks and statuses.
+        values = (row.get(name) for row in rows)
+        texts = [sys.intern(value) if isinstance(value, str) else None for value in values]
+        columns[name] = np.empty(len(rows), dtype=object)
+        columns[name][:] = texts
+    for name in _WHOLE:
+        columns[name] = _array([row.get(name) for row in rows], np.int64, -1)
+    for name in _NUMBERS:
+        columns[name] = _array([row.get(name) for row in rows], np.float64, np.nan)
+    return columns
+
+
+def _array(values: list[Any], dtype: type, missing: float) -> np.ndarray:
+    """The numbers among these values; `missing` in place of all others."""
+    try:
+        # None is NaN among floats.
+        return np.array(values, dtype)
+    except (TypeError, ValueError, OverflowError):
+        fitting = ((type(value) is int and abs(value) < 1 << 63) or type(value) is float for value in values)
+        return np.array([value if fits else missing for value, fits in zip(values, fitting, strict=True)], dtype)
