@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer.recorded_run import RUN_FILE
 
 from recipe.longrl import export, run_identity
 
@@ -19,7 +20,7 @@ def remove_stale_files(config: DictConfig) -> Iterator[str]:
     """
     output_dir = Path(config.longrl.output_dir)
     yield from checkpoints.sweep(Path(config.trainer.default_local_dir))
-    checkpoints.sweep_temporary_files(output_dir, run_identity.STORED, "metrics.jsonl")
+    checkpoints.sweep_temporary_files(output_dir, run_identity.STORED, "metrics.jsonl", RUN_FILE)
     for path in (output_dir / "rollouts").glob("*/*.partial"):
         path.unlink()
     try:
