@@ -117,7 +117,7 @@ def test_train_kill_resume(run):
             assert rollout["weights_step"] == row["step"] - 1
             assert rollout["logprob_gap"] < 1e-3
             assert rollout["seconds"] > 0
-            assert rollout["finish_reason"] == ("length" if rollout["response_tokens"] == 64 else "stop")
+            assert rollout["finish_reason"] == ("length" if rollout["response_tokens"] == 32 else "stop")
         assert any(rollout["advantage"] for rollout in rollouts) or row["group/zero_variance_frac"] == 1
         seen.update(rollout["prompt"] for rollout in rollouts)
     assert set(seen.values()) == {4}, "a prompt was lost or came twice: the data order was not continued"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, iterate_jsonl, truncate_after
+from verl_longrl.trainer.checkpoints import sync
 from verl_longrl.trainer.rollout_key import RolloutKey
 
 Split = Literal["train", "val", "filtered"]
@@ -98,9 +99,9 @@ class RolloutLog:
                 new[key] = {"prompt": key, **self._append_text(key, text), **about}
         if new:
             for part in {row["part"] for row in new.values()}:
-                _sync(part_path(self.folder, part))
+                sync(part_path(self.folder, part))
             append_lines(self.prompts, b"".join(map(encode_line, new.values())))
-            _sync(self.prompts)
+            sync(self.prompts)
             self._known |= new.keys()
         return keys
 
@@ -204,7 +205,7 @@ class RolloutLog:
             except OSError:
                 path.unlink()
                 raise
-            _sync(self.index)
+            sync(self.index)
         finally:
             aside.unlink(missing_ok=True)
         return path
@@ -257,9 +258,3 @@ def _describe_prompt(prompt: LoggedPrompt) -> dict[str, Any]:
 def _shorten(value: Any) -> Any:
     """A number with six digits after the point, which is enough to choose rollouts by."""
     return round(float(value), 6) if isinstance(value, float) else value
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())

@@ -49,7 +49,7 @@ from verl_longrl.trainer.metrics_log import MetricsLog
 from verl_longrl.trainer.prompt_store import prompt_storage_fraction
 from verl_longrl.trainer.resumable import ResumableTrainer
 from verl_longrl.trainer.rollout_key import RolloutKey
-from verl_longrl.trainer.rollout_log import RolloutLog, Split
+from verl_longrl.trainer.rollout_log import LoggedRollouts, RolloutLog, Split
 from verl_longrl.trainer.rollout_progress import RolloutProgress
 from verl_longrl.trainer.step_state import Scores, StepState, flatten_groups
 from verl_longrl.trainer.transfer_queue_rows import fetch_rollouts, fetch_scores, metric_data, put_advantages
@@ -331,7 +331,8 @@ class LongRLTrainer(ResumableTrainer):
         if global_steps % HOST_MEMORY_EVERY == 1:
             metrics.update(cluster_host_memory())
         self._write_metrics("train", global_steps, metrics)
-        print_line(step_line(global_steps, self.total_training_steps, metrics))
+        alarms = self.health.alarms(metrics)
+        print_line(step_line(global_steps, self.total_training_steps, metrics, alarms))
         warnings, broken = self.health.check(global_steps, metrics)
         for line in warnings:
             print_line(line)
@@ -360,7 +361,10 @@ class LongRLTrainer(ResumableTrainer):
         tags = dict(zip(batch.keys, batch.tags, strict=True))
         # Without the rows that verl adds as padding.
         own_tags = {key: tags[key] for key in self.step_state.keys}
-        self._add_rollouts("train", batch.partition_id, own_tags, self.step_state.scores)
+        rollouts = self._add_rollouts("train", batch.partition_id, own_tags, self.step_state.scores)
+        if rollouts is not None and self.longrl.samples_per_step:
+            # Here and not in the log's thread: W&B refuses steps that come late.
+            self.logger.log_rollouts(step, rollouts, self.longrl.samples_per_step, self.tokenizer.decode)
         self._record(RolloutLog.write, "filtered", step)
         self._record(RolloutLog.write, "train", step)
 
@@ -372,17 +376,21 @@ class LongRLTrainer(ResumableTrainer):
 
     def _add_rollouts(
         self, split: Split, partition_id: str, tags: dict[str, dict[str, Any]], scores: Scores | None = None
-    ) -> None:
-        """Fetch rollouts and hand them to the log's thread. scores: one for each of `tags`; None: they are fetched."""
+    ) -> LoggedRollouts | None:
+        """Fetch rollouts and hand them to the log's thread. scores: one for each of `tags`; None: they are fetched.
+
+        Returns None where nothing could be fetched.
+        """
         if self.rollout_log is None:
-            return
+            return None
         try:
             scores = fetch_scores(partition_id, list(tags)) if scores is None else scores
             rollouts = fetch_rollouts(partition_id, tags, scores)
         except Exception as error:  # noqa: BLE001  a log is not worth ending the run; a death shows in the next step
             self._report_unlogged(split, self.global_steps, error)
-            return
+            return None
         self._record(RolloutLog.add, split, rollouts, self.tokenizer.decode)
+        return rollouts
 
     def _record(self, method: Callable[..., None], split: Split, *args: Any) -> None:
         """Call a method of the log in its thread, after those before it. An error is printed."""
