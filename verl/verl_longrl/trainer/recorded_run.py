@@ -16,15 +16,17 @@ skipped, and a text that does not match its key is None. Nothing here writes, an
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.json
 
 from verl_longrl.data.jsonl import iterate_jsonl, parse_row
 from verl_longrl.folder_lock import find_holder
@@ -37,7 +39,8 @@ LOST: Final = "lost"
 _MARKS = (RUN_FILE, "metrics.jsonl")
 """A folder with one of these holds a run."""
 _NOT_ENTERED = {"rollouts", "checkpoints", "export", "tensorboard", "plots", "evaluate", "model"}
-_BLOCK_LINES = 10_000
+_BLOCK = 16 << 20
+"""Bytes that Arrow parses at once; a line is shorter."""
 _TEXTS = ("split", "prompt", "task", "status", "finish_reason")
 _WHOLE = ("step", "at", "bytes", "group", "rollout")
 _NUMBERS = (
@@ -45,7 +48,10 @@ _NUMBERS = (
     *("response_tokens", "advantage", "logprob_gap", "seconds"),
 )
 COLUMNS = (*_TEXTS, *_WHOLE, *_NUMBERS)
-"""Columns of an index: objects (text or None), int64, and float64 with NaN where a rollout has no such number."""
+"""Columns of an index: objects (text or None), int64 (-1 where a rollout has no such number), float64 (NaN there)."""
+_TYPES = {**dict.fromkeys(_TEXTS, pa.string()), **dict.fromkeys(_WHOLE, pa.int64())}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.float64())) for name in COLUMNS])
+_DTYPES: dict[Any, type] = {pa.string(): object, pa.int64(): np.int64, pa.float64(): np.float64}
 
 
 def list_runs(root: Path, depth: int = 3) -> list[Path]:
@@ -112,13 +118,12 @@ class RolloutIndex:
     def update(self) -> bool:
         """Read what was written since the last call. Returns whether anything changed."""
         again, lines = self._lines.read()
-        blocks = [_make_columns(_parse(lines[at : at + _BLOCK_LINES])) for at in range(0, len(lines), _BLOCK_LINES)]
         if again:
             self._columns = _make_columns([])
-        if blocks:
-            blocks.insert(0, self._columns)
-            self._columns = {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS}
-        return again or bool(blocks)
+        if lines:
+            new = _make_columns(lines)
+            self._columns = {name: np.concatenate([self._columns[name], new[name]]) for name in COLUMNS}
+        return again or bool(lines)
 
     def find(self, split: Split, step: int | None = None) -> np.ndarray:
         """Row numbers of the rollouts of a split, of one step or of all."""
@@ -221,41 +226,44 @@ def _read_row(path: Path, at: int, size: int) -> dict[str, Any] | None:
         return None
 
 
-def _parse(lines: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The rows of these lines that are those of rollouts."""
+def _make_columns(lines: Sequence[bytes]) -> dict[str, np.ndarray]:
+    """The columns of those of these lines that are rows of an index."""
     try:
-        # One call for all lines takes half the time of one for each.
-        rows: list[Any] = orjson.loads(b"[" + b",".join(lines) + b"]")
-    except orjson.JSONDecodeError:
-        rows = [parse_row(line) for line in lines]
-    rows = [row for row in rows if isinstance(row, dict) and _has_integers(row, "step", "at", "bytes")]
-    return [row for row in rows if row.get("split") in SPLITS]
+        return _read_columns(b"".join(lines))
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        # A damaged line is among them.
+        rows = [row for line in lines if (row := parse_row(line)) is not None]
+        return _read_columns(b"".join(orjson.dumps(_fitting_values(row)) + b"\n" for row in rows))
+
+
+def _read_columns(lines: bytes) -> dict[str, np.ndarray]:
+    if not lines:
+        return {field.name: np.empty(0, _DTYPES[field.type]) for field in _SCHEMA}
+    options = pyarrow.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
+    # Arrow reads a quarter of a million rows in a fifth of the time that dictionaries take, and of their memory.
+    table = pyarrow.json.read_json(io.BytesIO(lines), pyarrow.json.ReadOptions(block_size=_BLOCK), options)
+    columns: dict[str, np.ndarray] = {}
+    for name in COLUMNS:
+        column = table[name].combine_chunks()
+        if name in _TEXTS:
+            # Equal texts are one object: many rollouts have few prompts, tasks and statuses.
+            encoded = column.dictionary_encode()
+            texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+            columns[name] = texts[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+        else:
+            filled = column.fill_null(-1) if name in _WHOLE else column.fill_null(np.nan)
+            columns[name] = filled.to_numpy(zero_copy_only=False)
+    placed = np.logical_and.reduce([columns[name] >= 0 for name in ("step", "at", "bytes")])
+    placed &= np.isin(columns["split"].astype(str), SPLITS)
+    return columns if placed.all() else {name: column[placed] for name, column in columns.items()}
+
+
+def _fitting_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row that have the types of their columns."""
+    types = {**dict.fromkeys(_TEXTS, (str,)), **dict.fromkeys(_WHOLE, (int,)), **dict.fromkeys(_NUMBERS, (int, float))}
+    fitting = {name: value for name, value in row.items() if type(value) in types.get(name, ())}
+    return {name: value for name, value in fitting.items() if isinstance(value, str) or abs(value) < 1 << 63}
 
 
 def _has_integers(row: Mapping[str, Any], *names: str) -> bool:
     return all(type(row.get(name)) is int and row[name] >= 0 for name in names)
-
-
-def _make_columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    columns: dict[str, np.ndarray] = {}
-    for name in _TEXTS:
-        # Equal texts are one object: a quarter of a million rollouts have few tasks and statuses.
-        values = (row.get(name) for row in rows)
-        texts = [sys.intern(value) if isinstance(value, str) else None for value in values]
-        columns[name] = np.empty(len(rows), dtype=object)
-        columns[name][:] = texts
-    for name in _WHOLE:
-        columns[name] = _array([row.get(name) for row in rows], np.int64, -1)
-    for name in _NUMBERS:
-        columns[name] = _array([row.get(name) for row in rows], np.float64, np.nan)
-    return columns
-
-
-def _array(values: list[Any], dtype: type, missing: float) -> np.ndarray:
-    """The numbers among these values; `missing` in place of all others."""
-    try:
-        # None is NaN among floats.
-        return np.array(values, dtype)
-    except (TypeError, ValueError, OverflowError):
-        fitting = ((type(value) is int and abs(value) < 1 << 63) or type(value) is float for value in values)
-        return np.array([value if fits else missing for value, fits in zip(values, fitting, strict=True)], dtype)
