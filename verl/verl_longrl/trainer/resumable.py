@@ -34,7 +34,7 @@ class ResumableTrainer(EarlyStopTrainer):
     groups: FilteringReplayBuffer
     items: ItemsInFlight
     metrics_log: MetricsLog
-    rollout_log: RolloutLog | None
+    rollout_log: RolloutLog | None = None
     claims: tuple[Claim, ...] = ()
 
     def _require_folders(self) -> None:
