@@ -147,9 +147,12 @@ def test_no_error_of_transfer_queue_reaches_the_trainer(trainer, tmp_path: Path,
     def fail(*_: object, **__: object) -> None:
         raise ValueError("keys or partition were not found!")
 
-    monkeypatch.setattr(transfer_queue_rows.tq, "kv_batch_get", fail)
     trainer._on_untrained("val", {"a_0_0": {}})
+    monkeypatch.setattr(transfer_queue_rows.tq, "kv_batch_get", fail)
+    trainer._on_untrained("val", {"b_0_0": {}})
+    trainer._record(RolloutLog.write, "val", 3)
     log(trainer)
+    assert not step_files(tmp_path / "rollouts", "val"), "all rollouts of a step or none"
     assert capsys.readouterr().out.count("are not logged: keys or partition were not found!") == 2
     assert len(trainer.sealed) == 1
 

@@ -142,7 +142,7 @@ class RolloutLog:
         try:
             rows = self._encode(rollouts, decode)
         except BaseException:
-            self._incomplete.add(split)
+            self.give_up(split)
             raise
         self._rows.setdefault(split, []).extend(rows)
 
@@ -164,6 +164,10 @@ class RolloutLog:
                 }
             )
         return rows
+
+    def give_up(self, split: Split) -> None:
+        """Some rollouts of a split are lost, so the next `write` must not write the others."""
+        self._incomplete.add(split)
 
     def discard(self, split: Split) -> None:
         """Forget the rollouts that were added to a split and not written."""

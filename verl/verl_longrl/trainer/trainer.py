@@ -384,10 +384,12 @@ class LongRLTrainer(ResumableTrainer):
         if self.rollout_log is None:
             return None
         try:
-            scores = fetch_scores(partition_id, list(tags)) if scores is None else scores
-            rollouts = fetch_rollouts(partition_id, tags, scores)
+            rollouts = fetch_rollouts(
+                partition_id, tags, scores or fetch_scores(partition_id, list(tags)), trained=split == "train"
+            )
         except Exception as error:  # noqa: BLE001  a log is not worth ending the run; a death shows in the next step
             self._report_unlogged(split, self.global_steps, error)
+            self._record(RolloutLog.give_up, split)
             return None
         self._record(RolloutLog.add, split, rollouts, self.tokenizer.decode)
         return rollouts
@@ -408,7 +410,7 @@ class LongRLTrainer(ResumableTrainer):
         self._submit(call)
 
     def _report_unlogged(self, split: Split, step: int, error: Exception) -> None:
-        print_line(f"step {step}: its rollouts ({split}) are not logged: {error or type(error).__name__}")
+        print_line(f"step {step}: its rollouts ({split}) are not logged: {str(error) or type(error).__name__}")
 
     def _submit(self, call: Callable[[], None]) -> None:
         # A finished future's result is None, so it is dropped, and that of a failed one raises its error here.

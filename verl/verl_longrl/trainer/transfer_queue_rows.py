@@ -49,10 +49,12 @@ def fetch_scores(partition_id: str, keys: list[str]) -> Scores:
     return [row["reward_extra_info"] for row in list(fields["extra_fields"])]
 
 
-def fetch_rollouts(partition_id: str, tags: Mapping[str, Mapping[str, Any]], scores: Scores) -> LoggedRollouts:
+def fetch_rollouts(
+    partition_id: str, tags: Mapping[str, Mapping[str, Any]], scores: Scores, trained: bool
+) -> LoggedRollouts:
     """The responses of these rows with what was measured of them, and each of their prompts once.
 
-    tags: key -> the row's tag. scores: one for each key.
+    tags: key -> the row's tag. scores: one for each key. trained: rows have log-probs of the trainer and advantages.
     """
     keys = list(tags)
     parsed = [RolloutKey.parse(key) for key in keys]
@@ -66,8 +68,8 @@ def fetch_rollouts(partition_id: str, tags: Mapping[str, Mapping[str, Any]], sco
     prompts: dict[str, LoggedPrompt] = {}
     for uid, prompt, truth, info in zip(first_key_of, tokens, truths, infos, strict=True):
         prompts[uid] = LoggedPrompt(prompt, truth, info)
-    # TransferQueue leaves out fields that no row has, such as advantages before they are computed.
-    fields = ["responses", "metrics", *MEASURED_PER_TOKEN]
+    # TransferQueue leaves out fields that no row has, such as the log-probs of rollouts if vLLM does not return them.
+    fields = ["responses", "metrics", *(MEASURED_PER_TOKEN if trained else ())]
     rows = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
     measured = [{"weights_step": tag.get("min_global_steps")} for tag in tags.values()]
     for one, values in zip(measured, _measure(rows, len(keys)), strict=True):
