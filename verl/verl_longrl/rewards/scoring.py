@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge says about an answer. attempts: requests that were sent for it, 0 if the verdict was known."""
+    """A judge's decision about an answer. attempts: requests that were sent for it, 0 if the verdict was known."""
 
     right: bool
     attempts: int = 1

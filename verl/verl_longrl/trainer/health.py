@@ -124,7 +124,7 @@ class Health:
         return lines, broken
 
     def alarms(self, metrics: Mapping[str, Any]) -> list[str]:
-        """What somebody should look at in this step, each in a few words. Call it before `check`."""
+        """The things to look at in this step, each in a few words. Call it before `check`."""
         alarms = []
         gap, cut = metrics.get(PROB_DIFF), metrics.get(CUT)
         # Not `gap > limit`, which is false for nan.

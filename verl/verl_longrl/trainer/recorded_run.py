@@ -195,7 +195,7 @@ class _GrowingLines:
         self._last = b""
 
     def read(self) -> tuple[bool, list[bytes]]:
-        """Whether the file was cut off or replaced, so that all lines come again, and the lines since the last call."""
+        """Whether the file was cut off or replaced, and the lines since the last call, or then all of them."""
         try:
             handle = self.path.open("rb")
         except FileNotFoundError:

@@ -40,7 +40,7 @@ INDEXED = (
     *("prompt", "rollout", "task", "status", "score", "answer", "context", "recall", "precision", "format"),
     *("cited", "outside", "prompt_tokens", "response_tokens", "finish_reason", "advantage", "logprob_gap", "seconds"),
 )
-"""What a row of the index has besides `split`, `step`, `group` (the number of the group within the file, from 0), and
+"""Keys of a row of the index besides `split`, `step`, `group` (the number of the group within the file, from 0), and
 the place of the rollout: `at` and `bytes`."""
 
 
