@@ -27,8 +27,8 @@ from verl_longrl.trainer.recorded_run import RUN_FILE
 from recipe.longrl import model_folder, provenance, settings
 
 Status = Literal["running", "complete", "interrupted", "stopped", "refused", "failed"]
-"""interrupted: the same command resumes the run. stopped: it would end again. refused: nothing was trained. failed: an
-error that is none of these."""
+"""interrupted: the same command resumes the run. stopped: it would end again. refused: nothing was trained. failed: any
+other error."""
 LONGEST_WHY = 2000
 """Characters of the reason why a run ended."""
 
