@@ -131,6 +131,16 @@ def test_a_kill_in_the_middle_of_a_line_costs_that_line_alone(tmp_path: Path, in
     assert len(part_path(tmp_path, 0).read_bytes().splitlines()) == 2
 
 
+def test_texts_stay_where_their_rows_are_lost(tmp_path: Path):
+    log = RolloutLog(tmp_path)
+    (key,) = add(log, "a document")
+    log.prompts.unlink()
+    again = RolloutLog(tmp_path)
+    assert "a document" in part_path(tmp_path, 0).read_text()
+    assert add(again, "another", "a document")[1] == key
+    assert texts(again) == ["another", "a document"]
+
+
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0c", "\r", "\ud800"])
 def test_characters_that_some_call_line_ends(tmp_path: Path, separator: str):
     log = RolloutLog(tmp_path)

@@ -78,7 +78,7 @@ class RolloutLog:
     def __init__(self, folder: Path, max_response_tokens: int | None = None, part_bytes: int = PART_BYTES) -> None:
         self.folder, self.prompts, self.index = folder, folder / PROMPTS, folder / INDEX
         self._limit, self._part_bytes = max_response_tokens, part_bytes
-        (folder / PROMPT_TEXTS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self._rows: dict[Split, list[dict[str, Any]]] = {}
         self._incomplete: set[Split] = set()
         for path in (self.prompts, self.index):
@@ -108,6 +108,7 @@ class RolloutLog:
     def _append_text(self, key: str, text: str) -> dict[str, int]:
         line = encode_line({"prompt": key, "text": text})
         path = part_path(self.folder, self._part)
+        path.parent.mkdir(exist_ok=True)
         at = path.stat().st_size if path.exists() else 0
         if at and at + len(line) > self._part_bytes:
             self._part += 1
@@ -116,7 +117,7 @@ class RolloutLog:
         return {"part": self._part, "at": at, "bytes": len(line)}
 
     def _stored_prompts(self) -> tuple[set[str], int]:
-        """The keys of the prompts whose texts are there, and the part to continue. Cuts off texts without a row."""
+        """The keys of the prompts whose texts are there, and the part to continue, without an incomplete last line."""
         ends: dict[int, int] = {}
         sizes = {part: path.stat().st_size for part, path in enumerate_parts(self.folder)}
         known: set[str] = set()
@@ -132,7 +133,8 @@ class RolloutLog:
             known.add(row["prompt"])
         last = max(sizes, default=0)
         if sizes.get(last, 0) > ends.get(last, 0):
-            os.truncate(part_path(self.folder, last), ends.get(last, 0))
+            # A kill left a text without its row. A whole text stays, in case it is the row that was lost.
+            drop_partial_line(part_path(self.folder, last))
         return known, last
 
     # ---- rollouts ---------------------------------------------------------------------------------------------
