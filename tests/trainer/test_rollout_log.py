@@ -84,7 +84,7 @@ def test_the_index_has_a_place_for_each_rollout(tmp_path: Path):
         content = (tmp_path / row["split"] / f"{row['step']}.jsonl").read_bytes()
         rollout = rollout_log.json.loads(content[row["at"] : row["at"] + row["bytes"]])
         assert (rollout["prompt"], rollout["rollout"]) == (row["prompt"], row["rollout"])
-        assert row["score"] == 0.333333
+        assert row["score"] == 0.3333
         assert "response" not in row
 
 

@@ -39,12 +39,12 @@ LOST: Final = "lost"
 _MARKS = (RUN_FILE, "metrics.jsonl")
 """A folder with one of these holds a run."""
 _NOT_ENTERED = {"rollouts", "checkpoints", "export", "tensorboard", "plots", "evaluate", "model"}
-_BLOCK = 16 << 20
-"""Bytes that Arrow parses at once; a line is shorter."""
+_BLOCK = 8 << 20
+"""Bytes of an index that are read and parsed at once."""
 _TEXTS = ("split", "prompt", "task", "status", "finish_reason")
 _WHOLE = ("step", "at", "bytes", "group", "rollout")
 _NUMBERS = (
-    *("score", "answer", "context", "recall", "precision", "format", "cited", "outside", "prompt_tokens"),
+    *("score", "answer", "context", "recall", "precision", "format", "cited", "outside"),
     *("response_tokens", "advantage", "logprob_gap", "seconds"),
 )
 COLUMNS = (*_TEXTS, *_WHOLE, *_NUMBERS)
@@ -106,7 +106,7 @@ class RolloutIndex:
 
     def __init__(self, path: Path) -> None:
         self._lines = _GrowingLines(path)
-        self._columns = _make_columns([])
+        self._columns = _read_columns(b"")
 
     def __len__(self) -> int:
         return len(self._columns["step"])
@@ -117,13 +117,12 @@ class RolloutIndex:
 
     def update(self) -> bool:
         """Read what was written since the last call. Returns whether anything changed."""
-        again, lines = self._lines.read()
-        if again:
-            self._columns = _make_columns([])
-        if lines:
-            new = _make_columns(lines)
-            self._columns = {name: np.concatenate([self._columns[name], new[name]]) for name in COLUMNS}
-        return again or bool(lines)
+        again = self._lines.begins_again()
+        blocks = [_read_columns(b"") if again else self._columns]
+        blocks += [_make_columns(lines) for _, lines in self._lines.blocks()]
+        if again or len(blocks) > 1:
+            self._columns = {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS}
+        return again or len(blocks) > 1
 
     def find(self, split: Split, step: int | None = None) -> np.ndarray:
         """Row numbers of the rollouts of a split, of one step or of all."""
@@ -163,21 +162,26 @@ class PromptIndex(Mapping[str, dict[str, Any]]):
 
     def update(self) -> bool:
         """Read what was written since the last call. Returns whether anything changed."""
-        start = self._lines.position
-        again, lines = self._lines.read()
-        if again:
-            start, self._rows, self._places = 0, {}, {}
-        for line in lines:
-            row = parse_row(line)
-            if row is not None and isinstance(key := row.get("prompt"), str):
-                # Rows of earlier versions have the text in them.
-                if row.pop("text", None) is not None:
-                    self._places[key] = Place(self._folder / PROMPTS, start, len(line))
-                elif _has_integers(row, "part", "at", "bytes"):
-                    self._places[key] = Place(part_path(self._folder, row["part"]), row["at"], row["bytes"])
-                self._rows[key] = row
-            start += len(line)
-        return again or bool(lines)
+        changed = self._lines.begins_again()
+        if changed:
+            self._rows, self._places = {}, {}
+        for start, block in self._lines.blocks():
+            changed = True
+            for line in block.split(b"\n")[:-1]:
+                self._add(line, start)
+                start += len(line) + 1
+        return changed
+
+    def _add(self, line: bytes, start: int) -> None:
+        row = parse_row(line)
+        if row is None or not isinstance(key := row.get("prompt"), str):
+            return
+        # Rows of earlier versions have the text in them.
+        if row.pop("text", None) is not None:
+            self._places[key] = Place(self._folder / PROMPTS, start, len(line))
+        elif _has_integers(row, "part", "at", "bytes"):
+            self._places[key] = Place(part_path(self._folder, row["part"]), row["at"], row["bytes"])
+        self._rows[key] = row
 
     def text(self, key: str) -> str | None:
         """The whole prompt; None if it is unknown, gone or damaged."""
@@ -191,57 +195,61 @@ class _GrowingLines:
     """The whole lines of a file that others append to, cut off and replace."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.position = path, 0
-        self._last = b""
+        self.path = path
+        self._position, self._last = 0, b""
 
-    def read(self) -> tuple[bool, list[bytes]]:
-        """Whether the file was cut off or replaced, and the lines since the last call, or then all of them."""
-        try:
-            handle = self.path.open("rb")
-        except FileNotFoundError:
-            again = self.position > 0
-            self.position, self._last = 0, b""
-            return again, []
-        with handle:
-            # A resume cuts off the steps that it repeats, and may have written them again.
-            handle.seek(self.position - len(self._last))
-            again = handle.read(len(self._last)) != self._last
-            if again:
-                self.position = 0
-                handle.seek(0)
-            content = handle.read()
-        end = content.rfind(b"\n") + 1
-        lines = [line + b"\n" for line in content[:end].split(b"\n")[:-1]]
-        self.position += end
-        self._last = lines[-1] if lines else (b"" if again else self._last)
-        return again, lines
+    def begins_again(self) -> bool:
+        """Whether the file was cut off or replaced since the last call of `blocks`, which then begins again."""
+        # A resume cuts off the steps that it repeats, and may have written them again.
+        same = _read_bytes(self.path, self._position - len(self._last), len(self._last)) == self._last
+        if not same:
+            self._position, self._last = 0, b""
+        return not same
+
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, lines) of what was appended since the last call, in blocks of whole lines."""
+        rest = b""
+        while read := _read_bytes(self.path, self._position + len(rest), _BLOCK):
+            rest += read
+            if end := rest.rfind(b"\n") + 1:
+                self._last = rest[rest.rfind(b"\n", 0, end - 1) + 1 : end]
+                self._position += end
+                yield self._position - end, rest[:end]
+                rest = rest[end:]
 
 
-def _read_row(path: Path, at: int, size: int) -> dict[str, Any] | None:
+def _read_bytes(path: Path, at: int, size: int) -> bytes:
+    """At most so many bytes from a place; none where there is no file."""
     try:
         with path.open("rb") as handle:
             handle.seek(at)
-            return parse_row(handle.read(size))
+            return handle.read(size)
     except OSError:
-        return None
+        return b""
 
 
-def _make_columns(lines: Sequence[bytes]) -> dict[str, np.ndarray]:
+def _read_row(path: Path, at: int, size: int) -> dict[str, Any] | None:
+    return parse_row(_read_bytes(path, at, size))
+
+
+def _make_columns(lines: bytes) -> dict[str, np.ndarray]:
     """The columns of those of these lines that are rows of an index."""
     try:
-        return _read_columns(b"".join(lines))
+        return _read_columns(lines)
     except (pa.ArrowInvalid, UnicodeDecodeError):
         # A damaged line is among them.
-        rows = [row for line in lines if (row := parse_row(line)) is not None]
+        rows = [row for line in lines.split(b"\n") if (row := parse_row(line)) is not None]
         return _read_columns(b"".join(orjson.dumps(_fitting_values(row)) + b"\n" for row in rows))
 
 
 def _read_columns(lines: bytes) -> dict[str, np.ndarray]:
     if not lines:
         return {field.name: np.empty(0, _DTYPES[field.type]) for field in _SCHEMA}
-    options = pyarrow.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
-    # Arrow reads a quarter of a million rows in a fifth of the time that dictionaries take, and of their memory.
-    table = pyarrow.json.read_json(io.BytesIO(lines), pyarrow.json.ReadOptions(block_size=_BLOCK), options)
+    # Smaller blocks, so that several threads parse.
+    read = pyarrow.json.ReadOptions(block_size=_BLOCK // 8)
+    parse = pyarrow.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
+    # Columns without dictionaries of each row, which would take ten times the memory.
+    table = pyarrow.json.read_json(io.BytesIO(lines), read, parse)
     columns: dict[str, np.ndarray] = {}
     for name in COLUMNS:
         column = table[name].combine_chunks()

@@ -23,6 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import orjson
+
 from verl_longrl.data.jsonl import append_lines, drop_partial_line, encode_line, iterate_jsonl, truncate_after
 from verl_longrl.trainer.checkpoints import sync
 from verl_longrl.trainer.rollout_key import RolloutKey
@@ -38,7 +41,7 @@ JSON_SCORES = ("own_parts", "cited_ids", "judge")
 """Entries of a score dictionary that are JSON as text, because their form differs by task."""
 INDEXED = (
     *("prompt", "rollout", "task", "status", "score", "answer", "context", "recall", "precision", "format"),
-    *("cited", "outside", "prompt_tokens", "response_tokens", "finish_reason", "advantage", "logprob_gap", "seconds"),
+    *("cited", "outside", "response_tokens", "finish_reason", "advantage", "logprob_gap", "seconds"),
 )
 """Keys of a row of the index besides `split`, `step`, `group` (the number of the group within the file, from 0), and
 the place of the rollout: `at` and `bytes`."""
@@ -201,7 +204,7 @@ class RolloutLog:
                     handle.write(line)
                     place = {"split": split, "step": step, "at": at, "bytes": len(line)}
                     short = {name: _shorten(row[name]) for name in INDEXED if name in row}
-                    index.append(encode_line({**place, "group": group_of[row.get("uid")], **short}))
+                    index.append(_encode_short({**place, "group": group_of[row.get("uid")], **short}))
                     at += len(line)
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -262,5 +265,10 @@ def _describe_prompt(prompt: LoggedPrompt) -> dict[str, Any]:
 
 
 def _shorten(value: Any) -> Any:
-    """A number with six digits after the point, which is enough to choose rollouts by."""
-    return round(float(value), 6) if isinstance(value, float) else value
+    """A number with four digits after the point, which is enough to choose rollouts by."""
+    return round(float(value), 4) if isinstance(value, float | np.floating) else value
+
+
+def _encode_short(row: Mapping[str, Any]) -> bytes:
+    """A row as a line without spaces. Null for NaN."""
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
