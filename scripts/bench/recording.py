@@ -104,7 +104,7 @@ def measure_recording(folder: Path, tokenizer: Any, prompts: int, rollouts: int,
 
 def measure_reading(folder: Path, tokenizer: Any) -> dict[str, Any]:
     """Seconds to read one prompt by its key, in a run that has been opened."""
-    log, result = RolloutLog(folder / "rollouts"), {}
+    log, result = RolloutLog(folder / "rollouts"), dict[str, Any]()
     draw = random.Random(1)
     for tokens in READ_TOKENS:
         (key,) = log.add_prompts([(tokenizer.decode(draw_tokens(tokenizer, draw, tokens)), {})])
@@ -170,7 +170,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         recorded = measure_recording(Path(folder), tokenizer, prompts, rollouts, prompt_tokens)
         read = measure_reading(Path(folder), tokenizer)
-    results = {"open": opened, "resume": resumed, "record": recorded, "read": read}
+    results: dict[str, Any] = {"open": opened, "resume": resumed, "record": recorded, "read": read}
     results["load"] = os.getloadavg()[0]
     print(json.dumps(results, indent=1))
     output.write_text(json.dumps({"command": shlex.join(["python", *sys.argv]), **results}, indent=1) + "\n")

@@ -16,12 +16,13 @@ from typing import Any
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.rollout_log import Split
 from verl_longrl.trainer.step_state import Scores
 from verl_longrl.trainer.transfer_queue_rows import fetch_scores
 
 OnFiltered = Callable[[list[Scores]], None]
 """Called with the scores of each group that was just filtered out, one per rollout."""
-OnUntrained = Callable[[str, dict[str, dict[str, Any]]], None]
+OnUntrained = Callable[[Split, dict[str, dict[str, Any]]], None]
 """Called with "val" or "filtered", and key -> tag of rollouts that were scored and will not be trained on, while their
 rows are still in TransferQueue."""
 OnPoll = Callable[[str, int], None]

@@ -364,7 +364,8 @@ class LongRLTrainer(ResumableTrainer):
         rollouts = self._add_rollouts("train", batch.partition_id, own_tags, self.step_state.scores)
         if rollouts is not None and self.longrl.samples_per_step:
             # Here and not in the log's thread: W&B refuses steps that come late.
-            self.logger.log_rollouts(step, rollouts, self.longrl.samples_per_step, self.tokenizer.decode)
+            tracking: Any = self.logger
+            tracking.log_rollouts(step, rollouts, self.longrl.samples_per_step, self.tokenizer.decode)
         self._record(RolloutLog.write, "filtered", step)
         self._record(RolloutLog.write, "train", step)
 
