@@ -134,6 +134,7 @@ def test_train_kill_resume(run):
     assert list(recorded.index.steps("val")) == [row["step"] for row in run.rows("val")]
     assert all(prompts == held_out[0] for prompts in held_out)
     assert recorded.info()["status"] == "complete"
+    assert recorded.info()["status"] == "complete"
 
 
 def suites(assets) -> list[str]:
