@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 from verl_longrl.data.jsonl import read_jsonl
+from verl_longrl.trainer.rollout_log import step_files
 from verl_longrl.trainer.tmn import task_variances, tmn_advantages
 
 
@@ -29,10 +30,10 @@ class StepAdvantages(NamedTuple):
 
 def read_steps(run: Path) -> list[StepAdvantages]:
     """The steps of a run in order."""
-    files = sorted((f for f in (run / "rollouts").glob("*.jsonl") if f.stem.isdigit()), key=lambda file: int(file.stem))
+    files = step_files(run / "rollouts")
     if not files:
-        raise typer.BadParameter(f"{run / 'rollouts'} has no STEP.jsonl; expected the folder of a training run")
-    return [_step(list(read_jsonl(file))) for file in files]
+        raise typer.BadParameter(f"{run / 'rollouts'} has no train/STEP.jsonl; expected the folder of a training run")
+    return [_step(read_jsonl(file)) for file in files.values()]
 
 
 def _step(rows: list[dict]) -> StepAdvantages:

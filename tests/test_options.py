@@ -279,3 +279,9 @@ def test_options_from_a_config():
     assert pickle.loads(pickle.dumps(options)) == options
     assert hash(options) == hash(replace(options))
     assert MixOptions.from_dict({"phases": [{"prompts": 2}, {}]}).phases[0].prompts == 2
+
+
+def test_rollouts_are_shown_where_they_are_logged():
+    assert LongRLConfig.from_dict({"output_dir": "o", "samples_per_step": 4}).samples_per_step == 4
+    with pytest.raises(ValueError, match=r"^longrl\.samples_per_step = 4: .* Fix: set longrl\.log_rollouts=true"):
+        LongRLConfig.from_dict({"output_dir": "o", "samples_per_step": 4, "log_rollouts": False})

@@ -26,6 +26,8 @@ from verl_longrl.data.jsonl import iterate_jsonl
 from verl_longrl.data.logged_rows import match_prompts
 from verl_longrl.data.schema import Sample, read_samples
 from verl_longrl.rewards import RewardOptions
+from verl_longrl.trainer.recorded_run import iterate_rollouts
+from verl_longrl.trainer.rollout_log import PROMPTS
 
 Order = Literal["shortest", "first", "random"]
 """Which of a prompt's responses are kept: the shortest, the first that were generated, or a random choice."""
@@ -85,15 +87,14 @@ def read_responses(source: Path, rows: Sequence[str]) -> Iterator[tuple[Place, s
 
 def _of_run(run: Path, rows: Sequence[str]) -> Iterator[tuple[Place, str]]:
     files = list(rows) or _train_files(run)
-    matched = match_prompts(iterate_jsonl(run / "rollouts" / "prompts.jsonl", ("prompt", "text")), files)
+    matched = match_prompts(iterate_jsonl(run / "rollouts" / PROMPTS, ("prompt",)), files)
     if not matched:
         raise SourceError(
             f"{run}: no prompt belongs to a row of {files}. Fix: --rows with the files that it trained on"
         )
-    for step in sorted((run / "rollouts").glob("[0-9]*.jsonl"), key=lambda path: int(path.stem)):
-        for rollout in iterate_jsonl(step, ("prompt", "response")):
-            if (row := matched.get(rollout["prompt"])) is not None:
-                yield Place(row.file, row.number), rollout["response"]
+    for rollout in iterate_rollouts(run / "rollouts", keys=("prompt", "response")):
+        if (row := matched.get(rollout["prompt"])) is not None:
+            yield Place(row.file, row.number), rollout["response"]
 
 
 def _train_files(run: Path) -> list[str]:

@@ -6,8 +6,8 @@
 | training with `longrl.log_rollouts` | the run's folder | a group of rollouts of one step | STEP:PROMPT |
 | hard mining | the run's folder `mining` | a row of a data file | FILE:ROW |
 
-A training run logs the groups that it trained on. Of the groups that group filtering replaced because all rewards were
-equal, only the number is known, from its metrics.jsonl.
+Of a training run, the groups that it trained on are read. Of the groups that group filtering replaced because all
+rewards were equal, the numbers are read from its metrics.jsonl, because it logs only some of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 from verl_longrl.data.jsonl import iterate_jsonl
 from verl_longrl.data.schema import decode_extra_info, read_rows
 from verl_longrl.rewards.score import FAILURES
+from verl_longrl.trainer.rollout_log import PROMPTS, step_files
 
 from data_gen.diagnose.failure_modes import Response
 from data_gen.multitask.computed_tasks import data_source
@@ -91,7 +92,7 @@ def open_source(path: Path, last_steps: int = 0) -> ResponseSource:
     if (folder / "rollouts.jsonl").is_file():
         return MiningResponses(folder)
     for rollouts in (folder / "rollouts", folder):
-        if (rollouts / "prompts.jsonl").is_file():
+        if (rollouts / PROMPTS).is_file():
             return TrainingResponses(rollouts, last_steps)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
@@ -142,16 +143,16 @@ class TrainingResponses(ResponseSource):
 
     def __init__(self, path: Path, last_steps: int):
         super().__init__(path)
-        steps = sorted(int(file.stem) for file in path.glob("*.jsonl") if file.stem.isdigit())
-        if not steps:
-            raise SourceError(f"{path}: has no STEP.jsonl; the run has not finished a step yet")
-        self.steps = steps[-last_steps:]
+        files = step_files(path)
+        if not files:
+            raise SourceError(f"{path}: has no train/STEP.jsonl; the run has not finished a step yet")
+        self.files = dict([*files.items()][-last_steps:])
 
     def _read(self) -> Iterator[Answered]:
-        prompts = iterate_jsonl(self.path / "prompts.jsonl", ("prompt",))
+        prompts = iterate_jsonl(self.path / PROMPTS, ("prompt",))
         about = {prompt["prompt"]: (prompt.get("prompt_tokens"), prompt.get("difficulty")) for prompt in prompts}
-        for step in self.steps:
-            for _, group in itertools.groupby(iterate_jsonl(self.path / f"{step}.jsonl"), key=lambda row: row["uid"]):
+        for step, file in self.files.items():
+            for _, group in itertools.groupby(iterate_jsonl(file), key=lambda row: row["uid"]):
                 rows = list(group)
                 prompt, task = rows[0]["prompt"], rows[0]["task"]
                 tokens, difficulty = about.get(prompt, (None, None))
@@ -162,9 +163,8 @@ class TrainingResponses(ResponseSource):
         metrics = self.path.parent / "metrics.jsonl"
         if not metrics.is_file():
             return
-        steps = set(self.steps)
         for line in iterate_jsonl(metrics, ("split", "step")):
-            if line["split"] != "train" or line["step"] not in steps:
+            if line["split"] != "train" or line["step"] not in self.files:
                 continue
             for key, number in line.items():
                 task, _, name = key.removeprefix("task/").rpartition("/")

@@ -26,11 +26,11 @@ from recipe.longrl import (
     console,
     gcs_watch,
     preflight,
-    provenance,
     ray_token,
     report,
     run_identity,
     run_lock,
+    run_record,
     settings,
     signals,
     worker_env,
@@ -63,6 +63,8 @@ status:     0    training is complete
             143, 138   a second signal ended the run immediately
 """
 INTERRUPTED = os.EX_TEMPFAIL
+STATUS_NAMES: dict[int, run_record.Status] = {INTERRUPTED: "interrupted", 1: "stopped", 2: "refused"}
+"""Exit status of a training that ended early -> its name in run.json."""
 FLAGS = ("--dry-run", "--config", "--config=changed", "--version", "--help", "-h")
 
 
@@ -137,26 +139,28 @@ def train(config: DictConfig, command: str, python: str | None = None) -> None:
         print(line)
     run_identity.store_config(config)
     command = secrets.redact(command)
-    provenance.record_start(output_dir, command)
-    with worker_env.forward_env(config) as names, console.log_output(output_dir / "train.log"):
-        print(f"environment variables forwarded to workers: {', '.join(names)}")
-        if python is not None:
-            OmegaConf.update(config, worker_env.EXECUTABLE, python, force_add=True)
-        ended_early = _run(config, output_dir / STOP_FILE)
-    if ended_early is not None:
-        status, why = ended_early
-        print(secrets.redact(why), file=sys.stderr, flush=True)
-        sys.exit(status)
-    not_exported = None
-    with export.exit_on_signals():
-        if config.longrl.export and config.trainer.save_freq > 0:
-            try:
-                export.export_checkpoint(Path(config.trainer.default_local_dir), output_dir / "export")
-            except CheckpointError as error:
-                not_exported = error
-        report.write_report(output_dir, command=command, seconds=time.time() - started)
-    if not_exported is not None:
-        sys.exit(f"trained, but not exported: {not_exported}")
+    with run_record.record_run(config, command) as record:
+        with worker_env.forward_env(config) as names, console.log_output(output_dir / "train.log"):
+            print(f"environment variables forwarded to workers: {', '.join(names)}")
+            if python is not None:
+                OmegaConf.update(config, worker_env.EXECUTABLE, python, force_add=True)
+            ended_early = _run(config, output_dir / STOP_FILE)
+        if ended_early is not None:
+            status, why = ended_early
+            record.end(STATUS_NAMES[status], why)
+            print(secrets.redact(why), file=sys.stderr, flush=True)
+            sys.exit(status)
+        not_exported = None
+        with export.exit_on_signals():
+            if config.longrl.export and config.trainer.save_freq > 0:
+                try:
+                    export.export_checkpoint(Path(config.trainer.default_local_dir), output_dir / "export")
+                except CheckpointError as error:
+                    not_exported = error
+            report.write_report(output_dir, command=command, seconds=time.time() - started)
+        if not_exported is not None:
+            record.end("complete", f"trained, but not exported: {not_exported}")
+            sys.exit(f"trained, but not exported: {not_exported}")
 
 
 def _run(config: DictConfig, stop_file: Path) -> tuple[int, str] | None:

@@ -12,8 +12,9 @@ from recipe.longrl.versions import PINNED, installed_version
 STARTS, TIME = "starts.jsonl", "%Y-%m-%dT%H:%M:%SZ"
 
 
-def record_start(output_dir: Path, command: str) -> None:
-    """Append this start: time (UTC), command, commit of the code (None if unknown), versions of LongRL and packages."""
+def record_start(output_dir: Path, command: str) -> dict[str, Any]:
+    """Append this start, and return it: time (UTC), command, commit of the code (None if unknown), versions of LongRL
+    and packages."""
     versions = {name: version for name in ("longrl", *PINNED) if (version := installed_version(name)) is not None}
     time_now = time.strftime(TIME, time.gmtime())
     start = {"time": time_now, "command": command, "commit": describe_commit(Path(__file__)), "versions": versions}
@@ -25,6 +26,7 @@ def record_start(output_dir: Path, command: str) -> None:
         if not is_disk_full(error):
             raise
         print(f"this start is not recorded in {output_dir / STARTS}: {error.strerror}", flush=True)
+    return start
 
 
 def read_starts(output_dir: Path) -> list[dict[str, Any]]:

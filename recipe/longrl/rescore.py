@@ -29,6 +29,7 @@ from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.score import Score
 from verl_longrl.rewards.scoring import score_async
 from verl_longrl.secrets import redact
+from verl_longrl.trainer.rollout_log import PROMPTS, step_files
 
 from recipe.longrl.run_identity import STORED
 
@@ -60,15 +61,15 @@ def rescore(run: Path, options: RewardOptions, files: Sequence[str]) -> list[Cha
 
     Raises FileNotFoundError when the run has no rollouts, and ValueError when none of them has a row in the files.
     """
-    steps = sorted((run / "rollouts").glob("[0-9]*.jsonl"), key=lambda path: int(path.stem))
+    steps = step_files(run / "rollouts")
     if not steps:
         raise FileNotFoundError(
             f"{run / 'rollouts'}: has no rollouts. Fix: name the folder of a run, such as outputs/demo"
         )
-    rows = match_prompts(iterate_jsonl(run / "rollouts" / "prompts.jsonl", ("prompt", "text")), files)
+    rows = match_prompts(iterate_jsonl(run / "rollouts" / PROMPTS, ("prompt",)), files)
     changes: list[Change] = []
     with IsolatedScorer(options) as isolation:
-        for step in steps:
+        for step in steps.values():
             rollouts = [
                 rollout
                 for rollout in iterate_jsonl(step, ("prompt", "response", "task", "score"))

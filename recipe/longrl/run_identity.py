@@ -79,7 +79,7 @@ MUST_MATCH = (
 NOT_COMPARED = "actor_rollout_ref.model.override_config.attn_implementation"
 """The one key within those sections that may change: another implementation of the same attention."""
 
-REPLACED = ("starts.jsonl", "summary.json", "plots", "rollouts", "evaluate")
+REPLACED = ("starts.jsonl", "run.json", "summary.json", "plots", "rollouts", "evaluate")
 """Names that a run writes to after its configuration, and that files of somebody else may have."""
 
 MOST_SHOWN = 12

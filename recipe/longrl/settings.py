@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -199,7 +199,7 @@ def resolve(
                     f"trainer.{key} = {config.trainer[key]}: not supported. Fix: use longrl.checkpoints_to_keep"
                 )
         if longrl.log_rollouts:
-            config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts"
+            config.trainer.rollout_data_dir = f"{longrl.output_dir}/rollouts/train"
         if longrl.reward.answer.by == "reward_model":
             _serve_judge(config.reward, longrl)
             if config.trainer.n_gpus_per_node is not None:
@@ -317,13 +317,28 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def as_yaml(config: DictConfig, changed: bool = False) -> str:
     """A resolved configuration as text, LongRL's block first. changed: only values that differ from the defaults."""
-    values = plain(config)
-    if changed:
-        defaults = compose([])
-        resolve(defaults, dry_run=True, partial=True)
-        values = _differing(values, plain(defaults))
+    values = _changed(config) if changed else plain(config)
     ours = {"longrl": values.pop("longrl")} if "longrl" in values else {}
     return OmegaConf.to_yaml(OmegaConf.create({**ours, **values})) if ours or values else ""
+
+
+def changed_values(config: DictConfig) -> dict[str, Any]:
+    """Dotted key -> value of everything in a resolved configuration that differs from the defaults."""
+
+    def leaves(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                yield from leaves(value, f"{path}{key}.")
+            else:
+                yield f"{path}{key}", value
+
+    return dict(leaves(_changed(config), ""))
+
+
+def _changed(config: DictConfig) -> dict[str, Any]:
+    defaults = compose([])
+    resolve(defaults, dry_run=True, partial=True)
+    return _differing(plain(config), plain(defaults))
 
 
 def _differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer.recorded_run import RUN_FILE
 
 from recipe.longrl import export, run_identity
 
@@ -19,8 +20,8 @@ def remove_stale_files(config: DictConfig) -> Iterator[str]:
     """
     output_dir = Path(config.longrl.output_dir)
     yield from checkpoints.sweep(Path(config.trainer.default_local_dir))
-    checkpoints.sweep_temporary_files(output_dir, run_identity.STORED, "metrics.jsonl")
-    for path in (output_dir / "rollouts").glob("*.partial"):
+    checkpoints.sweep_temporary_files(output_dir, run_identity.STORED, "metrics.jsonl", RUN_FILE)
+    for path in (output_dir / "rollouts").glob("*/*.partial"):
         path.unlink()
     try:
         export.remove_leftovers(output_dir / "export")

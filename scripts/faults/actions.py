@@ -135,8 +135,8 @@ def _in_newest(trial: Trial, pattern: str) -> Path:
 
 
 def tear_logs(trial: Trial) -> None:
-    """Insert half a line, NUL bytes and invalid UTF-8 into two logs, and append half a line."""
-    for name in ("metrics.jsonl", "rollouts/prompts.jsonl"):
+    """Insert half a line, NUL bytes and invalid UTF-8 into three logs, and append half a line."""
+    for name in ("metrics.jsonl", "rollouts/index.jsonl", "rollouts/prompts.jsonl"):
         path = trial.output / name
         lines = path.read_bytes().splitlines(keepends=True)
         at, half = trial.draw.randrange(len(lines) + 1), lines[0][: len(lines[0]) // 2]

@@ -167,7 +167,7 @@ FAULTS = (
     _damaged_checkpoint("cut_weights", "the newest checkpoint's weights are cut off", actions.truncate_file(SHARD)),
     _damaged_checkpoint("empty_manifest", "complete.json is []", actions.overwrite_file("complete.json", "[]")),
     _damaged_checkpoint(
-        "torn_logs", "torn lines, NUL bytes and bad UTF-8 in two logs", actions.tear_logs, console="damaged"
+        "torn_logs", "torn lines, NUL bytes and bad UTF-8 in three logs", actions.tear_logs, console="damaged"
     ),
     _between_starts(
         "other_data",

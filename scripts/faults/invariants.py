@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer.recorded_run import RecordedRun
 
 from faults import small_run
 from faults.trial import MAX_STARTS, USER_FILE_TEXT, USER_FILES, Trial
@@ -68,14 +69,19 @@ def metrics(trial: Trial, reference: Trial) -> Iterator[str]:
 
 @invariant
 def rollouts(trial: Trial, reference: Trial) -> Iterator[str]:
-    """Every step has all rollouts, and their prompts are in prompts.jsonl."""
-    recorded = {row["prompt"] for row in _rows(trial, "rollouts/prompts.jsonl")}
+    """Every step has all rollouts, which the index has, too, and their prompts are stored."""
+    run = RecordedRun(trial.output)
+    run.index.update()
+    run.prompts.update()
+    recorded = {prompt for prompt in run.prompts if run.prompts.text(prompt) is not None}
     for step in range(1, small_run.STEPS + 1):
-        rows = list(_rows(trial, f"rollouts/{step}.jsonl"))
+        rows = list(_rows(trial, f"rollouts/train/{step}.jsonl"))
         if len(rows) != small_run.PROMPTS * small_run.ROLLOUTS:
             yield f"step {step} has {len(rows)} rollouts"
         if unknown := {row["prompt"] for row in rows} - recorded:
-            yield f"step {step} has prompts that are not in prompts.jsonl: {', '.join(sorted(unknown))}"
+            yield f"step {step} has prompts whose texts are not stored: {', '.join(sorted(unknown))}"
+        if (indexed := [run.rollout(row) for row in run.index.find("train", step)]) != rows:
+            yield f"the index has {len(indexed)} rollouts of step {step}, or others than its file"
 
 
 @invariant
@@ -87,7 +93,7 @@ def order(trial: Trial, reference: Trial) -> Iterator[str]:
 
 
 def _prompts_and_responses(trial: Trial, step: int) -> Counter[tuple[str, str]]:
-    rows = _rows(trial, f"rollouts/{step}.jsonl")
+    rows = _rows(trial, f"rollouts/train/{step}.jsonl")
     return Counter((row["prompt"], row["response"]) for row in rows)
 
 

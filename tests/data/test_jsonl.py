@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from verl_longrl.data import jsonl
-from verl_longrl.data.jsonl import Journal, append_lines, dumps, encode_line, iterate_jsonl, read_jsonl, truncate_before
+from verl_longrl.data.jsonl import Journal, append_lines, dumps, encode_line, iterate_jsonl, read_jsonl, truncate_after
 
 
 def strictly(text: str | bytes):
@@ -127,15 +127,36 @@ def test_other_disk_errors_are_raised(tmp_path: Path):
         Journal(tmp_path).add({"step": 1})
 
 
-def test_truncating_writes_nothing_where_nothing_is_removed(tmp_path: Path, monkeypatch):
+def test_truncating_writes_nothing_where_nothing_is_removed(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n{"step": 4, "c')
-    truncate_before(path, lambda row: row["step"] > 3)
+    truncate_after(path, lambda row: row["step"] <= 3)
     assert path.read_bytes() == b'{"step": 1}\n\0\0\n{"step": 2}\n{"step": 3}\n'
     before = path.stat().st_mtime_ns
-    truncate_before(path, lambda row: row["step"] > 3)
+    truncate_after(path, lambda row: row["step"] <= 3)
     assert path.stat().st_mtime_ns == before
-    truncate_before(path, lambda row: row["step"] > 1)
-    assert path.read_bytes() == b'{"step": 1}\n\0\0\n'
-    truncate_before(tmp_path / "absent.jsonl", lambda row: True)
+    truncate_after(path, lambda row: row["step"] <= 1)
+    assert path.read_bytes() == b'{"step": 1}\n'
+    truncate_after(path, lambda row: False)
+    assert path.read_bytes() == b""
+    truncate_after(tmp_path / "absent.jsonl", lambda row: True)
     assert not (tmp_path / "absent.jsonl").exists()
+
+
+@pytest.mark.parametrize("width", [1, 50, 1 << 16, 100_000], ids=["short", "lines", "a block", "longer than a block"])
+def test_truncating_finds_every_line_from_the_end(tmp_path: Path, width: int):
+    path, count = tmp_path / "x.jsonl", max(3, 200_000 // width)
+    lines = [encode_line({"step": step, "pad": "x" * (width - step % 2)}) for step in range(count)]
+    for kept in (count - 1, count // 2, 0):
+        path.write_bytes(b"".join(lines) + b'{"step": ')
+        truncate_after(path, lambda row, kept=kept: row["step"] <= kept)
+        assert path.read_bytes() == b"".join(lines[: kept + 1])
+
+
+def test_truncating_reads_what_it_removes(tmp_path: Path, monkeypatch):
+    path, parsed = tmp_path / "x.jsonl", []
+    path.write_bytes(b"".join(encode_line({"step": step}) for step in range(100_000)))
+    parse_row = jsonl.parse_row
+    monkeypatch.setattr(jsonl, "parse_row", lambda text: parsed.append(text) or parse_row(text))
+    truncate_after(path, lambda row: row["step"] <= 99_990)
+    assert len(parsed) == 10

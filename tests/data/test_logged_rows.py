@@ -24,3 +24,17 @@ def test_rows_of_two_files_with_one_index_and_answer_are_told_apart_by_their_que
     matched = match_prompts(prompts, files)
     assert {key: row.data_source for key, row in matched.items()} == {"1": "math"}
     assert (matched["1"].file, matched["1"].number) == (str(files[1]), 0)
+    # As logs have it since prompts are stored in parts.
+    for prompt in prompts:
+        prompt["question"] = prompt.pop("text").removeprefix("user: ")
+    assert match_prompts(prompts, files) == matched
+
+
+def test_equal_rows_are_told_apart_by_their_place_unless_they_have_moved(tmp_path: Path):
+    files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    for file in files:
+        write_samples(file, [sample(0, "yes", "Is it old?"), sample(0, "yes", "Is it old?")])
+    prompt = {"prompt": "1", "index": 0, "ground_truth": "yes", "question": "Is it old?", "file": files[1], "row": 1}
+    (row,) = match_prompts([prompt], files).values()
+    assert (row.file, row.number) == (files[1], 1)
+    assert match_prompts([{**prompt, "file": "gone.parquet"}], files) == {}

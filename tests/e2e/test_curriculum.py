@@ -89,7 +89,7 @@ def test_stages_mine_train_and_go_on_after_a_kill(world: Path, tmp_path: Path):
     assert (tmp_path / "run" / "warmup" / "metrics.jsonl").read_bytes() == trained
 
     (step,) = [row for row in read_jsonl(tmp_path / "run" / "warmup" / "metrics.jsonl") if row["split"] == "train"]
-    rows = read_jsonl(tmp_path / "run" / "warmup" / "rollouts" / "1.jsonl")
+    rows = read_jsonl(tmp_path / "run" / "warmup" / "rollouts" / "train" / "1.jsonl")
     scores, uids, tasks = zip(*((row["score"], row["uid"], row["task"]) for row in rows), strict=True)
     found = tmn_advantages(scores, uids, tasks)  # what the trainer was to train on, from what it logged
     assert step["critic/advantages/max"] == pytest.approx(found.max(), abs=1e-5)

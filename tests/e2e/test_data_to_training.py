@@ -102,7 +102,7 @@ def test_what_the_pipelines_export_trains(run, tmp_path):
     )
     assert run.finish(process) == 0, run.console[-3000:]
     assert [row["step"] for row in run.rows("train")] == [1, 2]
-    rollouts = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / f"{step}.jsonl")]
+    rollouts = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / "train" / f"{step}.jsonl")]
     assert len(rollouts) == 2 * 4 * 4
     assert {row["task"] for row in rollouts} == kinds.keys()
     assert {row["status"] for row in rollouts} <= {"ok", "format_error", "truncated"}  # no scorer failed

@@ -101,7 +101,7 @@ def test_a_judge_that_is_away_is_waited_for_and_then_the_run_saves_and_ends(run,
     # the keys reached whom they are for, and nobody else
     assert {*Judge.keys} == {f"Bearer {secret_canaries.VALUES['LONGRL_JUDGE_API_KEY']}"}
     refused = "out of service for Bearer [secret LONGRL_JUDGE_API_KEY]"
-    assert any(refused in file.read_text() for file in (run.output / "rollouts").glob("[0-9]*.jsonl"))
+    assert any(refused in file.read_text() for file in (run.output / "rollouts" / "train").glob("*.jsonl"))
     export_checkpoint(run.output / "checkpoints", run.output / "export")
     logs = [*ray_folder.rglob("runtime_env_agent.log"), *(run.output / "ray_logs").rglob("runtime_env_agent.log")]
     assert any("Creating runtime env" in log.read_text() for log in logs)

@@ -32,7 +32,7 @@ def test_the_released_rows_train(run, tmp_path):
     assert [row["step"] for row in steps] == [1, 2]
     seen = set()
     for row in steps:
-        rollouts = read_jsonl(run.output / "rollouts" / f"{row['step']}.jsonl")
+        rollouts = read_jsonl(run.output / "rollouts" / "train" / f"{row['step']}.jsonl")
         assert len(rollouts) == 20 * 4
         assert {rollout["status"] for rollout in rollouts} <= {"ok", "format_error", "truncated"}  # no scorer failed
         tasks = {rollout["task"] for rollout in rollouts}

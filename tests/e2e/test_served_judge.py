@@ -41,7 +41,7 @@ def test_served_judge_rope_and_filter_groups(run):
     assert all(row["group/zero_variance_frac"] == 0 for row in train)
 
     # the judge that verl serves was asked and answered; no verdict leaves the rule's score, with the reason
-    scored = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / f"{step}.jsonl")]
+    scored = [row for step in (1, 2) for row in read_jsonl(run.output / "rollouts" / "train" / f"{step}.jsonl")]
     undecided = [row for row in scored if row["status"] == "judge_error"]
     assert undecided
     for row in undecided:

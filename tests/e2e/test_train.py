@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from support.unauthenticated_peers import family, reachable, turned_away
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from verl_longrl.data.jsonl import read_jsonl
 from verl_longrl.data.schema import read_samples
 from verl_longrl.platform import zygote
+from verl_longrl.trainer.recorded_run import RecordedRun
 
 from recipe.longrl.evaluation.report import write_report
 
@@ -101,20 +101,40 @@ def test_train_kill_resume(run):
     assert any(row["actor/grad_norm"] > 0 for row in train)
 
     # every part of the reward is in the rollouts, and no prompt or rollout was lost or came twice
-    prompts = {row["prompt"]: row for row in read_jsonl(run.output / "rollouts" / "prompts.jsonl")}
+    recorded = RecordedRun(run.output)
+    recorded.index.update()
+    recorded.prompts.update()
+    prompts = recorded.prompts
     seen: Counter[str] = Counter()
     for row in train[: EPOCH // 4]:
-        rollouts = read_jsonl(run.output / "rollouts" / f"{row['step']}.jsonl")
+        rollouts = [recorded.rollout(at) for at in recorded.index.find("train", row["step"])]
         assert len(rollouts) == 16
         assert {"response", "status", "reason", *PARTS} <= set(rollouts[0])
         mean = sum(rollout["score"] for rollout in rollouts) / len(rollouts)
         assert mean == pytest.approx(row["reward/score"], abs=1e-6)
+        for rollout in rollouts:
+            assert len(rollout["cited_ids"]) == rollout["cited"]
+            assert rollout["weights_step"] == row["step"] - 1
+            assert rollout["logprob_gap"] < 1e-3
+            assert rollout["seconds"] > 0
+            assert rollout["finish_reason"] == ("length" if rollout["response_tokens"] == 32 else "stop")
+        assert any(rollout["advantage"] for rollout in rollouts) or row["group/zero_variance_frac"] == 1
         seen.update(rollout["prompt"] for rollout in rollouts)
     assert set(seen.values()) == {4}, "a prompt was lost or came twice: the data order was not continued"
     assert set(seen) <= set(prompts)
-    assert "<CHUNK_0>" in next(iter(prompts.values()))["text"]
+    assert "<CHUNK_0>" in recorded.prompts.text(next(iter(prompts)))
     lengths = {sample.index: sample.prompt_tokens for sample in read_samples(run.assets / "train.parquet")}
-    assert all(prompt["prompt_tokens"] == lengths[prompt["index"]] for prompt in prompts.values())
+    for prompt in map(prompts.__getitem__, seen):
+        assert prompt["prompt_tokens"] == lengths[prompt["index"]]
+        assert (prompt["file"], prompt["row"]) == (str(run.assets / "train.parquet"), prompt["index"])
+        assert set(prompt["ref_chunks"]) <= set(range(prompt["num_chunks"]))
+
+    # the held-out ones, too: each validation has the same prompts
+    held_out = [set(recorded.index["prompt"][recorded.index.find("val", step)]) for step in recorded.index.steps("val")]
+    assert list(recorded.index.steps("val")) == [row["step"] for row in run.rows("val")]
+    assert all(prompts == held_out[0] for prompts in held_out)
+    assert recorded.info()["status"] == "complete"
+    assert recorded.info()["status"] == "complete"
 
 
 def suites(assets) -> list[str]:

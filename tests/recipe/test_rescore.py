@@ -29,10 +29,11 @@ def log_rollouts(run: Path, step: int, rollouts: list[tuple[Sample, str, float]]
     """Write rollouts (row, response, old reward) of a step as training does."""
     log, lines = RolloutLog(run / "rollouts"), []
     for number, (row, response, score) in enumerate(rollouts):
-        key = log.add_prompt(f"user: {row.question}", {"index": row.index, "ground_truth": row.ground_truth})
+        about = {"index": row.index, "ground_truth": row.ground_truth, "question": row.question}
+        (key,) = log.add_prompts([(f"user: {row.question}", about)])
         lines.append({"uid": str(number), "rollout": 0, "prompt": key, "response": response, "score": score})
     log.write_step(
-        step, [{**line, "task": rollout[0].data_source} for line, rollout in zip(lines, rollouts, strict=True)]
+        "train", step, [{**line, "task": rollout[0].data_source} for line, rollout in zip(lines, rollouts, strict=True)]
     )
 
 
@@ -98,7 +99,7 @@ def test_what_cannot_be_scored_is_named_with_a_fix(run: Path, tmp_path: Path):
     write_samples(run / "other.parquet", [sample(7, "Oslo")])
     with pytest.raises(typer.BadParameter, match=r"other\.parquet.*belongs to a row.*Fix: with --rows, name"):
         rescore.main(run, rows=[str(run / "other.parquet")])
-    (run / "rollouts" / "2.jsonl").unlink()
-    (run / "rollouts" / "10.jsonl").unlink()
+    (run / "rollouts" / "train" / "2.jsonl").unlink()
+    (run / "rollouts" / "train" / "10.jsonl").unlink()
     with pytest.raises(typer.BadParameter, match=r"rollouts: has no rollouts"):
         rescore.main(run)

@@ -120,7 +120,7 @@ CANNOT_CHANGE_WHAT_IS_TRAINED = {
     },
     "longrl": {
         *("output_dir", "engine", "prompt_affinity", "max_filtered_batches", "checkpoints_to_keep", "log_rollouts"),
-        *("watchdog_minutes", "watch", "export", "trust_folder", "gpu_memory_gib", "evaluate"),
+        *("watchdog_minutes", "watch", "export", "trust_folder", "gpu_memory_gib", "evaluate", "samples_per_step"),
     },
 }
 

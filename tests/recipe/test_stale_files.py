@@ -19,10 +19,11 @@ def test_what_killed_starts_left(tmp_path: Path):
         }
     )
     checkpoints.begin_checkpoint(tmp_path / "checkpoints" / "global_step_3")
-    for name in ("rollouts/3.partial", ".metrics.jsonl.12", ".config.yaml.12", ".export.partial/.exporter.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    partial = ("rollouts/train/3.partial", "rollouts/val/3.partial")
+    for name in (*partial, ".metrics.jsonl.12", ".config.yaml.12", ".export.partial/.exporter.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("{}")
-    mine = ("rollouts/3.jsonl", "metrics.jsonl", ".metrics.jsonl.backup", ".export.before/thesis.tex")
+    mine = ("rollouts/train/3.jsonl", "metrics.jsonl", ".metrics.jsonl.backup", ".export.before/thesis.tex")
     for name in mine:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")

@@ -12,7 +12,7 @@ from verl_longrl.rewards import METRIC_KEYS, PART_KEYS
 pytestmark = pytest.mark.engine
 MINE = str(Path(__file__).parent / "my_scorers.py")
 RIGHT = "<useful_chunks><CHUNK_1></useful_chunks><answer>Paris</answer>"
-TEXT = {"task", "status", "reason", "own_parts"}
+TEXT = {"task", "status", "reason", "own_parts", "cited_ids", "judge"}
 
 
 class Tokenizer:
@@ -94,6 +94,8 @@ def test_every_sample_has_the_same_keys(manager):
         "own parts": {"depth": 0.5, "hops": 2.0}
     }
     assert not set(PART_KEYS) & {"depth", "hops"}
+    assert {name: info["cited_ids"] for name, info in infos.items() if info["cited_ids"] != "[]"} == {"right": "[1]"}
+    assert {info["judge"] for info in infos.values()} == {"null"}
 
 
 def test_verls_validation_skips_columns_of_text(manager):

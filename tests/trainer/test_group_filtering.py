@@ -77,6 +77,26 @@ def test_upstream_hands_over_what_it_evicts(monkeypatch):
     assert list(watched.partitions["train"]) == ["b_0_0"]
 
 
+def test_rollouts_that_will_not_be_trained_on_are_handed_over_before_they_are_cleared(monkeypatch):
+    from verl.trainer.ppo.v1 import replay_buffer as upstream
+    from verl_longrl.trainer import group_filtering
+
+    events: list[tuple] = []
+    monkeypatch.setattr(upstream.tq, "kv_clear", lambda partition_id, keys: events.append(("cleared", sorted(keys))))
+    monkeypatch.setattr(group_filtering, "fetch_scores", lambda partition_id, keys: [{} for _ in keys])
+    sampled = SimpleNamespace(keys=["v_0_0"], tags=[{"min_global_steps": 4}])
+    monkeypatch.setattr(upstream.ReplayBuffer, "sample", lambda self, *args: (sampled, {"a": 1}))
+    buffer = upstream.ReplayBuffer("sync", OmegaConf.create({}), None, "drop", OmegaConf.create({}))
+    watched = group_filtering.FilteringReplayBuffer.take_over(
+        buffer, lambda groups: None, ignore_poll, on_untrained=lambda split, tags: events.append((split, tags))
+    )
+    watched.partitions["train"] = {"a_0_0": {"prompt_len": 7}, "b_0_0": {}}
+    watched._evict_terminal_groups(1, "train", (set(), {"a"}, set(), upstream.Counter({1.0: 1})))
+    assert events == [("filtered", {"a_0_0": {"prompt_len": 7}}), ("cleared", ["a", "a_0_0"])]
+    assert watched.sample(4, "val", 1) == (sampled, {"a": 1})
+    assert events[2:] == [("val", {"v_0_0": {"min_global_steps": 4}})]
+
+
 def test_a_custom_sampler_is_refused():
     from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from verl_longrl.trainer.console_lines import step_line
 from verl_longrl.trainer.health import Health, WatchOptions
 
 NAMES = ("reward/score", "actor/entropy", "actor/grad_norm", "group/zero_variance_frac")
@@ -14,6 +15,60 @@ REAL = json.loads(Path(__file__).with_name("health_of_a_run.json").read_text())
 
 def row(reward=1.3, entropy=0.05, gradient=1.0, equal=0.25, **more):
     return dict(zip(NAMES, (reward, entropy, gradient, equal), strict=True)) | more
+
+
+ALARMS = {
+    "the probabilities differ": ({"training/rollout_probs_diff_mean": 0.011}, "differ by 1.1e-02 in a token's prob"),
+    "the probabilities are nan": ({"training/rollout_probs_diff_mean": math.nan}, "differ by nan"),
+    "cut": ({"response_length/clip_ratio": 0.125}, "12% of the responses were cut at the length limit"),
+    "equal rewards": ({"group/count": 4.0, "group/zero_variance_frac": 0.75}, "75% of the groups have equal rewards"),
+    "replaced groups": (
+        {"group/count": 4.0, "group/zero_variance_frac": 0.0, "group/filtered": 12.0},
+        "75% of the groups have equal rewards",
+    ),
+}
+
+
+@pytest.mark.parametrize(("metrics", "words"), ALARMS.values(), ids=ALARMS)
+def test_a_step_has_alarms_in_words(metrics, words):
+    healthy = row(**{"group/count": 4.0, "group/filtered": 0.0, "response_length/clip_ratio": 0.1}) | {
+        "training/rollout_probs_diff_mean": 0.01
+    }
+    assert Health(WatchOptions()).alarms(healthy) == []
+    (alarm,) = Health(WatchOptions()).alarms(healthy | metrics)
+    assert words in alarm
+    shown = {"group/filtered": 0.0, "reward_before_filter/score": 0.5} | healthy | metrics
+    assert step_line(1, 9, shown, [alarm, "second"]).endswith(f"  alarm: {alarm}; second")
+    assert "alarm" not in step_line(1, 9, shown)
+
+
+def test_rewards_that_are_not_compared_within_groups_may_be_equal():
+    assert Health(WatchOptions(), grouped=False).alarms({"group/count": 4.0, "group/zero_variance_frac": 1.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("reward", "answer", "alarmed"),
+    [
+        (lambda step: 0.2 + step / 40, lambda step: 0.1, True),
+        (lambda step: 0.2 + step / 40, lambda step: 0.1 + step / 100, False),
+        (lambda step: 0.2 + step / 40, lambda step: 0.95, False),
+        (lambda step: 0.2 + step / 1000, lambda step: 0.1, False),
+        (lambda step: 0.7 - step / 40, lambda step: 0.1, False),
+        # Noise: 0 and 1 by turns, of which the second half has one more 1.
+        (lambda step: float(step % 2 == 0 or step == 15), lambda step: 0.1, False),
+    ],
+    ids=["rises alone", "both rise", "answers are right", "hardly rises", "falls", "noise"],
+)
+def test_a_reward_that_rises_alone_is_an_alarm(reward, answer, alarmed):
+    rows = [row(reward(step)) | {"reward/answer": answer(step)} for step in range(20)]
+    health = Health(WatchOptions())
+    health.remember(18, rows[:18])
+    assert health.alarms(rows[18]) == [], "19 steps are too few"
+    health.check(19, rows[18])
+    alarms = health.alarms(rows[19])
+    assert bool(alarms) == alarmed
+    if alarmed:
+        assert "the reward rose from 0.312 to 0.562 in 20 steps while answers stayed at 0.100" in alarms[0]
 
 
 def watched(rows, options=None, first=1, health=None):

@@ -53,6 +53,9 @@ class LongRLConfig(Options):
     """Newest complete checkpoints to keep, in addition to the one being written; null: all."""
     log_rollouts: bool = True
     """Write every rollout with its reward parts under `<output_dir>/rollouts`."""
+    samples_per_step: NonNegativeInt = 0
+    """Rollouts of each step that W&B, trackio and MLflow show as a table: question, gold answer, response and reward
+    parts, without the document; 0: none. A tracker may send them to another machine."""
     watchdog_minutes: NonNegativeFloat = 10.0
     """After this many minutes without progress, the run prints where it is and which prompts on which replica it waits
     for; 0: never."""
@@ -78,6 +81,13 @@ class LongRLConfig(Options):
                 "judge",
                 "it needs the judge's servers",
                 "set longrl.judge.endpoints=[http://judge-host:8000/v1], or use longrl.reward.answer.by=rule",
+            )
+        if self.samples_per_step and not self.log_rollouts:
+            raise OptionError(
+                "samples_per_step",
+                self.samples_per_step,
+                "rollouts are only fetched where they are logged",
+                "set longrl.log_rollouts=true, or longrl.samples_per_step=0",
             )
         if self.rope is not None:
             _check_rope(self.rope)

@@ -27,9 +27,9 @@ from recipe.longrl import (
     console,
     export,
     preflight,
-    provenance,
     run_identity,
     run_lock,
+    run_record,
     settings,
     signals,
     stale_files,
@@ -103,40 +103,42 @@ def train(config: DictConfig, checked: CheckedRun, command: str) -> None:
         print(line)
     run_identity.store_config(config)
     command = secrets.redact(command)
-    provenance.record_start(output_dir, command)
-    config.trainer.total_training_steps = steps
-    try:
-        resume_from = choose_checkpoint(config)
-    except CheckpointError as error:
-        print(f"refused: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    config.trainer.resume_from_path = resume_from and str(resume_from)
-    if resume_from is None or checkpoints.step_of(resume_from) != steps:
-        signals.save_on_signal(output_dir / STOP_FILE)
-        with console.log_output(output_dir / "train.log"):
-            print(f"longrl: training {n_gpus(config)} ranks", flush=True)
-            if status := run_ranks(config):
-                sys.exit(f"training failed with status {status}: see the end of {output_dir / 'train.log'}")
-        signals.exit_on_signals()
-    newest, _ = checkpoints.newest_whole(root)
-    done = 0 if newest is None else checkpoints.step_of(newest)
-    if done != steps:
-        print(
-            f"interrupted: saved step {done} of {steps}. Rerun the command to resume from it",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.exit(INTERRUPTED)
-    not_exported = None
-    with export.exit_on_signals():
-        if config.longrl.export:
-            try:
-                export.export_checkpoint(root, output_dir / "export")
-            except CheckpointError as error:
-                not_exported = error
-        report.write_report(output_dir, command, time.time() - started)
-    if not_exported is not None:
-        sys.exit(f"trained, but not exported: {not_exported}")
+    with run_record.record_run(config, command) as record:
+        config.trainer.total_training_steps = steps
+        try:
+            resume_from = choose_checkpoint(config)
+        except CheckpointError as error:
+            record.end("refused", str(error))
+            print(f"refused: {error}", file=sys.stderr, flush=True)
+            sys.exit(2)
+        config.trainer.resume_from_path = resume_from and str(resume_from)
+        if resume_from is None or checkpoints.step_of(resume_from) != steps:
+            signals.save_on_signal(output_dir / STOP_FILE)
+            with console.log_output(output_dir / "train.log"):
+                print(f"longrl: training {n_gpus(config)} ranks", flush=True)
+                if status := run_ranks(config):
+                    problem = f"training failed with status {status}: see the end of {output_dir / 'train.log'}"
+                    record.end("failed", problem)
+                    sys.exit(problem)
+            signals.exit_on_signals()
+        newest, _ = checkpoints.newest_whole(root)
+        done = 0 if newest is None else checkpoints.step_of(newest)
+        if done != steps:
+            problem = f"saved step {done} of {steps}. Rerun the command to resume from it"
+            record.end("interrupted", problem)
+            print(f"interrupted: {problem}", file=sys.stderr, flush=True)
+            sys.exit(INTERRUPTED)
+        not_exported = None
+        with export.exit_on_signals():
+            if config.longrl.export:
+                try:
+                    export.export_checkpoint(root, output_dir / "export")
+                except CheckpointError as error:
+                    not_exported = error
+            report.write_report(output_dir, command, time.time() - started)
+        if not_exported is not None:
+            record.end("complete", f"trained, but not exported: {not_exported}")
+            sys.exit(f"trained, but not exported: {not_exported}")
 
 
 def choose_checkpoint(config: DictConfig) -> Path | None:

@@ -91,7 +91,7 @@ def apply_options(config: DictConfig, options: SftOptions) -> None:
         rollout.free_cache_engine, rollout.gpu_memory_utilization = False, 0.0
         actor.use_kl_loss = config.algorithm.use_kl_in_reward = config.algorithm.filter_groups.enable = False
         OmegaConf.update(config, "longrl.reward.answer.by", "rule", force_add=True)
-        config.longrl.log_rollouts = False
+        config.longrl.log_rollouts, config.longrl.samples_per_step = False, 0
 
 
 def trainer_config(config: DictConfig) -> dict[str, Any]:

@@ -33,12 +33,16 @@ def run(tmp_path: Path) -> Path:
     write_samples(tmp_path / "train.parquet", [sample(0), sample(1, "Oslo", "Where else?"), sample(2, question="No?")])
     folder = tmp_path / "run"
     log = RolloutLog(folder / "rollouts")
-    keys = [
-        log.add_prompt(f"user: {each.question}", {"index": each.index, "ground_truth": each.ground_truth})
-        for each in (sample(0), sample(1, "Oslo", "Where else?"))
-    ]
-    log.write_step(1, [{"prompt": keys[0], "response": text} for text in (LONGER, BAD, GOOD, GOOD)])
-    log.write_step(2, [{"prompt": keys[0], "response": "\\boxed{Paris}."}, {"prompt": keys[1], "response": BAD}])
+    keys = log.add_prompts(
+        [
+            (f"user: {each.question}", {"index": each.index, "ground_truth": each.ground_truth})
+            for each in (sample(0), sample(1, "Oslo", "Where else?"))
+        ]
+    )
+    log.write_step("train", 1, [{"prompt": keys[0], "response": text} for text in (LONGER, BAD, GOOD, GOOD)])
+    log.write_step(
+        "train", 2, [{"prompt": keys[0], "response": "\\boxed{Paris}."}, {"prompt": keys[1], "response": BAD}]
+    )
     settings = {"data": {"train_files": [str(tmp_path / "train.parquet")]}, "longrl": {"reward": {"method": "loongrl"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder

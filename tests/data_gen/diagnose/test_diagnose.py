@@ -68,10 +68,9 @@ def run(tmp_path):
     """A training run: three steps, groups of four, with a group that was filtered out and a last line cut off."""
     folder = tmp_path / "run"
     log = RolloutLog(folder / "rollouts")
-    prompts = {
-        name: log.add_prompt(name, {"prompt_tokens": tokens, "difficulty": level})
-        for name, tokens, level in (("a", 5000, "easy"), ("b", 70000, "hard"), ("c", None, None))
-    }
+    facts = {"a": (5000, "easy"), "b": (70000, "hard"), "c": (None, None)}
+    about = [(name, {"prompt_tokens": tokens, "difficulty": level}) for name, (tokens, level) in facts.items()]
+    prompts = dict(zip(facts, log.add_prompts(about), strict=True))
     steps = [
         [("a", "golongrl_exhaustive", [RIGHT, RIGHT, HALF, WRONG]), ("c", "golongrl_qa", [RIGHT] * 4)],
         [("b", "golongrl_exhaustive", [CUT, WRONG, WRONG, HUNG])],
@@ -86,7 +85,7 @@ def run(tmp_path):
                 about = {"task": task, "status": score.status, "reason": score.reason, "own_parts": {}}
                 row = {"uid": f"{step}-{name}", "rollout": n, "prompt": prompts[name], "response": "So.</think>x"}
                 rows.append({**row, **parts, **about})
-        log.write_step(step, rows)
+        log.write_step("train", step, rows)
     filtered = {"filtered": 3.0, "filtered_all_right": 2.0, "filtered_all_wrong": 1.0}
     metrics = [
         {"split": "train", "step": 1, **{f"task/golongrl_exhaustive/{key}": value for key, value in filtered.items()}},
@@ -244,7 +243,7 @@ def test_what_cannot_be_read_is_said(run, tmp_path):
     assert "has no rows. Fix: set difficulty.small" in diagnose(output, tmp_path / "skipped", code=1)
     (tmp_path / "base.yaml").write_text("asign: {}\n")
     assert "the nearest is assign" in diagnose(output, run[0], "--config", tmp_path / "base.yaml", code=1)
-    step = run[0] / "rollouts" / "2.jsonl"
+    step = run[0] / "rollouts" / "train" / "2.jsonl"
     step.write_text('{"step": 2, "uid": "x"}\n')
     assert "a row has no 'prompt'; expected rows of a training run" in diagnose(output, run[0], code=1)
     assert not output.exists()

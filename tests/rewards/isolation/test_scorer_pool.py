@@ -141,11 +141,12 @@ def test_scores_cannot_run_code_in_the_trainer(isolation, tmp_path):
             b"3",
             b"[1]",
             b"[" * 100_000,
-            b'[["1", {}, "ok", "", null]]',
-            b'[[1, [], "ok", "", null]]',
+            b'[["1", {}, "ok", "", null, []]]',
+            b'[[1, [], "ok", "", null, []]]',
         ),
-        *(b'[[1, {}, "great", "", null]]', b'[[1e999, {}, "ok", "", null]]', b'[[1, {"a": "b"}, "ok", "", null]]'),
-        *(b'[[1, {}, "ok", 3, null]]', b'[[1, {}, "ok", "", {}]]'),
+        *(b'[[1, {}, "great", "", null, []]]', b'[[1e999, {}, "ok", "", null, []]]'),
+        *(b'[[1, {"a": "b"}, "ok", "", null, []]]', b'[[1, {}, "ok", 3, null, []]]', b'[[1, {}, "ok", "", {}, []]]'),
+        *(b'[[1, {}, "ok", "", null, ["a"]]]', b'[[1, {}, "ok", "", null, [1.5]]]', b'[[1, {}, "ok", "", null, 3]]'),
     ],
 )
 def test_a_result_that_is_not_a_score_is_a_failure(isolation, sent):
@@ -154,10 +155,11 @@ def test_a_result_that_is_not_a_score_is_a_failure(isolation, sent):
 
 
 def test_numbers_and_texts_of_other_libraries_come_back_plain():
-    given = Score(np.float32(0.5), {"answer": np.int64(1)}, candidate=np.str_("Paris"))
+    given = Score(np.float32(0.5), {"answer": np.int64(1)}, candidate=np.str_("Paris"), cited_ids=(np.int64(3), 1))
     (result,) = scores_from_json(scores_to_json([given]))
     assert (result.value, result.parts, result.candidate) == (0.5, {"answer": 1.0}, "Paris")
     assert (type(result.value), type(result.parts["answer"]), type(result.candidate)) == (float, float, str)
+    assert (result.cited_ids, type(result.cited_ids[0])) == ((3, 1), int)
 
 
 def test_a_scorer_has_no_secrets_network_or_privileges(monkeypatch):

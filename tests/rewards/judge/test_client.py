@@ -11,6 +11,7 @@ from support.fake_openai_server import Server, reply
 from verl_longrl.rewards import JudgeError, JudgeOptions, RewardOptions, Score, score_async, scorer
 from verl_longrl.rewards.judge.client import JudgeAway, JudgeClient
 from verl_longrl.rewards.judge.prompt import neutralise, read_verdict
+from verl_longrl.rewards.scoring import Verdict
 
 DEAD = "http://127.0.0.1:9/v1"  # the discard port: connection refused
 
@@ -56,9 +57,46 @@ def ask(judge_options, *candidates):
         asked = [judge.judge("What is the capital?", "Paris", c, "some evidence") for c in candidates]
         verdicts = await asyncio.gather(*asked, return_exceptions=True)
         await judge.close()
-        return verdicts, judge
+        return [verdict.right if isinstance(verdict, Verdict) else verdict for verdict in verdicts], judge
 
     return asyncio.run(run())
+
+
+def test_the_attempts_of_a_verdict(server):
+    async def run():
+        judge = JudgeClient(options(server.url))
+        server.behave = lambda body, n: web.Response(status=500) if n == 1 else 0.0
+        assert await judge.judge("?", "Paris", "Paris") == (True, 2)
+        assert await judge.judge("?", "Paris", "Paris") == (True, 0), "known"
+        assert await judge.judge("?", "Paris", " ") == (False, 0)
+        server.behave = lambda body, n: 0.1
+        assert await asyncio.gather(*(judge.judge("?", "Paris", "Rome") for _ in range(2))) == [(False, 1), (False, 0)]
+        server.behave = lambda body, n: web.Response(status=500)
+        with pytest.raises(JudgeError) as failed:
+            await judge.judge("?", "Paris", "Oslo")
+        assert failed.value.attempts == 3
+        await judge.close()
+
+    asyncio.run(run())
+
+
+def test_a_score_says_how_it_was_judged(server):
+    async def run(candidate: str, **changes: object) -> Score:
+        judge = JudgeClient(options(server.url))
+        response = f"<useful_chunks><CHUNK_4><CHUNK_1><CHUNK_4></useful_chunks><answer>{candidate}</answer>"
+        by_judge = RewardOptions.from_dict({"answer": {"by": "judge", **changes}})
+        score = await score_async("longrlvr", response, "Paris", {"ref_chunks": [1]}, options=by_judge, judge=judge)
+        await judge.close()
+        return score
+
+    right = asyncio.run(run("It is Paris", skip_exact=False))
+    assert right.judgement[::2] == (True, 1)
+    assert 0 < right.judgement.seconds < 20
+    assert right.cited_ids == (4, 1)
+    assert asyncio.run(run("Paris", skip_exact=True)).judgement is None
+    server.behave = lambda body, n: web.Response(status=500)
+    failed = asyncio.run(run("It is Rome", skip_exact=False))
+    assert (failed.status, failed.judgement[::2]) == ("judge_error", (None, 3))
 
 
 def test_verdicts(server):
@@ -183,7 +221,7 @@ def test_the_cache_forgets_the_oldest_and_never_remembers_failures(server):
         server.behave = lambda body, n: web.Response(status=500) if n == 4 else 0.0
         with pytest.raises(JudgeError):
             await judge.judge("?", "Paris", "Oslo")
-        assert await judge.judge("?", "Paris", "Oslo") is False
+        assert await judge.judge("?", "Paris", "Oslo") == (False, 1)
 
     asyncio.run(run())
 

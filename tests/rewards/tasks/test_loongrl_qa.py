@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from support.reward_cases import load_table
 from verl_longrl.rewards import METRIC_KEYS, RewardOptions, resolve, score, score_async
+from verl_longrl.rewards.scoring import Verdict
 
 TABLE = load_table("loongrl_qa")
 PUBLISHED = TABLE.pop("paid_by_the_published_rule")
@@ -49,7 +50,7 @@ class FixedJudge:
 
     async def judge(self, question, reference, candidate, context=None):
         self.asked.append((question, reference, candidate))
-        return self.verdict
+        return Verdict(self.verdict)
 
 
 @pytest.mark.parametrize("paper_exact", [False, True])

@@ -10,6 +10,7 @@ from faults import small_run
 from faults.trial import Trial
 from safetensors.torch import save_file
 from verl_longrl.trainer import checkpoints
+from verl_longrl.trainer.rollout_log import RolloutLog
 
 
 def write_rows(path: Path, lines: list[dict]) -> None:
@@ -21,12 +22,12 @@ def write_run(trial: Trial) -> None:
     write_rows(
         trial.output / "metrics.jsonl", [{"split": "train", "step": step} for step in range(1, small_run.STEPS + 1)]
     )
-    prompts = [f"prompt {number}" for number in range(small_run.STEPS * small_run.PROMPTS)]
-    write_rows(trial.output / "rollouts" / "prompts.jsonl", [{"prompt": prompt} for prompt in prompts])
+    log = RolloutLog(trial.output / "rollouts")
+    prompts = log.add_prompts([(f"prompt {number}", {}) for number in range(small_run.STEPS * small_run.PROMPTS)])
     for step in range(1, small_run.STEPS + 1):
         step_prompts = prompts[(step - 1) * small_run.PROMPTS : step * small_run.PROMPTS]
         rollouts = [{"prompt": p, "response": f"{p}, {n}"} for p in step_prompts for n in range(small_run.ROLLOUTS)]
-        write_rows(trial.output / "rollouts" / f"{step}.jsonl", rollouts)
+        log.write_step("train", step, rollouts)
     for step in (small_run.STEPS - small_run.SAVE_EVERY, small_run.STEPS):
         folder = trial.checkpoints / f"global_step_{step}" / "actor"
         folder.mkdir(parents=True)

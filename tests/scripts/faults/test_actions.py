@@ -45,7 +45,7 @@ def test_the_newest_complete_checkpoint_is_damaged(trial):
 
 
 def test_logs_are_torn_and_keep_their_lines(trial):
-    paths = [trial.output / "metrics.jsonl", trial.output / "rollouts" / "prompts.jsonl"]
+    paths = [trial.output / name for name in ("metrics.jsonl", "rollouts/index.jsonl", "rollouts/prompts.jsonl")]
     before = [path.read_bytes() for path in paths]
     actions.tear_logs(trial)
     for path, text in zip(paths, before, strict=True):

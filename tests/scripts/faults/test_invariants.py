@@ -8,6 +8,7 @@ import torch
 from faults import invariants
 from faults.actions import flip_bit
 from safetensors.torch import save_file
+from verl_longrl.trainer.rollout_log import prompt_key
 
 
 def test_a_run_without_violations(new_trial):
@@ -77,16 +78,27 @@ CASES = {
         "metrics.jsonl ends in the middle of a line",
     ),
     "a rollout missing": (
-        edit_file("rollouts/3.jsonl", lambda text: text.partition("\n")[2]),
+        edit_file("rollouts/train/3.jsonl", lambda text: text.partition("\n")[2]),
         "rollouts: step 3 has 15 rollouts",
     ),
-    "rollouts missing": (lambda trial: (trial.output / "rollouts" / "3.jsonl").unlink(), "rollouts: FileNotFoundError"),
+    "rollouts missing": (
+        lambda trial: (trial.output / "rollouts/train/3.jsonl").unlink(),
+        "rollouts: FileNotFoundError",
+    ),
     "an unknown prompt": (
         edit_file("rollouts/prompts.jsonl", lambda text: text.partition("\n")[2]),
-        "rollouts: step 1 has prompts that are not in prompts.jsonl: prompt 0",
+        f"rollouts: step 1 has prompts whose texts are not stored: {prompt_key('prompt 0')}",
     ),
-    "another prompt": (
-        edit_file("rollouts/2.jsonl", lambda text: text.replace("prompt 4", "prompt 5")),
+    "a text missing": (
+        edit_file("rollouts/prompts/000.jsonl", lambda text: text.replace('"prompt 0"', '"prompt X"')),
+        f"rollouts: step 1 has prompts whose texts are not stored: {prompt_key('prompt 0')}",
+    ),
+    "a rollout missing in the index": (
+        edit_file("rollouts/index.jsonl", lambda text: text.partition("\n")[2]),
+        "rollouts: the index has 15 rollouts of step 1, or others than its file",
+    ),
+    "another response": (
+        edit_file("rollouts/train/2.jsonl", lambda text: text.replace("4e", "5e", 1)),
         "order: step 2 has different prompts or responses",
     ),
     "other weights": (change_weights, "weights: the weights differ by 0.1 of their change by training"),

@@ -54,13 +54,13 @@ class LongRLDataset(RLHFDataset):
     Constructor as `RLHFDataset`: (data_files, tokenizer, config, processor=None, max_samples=-1). In addition to verl's
     keys of `data`, the optional `data.scorers` lists modules or files with the user's own scorers, so that their
     `data_source` is known. An item has `raw_prompt` (chat messages), `data_source`, `ability`, `reward_model`
-    {style, ground_truth}, `extra_info` (payload merged in, nulls left out), `index` (int; the number of the row in its
-    file if the row has no index), `item` (int; its position in this data set), and the fields that verl's agent loop
-    expects (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
+    {style, ground_truth}, `extra_info` (payload merged in, nulls left out; `data_file` and `data_row` say where the row
+    is), `index` (int; the number of the row in its file if the row has no index), `item` (int; its position in this
+    data set), and the fields that verl's agent loop expects (`dummy_tensor`, `tools_kwargs`, `interaction_kwargs`).
 
     Attributes:
         prompt_lengths: tokens of each prompt, int32 of shape (len(self),), in item order.
-        row_numbers: each item's row number in its file, likewise.
+        row_numbers, file_numbers: each item's row number in its file, and that file's number, likewise.
 
     Raises:
         DataError: a file fails validation, a prompt is too long and may not be dropped, or no row remains.
@@ -69,6 +69,7 @@ class LongRLDataset(RLHFDataset):
 
     prompt_lengths: np.ndarray
     row_numbers: np.ndarray
+    file_numbers: np.ndarray
 
     def _read_files_and_tokenize(self) -> None:
         self.scorers = tuple(self.config.get("scorers") or ())
@@ -100,6 +101,7 @@ class LongRLDataset(RLHFDataset):
                 keep = keep[: self.max_samples]
         self.prompt_lengths = np.concatenate(lengths)[keep]
         self.row_numbers = np.concatenate([np.arange(len(counts)) for counts in lengths])[keep]
+        self.file_numbers = np.repeat(np.arange(len(lengths)), [len(counts) for counts in lengths])[keep]
         self.dataframe = frame.select(keep)
         print(
             f"data: {len(keep)} of {len(frame)} samples from {len(self.data_files)} file(s), "
@@ -162,8 +164,9 @@ class LongRLDataset(RLHFDataset):
         return [task_name(row["data_source"], decode_extra_info(row["extra_info"])) for row in rows]
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        row = self.dataframe[int(item)]
-        extra_info = {"index": int(self.row_numbers[int(item)])} | decode_extra_info(row["extra_info"])
+        row, number = self.dataframe[int(item)], int(self.row_numbers[int(item)])
+        place = {"data_file": self.original_data_files[int(self.file_numbers[int(item)])], "data_row": number}
+        extra_info = {"index": number} | decode_extra_info(row["extra_info"]) | place
         return {
             "raw_prompt": row["prompt"],
             "data_source": row["data_source"],

@@ -94,16 +94,20 @@ def drop_partial_line(path: Path) -> None:
                 handle.truncate(end)
 
 
-def truncate_before(path: Path, begins: Callable[[dict[str, Any]], bool]) -> None:
-    """Truncate a file before the first row for which `begins` is true, and in any case after its last whole line.
+def truncate_after(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+    """Truncate a file after its last row for which `is_kept` is true, and in any case after its last whole line.
 
-    This needs no space on the disk, and writes nothing where there is nothing to remove.
+    Reads backwards from the end, so it costs as much as it removes, whatever the size of the file. It needs no space on
+    the disk, and writes nothing where there is nothing to remove.
     """
-    start = next((start for start, row in _rows(path) if row is not None and begins(row)), None)
-    if start is None:
-        drop_partial_line(path)
-    else:
-        os.truncate(path, start)
+    if not path.is_file():
+        return
+    with path.open("r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        lines = ((start + len(text), parse_row(text)) for start, text in _lines_backwards(handle))
+        end = next((end for end, row in lines if row is not None and is_kept(row)), 0)
+        if end != size:
+            handle.truncate(end)
 
 
 class Journal:
@@ -134,11 +138,30 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
             # A file opened as bytes has lines that end at \n only, not at U+2028 and the like, which documents contain.
             for text in handle:
                 if text.endswith(b"\n"):
-                    yield start, _row(text)
+                    yield start, parse_row(text)
                     start += len(text)
 
 
-def _row(text: bytes) -> dict[str, Any] | None:
+def _lines_backwards(handle: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) of each whole line, the last one first."""
+    position, rest = _end_of_last_line(handle), b""
+    while position > 0:
+        block = min(position, _BLOCK)
+        position -= block
+        handle.seek(position)
+        rest = handle.read(block) + rest
+        # The first line of what was read may begin earlier, unless the file begins here.
+        first = rest.find(b"\n") + 1 if position else 0
+        if position and not first:
+            continue
+        start = position + len(rest)
+        for text in reversed(rest[first:].split(b"\n")[:-1]):
+            start -= len(text) + 1
+            yield start, text + b"\n"
+        rest = rest[:first]
+
+
+def parse_row(text: bytes) -> dict[str, Any] | None:
     """The row on a line; None if the line is damaged."""
     row: Any = None
     try:

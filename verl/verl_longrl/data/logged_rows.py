@@ -1,7 +1,7 @@
 """Find the data row that a logged prompt was made of.
 
-`rollouts/prompts.jsonl` of a run has the text of each prompt, and the index and the ground truth of its row
-(`verl_longrl.trainer.rollout_log`).
+`rollouts/prompts.jsonl` of a run has the place, index, question and ground truth of each prompt's row
+(`verl_longrl.trainer.rollout_log`). Files may have been moved since, so a row is found by its content.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Row(NamedTuple):
 def match_prompts(prompts: Iterable[dict[str, Any]], files: Sequence[str]) -> dict[str, Row]:
     """The row of each prompt in the log, by the prompt's key.
 
-    A prompt's line has the row's index and ground truth. Where rows of several files have both in common, the question
-    decides, because it is in the prompt. A prompt that several rows fit, or none, is left out.
+    A prompt's line has the row's index and ground truth. Where several rows have both in common, the place decides,
+    then the question. Runs of earlier versions stored the text of the prompt instead, which contains the question. A
+    prompt that several rows fit, or none, is left out.
     """
     candidates: dict[str, list[Row]] = defaultdict(list)
     for row in _read_files(files):
@@ -38,10 +39,18 @@ def match_prompts(prompts: Iterable[dict[str, Any]], files: Sequence[str]) -> di
     for prompt in prompts:
         fitting = candidates[_identify(prompt.get("index"), prompt.get("ground_truth"))]
         if len(fitting) > 1:
-            fitting = [row for row in fitting if str(row.extra_info.get("question", "")) in prompt["text"]]
+            place = (prompt.get("file"), prompt.get("row"))
+            fitting = [row for row in fitting if (row.file, row.number) == place] or [
+                row for row in fitting if _asks(row, prompt)
+            ]
         if len(fitting) == 1:
             matched[prompt["prompt"]] = fitting[0]
     return matched
+
+
+def _asks(row: Row, prompt: dict[str, Any]) -> bool:
+    question = row.extra_info.get("question")
+    return question == prompt.get("question") if "text" not in prompt else str(question or "") in prompt["text"]
 
 
 def _read_files(files: Sequence[str]) -> Iterator[Row]:

@@ -8,6 +8,7 @@ whose reward raises would vanish from its group, so a failure is returned as a s
 
 import asyncio
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,9 +29,9 @@ from verl_longrl.secrets import redact
 class LongRLRewardManager(RewardManagerBase):
     """Score rollouts for verl: `run_single(data)` -> {"reward_score", "reward_extra_info"}.
 
-    reward_extra_info has the numbers of `Score.metrics` and, as text, task, status, reason and `own_parts`, which are
-    the scorer's extra parts as JSON. The keys are the same for every sample, as verl's batches and validation require;
-    verl skips columns of text.
+    reward_extra_info has the numbers of `Score.metrics` and, as text, task, status and reason and, as JSON, `own_parts`
+    (the scorer's extra parts), `cited_ids` and `judge` (`Judgement`, or null). The keys are the same for every sample,
+    as verl's batches and validation require; verl skips columns of text.
 
     There is one manager in each of `reward.num_workers` processes. Its judge gets an equal share of
     `longrl.judge.concurrency`, rounded up.
@@ -91,5 +92,7 @@ class LongRLRewardManager(RewardManagerBase):
                 "status": score.status,
                 "reason": redact(score.reason),
                 "own_parts": score.extra_parts(),
+                "cited_ids": json.dumps(score.cited_ids),
+                "judge": json.dumps(score.judgement and score.judgement._asdict()),
             },
         }

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 Status = Literal["ok", "format_error", "truncated", "timeout", "judge_error", "judge_away", "scorer_error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -33,6 +34,15 @@ not to `Score.metrics`."""
 METRIC_KEYS: tuple[str, ...] = ("reward", *PART_KEYS, *(f"status_{s}" for s in STATUSES), "judge_fallback")
 
 
+class Judgement(NamedTuple):
+    """How a judge came to its verdict. verdict: None if it gave none. seconds: including the wait for a free slot.
+    attempts: requests that were sent, 0 if the verdict was known."""
+
+    verdict: bool | None
+    seconds: float
+    attempts: int
+
+
 @dataclass(frozen=True)
 class Score:
     """The result of scoring one response.
@@ -49,6 +59,10 @@ class Score:
     """One line for people; empty when there is nothing to explain."""
     candidate: str | None = None
     """The answer that a judge may assess. None when the task is not judged or the response has no answer."""
+    cited_ids: tuple[int, ...] = ()
+    """The distinct chunks that the response cites, in order, also those that are not in the document."""
+    judgement: Judgement | None = None
+    """None if no judge was asked."""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -98,9 +112,10 @@ class Score:
 
 
 def scores_to_json(scores: Iterable[Score]) -> bytes:
-    """Encode scores for another process, all numbers as floats.
+    """Encode scores for another process, all numbers but the ids of chunks as floats. No judge was asked yet.
 
-    Raises TypeError or ValueError for a part that is not a number, or a reason or candidate that is not text.
+    Raises TypeError or ValueError for a part that is not a number, an id that is not an integer, or a reason or
+    candidate that is not text.
     """
     return json.dumps([_plain(score) for score in scores]).encode()
 
@@ -109,12 +124,16 @@ def _plain(score: Score) -> list[Any]:
     parts = {str(name): float(number) for name, number in score.parts.items()}
     if not isinstance(score.reason, str) or not isinstance(score.candidate, str | None):
         raise TypeError(f"reason and candidate must be texts, not {score.reason!r} and {score.candidate!r}")
-    return [float(score.value), parts, score.status, score.reason, score.candidate]
+    cited_ids = [operator.index(chunk) for chunk in score.cited_ids]
+    return [float(score.value), parts, score.status, score.reason, score.candidate, cited_ids]
 
 
 def scores_from_json(data: bytes) -> tuple[Score, ...]:
     """Decode what `scores_to_json` wrote. Raises ValueError or TypeError for anything else."""
-    scores = tuple(Score(*values) for values in json.loads(data))
+    scores = tuple(
+        Score(value, parts, status, reason, candidate, tuple(cited_ids))
+        for value, parts, status, reason, candidate, cited_ids in json.loads(data)
+    )
     for score in scores:
         _plain(score)
     if not scores:

@@ -7,6 +7,7 @@ it fails, the score by rule is used and the status says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from verl_longrl.rewards.matching.answer_match import equals_gold, gold_answers
 from verl_longrl.rewards.options import RewardOptions
 from verl_longrl.rewards.registry import resolve
-from verl_longrl.rewards.score import Score, Status
+from verl_longrl.rewards.score import Judgement, Score, Status
 
 _DEFAULTS = RewardOptions()
 
@@ -29,8 +30,17 @@ class Job(NamedTuple):
     options: RewardOptions = _DEFAULTS
 
 
+class Verdict(NamedTuple):
+    """A judge's decision about an answer. attempts: requests that were sent for it, 0 if the verdict was known."""
+
+    right: bool
+    attempts: int = 1
+
+
 class JudgeError(RuntimeError):
-    """The judge gave no verdict; the message says why."""
+    """The judge gave no verdict; the message says why. attempts: requests that were sent for it."""
+
+    attempts = 0
 
 
 class JudgeAway(JudgeError):
@@ -40,7 +50,7 @@ class JudgeAway(JudgeError):
 class AnswerJudge(Protocol):
     """Decides A instead of the rule, as `judge.client.JudgeClient` does."""
 
-    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
+    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> Verdict:
         """Whether the candidate states the same facts as the reference. Raises JudgeError without a verdict."""
         ...
 
@@ -123,12 +133,15 @@ async def score_async(
         return Score(0.0, {}, "scorer_error", f"no reference for the judge: {error}")
     chunks = extra_info.get("ref_chunks_text")
     context = "\n".join(str(chunk) for chunk in chunks) if chunks is not None else None
+    started = time.monotonic()
     try:
         verdict = await judge.judge(str(extra_info.get("question", "")), reference, by_rule.candidate, context)
     except JudgeError as error:
         status: Status = "judge_away" if isinstance(error, JudgeAway) else "judge_error"
-        return replace(by_rule, status=status, reason=str(error))
-    return right if verdict else wrong
+        judgement = Judgement(None, time.monotonic() - started, error.attempts)
+        return replace(by_rule, status=status, reason=str(error), judgement=judgement)
+    judgement = Judgement(verdict.right, time.monotonic() - started, verdict.attempts)
+    return replace(right if verdict.right else wrong, judgement=judgement)
 
 
 def _score(job: Job) -> Score:

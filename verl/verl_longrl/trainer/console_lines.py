@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from verl_longrl.rewards.score import FAILURES
@@ -12,14 +13,17 @@ def print_line(line: str) -> None:
     print(f"longrl: {line}", flush=True)
 
 
-def step_line(step: int, last: int, metrics: dict[str, Any]) -> str:
+def step_line(step: int, last: int, metrics: dict[str, Any], alarms: Sequence[str] = ()) -> str:
+    """The line of a training step. alarms: see `Health.alarms`."""
     line = metrics_line(f"step {step}/{last}", "reward", metrics, metrics.get("timing_s/step", 0.0))
     # The means before it are over the groups that were trained on.
     if filtered := metrics["group/filtered"]:
         before_filter = metrics["reward_before_filter/score"]
         line += f"  reward before filtering {before_filter:.3f} ({filtered:.0f} groups replaced)"
     difference = metrics.get("training/rollout_probs_diff_mean")
-    return line if difference is None else f"{line}  rollout/train prob diff {difference:.1e}"
+    if difference is not None:
+        line += f"  rollout/train prob diff {difference:.1e}"
+    return f"{line}  alarm: {'; '.join(alarms)}" if alarms else line
 
 
 def metrics_line(label: str, prefix: str, metrics: dict[str, Any], seconds: float) -> str:

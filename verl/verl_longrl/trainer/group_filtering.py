@@ -16,11 +16,15 @@ from typing import Any
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.rollout_log import Split
 from verl_longrl.trainer.step_state import Scores
 from verl_longrl.trainer.transfer_queue_rows import fetch_scores
 
 OnFiltered = Callable[[list[Scores]], None]
 """Called with the scores of each group that was just filtered out, one per rollout."""
+OnUntrained = Callable[[Split, dict[str, dict[str, Any]]], None]
+"""Called with "val" or "filtered", and key -> tag of rollouts that were scored and will not be trained on, while their
+rows are still in TransferQueue."""
 OnPoll = Callable[[str, int], None]
 """Called at every poll for finished groups with the partition, and its number of groups with failed rollouts."""
 POLL_S, POLL_SHARE = (0.1, 0.5), 0.1
@@ -29,10 +33,11 @@ DISCARDED = "training/filter_groups/discarded_surplus_samples"
 
 
 class FilteringReplayBuffer(ReplayBuffer):
-    """verl's synchronous replay buffer with two callbacks, both of which may raise to end the run.
+    """verl's synchronous replay buffer with three callbacks, of which the first two may raise to end the run.
 
     on_filtered sees the groups that are filtered out. on_poll sees the progress, in time to refuse groups with failed
-    rollouts, on which verl would train as if they were smaller groups.
+    rollouts, on which verl would train as if they were smaller groups. on_untrained sees the rollouts of groups that
+    are filtered out, and those of a validation.
 
     carry_steps: for how many steps a group that has no room in a batch is kept. waiting: prompt ids of the groups that
     are kept now.
@@ -40,12 +45,18 @@ class FilteringReplayBuffer(ReplayBuffer):
 
     on_filtered: OnFiltered
     on_poll: OnPoll
+    on_untrained: OnUntrained
     carry_steps: int
     waiting: set[str]
 
     @classmethod
     def take_over(
-        cls, buffer: ReplayBuffer, on_filtered: OnFiltered, on_poll: OnPoll, carry_steps: int = 0
+        cls,
+        buffer: ReplayBuffer,
+        on_filtered: OnFiltered,
+        on_poll: OnPoll,
+        carry_steps: int = 0,
+        on_untrained: OnUntrained = lambda split, tags: None,
     ) -> "FilteringReplayBuffer":
         """Make `buffer` an instance of this class: verl passes its filter settings only to a buffer of its own
         class."""
@@ -57,7 +68,7 @@ class FilteringReplayBuffer(ReplayBuffer):
         # verl's trainer holds this very object, so it must change its class, not be replaced.
         buffer.__class__ = cls
         assert isinstance(buffer, cls)
-        buffer.on_filtered, buffer.on_poll = on_filtered, on_poll
+        buffer.on_filtered, buffer.on_poll, buffer.on_untrained = on_filtered, on_poll, on_untrained
         buffer.carry_steps, buffer.waiting = carry_steps, set()
         buffer._step, buffer._partition, buffer._evicting, buffer._began = 0, "train", False, 0.0
         return buffer
@@ -66,7 +77,9 @@ class FilteringReplayBuffer(ReplayBuffer):
         """Return verl's batch and metrics; surplus groups that are young enough stay for the next step."""
         self._partition, self._began = partition_id, time.monotonic()
         if partition_id != "train":
-            return super().sample(global_steps, partition_id, batch_size)
+            batch, metrics = super().sample(global_steps, partition_id, batch_size)
+            self.on_untrained("val", dict(zip(batch.keys, batch.tags, strict=True)))
+            return batch, metrics
         # Groups that wait are still in TransferQueue, so verl finds them like new ones. A batch takes the oldest groups
         # first, so they are used before those of this step.
         used, self.waiting, self._step = len(self.waiting), set(), global_steps
@@ -102,6 +115,8 @@ class FilteringReplayBuffer(ReplayBuffer):
     def _evict_terminal_groups(self, global_steps: int, partition_id: str, eviction_reasons: tuple) -> tuple:
         _, filtered, _, _ = eviction_reasons
         if filtered:
+            rows = self.partitions[partition_id]
+            self.on_untrained("filtered", {key: rows[key] for key in rows if RolloutKey.parse(key).uid in filtered})
             self.on_filtered(self._scores_by_group(partition_id, filtered))
         self._evicting = True
         try:

@@ -6,6 +6,7 @@ so these are watched:
 
 - broken, the run ends without saving: gradient norm or loss not finite in several steps in a row; gradients exactly
   zero for long although rewards differ, or ever since a resume at which the numbers jumped;
+- words on the step's line (`alarms`): a step that somebody should look at, such as one with many cut responses;
 - a line: numbers that jump at a resume, a gradient norm far above its median, different probabilities in rollout and
   trainer, equal rewards within every group for long (where the group filter does not replace them).
 
@@ -17,7 +18,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median, variance
 from typing import Any
 
 from pydantic import NonNegativeInt
@@ -29,6 +30,14 @@ FINITE = ("actor/grad_norm", "actor/loss", "actor/pg_loss", "critic/grad_norm", 
 GRADIENT, REWARD, ENTROPY = "actor/grad_norm", "reward/score", "actor/entropy"
 BEST, WORST = "critic/score/max", "critic/score/min"
 PROB_DIFF, ZERO_VARIANCE = "training/rollout_probs_diff_mean", "group/zero_variance_frac"
+GROUPS, FILTERED = "group/count", "group/filtered"
+ANSWER, CUT = "reward/answer", "response_length/clip_ratio"
+GAP_ALARM, CUT_ALARM, NO_SIGNAL_ALARM = 1e-2, 0.1, 0.5
+"""A step has an alarm above these: mean difference of a token's probability between rollout and trainer; share of
+responses that were cut; share of groups with equal rewards, replaced ones included."""
+RISE, FLAT, SOLVED = 0.1, 0.02, 0.9
+"""The reward rises while answers are flat: from one half of the recent steps to the other, by more than this share of
+the distance between the best and the worst rollout, while answers change by less than `FLAT` and are below `SOLVED`."""
 RECENT = 20
 """Steps that the next one is compared with."""
 SPIKE = 10.0
@@ -113,6 +122,38 @@ class Health:
         lines += self._warnings(step, metrics)
         self._recent.append(metrics)
         return lines, broken
+
+    def alarms(self, metrics: Mapping[str, Any]) -> list[str]:
+        """The things to look at in this step, each in a few words. Call it before `check`."""
+        alarms = []
+        gap, cut = metrics.get(PROB_DIFF), metrics.get(CUT)
+        # Not `gap > limit`, which is false for nan.
+        if gap is not None and not gap <= GAP_ALARM:
+            alarms.append(f"rollout and trainer differ by {gap:.1e} in a token's probability")
+        if cut is not None and cut > CUT_ALARM:
+            alarms.append(f"{cut:.0%} of the responses were cut at the length limit")
+        kept, filtered = metrics.get(GROUPS, 0.0), metrics.get(FILTERED, 0.0)
+        if self._grouped and kept + filtered > 0:
+            equal = (metrics.get(ZERO_VARIANCE, 0.0) * kept + filtered) / (kept + filtered)
+            if equal > NO_SIGNAL_ALARM:
+                alarms.append(f"{equal:.0%} of the groups have equal rewards")
+        return alarms + self._flat_answers(metrics)
+
+    def _flat_answers(self, metrics: Mapping[str, Any]) -> list[str]:
+        """The alarm for a reward that rises while answers do not get better."""
+        rows = [*self._recent, metrics][-RECENT:]
+        rewards, answers = _values(rows, REWARD), _values(rows, ANSWER)
+        if not len(rewards) == len(answers) == RECENT:
+            return []
+        half = RECENT // 2
+        before, after = rewards[:half], rewards[half:]
+        answer_before, answer = fmean(answers[:half]), fmean(answers[half:])
+        rise, noise = fmean(after) - fmean(before), math.sqrt((variance(before) + variance(after)) / half)
+        spread = max(_values(rows, BEST), default=1.0) - min(_values(rows, WORST), default=0.0)
+        if rise <= max(RISE * spread, 3 * noise) or abs(answer - answer_before) >= FLAT or answer >= SOLVED:
+            return []
+        means = f"{fmean(before):.3f} to {fmean(after):.3f}"
+        return [f"the reward rose from {means} in {RECENT} steps while answers stayed at {answer:.3f}"]
 
     @property
     def in_doubt(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from verl_longrl.data.jsonl import Journal, iterate_jsonl, truncate_before
+from verl_longrl.data.jsonl import Journal, iterate_jsonl, truncate_after
 from verl_longrl.trainer.console_lines import print_line
 
 FORMER_NAMES = {
@@ -53,7 +53,7 @@ class MetricsLog:
 
     def drop_after(self, step: int) -> None:
         """Drop the lines of steps that are about to be repeated; at step 0 those are all lines."""
-        truncate_before(self.path, lambda row: step == 0 or row.get("step", 0) > step)
+        truncate_after(self.path, lambda row: step > 0 and row.get("step", 0) <= step)
 
     def last_training_steps(self, count: int) -> list[dict[str, Any]]:
         return list(deque((row for row in iterate_metrics(self.path) if row["split"] == "train"), count))

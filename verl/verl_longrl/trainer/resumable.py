@@ -19,6 +19,7 @@ from verl_longrl.trainer.group_filtering import FilteringReplayBuffer
 from verl_longrl.trainer.health import RECENT
 from verl_longrl.trainer.items_in_flight import ItemsInFlight
 from verl_longrl.trainer.metrics_log import MetricsLog
+from verl_longrl.trainer.rollout_log import RolloutLog
 from verl_longrl.trainer.step_state import ResumePoint
 
 
@@ -33,6 +34,7 @@ class ResumableTrainer(EarlyStopTrainer):
     groups: FilteringReplayBuffer
     items: ItemsInFlight
     metrics_log: MetricsLog
+    rollout_log: RolloutLog | None = None
     claims: tuple[Claim, ...] = ()
 
     def _require_folders(self) -> None:
@@ -114,6 +116,8 @@ class ResumableTrainer(EarlyStopTrainer):
         if folder is not None:
             self._read_state(folder)
         self.metrics_log.drop_after(self.global_steps)
+        if self.rollout_log is not None:
+            self.rollout_log.drop_after(self.global_steps)
         if self.global_steps > 0:
             # The first steps from here are compared with the last ones before.
             self.health.remember(self.global_steps, self.metrics_log.last_training_steps(RECENT))

@@ -1,4 +1,4 @@
-"""Let a resumed run continue its W&B run and its TensorBoard curves.
+"""Let a resumed run continue its W&B run and its TensorBoard curves, and show rollouts as tables.
 
 verl starts a new W&B run at each start, and writes TensorBoard events of repeated steps in addition to the first ones.
 Both libraries read settings when verl opens them, which are set here. While a disk is full, points of curves are lost
@@ -7,17 +7,25 @@ and the run continues.
 
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from verl.utils.tracking import Tracking
 
-from verl_longrl.data.jsonl import is_disk_full
+from verl_longrl.data.jsonl import dumps, is_disk_full
 from verl_longrl.trainer.console_lines import print_line
+from verl_longrl.trainer.rollout_log import LoggedRollouts
 
 WANDB_ID = "wandb_run_id"
 """The file in the run's folder that holds the id."""
+TABLE = "rollouts"
+"""The name of the tables of rollouts."""
+ABOUT = ("task", "status", "reason", "score", "answer", "context", "recall", "precision", "format", "cited_ids")
+MEASURED = ("advantage", "logprob_gap", "seconds", "weights_step")
+COLUMNS = ("step", "uid", "rollout", "question", "ground_truth", *ABOUT, *MEASURED, "response_tokens", "response")
+"""Columns of a table of rollouts. The prompt is not among them: it may have a megabyte."""
 
 
 def resume_at(step: int, output_dir: Path, trackers: Collection[str]) -> None:
@@ -50,6 +58,65 @@ class LossyTracking(Tracking):
                 super().log(data=data, step=step, backend=[name])
             except OSError as error:
                 _report_full_disk(error)
+
+    def log_rollouts(self, step: int, rollouts: LoggedRollouts, count: int, decode: Callable[..., str]) -> None:
+        """Log some rollouts of a step as a table, where W&B, trackio or MLflow is in use. Raises nothing.
+
+        count: rollouts in the table. decode: token ids -> text.
+        """
+        for name in [name for name in TABLE_OF if name in self.logger]:
+            try:
+                TABLE_OF[name](self.logger[name], step, table_rows(step, rollouts, count, decode))
+            except Exception as error:  # noqa: BLE001  a table is not worth ending the run
+                print_line(f"step {step}: no table of rollouts in {name}: {type(error).__name__}: {error}")
+
+
+def table_rows(step: int, rollouts: LoggedRollouts, count: int, decode: Callable[..., str]) -> list[list[Any]]:
+    """The rows of a table with `COLUMNS`, of rollouts at equal distances in a step, so of different prompts if there
+    are enough."""
+    columns = (rollouts.keys, rollouts.responses, rollouts.scores, rollouts.measured)
+    ordered = sorted(zip(*columns, strict=True), key=lambda each: each[0])
+    places = np.linspace(0, len(ordered), min(count, len(ordered)), endpoint=False, dtype=int)
+    rows = []
+    for key, response, score, measured in (ordered[place] for place in places):
+        prompt = rollouts.prompts[key.uid]
+        truth = prompt.reward_model.get("ground_truth")
+        question = prompt.extra_info.get("question")
+        about = [score.get(name) for name in ABOUT]
+        about += [measured.get(name) for name in MEASURED]
+        text = decode(response, skip_special_tokens=True)
+        gold = truth if isinstance(truth, str) else dumps(truth)
+        rows.append([step, key.uid, key.session, question, gold, *about, len(response), text])
+    return rows
+
+
+def _log_wandb_table(wandb: Any, step: int, rows: list[list[Any]]) -> None:
+    # Tasks differ in whether they have, say, citations.
+    table = wandb.Table(columns=list(COLUMNS), data=rows, allow_mixed_types=True)
+    wandb.log({TABLE: table}, step=step)
+
+
+def _log_trackio_table(adapter: Any, step: int, rows: list[list[Any]]) -> None:
+    import pandas
+
+    frame = pandas.DataFrame(rows, columns=list(COLUMNS))
+    adapter.log({TABLE: adapter.trackio.Table(dataframe=frame)}, step=step)
+
+
+def _log_mlflow_table(adapter: Any, step: int, rows: list[list[Any]]) -> None:
+    import mlflow
+
+    # A file for each step: MLflow reads and writes a table as a whole to add rows to it.
+    columns = dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    mlflow.log_table(columns, artifact_file=f"{TABLE}/{step:06}.json")
+
+
+TABLE_OF: dict[str, Callable[[Any, int, list[list[Any]]], None]] = {
+    "wandb": _log_wandb_table,
+    "trackio": _log_trackio_table,
+    "mlflow": _log_mlflow_table,
+}
+"""Name of a tracker -> logs a table with what verl keeps of the tracker."""
 
 
 def _report_full_disk(error: OSError) -> None:

@@ -6,6 +6,7 @@ adds to pad a batch to the data-parallel ranks are left out of all metrics and l
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,15 @@ from verl_longrl.trainer.metrics import cluster_host_memory, reward_metrics, ste
 from verl_longrl.trainer.metrics_log import MetricsLog
 from verl_longrl.trainer.prompt_store import prompt_storage_fraction
 from verl_longrl.trainer.resumable import ResumableTrainer
-from verl_longrl.trainer.rollout_log import RolloutLog
+from verl_longrl.trainer.rollout_key import RolloutKey
+from verl_longrl.trainer.rollout_log import LoggedRollouts, RolloutLog, Split
 from verl_longrl.trainer.rollout_progress import RolloutProgress
 from verl_longrl.trainer.step_state import Scores, StepState, flatten_groups
 from verl_longrl.trainer.transfer_queue_rows import fetch_rollouts, fetch_scores, metric_data, put_advantages
 from verl_longrl.trainer.watchdog import Watchdog
 
+MOST_FILTERED = 32
+"""Groups of a step that are logged after the group filter replaced them. There is no limit to how many it replaces."""
 HOST_MEMORY_EVERY = 10
 """Steps between two readings of every process's memory, which take a while where hundreds of GB are mapped."""
 
@@ -69,13 +73,14 @@ class LongRLTrainer(ResumableTrainer):
     | `_fetch_one_gen_batch` | note each prompt's item of the data set                      | items_in_flight          |
     | `_on_poll`             | (often) count rollouts; stop if an actor died                | rollout_progress         |
     | `_on_filtered`         | (often) count replaced groups; stop if there are too many    | group_filtering          |
+    | `_on_untrained`        | (often) log rollouts of replaced groups and of validations   | rollout_log              |
     | `on_sample_end`        | read how much of the prompts was prefilled                   | rollout/affinity         |
     | `_balance_batch`       | read scores, stop if too many failed; keep groups together   | group_balancing          |
     | `_compute_advantage`   | replace verl's advantages with task-aware ones               | advantage, tmn           |
     | `_update_actor`        | from here on, the state before the step is gone              | early_stop               |
     | `_save_checkpoint`     | write the checkpoint, which does not count yet               | resumable, checkpoints   |
     | `on_step_end`          | weights go to the replicas; if one died, stop at next begin  | early_stop               |
-    | `_validate`            | write and print validation metrics                           | metrics_log              |
+    | `_validate`            | write and print validation metrics, write its rollouts       | metrics_log, rollout_log |
     | `_compute_metrics`     | write and print metrics; stop if they say the run is broken  | metrics, health          |
     | `_log_rollout_data`    | in a thread: write rollouts, then seal the checkpoint        | rollout_log, checkpoints |
     """
@@ -95,9 +100,11 @@ class LongRLTrainer(ResumableTrainer):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.claims = (Claim(self.output_dir), Claim(self._checkpoint_root))
         self.metrics_log = MetricsLog(self.output_dir / "metrics.jsonl")
-        self.rollout_log = RolloutLog(self.output_dir / "rollouts") if self.longrl.log_rollouts else None
+        self.rollout_log = None
+        if self.longrl.log_rollouts:
+            self.rollout_log = RolloutLog(self.output_dir / "rollouts", config.data.max_response_length)
         self.groups = FilteringReplayBuffer.take_over(
-            self.replay_buffer, self._on_filtered, self._on_poll, self.longrl.carry_steps
+            self.replay_buffer, self._on_filtered, self._on_poll, self.longrl.carry_steps, self._on_untrained
         )
         self.advantages = Advantages(self.longrl.advantage)
         self.guard = FailureGuard(self.longrl.reward.max_failure_share)
@@ -154,6 +161,7 @@ class LongRLTrainer(ResumableTrainer):
         self.items.keep_only(self.groups.waiting)
         self.progress.submitted.clear()
         self.step_state = StepState(self._resume_point())
+        self._record(RolloutLog.discard, "filtered")
         if self._routed:
             # A validation may have prefilled since the last step.
             self.step_state.prefill = self._read_prefill()
@@ -276,6 +284,7 @@ class LongRLTrainer(ResumableTrainer):
         if self._pending_stop is not None:
             return {}
         started, label = time.time(), f"validation at step {self.global_steps}"
+        self._record(RolloutLog.discard, "val")
         try:
             metrics = super()._validate()
         except (Interrupted, Stopped):
@@ -293,6 +302,7 @@ class LongRLTrainer(ResumableTrainer):
         if line := tasks_line(metrics):
             print_line(line)
         self._write_metrics("val", self.global_steps, metrics)
+        self._record(RolloutLog.write, "val", self.global_steps)
         return metrics
 
     def _val_metrics_update(
@@ -321,7 +331,8 @@ class LongRLTrainer(ResumableTrainer):
         if global_steps % HOST_MEMORY_EVERY == 1:
             metrics.update(cluster_host_memory())
         self._write_metrics("train", global_steps, metrics)
-        print_line(step_line(global_steps, self.total_training_steps, metrics))
+        alarms = self.health.alarms(metrics)
+        print_line(step_line(global_steps, self.total_training_steps, metrics, alarms))
         warnings, broken = self.health.check(global_steps, metrics)
         for line in warnings:
             print_line(line)
@@ -336,22 +347,73 @@ class LongRLTrainer(ResumableTrainer):
         self._require_folders()
         self.metrics_log.write(split, step, metrics)
 
-    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
-        log, step = self.rollout_log, self.global_steps
-        # settings.resolve gives verl a folder only if the log is switched on.
-        assert log is not None
-        rollouts = fetch_rollouts(batch.partition_id, self.step_state.keys, self.step_state.scores)
-        unsealed = self._pop_unsealed()
+    def _on_untrained(self, split: Split, tags: dict[str, dict[str, Any]]) -> None:
+        """Log rollouts that will not be trained on. Their rows are about to be deleted, so they are fetched here."""
+        if split == "filtered":
+            uids = dict.fromkeys(RolloutKey.parse(key).uid for key in tags)
+            logged = [*uids][: max(MOST_FILTERED - len(self.step_state.filtered), 0)]
+            tags = {key: tag for key, tag in tags.items() if RolloutKey.parse(key).uid in logged}
+        if tags:
+            self._add_rollouts(split, "val" if split == "val" else "train", tags)
 
-        def write_and_seal() -> None:
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
+        step, unsealed = self.global_steps, self._pop_unsealed()
+        tags = dict(zip(batch.keys, batch.tags, strict=True))
+        # Without the rows that verl adds as padding.
+        own_tags = {key: tags[key] for key in self.step_state.keys}
+        rollouts = self._add_rollouts("train", batch.partition_id, own_tags, self.step_state.scores)
+        if rollouts is not None and self.longrl.samples_per_step:
+            # Here and not in the log's thread: W&B refuses steps that come late.
+            tracking: Any = self.logger
+            tracking.log_rollouts(step, rollouts, self.longrl.samples_per_step, self.tokenizer.decode)
+        self._record(RolloutLog.write, "filtered", step)
+        self._record(RolloutLog.write, "train", step)
+
+        def seal() -> None:
             self._require_folders()
-            try:
-                log.write_rollouts(step, rollouts, self.tokenizer.decode)
-            except OSError as error:
-                # A log is not worth ending the run.
-                print_line(f"step {step}: its rollouts are not logged: {error}")
             self._seal(unsealed)
 
+        self._submit(seal)
+
+    def _add_rollouts(
+        self, split: Split, partition_id: str, tags: dict[str, dict[str, Any]], scores: Scores | None = None
+    ) -> LoggedRollouts | None:
+        """Fetch rollouts and hand them to the log's thread. scores: one for each of `tags`; None: they are fetched.
+
+        Returns None where nothing could be fetched.
+        """
+        if self.rollout_log is None:
+            return None
+        try:
+            rollouts = fetch_rollouts(
+                partition_id, tags, scores or fetch_scores(partition_id, list(tags)), trained=split == "train"
+            )
+        except Exception as error:  # noqa: BLE001  a log is not worth ending the run; a death shows in the next step
+            self._report_unlogged(split, self.global_steps, error)
+            self._record(RolloutLog.give_up, split)
+            return None
+        self._record(RolloutLog.add, split, rollouts, self.tokenizer.decode)
+        return rollouts
+
+    def _record(self, method: Callable[..., None], split: Split, *args: Any) -> None:
+        """Call a method of the log in its thread, after those before it. An error is printed."""
+        if self.rollout_log is None:
+            return
+        log, step = self.rollout_log, self.global_steps
+
+        def call() -> None:
+            self._require_folders()
+            try:
+                method(log, split, *args)
+            except Exception as error:  # noqa: BLE001  a log is not worth ending the run
+                self._report_unlogged(split, step, error)
+
+        self._submit(call)
+
+    def _report_unlogged(self, split: Split, step: int, error: Exception) -> None:
+        print_line(f"step {step}: its rollouts ({split}) are not logged: {str(error) or type(error).__name__}")
+
+    def _submit(self, call: Callable[[], None]) -> None:
         # A finished future's result is None, so it is dropped, and that of a failed one raises its error here.
         self._dump_futures = [future for future in self._dump_futures if not future.done() or future.result()]
-        self._dump_futures.append(self._dump_executor.submit(write_and_seal))
+        self._dump_futures.append(self._dump_executor.submit(call))

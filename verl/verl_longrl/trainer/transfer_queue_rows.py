@@ -49,8 +49,14 @@ def fetch_scores(partition_id: str, keys: list[str]) -> Scores:
     return [row["reward_extra_info"] for row in list(fields["extra_fields"])]
 
 
-def fetch_rollouts(partition_id: str, keys: list[str], scores: Scores) -> LoggedRollouts:
-    """The responses of these rows, and each of their prompts once."""
+def fetch_rollouts(
+    partition_id: str, tags: Mapping[str, Mapping[str, Any]], scores: Scores, trained: bool
+) -> LoggedRollouts:
+    """The responses of these rows with what was measured of them, and each of their prompts once.
+
+    tags: key -> the row's tag. scores: one for each key. trained: rows have log-probs of the trainer and advantages.
+    """
+    keys = list(tags)
     parsed = [RolloutKey.parse(key) for key in keys]
     first_key_of: dict[str, str] = {}
     for key, parts in zip(keys, parsed, strict=True):
@@ -62,8 +68,44 @@ def fetch_rollouts(partition_id: str, keys: list[str], scores: Scores) -> Logged
     prompts: dict[str, LoggedPrompt] = {}
     for uid, prompt, truth, info in zip(first_key_of, tokens, truths, infos, strict=True):
         prompts[uid] = LoggedPrompt(prompt, truth, info)
-    responses = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses"])["responses"]
-    return LoggedRollouts(prompts, parsed, responses.unbind(), scores)
+    # TransferQueue leaves out fields that no row has, such as the log-probs of rollouts if vLLM does not return them.
+    fields = ["responses", "metrics", *(MEASURED_PER_TOKEN if trained else ())]
+    rows = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
+    measured = [{"weights_step": tag.get("min_global_steps")} for tag in tags.values()]
+    for one, values in zip(measured, _measure(rows, len(keys)), strict=True):
+        one |= values
+    return LoggedRollouts(prompts, parsed, rows["responses"].unbind(), scores, measured)
+
+
+MEASURED_PER_TOKEN = ("response_mask", "advantages", "rollout_log_probs", "old_log_probs")
+"""Fields with a number for each token of a response, of which a rollout's means are logged."""
+
+
+def _measure(rows: Any, count: int) -> list[dict[str, Any]]:
+    """For each rollout, as far as rows have them:
+
+    - advantage: its mean over the tokens of the model. GRPO and its relatives give all tokens the same.
+    - logprob_gap: mean absolute difference of log-probs between rollout and trainer, in nats.
+    - seconds: of generation, including the wait for a free slot. scoring_seconds: of the reward, including a judge.
+    """
+    measured: list[dict[str, Any]] = [{} for _ in range(count)]
+    names = {*rows.keys()}
+    columns = {name: rows[name].unbind() for name in MEASURED_PER_TOKEN if name in names}
+    if "response_mask" in columns:
+        masks = [mask.bool() for mask in columns["response_mask"]]
+        for one, mask, values in zip(measured, masks, columns.get("advantages", ()), strict=False):
+            one["advantage"] = _mean(values[mask])
+        pairs = zip(columns.get("rollout_log_probs", ()), columns.get("old_log_probs", ()), strict=False)
+        for one, mask, (sampled, trained) in zip(measured, masks, pairs, strict=False):
+            one["logprob_gap"] = _mean((sampled.float() - trained.float())[mask].abs())
+    if "metrics" in names:
+        for one, timing in zip(measured, list(rows["metrics"]), strict=True):
+            one["seconds"], one["scoring_seconds"] = timing.get("generate_sequences"), timing.get("compute_score")
+    return measured
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    return float(values.float().mean()) if values.numel() else None
 
 
 def metric_data(batch: KVBatchMeta) -> Callable[..., TensorDict]:

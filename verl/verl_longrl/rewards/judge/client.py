@@ -13,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, OrderedDict
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from verl_longrl.endpoints import EndpointError, Endpoints, RequestError
 from verl_longrl.patience import Patience, ServerAway
 from verl_longrl.rewards.judge.prompt import build_messages, read_verdict
 from verl_longrl.rewards.options import JudgeOptions
-from verl_longrl.rewards.scoring import JudgeAway, JudgeError
+from verl_longrl.rewards.scoring import JudgeAway, JudgeError, Verdict
 
 __all__ = ["JudgeAway", "JudgeClient", "JudgeError"]
+
+T = TypeVar("T")
 
 
 class JudgeClient:
@@ -38,28 +41,27 @@ class JudgeClient:
         )
         self._servers = Endpoints(options)
         self._verdicts: OrderedDict[str, bool] = OrderedDict()
-        self._tasks_in_flight: dict[str, asyncio.Task[bool]] = {}
+        self._tasks_in_flight: dict[str, asyncio.Task[Verdict]] = {}
         self._counts: Counter[str] = Counter()
 
-    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> bool:
+    async def judge(self, question: str, reference: str, candidate: str, context: str | None = None) -> Verdict:
         """Whether `candidate` states the same facts as `reference`. Raises JudgeError without a verdict."""
         if not candidate.strip():
-            return False
+            return Verdict(False, attempts=0)
         messages, mark = build_messages(question, reference, candidate, context, self.options)
         key = hashlib.sha256(repr((self.options.model, messages)).encode("utf-8", "replace")).hexdigest()
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
             self._counts["cache_hits"] += 1
-            return self._verdicts[key]
-        task = self._tasks_in_flight.get(key)
-        if task is None:
-            task = self._tasks_in_flight[key] = asyncio.create_task(self._ask_and_cache(key, messages, mark))
-        else:
-            self._counts["cache_hits"] += 1
+            return Verdict(self._verdicts[key], attempts=0)
         # Shielded, because others may be waiting for the same verdict when one of them is cancelled.
+        if (task := self._tasks_in_flight.get(key)) is not None:
+            self._counts["cache_hits"] += 1
+            return (await asyncio.shield(task))._replace(attempts=0)
+        task = self._tasks_in_flight[key] = asyncio.create_task(self._ask_and_cache(key, messages, mark))
         return await asyncio.shield(task)
 
-    async def _ask_and_cache(self, key: str, messages: list[dict[str, str]], mark: str) -> bool:
+    async def _ask_and_cache(self, key: str, messages: list[dict[str, str]], mark: str) -> Verdict:
         try:
             verdict = await self._ask_for_verdict(messages, mark)
         except JudgeError:
@@ -67,28 +69,43 @@ class JudgeClient:
             raise
         finally:
             del self._tasks_in_flight[key]
-        self._verdicts[key] = verdict
+        self._verdicts[key] = verdict.right
         while len(self._verdicts) > self.options.cache_size:
             self._verdicts.popitem(last=False)
         return verdict
 
-    async def _ask_for_verdict(self, messages: list[dict[str, str]], mark: str) -> bool:
+    async def _ask_for_verdict(self, messages: list[dict[str, str]], mark: str) -> Verdict:
         body = {
             "messages": messages,
             "temperature": self.options.temperature,
             "max_tokens": self.options.max_tokens,
         }
+        attempts = 0
+
+        def count_attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+
+        def send() -> Awaitable[tuple[str, str | None]]:
+            count_attempt()
+            return self._servers.post("/chat/completions", body, _read_completion, on_retry=count_attempt)
+
         try:
-            text, finish_reason = await self._patience.ask(
-                lambda: self._servers.post("/chat/completions", body, _read_completion)
-            )
+            text, finish_reason = await self._send_patiently(send)
+            return Verdict(read_verdict(text, mark, finish_reason), attempts)
+        except JudgeError as error:
+            error.attempts = attempts
+            raise
+
+    async def _send_patiently(self, send: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._patience.ask(send)
         except ServerAway as error:
             raise JudgeAway(str(error)) from error
         except (RequestError, EndpointError) as error:
             raise JudgeError(
                 f"no verdict from {', '.join(self.options.endpoints)} in {self.options.attempts} attempts: {error}"
             ) from error
-        return read_verdict(text, mark, finish_reason)
 
     async def check(self) -> str:
         """Check, for the preflight, that every endpoint is reachable and serves the model. Returns the model's name.

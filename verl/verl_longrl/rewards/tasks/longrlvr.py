@@ -60,7 +60,7 @@ def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], op
     agreement = f_beta(parsed.cited, evidence, options.beta, count_duplicates=options.paper_exact)
     answer = correctness(parsed.answer, ground_truth, options, extra_info=extra_info)
     num_chunks = extra_info.get("num_chunks")
-    distinct = set(parsed.cited)
+    distinct = tuple(dict.fromkeys(parsed.cited))
     parts = {
         "answer": answer,
         "context": agreement.f,
@@ -71,4 +71,4 @@ def longrlvr(response: str, ground_truth: Any, extra_info: Mapping[str, Any], op
         "outside": 0.0 if num_chunks is None else float(sum(i >= num_chunks for i in distinct)),
     }
     value = grounded_reward(answer, agreement.f, options.eta) if options.method == "longrlvr" else answer
-    return Score(value, parts, candidate=parsed.answer)
+    return Score(value, parts, candidate=parsed.answer, cited_ids=distinct)
