@@ -113,6 +113,8 @@ def test_vllm_gets_the_window_and_no_key(model_folder, tmp_path):
     command = vllm_command(found, options, 1234, seed=7)
     assert {"--host=127.0.0.1", "--port=1234", "--max-model-len=2000", "--seed=7", "--enforce-eager"} <= set(command)
     assert "--gpu-memory-utilization=0.8" in command
+    assert ("--dtype=float32" in command) == models.on_cpu()
+    assert "--dtype=bfloat16" in vllm_command(found, ModelOptions(vllm={"dtype": "bfloat16"}), 1234, seed=7)
     assert not any("key" in argument for argument in command)
     prepared = json.loads((tmp_path / "out/model/config.json").read_text())
     assert (prepared["max_position_embeddings"], prepared["rope_parameters"]["rope_type"]) == (2048, "yarn")
