@@ -66,7 +66,8 @@ def _load(root: Any, command: cli.Command) -> Any:
 def _describe(command: Any) -> Iterator[str]:
     """Paragraphs and tables of a command and of the commands inside it."""
     if isinstance(command, cli.ModuleCommand):
-        yield f"```text\n{(command.help or "").strip()}\n```"
+        text = (command.help or "").strip()
+        yield f"```text\n{text}\n```"
         return
     yield from _paragraphs(command.help or "")
     inner: dict[str, Any] = getattr(command, "commands", {})

@@ -114,9 +114,10 @@ class LiveLinear:
 
 def _count_updates() -> None:
     """Count how often verl has updated this process's weights."""
-    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Extension
+    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-    original = Extension.update_weights_from_ipc
+    extension: Any = vLLMColocateWorkerExtension
+    original = extension.update_weights_from_ipc
     if original.__module__ == __name__:
         return
 
@@ -128,7 +129,7 @@ def _count_updates() -> None:
             LiveLinear.updates += 1
 
     update.__module__ = __name__
-    Extension.update_weights_from_ipc = update
+    extension.update_weights_from_ipc = update
 
 
 def _compute_in_the_engine(executor: Any) -> None:
