@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 Style = Literal["to-tag", "sentence"]
 """to-tag: a quote runs from the first evidence sentence to the end of its chunk. sentence: the evidence sentences
 alone, then the tag."""
+_LIST = re.compile(r"\s*[,;]\s*(?:and\s+)?|\s+and\s+")
+"""Between the members of a list."""
 OMISSION = " ... "
 """Between the evidence and the closing tag, where the text between them is left out."""
 
@@ -112,10 +114,10 @@ class GoldWriter:
         rng = random.Random(f"{self.options.seed} {sample.index} {sample.question}")
         chunks = evidence_chunks(sample)
         quoted = self._choose(rng, chunks)
-        response = self._response(quoted, gold_answers(sample.ground_truth)[0])
+        response = self._response(quoted, _shown_answer(gold_answers(sample.ground_truth)[0], quoted, chunks))
         demonstration = Demonstration(sample, response)
         flaw, complete = find_flaw(demonstration.score(self.rewards)), len(quoted) == len(chunks)
-        if flaw is not None and not (not complete and flaw.startswith("context ")):
+        if flaw is not None and (complete or not flaw.startswith(("context ", "answer "))):
             raise Unfit(f"scores less than full marks ({flaw.partition(';')[0]})")
         return demonstration, complete
 
@@ -147,6 +149,18 @@ class GoldWriter:
 
     def _fits(self, text: str) -> bool:
         return len(self.tokenizer.encode(text, add_special_tokens=False)) <= self.options.max_quote_tokens
+
+
+def _shown_answer(answer: str, quoted: list[Chunk], chunks: list[Chunk]) -> str:
+    """The members of a listed answer that the quoted chunks state, where no chunk states all of it; else the answer.
+
+    A demonstration that also gave the other members would teach to guess them.
+    """
+    members = _LIST.split(answer)
+    if len(quoted) == len(chunks) or len(members) == 1 or any(chunk.answers for chunk in chunks):
+        return answer
+    quotes = " ".join(_spell(chunk.text[chunk.start : chunk.end]) for chunk in quoted)
+    return " and ".join(member for member in members if _spell(member) in quotes) or answer
 
 
 def _is_grounded(sample: Sample) -> bool:

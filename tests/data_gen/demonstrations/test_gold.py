@@ -174,3 +174,21 @@ def test_the_command_draws_rows_by_seed(tmp_path, monkeypatch, capsys):
     assert make("other", "--limit", "4", "--seed", "1") != some
     assert "4 demonstrations" in capsys.readouterr().out
     command.app(["check", str(tmp_path / "all.parquet")], standalone_mode=False)
+
+
+@pytest.mark.parametrize("gold", ["7697 and Ann", "7697, Ann", "Ann; 7697"])
+def test_an_incomplete_demonstration_gives_the_members_that_it_quotes(write, gold):
+    """With the whole answer it would teach to guess the rest."""
+    rows = [sample([1, 2], gold, index) for index in range(20)]
+    writer, responses = write(*rows, quote_share=0.0)
+    assert (writer.made.incomplete, len(responses)) == (20, 20)
+    for response in responses:
+        says_code, says_owner = "is 7697." in response, "belongs to Ann" in response
+        assert says_code != says_owner
+        assert response.endswith(f"<answer>{'7697' if says_code else 'Ann'}</answer>")
+    assert write(*rows)[1][0].endswith(f"<answer>{gold}</answer>")
+
+
+def test_an_answer_that_one_chunk_states_stays_whole(write):
+    (response,) = write(sample([1, 2], "The mill belongs to Ann"), quote_share=0.0)[1]
+    assert response.endswith("<answer>The mill belongs to Ann</answer>")

@@ -44,8 +44,6 @@ COLD = ("sft.batch_size=8", "sft.lr=1e-4", "sft.save_freq=1000")
 TRAINING = (
     "data.max_response_length=128",
     *("data.train_batch_size=6", "actor_rollout_ref.actor.ppo_mini_batch_size=6", "actor_rollout_ref.rollout.n=6"),
-    # At 1.0 so small a model makes slips in every other copy.
-    "actor_rollout_ref.rollout.temperature=0.7",
     # More tokens at once need more memory, and save no time on two cores.
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
     # Every step updates once, on rollouts of the weights that it updates, so the rollouts' own log-probabilities are

@@ -44,7 +44,7 @@ class World:
     write: Callable[[Path, Path, Rows, int], None]
     chunks: int = 6
     """Of a training prompt."""
-    quote_share: float = 0.65
+    quote_share: float = 0.6
     """Of the evidence that demonstrations quote; to gather the rest is left to reinforcement learning."""
     options: tuple[str, ...] = ()
     """More options of `data_gen.grounded_qa`."""
