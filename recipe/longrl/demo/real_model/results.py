@@ -74,7 +74,7 @@ def _answers(folder: Path) -> Iterator[Answer]:
 
 
 def write_page(folder: Path, page: Path, worlds: Iterable[str]) -> None:
-    """Write real_model.md and a plot of every world into `page`, and print the tables."""
+    """Write real_model_tables.md and a plot of every world into `page`, and print the tables."""
     page.mkdir(parents=True, exist_ok=True)
     lines = []
     for name in worlds:
@@ -85,16 +85,10 @@ def write_page(folder: Path, page: Path, worlds: Iterable[str]) -> None:
             f"## {WORLDS[name].about}",
             "",
             f"![{', '.join(PARTS[part] for part in CURVES)} by step]({plot.name})",
-            "",
         ]
-        lines += [
-            "Held-out questions, answered greedily; mean over seeds (and their range).",
-            "",
-            *score_table(measured),
-            "",
-        ]
-        lines += [*difference_table(measured), "", *example_table(measured, folder / name / "rows/test/x1.parquet"), ""]
-        lines += [*cost_lines(measured), ""]
+        lines += ["", "Held-out questions, answered greedily; mean over seeds (and their range).", ""]
+        lines += [*score_table(measured), "", *difference_table(measured), ""]
+        lines += [*example_table(measured, folder / name / "rows/test/x1.parquet"), "", *cost_lines(measured), ""]
     text = "\n".join(lines)
     (page / "real_model_tables.md").write_text(text)
     print(text)
