@@ -42,7 +42,7 @@ HARDWARE = (
 )
 COLD = ("sft.batch_size=8", "sft.lr=1e-4", "sft.save_freq=1000")
 TRAINING = (
-    "data.max_response_length=128",
+    *("data.max_response_length=128", "actor_rollout_ref.actor.optim.lr=4e-5"),
     *("data.train_batch_size=6", "actor_rollout_ref.actor.ppo_mini_batch_size=6", "actor_rollout_ref.rollout.n=6"),
     # More tokens at once need more memory, and save no time on two cores.
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
