@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the folder of a world has."""
+    """Answers and metrics in the folder of a world."""
 
     answers: dict[str, list[Answer]]
     """RELEASED, COLD or METHOD-SEED -> answers in the order of the rows."""
