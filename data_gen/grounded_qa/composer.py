@@ -141,11 +141,15 @@ class GroundedComposer:
         return prompt if self.by_sums else replace(prompt, tokens=self.lengths.prompt(prompt.text))
 
     def _sums_are_exact(self) -> bool:
-        """Whether the sums of some test prompts equal the lengths of the whole prompts."""
+        """Whether the sums of some test prompts equal the lengths of the whole prompts. No, if there is not enough to
+        make them of: few prompts are quickly counted whole."""
         draw = random.Random(derive_seed(self.seed, "probe"))
         size = Size(min(self.pool.total_tokens // 2, PROBE_TOKENS))
         for probe in range(PROBES):
-            prompt = self._fill(GroundedQuestion("(probe)", f"Who was number {probe}?"), draw, size, size.number)
+            try:
+                prompt = self._fill(GroundedQuestion("(probe)", f"Who was number {probe}?"), draw, size, size.number)
+            except Unfillable:
+                return False
             # One difference is enough: the sums of real prompts, which are longer, could be wrong as well.
             if prompt.tokens != self.lengths.prompt(prompt.text):
                 return False

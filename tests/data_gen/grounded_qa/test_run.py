@@ -222,3 +222,17 @@ def test_files_that_share_evidence_are_refused(alone, tmp_path):
 )
 def test_errors_say_what_to_do(invented, tmp_path, tokenizer_folder, arguments, message):
     assert message in run_pipeline(app, command(invented, tmp_path / "run", tokenizer_folder, *arguments), code=1)
+
+
+def test_a_few_short_questions_are_enough(tmp_path, tokenizer_folder):
+    """Too few for test prompts that would show whether tokens add up, so the prompts are counted whole."""
+    questions = []
+    for n in range(3):
+        passages = [f"The river of town {n}{at} flows east. Its length is {n}{at}7 miles." for at in range(4)]
+        evidence = f"Its length is {n}27 miles."
+        question = f"How long is the river of town {n}2?"
+        questions.append({"question": question, "answer": f"{n}27 miles", "passages": passages, "evidence": [evidence]})
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(question) + "\n" for question in questions))
+    arguments = ["fill.chunks=[4]", "export.val_fraction=0"]
+    run_pipeline(app, command(tmp_path / "q.jsonl", tmp_path / "run", tokenizer_folder, *arguments))
+    assert [sample.num_chunks for sample in read_samples(tmp_path / "run/train.parquet")] == [4, 4, 4]
