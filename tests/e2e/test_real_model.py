@@ -12,7 +12,7 @@ from verl_longrl.data.jsonl import read_jsonl
 
 from recipe.longrl.demo.real_model import results
 from recipe.longrl.demo.real_model.run import MODEL, Experiment, Scale
-from recipe.longrl.demo.real_model.worlds import WORLDS
+from recipe.longrl.demo.real_model.worlds import WORLDS, build_rows
 from recipe.longrl.pypi_models import local_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -25,30 +25,28 @@ ONE_STEP = (
 
 
 def test_one_step_of_each_stage(tmp_path: Path):
-    world = replace(WORLDS["planted"], chunks=4, rows=ROWS)
     scale = Scale(("planted",), ("longrlvr",), seeds=1, cold_steps=1, steps=1, test_freq=1)
-    Experiment(world, tmp_path / "planted", scale, ONE_STEP).run(local_folder(MODEL))
+    experiment = Experiment(replace(WORLDS["planted"], chunks=4, rows=ROWS), tmp_path, scale, ONE_STEP)
+    build_rows(experiment.world, tmp_path, local_folder(MODEL))
+    experiment.cold_start()
+    experiment.train("longrlvr", 1)
+    experiment.answer("longrlvr-1", str(tmp_path / "longrlvr-1"))
 
-    (step,) = [row for row in read_jsonl(tmp_path / "planted/longrlvr-1/metrics.jsonl") if row["split"] == "train"]
+    (step,) = [row for row in read_jsonl(tmp_path / "longrlvr-1/metrics.jsonl") if row["split"] == "train"]
     assert step["training/rollout_probs_diff_max"] < 1e-3
     assert step["actor/grad_norm"] >= 0
 
-    cold, trained = (tmp_path / "planted" / name / "export" for name in ("cold", "longrlvr-1"))
-    models = [AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (cold, trained)]
-    assert models[1].config.tie_word_embeddings
-    assert (models[1].config.num_attention_heads, models[1].config.num_key_value_heads) == (9, 3)
-    assert all(bool(weights.isfinite().all()) for weights in models[1].parameters())
+    exports = [tmp_path / name / "export" for name in ("cold", "longrlvr-1")]
+    cold, trained = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in exports)
+    assert trained.config.tie_word_embeddings
+    assert (trained.config.num_attention_heads, trained.config.num_key_value_heads) == (9, 3)
+    assert all(bool(weights.isfinite().all()) for weights in trained.parameters())
+    assert cold.state_dict().keys() == trained.state_dict().keys()
     # The template writes a system prompt of its own.
-    tokenizer = AutoTokenizer.from_pretrained(trained)
+    tokenizer = AutoTokenizer.from_pretrained(exports[1])
     assert len(tokenizer) == 49152
     assert "system" in tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
 
-    results.write_page(tmp_path, tmp_path / "page", ["planted"])
-    text = (tmp_path / "page/real_model_tables.md").read_text()
-    assert "| cited recall | cold start |" in text
-    assert (tmp_path / "page/real_model_planted.png").stat().st_size > 10_000
-    # Two rows of each file, answered by every model.
-    measured = results.measure(tmp_path / "planted")
-    assert {name: len(answers) for name, answers in measured.answers.items()} == dict.fromkeys(
-        ("released", "cold", "longrlvr-1"), 4
-    )
+    measured = results.measure(tmp_path)
+    assert [(answer.test, answer.row) for answer in measured.answers["longrlvr-1"]] == [("x1", 0), ("x1", 1)]
+    assert all(answer.text for answer in measured.answers["longrlvr-1"])

@@ -84,17 +84,18 @@ class Experiment:
         """All stages that are not complete. model: the released model's folder."""
         with stage(f"{self.world.about}: questions and demonstrations"):
             build_rows(self.world, self.folder, model)
-        self._answer("released", model)
+        self.answer("released", model)
         with stage(f"{self.world.about}: cold start, {self.scale.cold_steps} supervised steps"):
-            self._cold_start()
-        self._answer("cold", str(self.folder / "cold"))
+            self.cold_start()
+        self.answer("cold", str(self.folder / "cold"))
         for seed in range(1, self.scale.seeds + 1):
             for method in self.scale.methods:
                 with stage(f"{self.world.about}: {method}, seed {seed}, {self.scale.steps} steps"):
-                    self._train(method, seed)
-                self._answer(f"{method}-{seed}", str(self.folder / f"{method}-{seed}"))
+                    self.train(method, seed)
+                self.answer(f"{method}-{seed}", str(self.folder / f"{method}-{seed}"))
 
-    def _cold_start(self) -> None:
+    def cold_start(self) -> None:
+        """Supervised fine-tuning of the released model on the demonstrations."""
         run(
             self.folder / "cold.log",
             *("recipe.longrl.sft", *HARDWARE, *COLD, f"sft.steps={self.scale.cold_steps}"),
@@ -104,7 +105,8 @@ class Experiment:
             threads=2,
         )
 
-    def _train(self, method: str, seed: int) -> None:
+    def train(self, method: str, seed: int) -> None:
+        """Reinforcement learning from the cold start."""
         output = self.folder / f"{method}-{seed}"
         run(
             output.with_suffix(".log"),
@@ -117,8 +119,8 @@ class Experiment:
             *(f"actor_rollout_ref.actor.data_loader_seed={seed}", *self.overrides),
         )
 
-    def _answer(self, name: str, model: str) -> None:
-        """Answer the test files, with a model's folder or a run's."""
+    def answer(self, name: str, model: str) -> None:
+        """Answer the test files with a model's folder or a run's."""
         out = self.folder / "eval" / name
         if (out / "own_parquet/scores.jsonl").is_file():
             return
