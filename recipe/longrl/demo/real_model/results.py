@@ -197,5 +197,6 @@ def plot_curves(measured: Measured, path: Path) -> None:
 
 
 def _curve(metrics: list[dict], part: str) -> tuple[list[int], list[float]]:
+    # Without one response in the right form there is no such part.
     rows = [row for row in metrics if row["split"] == "val"]
-    return [row["step"] for row in rows], [row[f"val/{part}"] for row in rows]
+    return [row["step"] for row in rows], [row.get(f"val/{part}", 0.0) for row in rows]
