@@ -20,7 +20,7 @@ def row(reward=1.3, entropy=0.05, gradient=1.0, equal=0.25, **more):
 ALARMS = {
     "the probabilities differ": ({"training/rollout_probs_diff_mean": 0.011}, "differ by 1.1e-02 in a token's prob"),
     "the probabilities are nan": ({"training/rollout_probs_diff_mean": math.nan}, "differ by nan"),
-    "cut": ({"response_length/clip_ratio": 0.125}, "12% of the responses were cut at the length limit"),
+    "cut": ({"reward/status_truncated": 0.125}, "12% of the responses were cut at the length limit"),
     "equal rewards": ({"group/count": 4.0, "group/zero_variance_frac": 0.75}, "75% of the groups have equal rewards"),
     "replaced groups": (
         {"group/count": 4.0, "group/zero_variance_frac": 0.0, "group/filtered": 12.0},
@@ -31,7 +31,7 @@ ALARMS = {
 
 @pytest.mark.parametrize(("metrics", "words"), ALARMS.values(), ids=ALARMS)
 def test_a_step_has_alarms_in_words(metrics, words):
-    healthy = row(**{"group/count": 4.0, "group/filtered": 0.0, "response_length/clip_ratio": 0.1}) | {
+    healthy = row(**{"group/count": 4.0, "group/filtered": 0.0, "reward/status_truncated": 0.1}) | {
         "training/rollout_probs_diff_mean": 0.01
     }
     assert Health(WatchOptions()).alarms(healthy) == []

@@ -336,8 +336,8 @@ def _key_of_this_start() -> Iterator[None]:
 
 def vllm_command(model: ModelFolder, options: ModelOptions, port: int, seed: int) -> list[str]:
     """The command line of one vLLM server; its key comes from the environment."""
-    # On a CPU, as in training there: to compile takes minutes, and few processors compute in bfloat16, others ten times
-    # as slowly as in float32.
+    # On a CPU, as in training there: to compile takes minutes, and few processors compute in bfloat16, others up to
+    # nine times as slowly as in float32 (scripts/bench/cpu_linear.py).
     arguments = {
         "model": model.path,
         "served-model-name": Path(model.path).name,

@@ -86,8 +86,9 @@ def keep_live_weights() -> None:
 class LiveLinear:
     """A linear layer without state of its own: (..., K), weight (N, K), bias (N) or None -> (..., N).
 
-    A matrix product of few rows, as in decoding, takes two to three times as long if the weight has to be packed for
-    each call, so it is packed once after each update. Many rows, as in prefilling, are computed from the weight itself.
+    A matrix product of few rows, as in decoding, takes up to three times as long if the weight has to be packed for
+    each call (scripts/bench/cpu_linear.py), so it is packed once after each update. Many rows, as in prefilling, are
+    computed from the weight itself.
     """
 
     updates = 0

@@ -31,10 +31,11 @@ GRADIENT, REWARD, ENTROPY = "actor/grad_norm", "reward/score", "actor/entropy"
 BEST, WORST = "critic/score/max", "critic/score/min"
 PROB_DIFF, ZERO_VARIANCE = "training/rollout_probs_diff_mean", "group/zero_variance_frac"
 GROUPS, FILTERED = "group/count", "group/filtered"
-ANSWER, CUT = "reward/answer", "response_length/clip_ratio"
+ANSWER, CUT = "reward/answer", "reward/status_truncated"
 GAP_ALARM, CUT_ALARM, NO_SIGNAL_ALARM = 1e-2, 0.1, 0.5
 """A step has an alarm above these: mean difference of a token's probability between rollout and trainer; share of
-responses that were cut; share of groups with equal rewards, replaced ones included."""
+responses that were cut before an answer (verl's clip_ratio counts the longest of a batch); share of groups with equal
+rewards, replaced ones included."""
 RISE, FLAT, SOLVED = 0.1, 0.02, 0.9
 """The reward rises while answers are flat: from one half of the recent steps to the other, by more than this share of
 the distance between the best and the worst rollout, while answers change by less than `FLAT` and are below `SOLVED`."""
